@@ -1,0 +1,50 @@
+# Two commands do everything: `make figs` and `make test`. Each sets up .venv first where that is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help figs test theory ledger thorough bench lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Renewed whenever the dependencies change; the stamp is written last, so an interrupted install starts again.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
+	@echo "==> setting up .venv (a minute or two, the first time)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+figs: $(STAMP) ## every figure, with its data, in paper_figs/out/
+	@echo "==> drawing the figures"
+	@$(BIN)/python -m paper_figs
+
+test: $(STAMP) ## all tests
+	@echo "==> running all tests"
+	@$(BIN)/python -m pytest
+
+theory: $(STAMP) ## check every claim of the theory (pytest theory)
+	@echo "==> checking the theory"
+	@$(BIN)/python -m pytest theory
+
+ledger: $(STAMP) ## check every claim, print the table of verdicts, renew theory/README.md
+	@$(BIN)/python -m theory --write
+
+thorough: $(STAMP) ## the theory with 10,000 examples a property (about an hour)
+	@echo "==> checking the theory with 10,000 examples a property"
+	@$(BIN)/python -m pytest theory --hypothesis-profile=thorough
+
+bench: $(STAMP) ## speed and memory, side by side with peers
+	@$(BIN)/python -m benchmarks
+
+lint: $(STAMP) ## ruff and mypy
+	@echo "==> linting and type checking"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean: ## remove what the targets made, .venv included
+	rm -rf .venv .hypothesis .pytest_cache .ruff_cache .mypy_cache paper_figs/out build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

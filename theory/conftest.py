@@ -1,0 +1,3 @@
+from theory import profiles
+
+profiles.register()

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import sympy
+
+from theory import corollary_3_9_gaussian_gap as module
+from theory.corollary_3_9_gaussian_gap import (
+    CORRECTED_BOUND,
+    PRINTED_BOUND,
+    STATEMENT,
+    bound_at,
+    check_corrected,
+    numeric_bound,
+)
+from theory.notation import Delta
+from theory.strategies import admissible
+from theory.testing import every_evidence, require
+from theory.verification import Evidence, fails_without
+
+
+@every_evidence(STATEMENT)
+def test_evidence(evidence: Evidence) -> None:
+    require(evidence)
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"), [(PRINTED_BOUND, 0.15907), (CORRECTED_BOUND, 0.34657)], ids=["printed", "corrected"]
+)
+def test_both_bounds_at_the_counterexample(bound: sympy.Expr, expected: float) -> None:
+    half, one = sympy.Rational(1, 2), sympy.Integer(1)
+    assert float(bound_at(bound, [half], one, half, 1)) == pytest.approx(expected, abs=5e-6)  # five digits are given
+
+
+def test_numeric_bound_agrees_with_the_exact_one() -> None:
+    eigenvalues = [sympy.Rational(2, 3), sympy.Rational(5, 4), sympy.Integer(3)]
+    exact = bound_at(CORRECTED_BOUND, eigenvalues, sympy.Integer(7), sympy.Rational(1, 3), 5)
+    numeric = numeric_bound(CORRECTED_BOUND)(np.array([np.nan, *map(float, eigenvalues)]), 3, 5, 1 / 3, 7.0)
+    assert numeric == pytest.approx(float(exact), rel=1e-14)  # a few roundings
+
+
+def test_the_check_kills_a_bound_without_its_mean_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_mean_part = CORRECTED_BOUND.subs(Delta, 0)
+    monkeypatch.setattr(module, "CORRECTED_BOUND", without_mean_part)
+    assert fails_without("the mean's part", admissible(), check_corrected).run().holds
+    monkeypatch.undo()
+    assert not fails_without("nothing", admissible(), check_corrected).run().holds
