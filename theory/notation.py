@@ -45,22 +45,30 @@ class Operator(sympy.Function):
 
     latex_pattern = ""
     text_pattern = ""
+    open_ended = False
     is_commutative = True  # a number, whatever matrices it is of
 
     def _eval_is_extended_real(self) -> bool:
         return True  # so that norms, losses and divergences can stand in inequalities
 
+    def _shown(self, printer: Any, opening: str, closing: str) -> list[str]:
+        """The arguments as printed; a sum or product at the open end of the pattern is put in brackets."""
+        shown = [printer._print(argument) for argument in self.args]
+        if self.open_ended and (self.args[-1].is_Add or self.args[-1].is_Mul):
+            shown[-1] = f"{opening}{shown[-1]}{closing}"
+        return shown
+
     def _latex(self, printer: LatexPrinter, exp: object = None) -> str:
-        shown = self.latex_pattern.format(*(printer._print(argument) for argument in self.args))
+        shown = self.latex_pattern.format(*self._shown(printer, r"\left[", r"\right]"))
         return shown if exp is None else rf"\left({shown}\right)^{{{exp}}}"
 
     def _sympystr(self, printer: StrPrinter) -> str:
-        return self.text_pattern.format(*(printer._print(argument) for argument in self.args))
+        return self.text_pattern.format(*self._shown(printer, "[", "]"))
 
 
 def operator(name: str, latex: str, text: str) -> type[Operator]:
     """A new function symbol, printed by the given patterns."""
-    return type(name, (Operator,), {"latex_pattern": latex, "text_pattern": text})
+    return type(name, (Operator,), {"latex_pattern": latex, "text_pattern": text, "open_ended": text[-1] == "}"})
 
 
 Loss = operator("Loss", r"\mathcal{{L}}(x; {0}, {1})", "L(x; {0}, {1})")
@@ -81,6 +89,8 @@ Iff = operator("Iff", r"{0} \;\Longleftrightarrow\; {1}", "{0} iff {1}")
 Both = operator("Both", r"{0},\quad {1}", "{0} and {1}")
 Distributed = operator("Distributed", r"{0} \sim {1}", "{0} ~ {1}")
 PositiveDefinite = operator("PositiveDefinite", r"{0} \succ 0", "{0} positive definite")
+Entry = operator("Entry", "{0}", "{0}")
+"""Entry(M): the number in a 1 by 1 matrix."""
 Words = operator("Words", r"\text{{{0}}}", "{0}")
 """Words(Symbol("...")): a condition that is said, not written as a formula."""
 

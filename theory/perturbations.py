@@ -45,21 +45,34 @@ def is_admissible(
     return bool(linalg.norm(product - product.T) <= tolerance * linalg.norm(delta) * linalg.norm(W))
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
     """W's singular value decomposition, complete on both sides, s padded with zeros to length d."""
 
-    left: ndarray
-    s: ndarray
-    right: ndarray
+    left: Float[ndarray, "d d"]
+    s: Float[ndarray, " d"]
+    right: Float[ndarray, "m m"]
     rank: int
 
+    def project(self, delta: Float[ndarray, "d m"]) -> Float[ndarray, "d m"]:
+        """The admissible matrix nearest to delta; arguments unchecked (see `project_admissible`)."""
+        d, m = delta.shape
+        D = self.left.T @ delta @ self.right.T
+        square = np.zeros((d, d))
+        square[:, : min(d, m)] = D[:, :d]
+        s_i, s_j = self.s[:, None], self.s[None, :]
+        weight = s_i**2 + s_j**2
+        projected = s_i * (square * s_i + square.T * s_j) / np.where(weight > 0, weight, 1)
+        D[:, :d] = np.where(weight > 0, projected, square)[:, : min(d, m)]
+        return self.left @ D @ self.right
 
-def _frame(W: ndarray) -> _Frame:
+
+def frame(W: Float[ndarray, "d m"]) -> Frame:
+    """The singular bases in which admissibility is a condition on pairs of entries."""
     left, s, right = linalg.svd(W)
     rank = int(np.sum(s > max(W.shape) * np.finfo(float).eps * s[0])) if s[0] > 0 else 0
     padded = np.zeros(W.shape[0])
     padded[:rank] = s[:rank]
-    return _Frame(left, padded, right, rank)
+    return Frame(left, padded, right, rank)
 
 
 def project_admissible(delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"]) -> Float[ndarray, "d m"]:
@@ -72,17 +85,7 @@ def project_admissible(delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"]) -
         ValueError: wrong shapes or entries that are not finite.
     """
     delta, W = _delta_and_W(delta, W)
-    d, m = W.shape
-    frame = _frame(W)
-    D = frame.left.T @ delta @ frame.right.T
-    square = np.zeros((d, d))
-    square[:, : min(d, m)] = D[:, :d]
-    s_i, s_j = np.meshgrid(frame.s, frame.s, indexing="ij")
-    weight = s_i**2 + s_j**2
-    projected = s_i * (square * s_i + square.T * s_j) / np.where(weight > 0, weight, 1)
-    projected = np.where(weight > 0, projected, square)
-    D[:, :d] = projected[:, : min(d, m)]
-    return frame.left @ D @ frame.right
+    return frame(W).project(delta)
 
 
 def admissible_basis(W: Float[ndarray, "d m"]) -> Float[ndarray, "k d m"]:
@@ -93,19 +96,19 @@ def admissible_basis(W: Float[ndarray, "d m"]) -> Float[ndarray, "k d m"]:
     """
     W = arguments.matrix("W", W)
     d, m = W.shape
-    frame = _frame(W)
+    bases = frame(W)
     elements: list[tuple[tuple[int, int, float], ...]] = []
     for i in range(d):
         for j in range(m):
-            if j >= d or i == j or (i >= frame.rank and j >= frame.rank):
+            if j >= d or i == j or (i >= bases.rank and j >= bases.rank):
                 elements.append(((i, j, 1.0),))
             elif i < j:  # here s_i > 0; the partner entry (j, i) exists because i < j < m
-                length = np.hypot(frame.s[i], frame.s[j])
-                elements.append(((i, j, frame.s[i] / length), (j, i, frame.s[j] / length)))
+                length = np.hypot(bases.s[i], bases.s[j])
+                elements.append(((i, j, bases.s[i] / length), (j, i, bases.s[j] / length)))
     basis = np.zeros((len(elements), d, m))
     for k, entries in enumerate(elements):
         for i, j, value in entries:
-            basis[k] += value * np.outer(frame.left[:, i], frame.right[j])
+            basis[k] += value * np.outer(bases.left[:, i], bases.right[j])
     return basis
 
 

@@ -1,0 +1,148 @@
+"""`python -m theory`: check every claim and print the ledger; `explain LABEL` prints one claim in full."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import hypothesis
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from theory import ledger, notation, profiles
+from theory.verification import Report, Statement, Verdict
+
+_COLOURS = {
+    Verdict.HOLDS: "green",
+    Verdict.CONDITIONAL: "yellow",
+    Verdict.FALSE: "red",
+    Verdict.VACUOUS: "magenta",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m theory",
+        description="Check every claim of the paper's theory and print the ledger: claim, verdict, evidence. "
+        "Exit status 1 if any evidence fails.",
+        epilog="python -m theory explain LABEL prints one claim in full: printed, verdict, counterexample with its "
+        "numbers, what holds, evidence with figures. Labels stand in the first column of the ledger.",
+    )
+    parser.add_argument("command", nargs="?", choices=["explain"], help="explain: print one claim in full")
+    parser.add_argument("label", nargs="?", help="which one, e.g. corollary-3.9")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON instead, with the numbers of every piece of evidence"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="also renew theory/README.md (only if every evidence holds)"
+    )
+    parser.add_argument(
+        "--thorough", action="store_true", help="10,000 examples a property instead of 200 (about an hour)"
+    )
+    return parser
+
+
+def check(labels: list[str], console: Console) -> dict[str, list[Report]]:
+    """Run all evidence of the given statements, with a progress bar on a terminal."""
+    chosen = {label: ledger.statements()[label][1] for label in labels}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    reports: dict[str, list[Report]] = {}
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("checking", total=sum(len(statement.evidence) for statement in chosen.values()))
+        for label, statement in chosen.items():
+            progress.update(task, description=f"{label:28}")
+            reports[label] = []
+            for evidence in statement.evidence:
+                reports[label].append(evidence.run())
+                progress.advance(task)
+    return reports
+
+
+def _print_table(reports: dict[str, list[Report]], console: Console) -> None:
+    table = Table(title="What the paper claims, and what is true", title_justify="left", show_lines=True)
+    for heading in ("claim", "verdict", "in short", "evidence"):
+        table.add_column(heading, overflow="fold")
+    for label, run in reports.items():
+        statement = ledger.statements()[label][1]
+        failed = [e.shows for e, r in zip(statement.evidence, run, strict=True) if not r.holds]
+        outcome = (
+            "[bold red]FAILS: " + escape("; ".join(failed)) + "[/]" if failed else f"{len(run)} of {len(run)} hold: "
+        )
+        outcome += "" if failed else escape(ledger.kinds_of_evidence(statement))
+        colour = _COLOURS[statement.verdict]
+        table.add_row(
+            f"[bold]{label}[/]\n{escape(statement.title)}", f"[{colour}]{statement.verdict.value}[/]",
+            escape(statement.reason), outcome,
+        )  # fmt: skip
+    console.print(table)
+
+
+def _print_in_full(statement: Statement, module: str, run: list[Report], console: Console) -> None:
+    colour = _COLOURS[statement.verdict]
+    console.print(f"[bold]{statement.label}[/]: {escape(statement.title)}")
+    console.print(f"source:     {escape(statement.source)}; module theory/{module}.py")
+    for name, formula in (("printed", statement.printed), ("holds", statement.holds)):
+        if formula is not None:
+            console.print(f"{name + ':':11} {escape(notation.text(formula))}", soft_wrap=True)
+    console.print(f"verdict:    [{colour}]{statement.verdict.value}[/]")
+    for condition in statement.conditions:
+        console.print(f"condition:  {escape(condition)}")
+    console.print(textwrap.fill(statement.reason, min(console.width, 100)), markup=False)
+    for evidence, report in zip(statement.evidence, run, strict=True):
+        mark = "[green]ok[/]" if report.holds else "[bold red]FAILS[/]"
+        console.print(f"\n{mark}  {evidence.kind.value}: [italic]{escape(evidence.shows)}[/]")
+        for line in report.lines:
+            console.print("    " + " ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    known = list(ledger.statements())
+    labels = known
+    if options.command == "explain":
+        if options.label is None:
+            parser.error("explain needs a label; allowed: " + ", ".join(known))
+        labels = [label for label in known if label == options.label]
+        if not labels:
+            near = difflib.get_close_matches(options.label, known, n=3) or known
+            parser.error(f"label is {options.label!r}; allowed: " + ", ".join(near))
+        if options.write:
+            parser.error("--write goes with the whole ledger, not with explain")
+    profiles.register()
+    hypothesis.settings.load_profile("fixed-thorough" if options.thorough else "fixed-default")
+    reports = check(labels, Console(stderr=True))
+    console = Console()
+    if options.json:
+        print(json.dumps(ledger.as_json(reports), indent=1))
+    elif options.command == "explain":
+        module, statement = ledger.statements()[labels[0]]
+        _print_in_full(statement, module, reports[labels[0]], console)
+    else:
+        _print_table(reports, console)
+    holds = all(report.holds for run in reports.values() for report in run)
+    if options.write and holds:
+        _write_whole(ledger.LEDGER, ledger.markdown())
+        console.print(f"wrote {ledger.LEDGER.name}", highlight=False)
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""All statements of the room, found by their files, and the ledger that is written of them."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from theory import notation
+from theory.verification import Report, Statement, Verdict
+
+ROOM = Path(__file__).parent
+LEDGER = ROOM / "README.md"
+
+_PREFIXES = ("equation", "definition", "theorem", "corollary", "proposition", "remark", "appendix", "norm_of", "tables")
+_ORDER = (
+    "equation-9",
+    "definition-3.1",
+    "definition-3.2",
+    "theorem-3.3",
+    "corollary-3.4",
+    "remark-3.5",
+    "equation-41",
+    "appendix-symmetry",
+    "definition-3.6",
+    "proposition-3.7",
+    "theorem-3.8",
+    "corollary-3.9",
+    "equation-48",
+    "norm-of-delta",
+    "remark-3.10",
+    "tables-1-and-4",
+    "theorem-t",
+)
+"""The order of the ledger: the paper's, then ours. A label comes with those that it is the beginning of."""
+
+
+def _place(statement: Statement) -> tuple[int, str]:
+    fitting = [place for place, label in enumerate(_ORDER) if statement.label.startswith(label)]
+    if not fitting:
+        raise LookupError(f"{statement.label} has no place in the ledger's order")
+    return fitting[0], statement.label
+
+
+def module_names() -> list[str]:
+    """The statement modules, by file name."""
+    return sorted(path.stem for path in ROOM.glob("*.py") if path.stem.startswith(_PREFIXES))
+
+
+@cache
+def statements() -> dict[str, tuple[str, Statement]]:
+    """Module name and statement by label, in the order of the ledger."""
+    found = [(name, importlib.import_module(f"theory.{name}").STATEMENT) for name in module_names()]
+    return {statement.label: (name, statement) for name, statement in sorted(found, key=lambda pair: _place(pair[1]))}
+
+
+def kinds_of_evidence(statement: Statement) -> str:
+    """What evidence there is, each kind once, with its number where there is more than one."""
+    kinds = [evidence.kind.value for evidence in statement.evidence]
+    return ", ".join(
+        f"{kind} ({kinds.count(kind)})" if kinds.count(kind) > 1 else kind for kind in dict.fromkeys(kinds)
+    )
+
+
+def as_json(reports: dict[str, list[Report]]) -> list[dict[str, Any]]:
+    """The rows of the ledger that there are reports for: whether each piece of evidence held, and its numbers."""
+    rows = []
+    for label, run in reports.items():
+        module, statement = statements()[label]
+        rows.append(
+            {
+                "label": label,
+                "title": statement.title,
+                "source": statement.source,
+                "paper_labels": list(statement.paper_labels),
+                "verdict": statement.verdict.value,
+                "conditions": list(statement.conditions),
+                "reason": statement.reason,
+                "printed": _shown(statement.printed),
+                "holds": _shown(statement.holds),
+                "module": f"theory/{module}.py",
+                "evidence": [
+                    {
+                        "kind": evidence.kind.value,
+                        "shows": evidence.shows,
+                        "holds": report.holds,
+                        "lines": list(report.lines),
+                    }
+                    for evidence, report in zip(statement.evidence, run, strict=True)
+                ],
+            }
+        )
+    return rows
+
+
+def _shown(formula: Any) -> dict[str, str] | None:
+    return None if formula is None else {"text": notation.text(formula), "latex": notation.latex(formula)}
+
+
+def _cell(formula: Any) -> str:
+    return "" if formula is None else f"$`{notation.latex(formula)}`$"
+
+
+def verdict_table(link: str = "") -> str:
+    """The table of verdicts in Markdown, with links to the modules, which lie under `link`."""
+    lines = ["| claim | verdict | in short |", "|---|---|---|"]
+    for module, statement in statements().values():
+        claim = f"[{statement.label}]({link}{module}.py): {statement.title}"
+        lines.append(f"| {claim} | {statement.verdict.value} | {statement.reason} |")
+    return "\n".join(lines)
+
+
+def markdown() -> str:
+    """theory/README.md: the table of verdicts, then every statement with its formulas, conditions and evidence."""
+    counts = {verdict: sum(s.verdict is verdict for _, s in statements().values()) for verdict in Verdict}
+    summary = ", ".join(f"{number} {verdict.value}" for verdict, number in counts.items())
+    parts = [
+        "# The ledger",
+        "Written by `python -m theory --write`; a test keeps it in step with the modules. "
+        "`python -m theory` checks every line, `python -m theory explain corollary-3.9` shows one in full.",
+        f"{len(statements())} claims: {summary}.",
+        verdict_table(),
+    ]
+    for module, statement in statements().values():
+        rows = [f"## {statement.label}: {statement.title}", f"{statement.source}. **{statement.verdict.value}.**"]
+        if statement.printed is not None:
+            rows.append(f"Printed: {_cell(statement.printed)}")
+        if statement.holds is not None:
+            rows.append(f"Holds: {_cell(statement.holds)}")
+        rows.append(statement.reason)
+        if statement.conditions:
+            rows.append("Conditions: " + "; ".join(statement.conditions) + ".")
+        evidence = "\n".join(f"- {piece.kind.value}: {piece.shows}" for piece in statement.evidence)
+        rows.append(f"Evidence in [{module}.py]({module}.py):\n\n{evidence}")
+        parts.append("\n\n".join(rows))
+    return "\n\n".join(parts) + "\n"
