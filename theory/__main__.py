@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print JSON instead, with the numbers of every piece of evidence"
     )
     parser.add_argument(
-        "--write", action="store_true", help="also renew theory/README.md (only if every evidence holds)"
+        "--write",
+        action="store_true",
+        help="also renew theory/README.md and the table of verdicts in README.md; only if every evidence holds",
     )
     parser.add_argument(
         "--thorough", action="store_true", help="10,000 examples a property instead of 200 (about an hour)"
@@ -139,8 +141,12 @@ def main(arguments: list[str] | None = None) -> int:
         _print_table(reports, console)
     holds = all(report.holds for run in reports.values() for report in run)
     if options.write and holds:
-        _write_whole(ledger.LEDGER, ledger.markdown())
-        console.print(f"wrote {ledger.LEDGER.name}", highlight=False)
+        for path, text in (
+            (ledger.LEDGER, ledger.markdown()),
+            (ledger.README, ledger.with_verdicts(ledger.README.read_text(encoding="utf-8"))),
+        ):
+            _write_whole(path, text)
+            console.print(f"wrote {path.relative_to(ledger.ROOM.parent)}", highlight=False)
     return 0 if holds else 1
 
 

@@ -18,7 +18,7 @@ def _density(h: ndarray) -> ndarray:
 def _bivariate_distribution(h: ndarray, k: ndarray, r: ndarray) -> ndarray:
     """P(u_1 <= h, u_2 <= k) for standard normals of correlation |r| < 1, by Owen's T function."""
     root = np.sqrt((1 - r) * (1 + r))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # an infinite slope is the right limit
         slope_h = (k - r * h) / (h * root)
         slope_k = (h - r * k) / (k * root)
     # At h = 0, T(0, a) = atan(a) / (2 pi) with a = +-inf by the sign of k; at h = k = 0 the limit along h = k is taken.

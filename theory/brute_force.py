@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy import ndarray
 from scipy import optimize
+from threadpoolctl import threadpool_limits
 
 from theory import perturbations
 from theory.divergences import Divergence
@@ -22,10 +23,11 @@ OPTIONS = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-12, "maxcor": 20}
 def _search(objective: Callable[[ndarray], tuple[float, ndarray]], size: int, starts: int, seed: int) -> float:
     rng = np.random.default_rng(seed)
     best = np.inf
-    for _ in range(starts):
-        start = rng.standard_normal(size)
-        found = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=OPTIONS)
-        best = min(best, float(found.fun))
+    with threadpool_limits(1, "blas"):  # threads that wait for each other cost far more than these small products
+        for _ in range(starts):
+            start = rng.standard_normal(size)
+            found = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=OPTIONS)
+            best = min(best, float(found.fun))
     return best
 
 

@@ -12,6 +12,8 @@ from theory.verification import Report, Statement, Verdict
 
 ROOM = Path(__file__).parent
 LEDGER = ROOM / "README.md"
+README = ROOM.parent / "README.md"
+MARKS = ("<!-- verdicts: written by python -m theory --write -->", "<!-- end of verdicts -->")
 
 _PREFIXES = ("equation", "definition", "theorem", "corollary", "proposition", "remark", "appendix", "norm_of", "tables")
 _ORDER = (
@@ -109,6 +111,19 @@ def verdict_table(link: str = "") -> str:
         claim = f"[{statement.label}]({link}{module}.py): {statement.title}"
         lines.append(f"| {claim} | {statement.verdict.value} | {statement.reason} |")
     return "\n".join(lines)
+
+
+def with_verdicts(page: str) -> str:
+    """The project's README with its table of verdicts renewed, between the two marks that hold it.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    before, opening, rest = page.partition(MARKS[0])
+    _, closing, after = rest.partition(MARKS[1])
+    if not opening or not closing:
+        raise ValueError(f"README.md lacks one of the marks {MARKS}")
+    return f"{before}{opening}\n{verdict_table('theory/')}\n{closing}{after}"
 
 
 def markdown() -> str:

@@ -136,14 +136,17 @@ def curve_maximum(s: ndarray, beta: ndarray, divergence: Divergence) -> tuple[fl
     e_top[top] = 1.0
     if s[top] >= 1:
         return np.inf, e_top
-    gaps = (s[top] - s) * (s[top] + s)
+    # In units of the largest s, so that nothing underflows however small the ball is.
+    ratio = s / s[top] if s[top] > 0 else np.ones_like(s)
+    gaps = (1 - ratio) * (1 + ratio)
     # Directions whose gap is rounding belong to the top eigenspace; within it only b's own direction matters.
-    group = gaps <= 1e-14 * s[top] ** 2
+    group = gaps <= 1e-14
     gaps[group] = 0.0
-    size = linalg.norm(beta)
+    size = np.abs(beta).max()
     if size == 0:
-        return float(_objective(np.array(s[top] ** 2), np.array(0.0), divergence)), e_top
-    if linalg.norm(beta[group]) > 0:
+        return float(_objective(s[top] ** 2, np.array(0.0), divergence)), e_top
+    beta = beta / size
+    if np.any(beta[group]):
         e_top = np.where(group, beta, 0.0) / linalg.norm(beta[group])
 
     def normalised(rows: ndarray) -> ndarray:
@@ -152,7 +155,8 @@ def curve_maximum(s: ndarray, beta: ndarray, divergence: Divergence) -> tuple[fl
         return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
     def values(rows: ndarray) -> ndarray:
-        return _objective(np.minimum(rows**2 @ s**2, s[top] ** 2), (rows @ beta) ** 2, divergence)
+        shares = np.minimum(rows**2 @ ratio**2, 1.0)
+        return _objective(shares * s[top] ** 2, (rows @ beta * size) ** 2, divergence)
 
     def on_curve(log_g: ndarray) -> ndarray:
         return normalised(beta / (np.exp(log_g)[..., None] + gaps))
@@ -166,8 +170,7 @@ def curve_maximum(s: ndarray, beta: ndarray, divergence: Divergence) -> tuple[fl
         rows = np.multiply.outer(np.cos(angle), end) + np.multiply.outer(np.sin(angle), e_top)
         return rows if np.any(end) else np.broadcast_to(e_top, rows.shape)
 
-    scale = np.log(s[top] ** 2) if s[top] > 0 else 0.0
-    places = _maxima(lambda t: values(on_curve(t)), scale - 36, scale + 36, 721)
+    places = _maxima(lambda t: values(on_curve(t)), -36.0, 36.0, 721)
     angles = _maxima(lambda t: values(on_segment(t)), 0.0, np.pi / 2, 91)
     rows = np.vstack([e_top, normalised(beta), on_curve(places), on_segment(angles)])
     best = values(rows)

@@ -1,0 +1,143 @@
+"""The room as a whole: every label has a module and every module a label; what is shown is rendered, not retyped."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from theory import ledger, notation
+from theory.verification import Kind, Statement, Verdict
+
+PAPER_LABELS = {
+    *(f"Eq. ({number})" for number in (*range(9, 19), 41, 48)),
+    *(f"Definition {number}" for number in ("3.1", "3.2", "3.6", "1", "2", "3")),
+    *(f"Theorem {number}" for number in ("3.3", "3.8", "1", "2")),
+    *(f"Corollary {number}" for number in ("3.4", "3.9", "1", "2")),
+    *(f"Proposition {number}" for number in ("3.7", "1")),
+    *(f"Remark {number}" for number in ("3.5", "3.10")),
+    *(f"Table {number}" for number in (1, 4)),
+}
+"""Every numbered statement of the paper's Section 3 and Appendix B, and what else makes a checkable claim."""
+
+OURS = {f"theorem-t{n}" for n in range(1, 8)}
+
+EVERY = pytest.mark.parametrize(("module", "statement"), ledger.statements().values(), ids=ledger.statements().keys())
+
+
+def test_every_label_of_the_paper_has_a_module_and_every_module_a_label() -> None:
+    claimed = [label for _, statement in ledger.statements().values() for label in statement.paper_labels]
+    assert PAPER_LABELS - set(claimed) == set()
+    assert len(claimed) == len(set(claimed)), "a label of the paper is claimed twice"
+    assert {label for label in ledger.statements() if label.startswith("theorem-t")} == OURS
+    for module, statement in ledger.statements().values():
+        assert (
+            statement.paper_labels
+            or statement.label in OURS
+            or statement.label.startswith(("theorem-3.3-", "norm-of-delta", "appendix-", "corollary-3.9-", "tables-"))
+        ), module
+
+
+@EVERY
+def test_the_label_is_the_beginning_of_the_file_name(module: str, statement: Statement) -> None:
+    assert module.startswith(statement.label.replace("-", "_").replace(".", "_"))
+
+
+@EVERY
+def test_every_module_has_its_test_beside_it(module: str, statement: Statement) -> None:
+    test = importlib.import_module(f"theory.test_{module}")
+    assert test.STATEMENT is statement
+    assert callable(test.test_evidence)
+
+
+@EVERY
+def test_the_docstring_shows_the_formulas_as_they_are_rendered(module: str, statement: Statement) -> None:
+    text = importlib.import_module(f"theory.{module}").__doc__ or ""
+    for name, formula in (("Printed", statement.printed), ("Holds", statement.holds)):
+        lines = re.findall(rf"^{name}: (.*)$", text, flags=re.MULTILINE)
+        assert lines == ([] if formula is None else [notation.text(formula)])
+
+
+@EVERY
+def test_formulas_render_in_latex(module: str, statement: Statement) -> None:
+    for formula in (statement.printed, statement.holds):
+        if formula is not None:
+            latex = notation.latex(formula)
+            assert latex.count("{") == latex.count("}")
+            assert "Operator" not in latex
+            assert not re.search(r"[A-Za-z]_hat", latex)
+
+
+@EVERY
+def test_every_property_is_guarded_by_a_falsifier(module: str, statement: Statement) -> None:
+    kinds = {evidence.kind for evidence in statement.evidence}
+    if Kind.PROPERTY in kinds:
+        assert Kind.FALSIFIER in kinds
+    if statement.verdict is Verdict.FALSE:
+        assert Kind.EXACT in kinds
+    assert len({evidence.shows for evidence in statement.evidence}) == len(statement.evidence)
+
+
+def test_the_ledger_on_disk_is_in_step() -> None:
+    assert ledger.LEDGER.read_text(encoding="utf-8") == ledger.markdown(), "renew it: python -m theory --write"
+
+
+def test_the_table_of_verdicts_in_the_readme_is_in_step() -> None:
+    readme = (ledger.ROOM.parent / "README.md").read_text(encoding="utf-8")
+    assert readme == ledger.with_verdicts(readme), "renew it: python -m theory --write"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "theory", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ledger.ROOM.parent, check=False)
+
+
+def test_explain_prints_one_claim_in_full() -> None:
+    done = run("explain", "corollary-3.9")
+    assert done.returncode == 0, done.stderr
+    statement = ledger.statements()["corollary-3.9"][1]
+    assert statement.printed is not None
+    for expected in (notation.text(statement.printed), "false as printed", "0.34657", "0.15907", "falsifier"):
+        assert expected in done.stdout
+
+
+def test_explain_as_json() -> None:
+    done = run("explain", "definition-3.2", "--json")
+    (row,) = json.loads(done.stdout)
+    assert row["verdict"] == "vacuous"
+    assert all(evidence["holds"] for evidence in row["evidence"])
+
+
+@pytest.mark.parametrize("arguments", [("explain", "corolary-3.9"), ("explain",), ("explain", "theorem-t2", "--write")])
+def test_wrong_calls_say_what_is_allowed(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "corollary-3.9" in done.stderr or "--write goes with" in done.stderr
+
+
+def test_failing_evidence_gives_exit_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from theory import __main__ as command
+    from theory import verification
+
+    statement = Statement(
+        "x",
+        "",
+        "",
+        Verdict.HOLDS,
+        "",
+        None,
+        None,
+        (verification.symbolic("no", lambda: [verification.equal("", 1, 2)]),),
+    )
+    monkeypatch.setattr(ledger, "statements", lambda: {"x": ("module", statement)})
+    assert command.main([]) == 1
+    assert "FAILS: no" in capsys.readouterr().out
+
+
+def test_importing_theory_loads_no_torch() -> None:
+    code = "import sys, theory.ledger; theory.ledger.statements(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ledger.ROOM.parent)
