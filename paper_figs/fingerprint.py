@@ -1,0 +1,100 @@
+"""What a figure depends on, as one hash: its sources and all of ours that they import, package versions, input files.
+
+Sources are read, not imported, so that asking costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata, util
+from pathlib import Path
+
+PACKAGES = ("matplotlib", "numpy", "python-flint", "scipy", "sympy")
+"""Packages whose version can change what is drawn."""
+
+
+def file_of(module: str, root: Path) -> Path | None:
+    """The source file of a module that lies under `root`, or None for a module from elsewhere."""
+    base = root.joinpath(*module.split("."))
+    for candidate in (base / "__init__.py", base.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def imported(module: str, source: Path) -> Iterator[str]:
+    """Every module named by an import statement anywhere in the source; `from a import b` may mean a or a.b."""
+    package = module if source.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source.read_bytes(), str(source))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = util.resolve_name("." * node.level + (node.module or ""), package)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def sources(modules: Iterable[str], root: Path) -> dict[str, Path]:
+    """The given modules and all under `root` that they import, directly or not, packages' own files included."""
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        source = file_of(module, root)
+        if module in found or source is None:
+            continue
+        found[module] = source
+        waiting += imported(module, source)
+        if "." in module:
+            waiting.append(module.rpartition(".")[0])
+    return dict(sorted(found.items()))
+
+
+def declared_inputs(source: Path) -> tuple[str, ...]:
+    """The figure's `INPUTS`: patterns of files, relative to the checkout, that it reads. Empty where it has none.
+
+    Raises:
+        ValueError: INPUTS is not a literal tuple of strings.
+    """
+    for node in ast.parse(source.read_bytes(), str(source)).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == "INPUTS" for target in targets):
+            try:
+                value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            except ValueError:
+                value = None
+            if not isinstance(value, tuple) or not all(isinstance(pattern, str) for pattern in value):
+                raise ValueError(f"INPUTS in {source} is not readable; allowed: a literal tuple of strings")
+            return value
+    return ()
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of PACKAGES."""
+    return {"python": sys.version.split()[0], **{package: metadata.version(package) for package in PACKAGES}}
+
+
+def fingerprint(modules: Iterable[str], inputs: Iterable[str], root: Path) -> str:
+    """A hash over the sources of the modules (see `sources`), the versions, and the files that match `inputs`.
+
+    Args:
+        modules: dotted names.
+        inputs: glob patterns relative to `root`.
+        root: the checkout.
+    """
+    whole = hashlib.sha256()
+
+    def add(label: str, content: bytes) -> None:
+        whole.update(f"{label}\n{hashlib.sha256(content).hexdigest()}\n".encode())
+
+    for module, source in sources(modules, root).items():
+        add(f"source {module}", source.read_bytes())
+    for package, version in versions().items():
+        add(f"version {package}", version.encode())
+    for pattern in inputs:
+        for path in sorted(root.glob(pattern)):
+            add(f"input {path.relative_to(root).as_posix()}", path.read_bytes())
+    return whole.hexdigest()
