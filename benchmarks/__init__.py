@@ -1,0 +1,1 @@
+"""Speed and memory, side by side in one run: ratios, medians of several, never asserted by tests."""
