@@ -1,0 +1,155 @@
+"""Checks of arguments, made where they enter: one ValueError that names the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import reprlib
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+T = TypeVar("T")
+LARGEST_REPR = 80
+
+
+def refuse(name: str, value: object, allowed: str) -> ValueError:
+    """The error to raise for an argument that is not allowed. A tensor is shown by its type and shape."""
+    if isinstance(value, Tensor):
+        shown = f"a tensor of shape {tuple(value.shape)}, dtype {value.dtype}, device {value.device}"
+    else:
+        try:
+            shown = reprlib.repr(value)
+        except Exception:  # a broken __repr__ must not hide the message
+            shown = f"<{type(value).__name__}>"
+    return ValueError(f"{name} is {shown[:LARGEST_REPR]}; allowed: {allowed}")
+
+
+def number(
+    name: str, value: object, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
+) -> float:
+    """A finite float within the given bounds; booleans, strings and tensors are refused.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    bounds = (("greater than", above), ("of at least", at_least), ("of at most", at_most))
+    stated = [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
+    allowed = " ".join(["a finite number", " and ".join(stated)]).strip()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise refuse(name, value, allowed)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise refuse(name, value, allowed) from None
+    fits = math.isfinite(result)
+    fits = fits and (above is None or result > above)
+    fits = fits and (at_least is None or result >= at_least)
+    fits = fits and (at_most is None or result <= at_most)
+    if not fits:
+        raise refuse(name, value, allowed)
+    return result
+
+
+def count(name: str, value: object, at_least: int = 0) -> int:
+    """A whole number of at least the given size; booleans are refused.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < at_least:
+        raise refuse(name, value, f"a whole number of at least {at_least}")
+    return int(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False, nothing that merely counts as one of them (the string "False" counts as true).
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    if not isinstance(value, bool):
+        raise refuse(name, value, "True or False")
+    return value
+
+
+def choice(name: str, value: object, allowed: Collection[str]) -> str:
+    """One of the allowed names.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise refuse(name, value, "one of " + ", ".join(repr(a) for a in allowed))
+    return value
+
+
+def instance(name: str, value: object, of: type[T]) -> T:
+    """An instance of the given class.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    if not isinstance(value, of):
+        raise refuse(name, value, f"an instance of {of.__module__}.{of.__qualname__}")
+    return value
+
+
+def function(name: str, value: T) -> T:
+    """Something that can be called.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    if not isinstance(value, Callable):  # type: ignore[arg-type]
+        raise refuse(name, value, "something that can be called")
+    return value
+
+
+def module(name: str, value: object) -> nn.Module:
+    """A torch module with at least one parameter.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    found = instance(name, value, nn.Module)
+    if next(found.parameters(), None) is None:
+        raise ValueError(f"{name} is a {type(found).__name__} without parameters; allowed: a module with parameters")
+    return found
+
+
+def trainable_parameters(name: str, value: object) -> dict[str, nn.Parameter]:
+    """The parameters of a module that require gradients, by name, each once also where modules share it.
+
+    Raises:
+        ValueError: not a module, or none of its parameters requires a gradient.
+    """
+    found = {key: p for key, p in instance(name, value, nn.Module).named_parameters() if p.requires_grad}
+    if not found:
+        raise ValueError(f"{name} has no parameter that requires a gradient; allowed: a module with at least one")
+    return found
+
+
+def finite_tensor(name: str, value: object) -> Tensor:
+    """A floating-point tensor, not empty, all entries finite. Reads the values: on an accelerator this waits for them.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    found = floating_tensor(name, value)
+    if found.numel() == 0 or not bool(torch.isfinite(found).all()):
+        raise ValueError(f"{name} is empty or has entries that are not finite; allowed: finite entries, at least one")
+    return found
+
+
+def floating_tensor(name: str, value: object) -> Tensor:
+    """A tensor of a real floating-point type; its values are not read.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise refuse(name, value, "a tensor of a real floating-point type")
+    return value
