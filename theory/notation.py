@@ -73,6 +73,7 @@ def operator(name: str, latex: str, text: str) -> type[Operator]:
 
 Loss = operator("Loss", r"\mathcal{{L}}(x; {0}, {1})", "L(x; {0}, {1})")
 """Loss(theta, p): the pointwise score-matching loss |s_theta(x) - grad log p(x)|^2."""
+Divergence = operator("Divergence", r"D({0} \,|\, {1})", "D({0} | {1})")
 KL = operator("KL", r"\mathrm{{KL}}({0} \,\|\, {1})", "KL({0} || {1})")
 Expectation = operator("Expectation", r"\mathbb{{E}}_{{{0}}}\left[{1}\right]", "E_{0}[{1}]")
 SquaredNorm = operator("SquaredNorm", r"\left\|{0}\right\|^2", "|{0}|^2")
@@ -87,10 +88,15 @@ Exists = operator("Exists", r"\exists\, {0}:\; {1}", "there is {0}: {1}")
 Implies = operator("Implies", r"{0} \;\Rightarrow\; {1}", "{0} implies {1}")
 Iff = operator("Iff", r"{0} \;\Longleftrightarrow\; {1}", "{0} iff {1}")
 Both = operator("Both", r"{0},\quad {1}", "{0} and {1}")
+Clauses = operator(
+    "Clauses", r"\text{{(i) }}{0};\quad \text{{(ii) }}{1};\quad \text{{(iii) }}{2}", "(i) {0}; (ii) {1}; (iii) {2}"
+)
+LargestEigenvalue = operator("LargestEigenvalue", r"\lambda_{{\max}}\left({0}\right)", "lambda_max({0})")
 Distributed = operator("Distributed", r"{0} \sim {1}", "{0} ~ {1}")
 PositiveDefinite = operator("PositiveDefinite", r"{0} \succ 0", "{0} positive definite")
 Entry = operator("Entry", "{0}", "{0}")
 """Entry(M): the number in a 1 by 1 matrix."""
+Entry.open_ended = False
 Words = operator("Words", r"\text{{{0}}}", "{0}")
 """Words(Symbol("...")): a condition that is said, not written as a formula."""
 

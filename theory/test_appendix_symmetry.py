@@ -1,0 +1,46 @@
+import pytest
+import sympy
+
+from theory import appendix_symmetry as module
+from theory import corollary_3_9_first_line
+from theory.appendix_symmetry import STATEMENT, check_bracket, check_divergence
+from theory.corollary_3_4_perturbed_noise import exactly, of_perturbation
+from theory.corollary_3_9_first_line import BRACKET, ROTATION
+from theory.notation import Sigma_delta, c, d
+from theory.strategies import admissible
+from theory.testing import every_evidence, require
+from theory.verification import Evidence, fails_without
+
+
+@every_evidence(STATEMENT)
+def test_evidence(evidence: Evidence) -> None:
+    require(evidence)
+
+
+def test_bracket_at_the_counterexample() -> None:
+    value = exactly(of_perturbation(BRACKET), ROTATION)
+    assert float(value) == pytest.approx(-0.111572, abs=5e-7)  # six digits are given
+
+
+_log_determinant = sympy.log(sympy.Determinant(Sigma_delta))
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [BRACKET - _log_determinant, 2 * BRACKET, BRACKET + d / 2],
+    ids=["log |Sigma| with the other sign", "not halved", "without -d"],
+)
+def test_the_check_kills_a_wrong_bracket(monkeypatch: pytest.MonkeyPatch, mutant: sympy.Expr) -> None:
+    monkeypatch.setattr(corollary_3_9_first_line, "BRACKET", mutant)
+    assert fails_without("the formula", admissible(), check_divergence).run().holds
+
+
+def test_the_check_of_the_sign_kills_a_bracket_without_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corollary_3_9_first_line, "BRACKET", BRACKET - sympy.Trace(Sigma_delta.inverse()) / 2)
+    assert fails_without("the formula", admissible(), check_bracket).run().holds
+
+
+def test_the_circulation_kills_a_field_that_is_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESIDUAL_SHIFT", c)
+    evidence = next(evidence for evidence in STATEMENT.evidence if "has a potential" in evidence.shows)
+    assert not evidence.run().holds
