@@ -1,7 +1,45 @@
 """Instruments of flatness for any torch model: find flat minima, and measure how flat a minimum is.
 
-`flatness.sam`, `flatness.weight_averaging` and `flatness.input_perturbation` train; `low_pass_filter`,
-`perturbation_curve`, `loss_surface`, `curvature`, `quantization`, `exposure_bias` and `readout` measure.
+Training: `SAM` around any torch optimizer, `Shadows` of the weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
+Measuring: `low_pass_filter`, `perturbation_curve`, `loss_surface`, `curvature`, `quantization_rise`, `exposure_bias`,
+`readout`, and the tools they stand on. Everything takes modules and callables; no network class is known here.
 """
 
+from flatness.curvature import curvature
+from flatness.exposure_bias import exposure_bias
+from flatness.input_perturbation import perturbed_noise
+from flatness.loss_surface import loss_surface
+from flatness.low_pass_filter import low_pass_filter
+from flatness.perturbation import moved, perturbed_weights
+from flatness.perturbation_curve import perturbation_curve
+from flatness.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
+from flatness.readout import readout
+from flatness.sam import SAM
+from flatness.schedules import Always, EveryK, Late
+from flatness.weight_averaging import EMA, SWA, PowerEMA, Shadows
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "EMA",
+    "SAM",
+    "SWA",
+    "Always",
+    "EveryK",
+    "Late",
+    "PowerEMA",
+    "Shadows",
+    "curvature",
+    "exposure_bias",
+    "loss_surface",
+    "low_pass_filter",
+    "moved",
+    "perturbation_curve",
+    "perturbed_noise",
+    "perturbed_weights",
+    "quantization_rise",
+    "quantize_tensor",
+    "quantize_weights",
+    "quantized",
+    "readout",
+]

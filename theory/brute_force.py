@@ -7,6 +7,7 @@ from many random starts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -17,7 +18,7 @@ from theory import perturbations
 from theory.divergences import Divergence
 from theory.spectral_ball import divergence_and_gradient
 
-OPTIONS = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-12, "maxcor": 20}
+OPTIONS: Any = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-12, "maxcor": 20}
 
 
 def _search(objective: Callable[[ndarray], tuple[float, ndarray]], size: int, starts: int, seed: int) -> float:

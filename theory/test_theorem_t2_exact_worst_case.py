@@ -7,9 +7,9 @@ from theory import theorem_t2_exact_worst_case as module
 from theory.corollary_3_9_gaussian_gap import check_corrected
 from theory.divergences import DIVERGENCES, TAU
 from theory.notation import t
-from theory.testing import every_evidence, require
+from theory.testing import every_evidence, finds_violation, require
 from theory.theorem_t2_exact_worst_case import STATEMENT, balls, check_not_exceeded, ray_coefficients
-from theory.verification import Evidence, fails_without
+from theory.verification import Evidence
 from theory.worst_case import WorstCase, curve_maximum, worst_case_divergence
 
 
@@ -56,7 +56,7 @@ def test_a_search_along_b_and_v1_alone_is_found_out(monkeypatch: pytest.MonkeyPa
     exact = worst_case_divergence(model.W, model.b, 0.9).value
     monkeypatch.setattr(worst_case, "curve_maximum", ends_only)
     assert worst_case_divergence(model.W, model.b, 0.9).value < exact * (1 - 1e-6)
-    assert fails_without("the curve between the ends", balls(), check_not_exceeded).run().holds
+    assert finds_violation(balls(), check_not_exceeded)
 
 
 def test_a_worst_case_with_the_wrong_divergence_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_worst_case_with_the_wrong_divergence_is_found_out(monkeypatch: pytest
         return honest(W, b, radius, {"kl": "reverse_kl", "reverse_kl": "kl"}.get(divergence, divergence))
 
     monkeypatch.setattr(module, "worst_case_divergence", reversed_direction)
-    assert fails_without("the direction of the divergence", balls(), check_not_exceeded).run().holds
+    assert finds_violation(balls(), check_not_exceeded)
 
 
 def test_the_top_direction_is_reached_when_b_hardly_sees_it() -> None:

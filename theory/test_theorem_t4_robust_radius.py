@@ -4,9 +4,9 @@ import pytest
 from theory import strategies
 from theory import theorem_t4_robust_radius as module
 from theory.robustness import gap_radius
-from theory.testing import every_evidence, require
+from theory.testing import every_evidence, finds_violation, require
 from theory.theorem_t4_robust_radius import STATEMENT, check_attained, check_gap_radius, check_two_sided, free
-from theory.verification import Evidence, fails_without
+from theory.verification import Evidence
 
 
 @every_evidence(STATEMENT)
@@ -25,12 +25,12 @@ def test_evidence(evidence: Evidence) -> None:
 )
 def test_a_wrong_radius_is_found_out(mutant: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "gap_radius", mutant)
-    assert fails_without("the formula", strategies.models().filter(free), check_attained).run().holds
+    assert finds_violation(strategies.models().filter(free), check_attained)
 
 
 def test_a_radius_too_large_contradicts_some_perturbation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "gap_radius", lambda kappa, name="kl": 1.01 * gap_radius(kappa, name))
-    assert fails_without("the formula", strategies.admissible(), check_gap_radius).run().holds
+    assert finds_violation(strategies.admissible(), check_gap_radius)
 
 
 def test_the_factors_of_the_two_sided_bounds_are_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_the_factors_of_the_two_sided_bounds_are_not_idle(monkeypatch: pytest.Mo
     honest = perturbations.loss_rise
     for factor in (1.1, 0.9):
         monkeypatch.setattr(perturbations, "loss_rise", lambda *a, f=factor: f * honest(*a))
-        assert fails_without("J's factor", strategies.admissible(), check_two_sided).run().holds
+        assert finds_violation(strategies.admissible(), check_two_sided)
 
 
 def test_value() -> None:

@@ -1,0 +1,267 @@
+"""Weights rounded to a grid of 2^bits values: as a copy, inside a block, and the rise of the loss that it causes.
+
+The step q of the grid is max|w| / (2^(bits - 1) - 1) for the symmetric scheme, which keeps zero exact, and
+(max w - min w) / (2^bits - 1) for the min-max scheme, which puts both extremes on the grid and in general not zero.
+Rounding to the nearest grid point moves no weight by more than q / 2. There is no calibration and no retraining.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from flatness import arguments
+from flatness.measurement import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
+from flatness.perturbation import (
+    SavedWeights,
+    Selection,
+    derived_seed,
+    direction_norm,
+    selected_parameters,
+    widest,
+)
+from flatness.progress import Progress, reporter, tracked
+
+ModelType = TypeVar("ModelType", bound=nn.Module)
+FEWEST_BITS, MOST_BITS = 2, 16
+GRANULARITIES = ("tensor", "channel")
+SCHEMES = ("symmetric", "minmax")
+ROUNDINGS = ("nearest", "stochastic")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How weights are rounded.
+
+    Attributes:
+        bits: 2 to 16.
+        granularity: "tensor", one grid for a whole tensor; "channel", one for each index of dimension 0 (an output
+            channel of a linear layer or a convolution; the input channel of a transposed one) of a tensor with two
+            dimensions or more.
+        scheme: "symmetric" or "minmax".
+        rounding: "nearest", or "stochastic": up or down at random with the mean equal to the weight.
+    """
+
+    bits: int = 8
+    granularity: str = "tensor"
+    scheme: str = "symmetric"
+    rounding: str = "nearest"
+
+    def __post_init__(self) -> None:
+        """Check every field; ValueError names the one that is not as above."""
+        allowed = f"a whole number from {FEWEST_BITS} to {MOST_BITS}"
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not FEWEST_BITS <= self.bits <= MOST_BITS:
+            raise arguments.refuse("bits", self.bits, allowed)
+        arguments.choice("granularity", self.granularity, GRANULARITIES)
+        arguments.choice("scheme", self.scheme, SCHEMES)
+        arguments.choice("rounding", self.rounding, ROUNDINGS)
+
+
+def step_size(smallest: Tensor, largest: Tensor, bits: int, scheme: str) -> Tensor:
+    """The step q of the grid for weights between smallest and largest, elementwise; 0 where they leave no room."""
+    if scheme == "symmetric":
+        return torch.maximum(smallest.abs(), largest.abs()) / (2 ** (bits - 1) - 1)
+    levels = 2**bits - 1
+    return largest / levels - smallest / levels  # divided first: the difference may overflow
+
+
+def quantize_tensor(
+    tensor: Tensor,
+    bits: int = 8,
+    *,
+    granularity: str = "tensor",
+    scheme: str = "symmetric",
+    rounding: str = "nearest",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The tensor with its entries rounded to the grid, as a new tensor of the same shape and dtype.
+
+    Computed in float64 (float32 on devices without it) and returned in the tensor's own dtype: in bfloat16, which has 8
+    significant bits, the values lie beside the grid by its rounding. Constant tensors of the min-max scheme and tensors
+    of zeros come back as they are.
+
+    Args:
+        tensor: finite, of a real floating-point type.
+        bits, granularity, scheme, rounding: see `Grid`.
+        generator: for stochastic rounding, on the tensor's device.
+
+    Raises:
+        ValueError: an argument is not as above.
+    """
+    grid = Grid(bits, granularity, scheme, rounding)
+    arguments.floating_tensor("tensor", tensor)
+    if not bool(tensor.isfinite().all()):
+        raise arguments.refuse("tensor", tensor, "finite entries")
+    return rounded_to_grid(tensor.detach(), grid, generator)
+
+
+def rounded_to_grid(tensor: Tensor, grid: Grid, generator: torch.Generator | None = None) -> Tensor:
+    """As `quantize_tensor`, of arguments that have been checked."""
+    if tensor.numel() == 0:
+        return tensor.clone()
+    wide = tensor.to(widest(tensor.device))
+    per_channel = grid.granularity == "channel" and wide.dim() > 1
+    dims = tuple(range(1, wide.dim())) if per_channel else tuple(range(wide.dim()))
+    smallest, largest = wide.amin(dims, keepdim=True), wide.amax(dims, keepdim=True)
+    step = step_size(smallest, largest, grid.bits, grid.scheme)
+    offset = torch.zeros_like(smallest) if grid.scheme == "symmetric" else smallest
+    last = 2**grid.bits - 1 if grid.scheme == "minmax" else 2 ** (grid.bits - 1) - 1
+    first = 0 if grid.scheme == "minmax" else -last
+    codes = (wide - offset) / step
+    if grid.rounding == "nearest":
+        codes = codes.round()
+    else:
+        codes = (codes + torch.rand(codes.shape, generator=generator, device=codes.device, dtype=codes.dtype)).floor()
+    values = torch.addcmul(offset, codes.clamp(first, last), step)
+    return torch.where(step > 0, values, wide).to(tensor.dtype)
+
+
+def _quantized_values(tensors: Iterable[Tensor], names: Iterable[str], grid: Grid, seed: int) -> Iterator[Tensor]:
+    generators: dict[torch.device, torch.Generator] = {}
+    for name, tensor in zip(names, tensors, strict=True):
+        if not bool(tensor.isfinite().all()):
+            raise arguments.refuse(f"parameter {name!r}", tensor, "finite entries")
+        if tensor.device not in generators:
+            generators[tensor.device] = torch.Generator(tensor.device).manual_seed(derived_seed("rounding", seed))
+        yield rounded_to_grid(tensor, grid, generators[tensor.device])
+
+
+def quantize_weights(
+    model: ModelType,
+    bits: int = 8,
+    *,
+    granularity: str = "tensor",
+    scheme: str = "symmetric",
+    rounding: str = "nearest",
+    parameters: Selection = None,
+    seed: int = 0,
+) -> ModelType:
+    """A copy of the model with quantised weights; the model itself is left alone.
+
+    Args:
+        model: the module.
+        bits, granularity, scheme, rounding: see `Grid`.
+        parameters: which weights (`selected_parameters`); by default every one, biases and gains too.
+        seed: stochastic rounding is a function of it.
+
+    Raises:
+        ValueError: an argument is not as above, or a weight is not finite.
+    """
+    grid = Grid(bits, granularity, scheme, rounding)
+    arguments.count("seed", seed)
+    selected_parameters(arguments.module("model", model), parameters)
+    twin = copy.deepcopy(model)
+    weights = selected_parameters(twin, parameters)
+    with torch.no_grad():
+        tensors = list(weights.values())
+        for live, value in zip(tensors, _quantized_values(tensors, weights, grid, seed), strict=True):
+            live.copy_(value)
+    return twin
+
+
+@contextmanager
+def quantized(
+    model: ModelType,
+    bits: int = 8,
+    *,
+    granularity: str = "tensor",
+    scheme: str = "symmetric",
+    rounding: str = "nearest",
+    parameters: Selection = None,
+    seed: int = 0,
+) -> Iterator[ModelType]:
+    """The model with quantised weights inside the block; put back bit for bit after it, also when it raises.
+
+    Arguments and errors are those of `quantize_weights`. Takes one copy of the selected weights.
+    """
+    grid = Grid(bits, granularity, scheme, rounding)
+    arguments.count("seed", seed)
+    with SavedWeights(selected_parameters(arguments.module("model", model), parameters)).kept() as weights:
+        weights.write(_quantized_values(weights.saved, weights.named, grid, seed))
+        yield model
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationRise(Measurement):
+    """The loss with quantised weights.
+
+    Attributes:
+        value: the loss with quantised weights.
+        rise: the same less the loss of the weights as they are, paired sample by sample.
+        weight_error: L2 norm of the change of the weights, all selected ones together; root mean square over draws.
+    """
+
+    value: Estimate
+    rise: Estimate
+    weight_error: float
+
+
+def quantization_rise(
+    model: nn.Module,
+    loss: Loss,
+    batches: Iterable[Any],
+    bits: int = 8,
+    *,
+    granularity: str = "tensor",
+    scheme: str = "symmetric",
+    rounding: str = "nearest",
+    draws: int = 100,
+    parameters: Selection = None,
+    seed: int = 0,
+    eval_mode: bool = True,
+    progress: Progress = None,
+) -> QuantizationRise:
+    """The loss with quantised weights and its rise over the loss of the weights as they are.
+
+    Costs two passes over the batches, draws + 1 with stochastic rounding, and one copy of the weights.
+
+    Args:
+        model: the module whose weights are quantised.
+        loss: `loss(model, batch)`, as `flatness.measurement` describes it.
+        batches: the data; read once into a list where it is not a sequence.
+        bits, granularity, scheme, rounding: see `Grid`.
+        draws: number of draws of stochastic rounding; rounding to the nearest is done once.
+        parameters: which weights (`selected_parameters`); by default every one, biases and gains too.
+        seed: stochastic rounding and the loss's own random numbers are functions of it.
+        eval_mode: False leaves the submodules in the modes they are in. Modes and buffers are put back either way.
+        progress: see `flatness.progress`.
+
+    Raises:
+        ValueError: an argument is not as above, or a weight or a loss is not finite. The weights are as before then.
+    """
+    grid = Grid(bits, granularity, scheme, rounding)
+    draws = arguments.count("draws", draws, at_least=1) if rounding == "stochastic" else 1
+    report = reporter("quantisation", draws, progress)
+    with measuring(model, loss, batches, parameters, seed, eval_mode) as (weights, losses):
+        rises = PairedRises(losses())
+        squared_error = 0.0
+        for draw in tracked(range(draws), report, draws):
+            weights.write(_quantized_values(weights.saved, weights.named, grid, derived_seed("draw", seed, draw)))
+            change = (live.detach() - saved for live, saved in zip(weights.live, weights.saved, strict=True))
+            squared_error += direction_norm(change) ** 2 / draws
+            rises.add(losses(f"{bits} bits, {rounding} rounding {draw}"))
+        settings = settings_of(
+            "quantization_rise",
+            weights.named,
+            losses,
+            eval_mode,
+            bits=bits,
+            granularity=granularity,
+            scheme=scheme,
+            rounding=rounding,
+            draws=draws,
+        )
+    drawn = rounding == "stochastic"
+    return QuantizationRise(
+        loss=rises.unmoved_loss(),
+        value=rises.level(drawn),
+        rise=rises.rise(drawn),
+        weight_error=squared_error**0.5,
+        settings=settings,
+    )

@@ -1,0 +1,328 @@
+"""The low-pass filter against its closed form on quadratic losses, its invariances, and mutants of it."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from flatness.low_pass_filter import low_pass_filter
+from flatness.perturbation import GaussianNoise, derived_seed, moved
+from tests.flatness import measures_common as common
+from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric, within_standard_errors
+
+implementation = import_module("flatness.low_pass_filter")  # the package may export the function by this name
+
+
+def small(model: Any, loss: Any, batches: Any, **own: Any) -> Any:
+    """A short run for the checks that need no precision."""
+    return low_pass_filter(model, loss, batches, **{"draws": 3, "sigma": 0.1, **own})
+
+
+def check_quadratic() -> None:
+    """The rise is sigma^2 tr(H) / 2, and LPF that much above the loss."""
+    model = Quadratic()
+    hessian = symmetric(definite=True)
+    batches = centres_around(model)
+    sigma = 0.05
+    result = low_pass_filter(model, quadratic_loss(hessian), batches, sigma=sigma, draws=500)
+    expected = sigma**2 * float(hessian.trace()) / 2
+    assert result.rise.draw_standard_error < 0.05 * expected  # so that the next line says something
+    assert within_standard_errors(result.rise, expected)
+    with torch.no_grad():
+        unmoved = torch.cat([quadratic_loss(hessian)(model, batch) for batch in batches])
+    # sums of 7 terms in another order, in float64
+    assert result.loss.value == pytest.approx(float(unmoved.mean()), rel=1e-14)
+    assert result.loss.data_standard_error == pytest.approx(float(unmoved.std()) / math.sqrt(7), rel=1e-14)
+    assert result.value.value == pytest.approx(result.loss.value + result.rise.value, rel=1e-14)
+
+
+def check_linear() -> None:
+    """For a linear loss each draw raises it by sigma g^T z, with z the noise that the seed names."""
+    model = Quadratic()
+    slope = torch.arange(1.0, 13.0, dtype=torch.float64)
+    result = low_pass_filter(model, lambda m, batch: (slope * m()).sum(), [None], sigma=0.3, draws=4, seed=9)
+    saved = [p.detach().clone() for p in model.parameters()]
+    rises = []
+    for draw in range(4):
+        noise = torch.cat([z.double().flatten() for z in GaussianNoise(saved, derived_seed("draw", 9, draw))])
+        rises.append(0.3 * float(slope @ noise))
+    # float64 with cancellation between losses near 10 and rises near 1
+    assert result.rise.value == pytest.approx(sum(rises) / 4, abs=1e-13)
+    assert result.rise.draw_standard_error == pytest.approx(
+        float(torch.tensor(rises, dtype=torch.float64).std()) / 2, abs=1e-12
+    )
+
+
+def check_relative(scale: str) -> None:
+    """On a diagonal quadratic, E rise = sigma^2 / 2 sum_i H_ii s_i, s_i the mean square of the block of weight i."""
+    model = Quadratic()
+    with torch.no_grad():
+        model.first[0] *= 5  # rows of unlike norms
+    diagonal = torch.linspace(0.2, 2.0, 12, dtype=torch.float64)
+    sigma = 0.2
+    loss = quadratic_loss(torch.diag(diagonal))
+    result = low_pass_filter(model, loss, centres_around(model, 0.0), sigma=sigma, draws=500, scale=scale)
+    squares = []
+    for weight in (model.first, model.second, model.third):
+        by_row = scale == "filter" and weight.dim() == 2
+        mean = weight.detach().square().mean(1, keepdim=True) if by_row else weight.detach().square().mean()
+        squares.append(mean.expand(weight.shape).flatten())
+    assert within_standard_errors(result.rise, float(sigma**2 / 2 * diagonal @ torch.cat(squares)))
+
+
+MUTANTS = {
+    "does nothing": common.still_weights,
+    "half as far again": common.far_weights,
+    "rise has the wrong sign": lambda: common.patched(
+        common.measurement.PairedRises,
+        "add",
+        lambda self, losses: (
+            self.sums.add_(self.unmoved - losses),
+            self.means.append(-float((losses - self.unmoved).mean())),
+        ),
+    ),
+    "noise is drawn once": lambda: common.patched(
+        __import__("flatness.low_pass_filter", fromlist=["_"]), "derived_seed", lambda *parts: 0
+    ),
+}
+
+
+def test_quadratic() -> None:
+    check_quadratic()
+    check_linear()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutants_fail_on_the_quadratic(name: str) -> None:
+    with MUTANTS[name](), pytest.raises(AssertionError):
+        check_quadratic()
+
+
+def test_a_flipped_sign_of_the_noise_fails_on_the_linear_loss() -> None:
+    with common.backward_weights(), pytest.raises(AssertionError):
+        check_linear()
+
+
+@pytest.mark.parametrize("scale", ["layer", "filter"])
+def test_relative_noise(scale: str) -> None:
+    check_relative(scale)
+    with common.far_weights(), pytest.raises(AssertionError):
+        check_relative(scale)
+    other = {"layer": "filter", "filter": "layer"}[scale]
+    original = common.perturbation._root_mean_square
+    mutant = common.patched(common.perturbation, "_root_mean_square", lambda weight, _: original(weight, other))
+    with mutant, pytest.raises(AssertionError):
+        check_relative(scale)
+
+
+def test_relative_noise_does_not_see_a_rescaling_of_rectifier_layers_and_absolute_noise_does() -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(3, 16), nn.Linear(16, 2, bias=False)
+    model = nn.Sequential(first, nn.ReLU(), second).double()
+    batches = [torch.randn(8, 3, dtype=torch.float64)]
+
+    def loss(net: nn.Module, x: Tensor) -> Tensor:
+        return (net(x) - torch.randn(len(x), 2)).square().mean(1)
+
+    def rises() -> dict[str, float]:
+        names = ("absolute", "layer", "filter")
+        return {
+            name: low_pass_filter(model, loss, batches, sigma=0.1, draws=20, scale=name).rise.value for name in names
+        }
+
+    before = rises()
+    with torch.no_grad():  # the same function: a = 8, a power of two, so that nothing is rounded
+        first.weight.mul_(8)
+        first.bias.mul_(8)
+        second.weight.div_(8)
+    after = rises()
+    # a noise in float32 times a norm in float64 is rounded to float32: 6e-8 of the noise, times a few
+    assert after["layer"] == pytest.approx(before["layer"], rel=1e-6)
+    assert after["filter"] == pytest.approx(before["filter"], rel=1e-6)
+    assert after["absolute"] > 10 * before["absolute"]
+
+
+def test_standard_error_over_draws_is_honest() -> None:
+    model = Quadratic()
+    hessian = symmetric(definite=True)
+    batches = centres_around(model)
+    expected = 0.05**2 * float(hessian.trace()) / 2
+    scores = []
+    for seed in range(40):
+        rise = low_pass_filter(model, quadratic_loss(hessian), batches, sigma=0.05, draws=100, seed=seed).rise
+        scores.append((rise.value - expected) / rise.draw_standard_error)
+    # the sum of 40 squared scores is about chi-squared: mean 40, standard deviation sqrt(80)
+    assert abs(sum(score**2 for score in scores) - 40) < common.STANDARD_ERRORS * math.sqrt(80)
+
+
+def test_standard_error_over_data_is_that_of_the_per_sample_rises() -> None:
+    model = Quadratic()
+    batches = centres_around(model)
+    loss = quadratic_loss(symmetric(definite=True))
+    result = low_pass_filter(model, loss, batches, sigma=0.3, draws=3)
+    saved = [p.detach().clone() for p in model.parameters()]
+    rises = torch.zeros(7, dtype=torch.float64)
+    for draw in range(3):
+        noise = GaussianNoise(saved, derived_seed("draw", 0, draw))
+        with torch.no_grad():
+            unmoved = torch.cat([loss(model, b) for b in batches])
+            with moved(model, list(noise), 0.3):
+                rises += torch.cat([loss(model, b) for b in batches]) - unmoved
+    rises /= 3
+    assert result.rise.value == pytest.approx(float(rises.mean()), rel=1e-12)
+    assert result.rise.data_standard_error == pytest.approx(float(rises.std()) / math.sqrt(7), rel=1e-12)
+
+
+def test_random_numbers_are_common_to_all_weight_settings_and_models() -> None:
+    for eval_mode in (True, False):  # with dropout, and with buffers that change in each pass, where it is False
+        own: Any = {"sigma": 0.0, "draws": 5, "eval_mode": eval_mode}
+        still = low_pass_filter(common.Crowded(), common.noisy_loss, common.crowded_batches(), **own)
+        assert still.rise.value == 0.0
+        assert still.rise.draw_standard_error == 0.0
+    one = low_pass_filter(Quadratic(), lambda m, b: m().sum(), [None], draws=3)
+    other = low_pass_filter(Quadratic(5), lambda m, b: m().sum(), [None], draws=3)
+    assert one.rise.value == pytest.approx(other.rise.value, abs=1e-14)  # a sum of 12 weights near 1, in float64
+    unlike = low_pass_filter(Quadratic(), lambda m, b: m().sum(), [None], draws=3, seed=1)
+    assert unlike.rise.value != pytest.approx(one.rise.value, rel=1e-3)
+
+
+def test_batches_get_random_numbers_of_their_own_and_passes_the_same() -> None:
+    drawn: list[Tensor] = []
+
+    def loss(net: nn.Module, x: Tensor) -> Tensor:
+        drawn.append(torch.rand(3))
+        return net(x).mean(1)
+
+    small(common.Crowded(), loss, [torch.ones(2, 3), torch.ones(2, 3)])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert all(torch.equal(values, drawn[index % 2]) for index, values in enumerate(drawn))
+
+
+def test_only_the_selected_weights_move() -> None:
+    model = common.Crowded()
+    frozen = [p.detach().clone() for p in model.frozen.parameters()]
+    seen: list[bool] = []
+
+    def loss(net: nn.Module, x: Tensor) -> Tensor:
+        seen.append(all(torch.equal(a, b) for a, b in zip(model.frozen.parameters(), frozen, strict=True)))
+        return common.noisy_loss(net, x)
+
+    low_pass_filter(model, loss, common.crowded_batches(), draws=2, parameters="trainable")
+    assert all(seen)
+    seen.clear()
+    low_pass_filter(model, loss, common.crowded_batches(), draws=2)
+    assert seen == [True, True, False, False, False, False]
+
+
+def test_modes_inside_are_as_asked_for() -> None:
+    model = common.Crowded()
+    mixed = [module.training for module in model.modules()]
+    seen: list[list[bool]] = []
+
+    def loss(net: nn.Module, x: Tensor) -> Tensor:
+        seen.append([module.training for module in net.modules()])
+        return common.noisy_loss(net, x)
+
+    for eval_mode, expected in ((True, [False] * len(mixed)), (False, mixed)):
+        seen.clear()
+        small(model, loss, common.crowded_batches(), eval_mode=eval_mode)
+        assert seen == [expected] * 8
+
+
+def test_progress_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[int, int]] = []
+    small(common.Crowded(), common.noisy_loss, common.crowded_batches(), progress=lambda *step: told.append(step))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    small(common.Crowded(), common.noisy_loss, common.crowded_batches())
+    small(common.Crowded(), common.noisy_loss, common.crowded_batches(), progress=False)
+    assert capsys.readouterr().err == ""  # not a terminal
+    small(common.Crowded(), common.noisy_loss, common.crowded_batches(), progress=True)
+    assert capsys.readouterr().err.endswith("\rlow-pass filter: 3/3, 0:00:00 left\n")
+
+
+def test_costs_one_pass_for_each_draw_and_one_more() -> None:
+    calls = []
+
+    def loss(net: nn.Module, x: Tensor) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return common.noisy_loss(net, x)
+
+    low_pass_filter(common.Crowded(), loss, common.crowded_batches(), draws=7)
+    assert calls == [False] * (2 * 8)
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most bytes held at once by tensors made inside the block."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.held = {p.untyped_storage()._cdata: 0 for p in model.parameters()}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, Tensor) else None
+            if storage is not None and storage._cdata not in self.held and func.namespace == "aten":
+                self.held[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.held.pop, storage._cdata, None)
+        self.most = max(self.most, sum(self.held.values()))
+        return result
+
+
+def check_memory() -> None:
+    """One copy of the weights, and a few tensors beside it."""
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(40)))
+    weights = sum(p.numel() * 4 for p in model.parameters())
+    with LiveBytes(model) as live:
+        low_pass_filter(model, lambda m, x: m(x).mean(1), [torch.randn(2, 64)], draws=3, scale="filter")
+    assert weights <= live.most <= 1.2 * weights  # 8 of 40 tensors beside the copy
+
+
+def test_holds_one_copy_of_the_weights_and_a_few_tensors() -> None:
+    check_memory()
+    move = common.perturbation.SavedWeights.move
+    greedy = common.patched(
+        common.perturbation.SavedWeights, "move", lambda self, along, scale: move(self, list(along), scale)
+    )
+    with greedy, pytest.raises(AssertionError):
+        check_memory()
+
+
+def test_leaves_everything_as_it_was_and_the_check_sees_when_not() -> None:
+    common.check_leaves_everything(small)
+    common.check_kills_common_mutants(small)
+
+
+def test_refuses_what_it_cannot_measure() -> None:
+    common.check_refuses(small)
+    common.check_refuses_parameters(small)
+    for wrong, message in (
+        ({"sigma": -0.1}, "sigma is -0.1"),
+        ({"sigma": float("nan")}, "sigma is nan"),
+        ({"draws": 0}, "draws is 0"),
+        ({"draws": 2.0}, "draws is 2.0"),
+        ({"scale": "network"}, "scale is 'network'"),
+        ({"sigma": 1e38}, "noise draw 0 of sigma 1e"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            small(common.Crowded(), common.noisy_loss, common.crowded_batches(), **wrong)
+
+
+def test_result_is_reproducible_and_complete() -> None:
+    common.check_result(small)
+    settings = small(common.Crowded(), common.noisy_loss, common.crowded_batches()).settings
+    assert settings["sigma"] == 0.1
+    assert settings["draws"] == 3
+    assert settings["scale"] == "absolute"
+    once = small(common.Crowded(), common.noisy_loss, common.crowded_batches(), draws=1)
+    assert math.isnan(once.rise.draw_standard_error)
+    assert once.to_dict()["rise"]["draw_standard_error"] is None
