@@ -1,13 +1,13 @@
 """Corollary 3.9, second line (Eq. (18)): the closed form that is to bound the tolerated divergence.
 
-Printed: E <= max over |delta| <= Delta of (Delta^2*sigma[d]*|b|^2/m^2 - d + Sum(sigma[i] - log(sigma[i]), (i, 1, d)))/2
+Printed: E <= max over |delta| <= Delta of [Sum(-log(sigma[i]) + sigma[i], (i, 1, d))/2 - d/2 + Delta^2*sigma[d]*|b|^2/(2*m^2)]
 
-Holds: KL(p || p_hat) <= (Delta^2*|b|^2/(m^2*sigma[1]) - d + Sum(sigma[i] - log(sigma[i]), (i, 1, d)))/2
+Holds: KL(p || p_hat) <= Sum(-log(sigma[i]) + sigma[i], (i, 1, d))/2 - d/2 + Delta^2*|b|^2/(2*m^2*sigma[1])
 
 sigma[i] are the eigenvalues of Sigma_delta^-1 = I + delta W^T / m, rising. The proof replaces mu^T Sigma^-1 mu by
 sigma_d |mu|^2-like terms, but with mu = -Sigma c it is c^T Sigma c, whose largest factor is 1/sigma_1. The printed
 line holds where sigma_1 sigma_d >= 1; the corrected one holds for each admissible delta in the ball, and is attained.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
