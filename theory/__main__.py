@@ -113,6 +113,12 @@ def _write_whole(path: Path, text: str) -> None:
     os.replace(file.name, path)
 
 
+def use_profile(thorough: bool) -> None:
+    """Search from fixed seeds, so that the same numbers are printed every time."""
+    profiles.register()
+    hypothesis.settings.load_profile("fixed-thorough" if thorough else "fixed-default")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     parser = _parser()
@@ -128,8 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"label is {options.label!r}; allowed: " + ", ".join(near))
         if options.write:
             parser.error("--write goes with the whole ledger, not with explain")
-    profiles.register()
-    hypothesis.settings.load_profile("fixed-thorough" if options.thorough else "fixed-default")
+    use_profile(options.thorough)
     reports = check(labels, Console(stderr=True))
     console = Console()
     if options.json:

@@ -18,11 +18,12 @@ import numpy as np
 import sympy
 
 from theory import notation, perturbations, strategies
-from theory.corollary_3_4_perturbed_noise import exactly, of_perturbation
+from theory.corollary_3_4_perturbed_noise import of_perturbation
 from theory.corollary_3_9_first_line import BRACKET, ROTATION, bracket_at, bracket_of
 from theory.definition_3_6_perturbed_set import PerturbedSet, SetOf
 from theory.divergences import DIVERGENCES, TAU
-from theory.equation_9_random_feature_score import g, generic
+from theory.equation_9_random_feature_score import g
+from theory.evaluation import exactly, generic
 from theory.notation import (
     A,
     Both,

@@ -10,15 +10,15 @@ b = U^T e, gives the mean -Sigma c: Eq. (40) drops its sign. Without I + A > 0 t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, cast
 
 import numpy as np
 import sympy
 from numpy import ndarray
 
 from theory import perturbations, strategies
+from theory.evaluation import Rows, exactly, numerically
 from theory.notation import (
     A,
     Both,
@@ -29,13 +29,10 @@ from theory.notation import (
     PositiveDefinite,
     Sigma_delta,
     W,
-    at,
     b,
     c,
-    d,
     delta,
     identity,
-    m,
     mu_delta,
     p_hat,
     x,
@@ -62,35 +59,11 @@ EXPONENT = -Entry(x.T * x) / 2 - POTENTIAL
 """The logarithm of e^-I p for p = N(0, I), up to a constant."""
 GAUSSIAN_EXPONENT = -Entry((x - mu_delta).T * sympy.Inverse(Sigma_delta) * (x - mu_delta)) / 2
 
-_EYE = sympy.MatrixSymbol("I", d, d)
-_NUMPY = [{"Entry": lambda M: M[0, 0], "Determinant": np.linalg.det, "Trace": np.trace}, "numpy"]
-
-Rows = Sequence[Sequence[Any]]
-
 
 @cache
 def of_perturbation(formula: sympy.Basic, mean: sympy.Basic = CORRECTED_MEAN) -> sympy.Basic:
     """The formula with mu_delta and Sigma_delta written out in delta, W and b."""
     return formula.subs(mu_delta, mean).subs(Sigma_delta, COVARIANCE)
-
-
-def exactly(formula: sympy.Basic, matrices: Mapping[sympy.MatrixSymbol, Rows]) -> Any:
-    """The formula at matrices of exact or symbolic entries: a number, or an explicit matrix."""
-    size = next(len(rows) for symbol, rows in matrices.items() if symbol.shape[0] == d)
-    formula = formula.replace(Entry, sympy.Trace).subs(identity, _EYE)
-    value = at(formula, {**matrices, _EYE: sympy.eye(size).tolist()})
-    return sympy.ImmutableMatrix(value.as_explicit()) if value.is_Matrix else value
-
-
-@cache
-def _compiled(formula: sympy.Basic, symbols: tuple[sympy.Basic, ...]) -> Callable[..., Any]:
-    return cast(Callable[..., Any], sympy.lambdify((*symbols, d, m, _EYE), formula.subs(identity, _EYE), _NUMPY))
-
-
-def numerically(formula: sympy.Basic, matrices: Mapping[sympy.MatrixSymbol, ndarray]) -> Any:
-    """The formula at float matrices (columns for vectors), compiled once: a number, or a matrix. `delta` is needed."""
-    rows, columns = matrices[delta].shape
-    return _compiled(formula, tuple(matrices))(*matrices.values(), rows, columns, np.eye(rows))
 
 
 def admissible_symbols(rows: int, columns: int) -> dict[sympy.MatrixSymbol, Rows]:

@@ -18,15 +18,8 @@ import sympy
 from scipy import integrate
 
 from theory import perturbations, strategies
-from theory.corollary_3_4_perturbed_noise import (
-    EXPONENT,
-    Rows,
-    arrays,
-    beyond_the_edge,
-    exactly,
-    numerically,
-    of_perturbation,
-)
+from theory.corollary_3_4_perturbed_noise import EXPONENT, arrays, beyond_the_edge, of_perturbation
+from theory.evaluation import Rows, exactly, numerically
 from theory.gaussians import kl_divergence, standard_normal
 from theory.notation import (
     KL,

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from numpy import ndarray
 
 from theory import notation, perturbations, strategies
-from theory.equation_9_random_feature_score import RESIDUAL, RISE, R, g, generic, numeric, phi
+from theory.equation_9_random_feature_score import RESIDUAL, RISE, R, g, phi
+from theory.evaluation import generic, numeric
 from theory.notation import Both, Delta, Exists, Expectation, ForAll, G, Loss, Norm, W, delta, ell, kappa, m, p, theta
 from theory.notation import theta_star as minimum
 from theory.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment

@@ -25,7 +25,8 @@ from sympy.simplify.fu import TR7
 from theory import notation, perturbations, strategies
 from theory.definition_3_6_perturbed_set import Member, PerturbedSet
 from theory.divergences import DIVERGENCES, TAU
-from theory.equation_9_random_feature_score import POINTWISE_LOSS, g, numeric, phi
+from theory.equation_9_random_feature_score import POINTWISE_LOSS, g, phi
+from theory.evaluation import numeric
 from theory.intervals import certify_positive_from_zero
 from theory.notation import (
     KL,

@@ -20,7 +20,7 @@ import sympy
 
 from theory import notation, perturbations
 from theory.divergences import DIVERGENCES, TAU
-from theory.equation_9_random_feature_score import numeric
+from theory.evaluation import numeric
 from theory.notation import (
     KL,
     A,

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import sympy
 
 from theory import perturbations, strategies
-from theory.corollary_3_4_perturbed_noise import ONES, arrays, exactly, numerically, of_perturbation
+from theory.corollary_3_4_perturbed_noise import ONES, arrays, of_perturbation
 from theory.corollary_3_9_first_line import (
     BECAUSE,
     BRACKET,
@@ -27,6 +27,7 @@ from theory.corollary_3_9_first_line import (
     symbolic_gaussian,
 )
 from theory.divergences import DIVERGENCES, TAU
+from theory.evaluation import exactly, numerically
 from theory.gaussians import kl_divergence, standard_normal
 from theory.notation import KL, Both, Entry, Sigma_delta, d, identity, mu_delta, p, p_hat
 from theory.verification import (

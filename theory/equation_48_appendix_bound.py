@@ -20,10 +20,11 @@ import sympy
 from flint import arb
 
 from theory import exact, perturbations, strategies
-from theory.corollary_3_4_perturbed_noise import CORRECTED_MEAN, exactly
+from theory.corollary_3_4_perturbed_noise import CORRECTED_MEAN
 from theory.corollary_3_9_first_line import PRECISION
 from theory.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, bound_at, numeric_bound
 from theory.divergences import DIVERGENCES, TAU
+from theory.evaluation import exactly
 from theory.intervals import certify_above
 from theory.notation import (
     KL,

@@ -11,10 +11,10 @@ theta; the pointwise rise is the same formula at phi phi^T and r phi^T.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import sympy
@@ -25,6 +25,7 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
 from theory import notation, strategies
+from theory.evaluation import generic, numeric
 from theory.notation import Both, Expectation, G, Loss, SquaredNorm, W, b, d, delta, identity, m, p, theta, x
 from theory.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment
 from theory.verification import (
@@ -72,16 +73,6 @@ HESSIAN = 2 * sympy.KroneckerProduct(G, identity) / m**2
 
 
 @cache
-def numeric(formula: sympy.Basic, *arguments: sympy.Basic) -> Callable[..., Any]:
-    """The formula as a numpy function of these symbols: matrices for matrix symbols, vectors as columns."""
-    return cast(Callable[..., Any], sympy.lambdify(arguments, formula, [{"Trace": np.trace}, "numpy"]))
-
-
-def generic(symbol: sympy.MatrixSymbol, rows: int, columns: int) -> list[list[sympy.Symbol]]:
-    """Real symbols for the entries of a matrix symbol, as rows for `notation.at`."""
-    return [[sympy.Symbol(f"{symbol.name}_{i}{j}", real=True) for j in range(columns)] for i in range(rows)]
-
-
 def _score_is_linear() -> Iterable[Comparison]:
     shifted = SCORE.subs(theta, theta + delta) - SCORE - SCORE.subs(theta, delta)
     yield equal("s at theta + delta, minus s at theta and s at delta, for all d and m", *_with_zero(shifted))
@@ -228,7 +219,7 @@ STATEMENT = Statement(
     source="Eq. (9), (10); Appendix Eq. (20)",
     verdict=Verdict.HOLDS,
     reason=(
-        "A definition. The score is linear in theta, so its loss is a polynomial of degree 2 in theta, pointwise and "
+        "A definition: the score is linear in theta, so its loss is a polynomial of degree 2 in theta, pointwise and "
         "in expectation, with the same Hessian (2/m^2) G kron I_d at every theta."
     ),
     printed=Both(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,19 @@ def _cell(formula: Any) -> str:
     return "" if formula is None else f"$`{notation.latex(formula)}`$"
 
 
-def verdict_table(link: str = "") -> str:
-    """The table of verdicts in Markdown, with links to the modules, which lie under `link`."""
+def verdict_table(link: str = "", brief: bool = False) -> str:
+    """The table of verdicts in Markdown, with links to the modules, which lie under `link`.
+
+    Args:
+        link: the folder, with its last slash.
+        brief: only the first sentence of each reason.
+    """
     lines = ["| claim | verdict | in short |", "|---|---|---|"]
     for module, statement in statements().values():
         claim = f"[{statement.label}]({link}{module}.py): {statement.title}"
-        lines.append(f"| {claim} | {statement.verdict.value} | {statement.reason} |")
+        reason = re.split(r"(?<=[^ A-Z])\. (?=[A-Z])", statement.reason)[0].rstrip(".") if brief else statement.reason
+        cells = (cell.replace("|", r"\|") for cell in (claim, statement.verdict.value, reason))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -123,7 +131,7 @@ def with_verdicts(page: str) -> str:
     _, closing, after = rest.partition(MARKS[1])
     if not opening or not closing:
         raise ValueError(f"README.md lacks one of the marks {MARKS}")
-    return f"{before}{opening}\n{verdict_table('theory/')}\n{closing}{after}"
+    return f"{before}{opening}\n{verdict_table('theory/', brief=True)}\n{closing}{after}"
 
 
 def markdown() -> str:

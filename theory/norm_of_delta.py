@@ -23,9 +23,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from theory import exact, notation, perturbations, strategies
-from theory.corollary_3_4_perturbed_noise import Rows, exactly, of_perturbation
+from theory.corollary_3_4_perturbed_noise import of_perturbation
 from theory.corollary_3_9_first_line import BRACKET
 from theory.divergences import DIVERGENCES, TAU, excess
+from theory.evaluation import Rows, exactly
 from theory.intervals import certify_above
 from theory.notation import KL, Both, Delta, Implies, Maximum, SpectralNorm, W, b, d, delta, eta, p, p_hat, words
 from theory.verification import (

@@ -23,17 +23,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from theory import notation, perturbations, strategies
-from theory.corollary_3_4_perturbed_noise import CORRECTED_MEAN, COVARIANCE, EXPONENT, Rows, exactly, of_perturbation
+from theory.corollary_3_4_perturbed_noise import CORRECTED_MEAN, COVARIANCE, EXPONENT, of_perturbation
 from theory.definition_3_6_perturbed_set import Member, PerturbedSet
-from theory.equation_9_random_feature_score import (
-    POINTWISE_LOSS,
-    RESIDUAL,
-    SCORE,
-    SECOND_ORDER,
-    g,
-    generic,
-    numeric,
-)
+from theory.equation_9_random_feature_score import POINTWISE_LOSS, RESIDUAL, SCORE, SECOND_ORDER, g
+from theory.evaluation import Rows, exactly, generic, numeric
 from theory.notation import (
     A,
     Both,

@@ -23,9 +23,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from theory import notation, perturbations, strategies
-from theory.corollary_3_4_perturbed_noise import Rows, exactly, of_perturbation
+from theory.corollary_3_4_perturbed_noise import of_perturbation
 from theory.corollary_3_9_first_line import BRACKET
 from theory.divergences import DIVERGENCES, TAU
+from theory.evaluation import Rows, exactly
 from theory.notation import A, Both, W, b, c, delta, kappa, words
 from theory.random_features import RandomFeatureScore, feature_second_moment
 from theory.robustness import flat_radius, gap_radius

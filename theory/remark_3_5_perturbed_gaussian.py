@@ -22,8 +22,9 @@ from numpy import ndarray
 from scipy import integrate
 
 from theory import strategies
-from theory.corollary_3_4_perturbed_noise import EXPONENT, admissible_symbols, exactly
+from theory.corollary_3_4_perturbed_noise import EXPONENT, admissible_symbols
 from theory.divergences import DIVERGENCES, TAU
+from theory.evaluation import exactly
 from theory.notation import (
     A,
     Both,

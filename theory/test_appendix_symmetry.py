@@ -4,8 +4,9 @@ import sympy
 from theory import appendix_symmetry as module
 from theory import corollary_3_9_first_line
 from theory.appendix_symmetry import STATEMENT, check_bracket, check_divergence
-from theory.corollary_3_4_perturbed_noise import exactly, of_perturbation
+from theory.corollary_3_4_perturbed_noise import of_perturbation
 from theory.corollary_3_9_first_line import BRACKET, ROTATION
+from theory.evaluation import exactly
 from theory.notation import Sigma_delta, c, d
 from theory.strategies import admissible
 from theory.testing import every_evidence, require

@@ -10,16 +10,14 @@ from theory.corollary_3_4_perturbed_noise import (
     ONES,
     PRINTED_MEAN,
     STATEMENT,
-    Rows,
     admissible_symbols,
     arrays,
     check_corrected_mean,
     check_density,
     completed_square,
-    exactly,
-    numerically,
     of_perturbation,
 )
+from theory.evaluation import Rows, exactly, numerically
 from theory.notation import W, b, delta
 from theory.perturbations import perturbed_noise
 from theory.strategies import Perturbed, admissible

@@ -3,7 +3,7 @@ import pytest
 import sympy
 
 from theory import corollary_3_9_first_line as module
-from theory.corollary_3_4_perturbed_noise import ONES, exactly, of_perturbation
+from theory.corollary_3_4_perturbed_noise import ONES, of_perturbation
 from theory.corollary_3_9_first_line import (
     BRACKET,
     STATEMENT,
@@ -13,6 +13,7 @@ from theory.corollary_3_9_first_line import (
     divergence_of_weight,
     expected_under_noise,
 )
+from theory.evaluation import exactly
 from theory.notation import Entry, mu_delta
 from theory.strategies import Perturbed, admissible
 from theory.testing import every_evidence, finds_violation, require

@@ -2,13 +2,14 @@ import pytest
 import sympy
 
 from theory import equation_41_divergence_direction as module
-from theory.corollary_3_4_perturbed_noise import ONES, exactly, of_perturbation
+from theory.corollary_3_4_perturbed_noise import ONES, of_perturbation
 from theory.equation_41_divergence_direction import (
     EQUATION_42,
     STATEMENT,
     check_direction,
     divergences_by_expectation,
 )
+from theory.evaluation import exactly
 from theory.notation import Entry, mu_delta
 from theory.strategies import admissible
 from theory.testing import every_evidence, finds_violation, require

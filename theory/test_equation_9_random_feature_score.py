@@ -13,9 +13,9 @@ from theory.equation_9_random_feature_score import (
     R,
     check_expected_rise,
     low_dimensional_lines,
-    numeric,
     standard_normal_rule,
 )
+from theory.evaluation import numeric
 from theory.notation import delta, m
 from theory.testing import every_evidence, require
 from theory.verification import Evidence, fails_without

@@ -4,7 +4,7 @@ import sympy
 
 from theory import notation
 from theory import theorem_3_3_perturbed_density as module
-from theory.equation_9_random_feature_score import numeric
+from theory.evaluation import numeric
 from theory.notation import W, b, delta, m, x
 from theory.strategies import admissible
 from theory.testing import every_evidence, require

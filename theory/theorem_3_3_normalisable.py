@@ -21,7 +21,7 @@ import sympy
 from hypothesis import strategies as st
 
 from theory import notation, perturbations, strategies
-from theory.equation_9_random_feature_score import numeric
+from theory.evaluation import numeric
 from theory.notation import (
     A,
     Both,

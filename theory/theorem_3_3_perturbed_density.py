@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from numpy import ndarray
 
 from theory import notation, perturbations, strategies
-from theory.equation_9_random_feature_score import POINTWISE_LOSS, g, generic, numeric, phi
+from theory.equation_9_random_feature_score import POINTWISE_LOSS, g, phi
+from theory.evaluation import generic, numeric
 from theory.notation import A, Both, Implies, Loss, PositiveDefinite, W, b, delta, identity, m, p, p_hat, theta, x
 from theory.random_features import RandomFeatureScore
 from theory.verification import (

@@ -22,7 +22,8 @@ from numpy import ndarray
 
 from theory import notation, perturbations, strategies
 from theory.divergences import DIVERGENCES, TAU
-from theory.equation_9_random_feature_score import POINTWISE_LOSS, g, generic, numeric, phi
+from theory.equation_9_random_feature_score import POINTWISE_LOSS, g, phi
+from theory.evaluation import generic, numeric
 from theory.notation import Gradient, Iff, W, b, delta, m, p, p_hat, theta, x
 from theory.theorem_3_3_perturbed_density import (
     DENSITY,
