@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import cast
 
 import numpy as np
@@ -72,7 +71,6 @@ HESSIAN = 2 * sympy.KroneckerProduct(G, identity) / m**2
 """Of the expected loss in the stacked columns of theta."""
 
 
-@cache
 def _score_is_linear() -> Iterable[Comparison]:
     shifted = SCORE.subs(theta, theta + delta) - SCORE - SCORE.subs(theta, delta)
     yield equal("s at theta + delta, minus s at theta and s at delta, for all d and m", *_with_zero(shifted))

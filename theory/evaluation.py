@@ -18,6 +18,7 @@ _EYE = sympy.MatrixSymbol("I", d, d)
 _NUMPY = [{"Entry": lambda M: M[0, 0], "Determinant": np.linalg.det, "Trace": np.trace}, "numpy"]
 
 
+@cache
 def numeric(formula: sympy.Basic, *arguments: sympy.Basic) -> Callable[..., Any]:
     """The formula as a numpy function of these symbols: matrices for matrix symbols, vectors as columns."""
     return cast(Callable[..., Any], sympy.lambdify(arguments, formula, [{"Trace": np.trace}, "numpy"]))

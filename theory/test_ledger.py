@@ -90,25 +90,29 @@ def test_the_table_of_verdicts_in_the_readme_is_in_step() -> None:
     assert readme == ledger.with_verdicts(readme), "renew it: python -m theory --write"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "theory", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ledger.ROOM.parent, check=False)
+@pytest.fixture
+def own_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line would load a profile of its own, for all tests that follow too."""
+    monkeypatch.setattr(command, "use_profile", lambda thorough: None)
 
 
-def test_explain_prints_one_claim_in_full() -> None:
-    done = run("explain", "corollary-3.9")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.usefixtures("own_profile")
+def test_explain_prints_one_claim_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["explain", "corollary-3.9"]) == 0
+    shown = capsys.readouterr().out
     statement = ledger.statements()["corollary-3.9"][1]
     assert statement.printed is not None
     for expected in (notation.text(statement.printed), "false as printed", "0.34657", "0.15907", "falsifier"):
-        assert expected in done.stdout
+        assert expected in shown
 
 
-def test_explain_as_json() -> None:
-    done = run("explain", "definition-3.2", "--json")
-    (row,) = json.loads(done.stdout)
-    assert row["verdict"] == "vacuous"
-    assert all(evidence["holds"] for evidence in row["evidence"])
+@pytest.mark.usefixtures("own_profile")
+def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["explain", "tables-1-and-4", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["verdict"] == "false as printed"
+    assert row["evidence"]
+    assert all(evidence["holds"] and evidence["lines"] for evidence in row["evidence"])
 
 
 @pytest.mark.parametrize(
@@ -128,13 +132,13 @@ def test_wrong_calls_say_what_is_allowed(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("own_profile")
 def test_failing_evidence_gives_exit_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing = verification.symbolic("no", lambda: [verification.equal("", 1, 2)])
     statement = Statement("x", "", "", Verdict.HOLDS, "", None, None, (failing,))
     monkeypatch.setattr(ledger, "statements", lambda: {"x": ("module", statement)})
-    monkeypatch.setattr(command, "use_profile", lambda thorough: None)  # the tests' own profile stays
     assert command.main([]) == 1
     assert "FAILS: no" in capsys.readouterr().out
 
