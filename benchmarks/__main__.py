@@ -7,9 +7,9 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import theory
+from benchmarks import instruments, theory, toy
 
-ROOMS = {"theory": theory.PARTS}
+ROOMS = {"theory": theory.PARTS, "instruments": instruments.PARTS, "toy": toy.PARTS}
 
 
 def main() -> None:

@@ -13,13 +13,10 @@ import time
 import numpy as np
 from numpy import ndarray
 
-from benchmarks.timing import alone, interleaved
+from benchmarks.timing import Row, alone, interleaved
 from theory import brute_force, worst_case
 from theory.divergences import DIVERGENCES
 from theory.krylov import dense, krylov
-
-Row = tuple[str, str, str]
-"""What was measured, the result, what it is held against."""
 
 LARGE = ((768, 2048), (1536, 4096), (3072, 8192))
 

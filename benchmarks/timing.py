@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+Row = tuple[str, str, str]
+"""What was measured, the result, what it is held against."""
+
 
 def interleaved(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Median seconds of each contender over `rounds` rounds, in each of which every one runs once, after a warm-up."""

@@ -1,0 +1,108 @@
+"""Distances against closed forms, their standard errors against the scatter of repeated samples."""
+
+import math
+
+import pytest
+import torch
+
+from toy.data import gaussian, random_mixture
+from toy.distances import gaussian_fit_divergence, projections, sliced_wasserstein
+
+ROUNDING = 1e-12
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_projections_are_unit_vectors(dimension: int) -> None:
+    found = projections(dimension, 400)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found), dtype=torch.float64))
+    second = found.T @ found / len(found) - torch.eye(dimension) / dimension
+    # exact in the plane; otherwise entries scatter by less than 1 / (d sqrt(L / 2)), and 5 of that is allowed
+    assert float(second.abs().max()) < (ROUNDING if dimension < 3 else 5 / (dimension * 200**0.5))
+    assert torch.equal(found, projections(dimension, 400))
+
+
+def test_distance_of_a_translation() -> None:
+    points = normal(50, 2)
+    shift = torch.tensor([3.0, -4.0], dtype=torch.float64)
+    found = sliced_wasserstein(torch.stack([points, points + shift]), points, projections(2, 8))
+    # the squared shift's mean over directions is |shift|^2 / 2; nothing scatters
+    assert found.value.tolist() == pytest.approx([0, 5 / 2**0.5], abs=ROUNDING)
+    assert found.standard_error[0] == 0
+
+
+def test_distance_in_one_dimension_is_that_of_sorted_points() -> None:
+    samples = torch.tensor([[[3.0], [0.0], [1.0]]])
+    data = torch.tensor([[2.0], [2.5], [-1.0]])
+    expected = math.sqrt(((0 + 1) ** 2 + (1 - 2) ** 2 + (3 - 2.5) ** 2) / 3)
+    assert float(sliced_wasserstein(samples, data, projections(1)).value) == pytest.approx(expected)
+
+
+def test_distance_of_gaussians_of_two_scales() -> None:
+    found = sliced_wasserstein(1.5 * normal(1, 20000, 3), normal(20000, 3, seed=1), projections(3, 50))
+    # W_2 between N(0, a^2) and N(0, b^2) is |a - b|; the bias is of the order of 1 / (n 0.5), far below the error
+    assert abs(float(found.value) - 0.5) < 5 * float(found.standard_error)
+    assert 0 < float(found.standard_error) < 0.02
+
+
+@pytest.mark.parametrize(("dimension", "shift"), [(2, 0.5), (8, 0.0)])
+def test_standard_error_is_the_scatter_of_repeated_samples(dimension: int, shift: float) -> None:
+    """In eight dimensions directions differ, so that errors taken by rank, not by point, would be too large."""
+    repeats = 400
+    samples = 1.4 * normal(repeats, 300, dimension) + shift * torch.eye(dimension)[0]
+    found = sliced_wasserstein(samples, normal(repeats, 300, dimension, seed=1), projections(dimension, 16))
+    ratio = float(found.standard_error.square().mean().sqrt() / found.value.std())
+    # a standard deviation of 400 values is known to 1 / sqrt(800) = 3.5 per cent; 5 of these
+    assert abs(ratio - 1) < 5 * 0.035
+
+
+def test_seeds_have_their_own_data() -> None:
+    samples, data = normal(3, 40, 2), normal(3, 40, 2, seed=1)
+    together = sliced_wasserstein(samples, data, projections(2))
+    for s in range(3):
+        lone = sliced_wasserstein(samples[s : s + 1], data[s], projections(2))
+        assert float(together.value[s]) == float(lone.value[0])
+        assert float(together.standard_error[s]) == float(lone.standard_error[0])
+
+
+def test_divergence_of_a_fit_in_one_dimension() -> None:
+    points = torch.tensor([[[0.0], [2.0], [4.0], [2.0]]], dtype=torch.float64)  # mean 2, variance 2
+    found = gaussian_fit_divergence(points, torch.tensor([1.0]), torch.tensor([[4.0]]))
+    assert float(found.value) == pytest.approx((2 / 4 + 1 / 4 - 1 - math.log(2 / 4)) / 2, rel=ROUNDING)
+
+
+def test_bias_of_a_fit_to_the_datas_own_samples() -> None:
+    data = gaussian(torch.tensor([[2.0, 0.6], [0.6, 0.5]]))
+    repeats, n = 400, 500
+    points = data.sample(repeats * n, 0).view(repeats, n, 2)
+    found = gaussian_fit_divergence(points, data.mean(), data.covariance())
+    assert found.bias == pytest.approx(2 * 5 / (4 * n))
+    # the bias's own remainder is of the order of 1 / n^2, a hundredth of the standard error
+    assert abs(float(found.value.mean()) - found.bias) < 5 * float(found.value.std()) / repeats**0.5
+
+
+def test_a_fit_to_other_data_is_far() -> None:
+    data, other = random_mixture(3, 1), random_mixture(3, 1, seed=1)
+    points = data.sample(1000, 0)[None]
+    near = gaussian_fit_divergence(points, data.mean(), data.covariance())
+    far = gaussian_fit_divergence(points, other.mean(), other.covariance())
+    assert float(near.value) < 5 * near.bias < float(far.value)
+
+
+def test_bad_input_is_named() -> None:
+    points, directions = normal(2, 9, 2), projections(2)
+    with pytest.raises(ValueError, match="samples is a tensor of shape"):
+        sliced_wasserstein(points[0], points[0], directions)
+    with pytest.raises(ValueError, match="samples is empty or has entries that are not finite"):
+        sliced_wasserstein(points / 0, points, directions)
+    with pytest.raises(ValueError, match="data is a tensor of shape"):
+        sliced_wasserstein(points, points[:, :5], directions)
+    with pytest.raises(ValueError, match="directions is a tensor of shape"):
+        sliced_wasserstein(points, points, projections(3))
+    with pytest.raises(ValueError, match="samples is a tensor of shape"):
+        gaussian_fit_divergence(points[:, :2], torch.zeros(2), torch.eye(2))
+    with pytest.raises(ValueError, match="number is 0"):
+        projections(2, 0)

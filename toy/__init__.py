@@ -1,0 +1,1 @@
+"""Small diffusion models on which the theory and the instruments meet: exact answers next to trained ones."""

@@ -1,0 +1,270 @@
+"""Training by the paper's methods, all seeds at once: adm, ip and sam, each with EMA and SWA beside the raw weights.
+
+    runs = train_rows(models, data, Plan(steps=6000), seeds)     # {"adm": ..., "adm+ema": ..., ..., "sam+swa": ...}
+
+A run gives three rows, since EMA and SWA do not act on training. Each seed is trained exactly as it would be alone with
+torch.optim.Adam and flatness.sam.SAM: Adam works elementwise, and SAM's norm is taken over each seed's own weights. The
+learnt weights (theta, or theta, W and U) are perturbed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flatness import arguments
+from flatness.progress import Progress, reporter
+from flatness.sam import SMALLEST_NORM
+from flatness.schedules import Always
+from flatness.weight_averaging import EMA, SWA
+from toy.data import GaussianMixture
+from toy.minibatches import BLOCK, Minibatch, Minibatches
+from toy.models import ScoreModels, losses_and_gradients
+
+Schedule = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a step is made.
+
+    Args:
+        input_perturbation: gamma of DDPM-IP.
+        rho: SAM's radius; 0 is a plain step.
+        schedule: from the step, counted from 0, to whether SAM perturbs; see `flatness.schedules`.
+        ascent_share: the share of the minibatch, its first points, on which SAM's ascent is computed.
+
+    Raises:
+        ValueError: an argument is not as above.
+    """
+
+    input_perturbation: float = 0.0
+    rho: float = 0.0
+    schedule: Schedule = field(default_factory=Always)
+    ascent_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        arguments.number("input_perturbation", self.input_perturbation, at_least=0)
+        arguments.number("rho", self.rho, at_least=0)
+        arguments.function("schedule", self.schedule)
+        arguments.number("ascent_share", self.ascent_share, above=0, at_most=1)
+
+
+METHODS: dict[str, Method] = {"adm": Method(), "ip": Method(input_perturbation=0.1), "sam": Method(rho=0.1)}
+"""The paper's three, at its strength of IP and the largest of its radii."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast.
+
+    Args:
+        steps: number of steps.
+        batch: points a seed and step.
+        learning_rate: Adam's; its other settings are torch's defaults.
+        averages: EMA or SWA by name; None for `default_averages(steps)`.
+
+    Raises:
+        ValueError: an argument is not as above.
+    """
+
+    steps: int = 6000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    averages: Mapping[str, EMA | SWA] | None = None
+
+    def __post_init__(self) -> None:
+        """Check every argument."""
+        arguments.count("steps", self.steps, at_least=1)
+        arguments.count("batch", self.batch, at_least=1)
+        arguments.number("learning_rate", self.learning_rate, above=0)
+        if self.averages is None:
+            object.__setattr__(self, "averages", default_averages(self.steps))
+        for name, rule in self.rules.items():
+            if not isinstance(rule, EMA | SWA):
+                raise arguments.refuse(f"averages[{name!r}]", rule, "an EMA or SWA of flatness.weight_averaging")
+            if isinstance(rule, SWA) and -(-rule.start // rule.cycle) * rule.cycle >= self.steps:
+                raise arguments.refuse(f"averages[{name!r}]", rule, f"an SWA that begins within {self.steps} steps")
+
+    @property
+    def rules(self) -> Mapping[str, EMA | SWA]:
+        """The averages by name."""
+        return {} if self.averages is None else self.averages
+
+
+def default_averages(steps: int) -> dict[str, EMA | SWA]:
+    """The paper's (EMA of rate .9999, SWA of the last tenth in cycles of 100, over 200,000 steps) at another length.
+
+    The EMA's time constant is a twentieth of the steps; the SWA takes up to 200 of the last tenth.
+    """
+    swa = SWA(start=steps - max(steps // 10, 1), cycle=max(steps // 2000, 1))
+    return {"ema": EMA(max(1.0 - 20.0 / steps, 0.0)), "swa": swa}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a training run leaves.
+
+    Attributes:
+        models: by the name of the average; "" holds the raw weights.
+        losses: (S, blocks), each seed's training loss (at w), the mean over blocks of BLOCK steps.
+        gradient_points: points per seed of which a gradient was taken: what the run has cost.
+    """
+
+    models: dict[str, ScoreModels]
+    losses: Float[Tensor, "S blocks"]
+    gradient_points: int
+
+    def rows(self, method: str) -> dict[str, ScoreModels]:
+        """The models by the paper's names of methods: "sam", "sam+ema", ..."""
+        return {method + f"+{name}" * bool(name): models for name, models in self.models.items()}
+
+
+class _Averages:
+    """EMA and SWA of the learnt tensors, as `flatness.weight_averaging` defines them."""
+
+    def __init__(self, rules: Mapping[str, EMA | SWA], weights: list[Tensor]) -> None:
+        self.rules = rules
+        self.shadows = {name: [w.clone() for w in weights] for name in rules}
+        self.taken = dict.fromkeys(rules, 0)
+
+    def update(self, step: int, weights: list[Tensor]) -> None:
+        for name, rule in self.rules.items():
+            if isinstance(rule, SWA) and (step < rule.start or step % rule.cycle):
+                continue
+            self.taken[name] += 1
+            share = 1.0 / self.taken[name] if isinstance(rule, SWA) else 1.0 - rule.decay
+            torch._foreach_lerp_(self.shadows[name], weights, share)
+
+
+class _Batch:
+    """The loss and its gradients on one minibatch, at any weights."""
+
+    def __init__(self, models: ScoreModels, minibatch: Minibatch, features: Tensor) -> None:
+        self.models = models
+        self.features = features
+        self.epsilon = minibatch.epsilon
+        embedded = models.embedding.index_select(0, minibatch.t.flatten()).view(*minibatch.t.shape, -1)
+        self.inputs = torch.cat([minibatch.x_t, embedded], dim=-1)
+        one_scale = models.prediction == "noise"
+        self.scale = 1.0 / models.normaliser if one_scale else models.scales[minibatch.t][..., None]
+
+    def __call__(self, weights: Sequence[Tensor], points: int) -> tuple[Tensor, list[Tensor]]:
+        theta, V = (*weights, self.features)[:2]
+        scale = self.scale[:, :points] if isinstance(self.scale, Tensor) else self.scale
+        inputs, epsilon = self.inputs[:, :points], self.epsilon[:, :points]
+        return losses_and_gradients(
+            theta, V, inputs, scale, epsilon, self.models.activation, self.models.learn_features
+        )
+
+
+def sam_weights(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float) -> list[Tensor]:
+    """w + rho g / |g|, the norm over one seed's weights together, in float64; a seed without gradient stays put."""
+    squares = sum(g.double().square().sum((1, 2)) for g in gradients)
+    norms = torch.as_tensor(squares).sqrt()
+    factors = torch.where(norms >= SMALLEST_NORM, rho / norms, 0.0)[:, None, None]
+    return [torch.addcmul(w, g, factors.to(w.dtype)) for w, g in zip(weights, gradients, strict=True)]
+
+
+@torch.no_grad()
+def train(
+    models: ScoreModels,
+    data: GaussianMixture,
+    method: Method,
+    plan: Plan,
+    seeds: Sequence[int],
+    *,
+    progress: Progress = None,
+    label: str = "training",
+) -> Run:
+    """Train copies of the models; those given stay as they are.
+
+    Args:
+        models: the initial weights.
+        data: the distribution of x_0, of the models' dimension.
+        method: how a step is made.
+        plan: how long and how fast.
+        seeds: their numbers, one a model; a model's minibatches are functions of its number and the step.
+        progress: see `flatness.progress`.
+        label: what the progress line begins with.
+
+    Raises:
+        ValueError: an argument is not as above.
+        FloatingPointError: a seed's loss is not finite; names the seed and the step.
+    """
+    seeds = tuple(seeds)
+    if len(seeds) != models.seeds:
+        raise arguments.refuse("seeds", seeds, f"{models.seeds} numbers, one a model")
+    if data.dimension != models.dimension:
+        raise ValueError(f"data has dimension {data.dimension}; allowed: that of the models, {models.dimension}")
+    stream = Minibatches(data, models.process, seeds, plan.batch, method.input_perturbation, models.theta.dtype)
+    features = torch.cat([models.W, models.U], dim=1)
+    weights = [models.theta.clone(), *([features.clone()] if models.learn_features else [])]
+    optimizer = torch.optim.Adam(weights, lr=plan.learning_rate, fused=True)
+    averages = _Averages(plan.rules, weights)
+    ascent_points = max(round(method.ascent_share * plan.batch), 1)
+    report = reporter(label, plan.steps, progress)
+    blocks: list[Tensor] = []
+    gradient_points = 0
+    for start in range(0, plan.steps, BLOCK):
+        losses: list[Tensor] = []
+        for step, minibatch in enumerate(stream.block(start // BLOCK)[: plan.steps - start], start=start):
+            batch = _Batch(models, minibatch, features)
+            if method.rho > 0 and method.schedule(step):
+                loss, ascent = batch(weights, ascent_points)
+                _, gradients = batch(sam_weights(weights, ascent, method.rho), plan.batch)
+                gradient_points += ascent_points
+            else:
+                loss, gradients = batch(weights, plan.batch)
+            gradient_points += plan.batch
+            losses.append(loss)
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.grad = gradient
+            optimizer.step()
+            averages.update(step, weights)
+        blocks.append(_mean_of_finite(losses, seeds, start))
+        report(start + len(losses), plan.steps)
+    finished = {"": weights, **averages.shadows}
+    return Run(
+        {name: _with(models, found) for name, found in finished.items()}, torch.stack(blocks, 1), gradient_points
+    )
+
+
+def _mean_of_finite(losses: list[Tensor], seeds: Sequence[int], start: int) -> Tensor:
+    found = torch.stack(losses, dim=1).double()
+    if not bool(found.isfinite().all()):
+        seed, step = (int(i) for i in (~found.isfinite()).nonzero()[0])
+        raise FloatingPointError(f"the loss of seed {seeds[seed]} is {float(found[seed, step])} at step {start + step}")
+    return found.mean(1)
+
+
+def _with(models: ScoreModels, weights: list[Tensor]) -> ScoreModels:
+    if not models.learn_features:
+        return models.replaced(theta=weights[0])
+    W, U = weights[1].split([models.dimension, models.U.shape[1]], dim=1)
+    return models.replaced(weights[0], W.contiguous(), U.contiguous())
+
+
+def train_rows(
+    models: ScoreModels,
+    data: GaussianMixture,
+    plan: Plan,
+    seeds: Sequence[int],
+    methods: Mapping[str, Method] | None = None,
+    *,
+    progress: Progress = None,
+) -> dict[str, ScoreModels]:
+    """The rows of the paper's tables, one run a method; arguments and errors as in `train`.
+
+    Args:
+        methods: by name; None for the paper's three, which give nine rows.
+    """
+    rows: dict[str, ScoreModels] = {}
+    for name, method in (METHODS if methods is None else methods).items():
+        rows |= train(models, data, method, plan, seeds, progress=progress, label=f"training {name}").rows(name)
+    return rows
