@@ -7,8 +7,9 @@ from theory import theorem_t2_exact_worst_case as module
 from theory.corollary_3_9_gaussian_gap import check_corrected
 from theory.divergences import DIVERGENCES, TAU
 from theory.notation import t
+from theory.rays import ray_coefficients
 from theory.testing import every_evidence, finds_violation, require
-from theory.theorem_t2_exact_worst_case import STATEMENT, balls, check_not_exceeded, ray_coefficients
+from theory.theorem_t2_exact_worst_case import STATEMENT, balls, check_not_exceeded
 from theory.verification import Evidence
 from theory.worst_case import WorstCase, curve_maximum, worst_case_divergence
 

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import hypothesis
 import numpy as np
 import sympy
-from flint import arb
 from hypothesis import strategies as st
 
-from theory import brute_force, exact, notation, perturbations, strategies
+from theory import brute_force, notation, perturbations, strategies
 from theory.divergences import DIVERGENCES, TAU
-from theory.intervals import certify_above, quotient_near_zero
 from theory.notation import KL, Delta, Maximum, Norm, W, b, delta, eta, m, p, p_hat
+from theory.rays import convexity_certified, negative_side_certified, rays_are_convex, series_coefficients
 from theory.verification import (
     Comparison,
     Statement,
@@ -92,89 +90,6 @@ def _spectral_form() -> Iterable[Comparison]:
     bracket = A.trace() - sympy.log(sympy.factor(sympy.cancel(precision.det())))
     terms = sum(kl.term_formula.subs(TAU, tau) for tau in taus)
     yield equal("tr A - log det(I+A)", sympy.expand_log(bracket - terms, force=True), sympy.Integer(0))
-
-
-def ray_coefficients() -> dict[str, tuple[sympy.Expr, sympy.Symbol]]:
-    """The general coefficient of t^j, j >= 2, of each divergence's term at tau = -t."""
-    j = sympy.Symbol("j", integer=True, positive=True)
-    central = sympy.binomial(2 * j, j) / 4**j
-    return {"kl": (1 / j, j), "reverse_kl": (1 - 1 / j, j), "w2": (1 - 2 * central, j)}
-
-
-def _series() -> Iterable[Comparison]:
-    """Each general coefficient, against the term's own differential equation, and its sign for every j >= 2."""
-    t = notation.t
-    # d/dt of the term at -t, over the function whose coefficients are known in closed form
-    derivatives = {"kl": t / (1 - t), "reverse_kl": t / (1 - t) ** 2}
-    for name, derivative in derivatives.items():
-        term = DIVERGENCES[name].term_formula.subs(TAU, -t)
-        yield equal(f"{name}: derivative of the term at -t", sympy.diff(term, t), derivative)
-        coefficient, j = ray_coefficients()[name]
-        # t/(1-t) = sum t^(j-1), t/(1-t)^2 = sum (j-1) t^(j-1), both from j = 2
-        expected = {"kl": sympy.Integer(1), "reverse_kl": j - 1}[name]
-        yield equal(f"{name}: j times the coefficient of t^j", sympy.simplify(j * coefficient), expected)
-    term = DIVERGENCES["w2"].term_formula.subs(TAU, -t)
-    yield equal("w2: term at -t", term, 1 / (1 - t) - 2 / sympy.sqrt(1 - t) + 1)
-    coefficient, j = ray_coefficients()["w2"]
-    central = (1 - coefficient) / 2
-    # (1-t)^(-1/2) has coefficients a_j with a_0 = 1 and a_(j+1) / a_j = (2j+1)/(2j+2) < 1, as 2 (1-t) f' = f shows
-    root = 1 / sympy.sqrt(1 - t)
-    yield equal("w2: 2 (1-t) f' - f", sympy.simplify(2 * (1 - t) * sympy.diff(root, t) - root), sympy.Integer(0))
-    ratio = sympy.combsimp(central.subs(j, j + 1) / central)
-    yield equal("w2: ratio of its coefficients", sympy.simplify(ratio), (2 * j + 1) / (2 * j + 2))
-    yield at_most("w2: so each is at most the first, and 1 - 2 a_j >= 0", central.subs(j, 1), sympy.Rational(1, 2))
-
-
-def _rays_are_convex() -> Iterable[Comparison]:
-    """d/dy of the term at -sqrt(y), in u = sqrt(y) or w = sqrt(1 - u), visibly rises with y."""
-    u, w = sympy.symbols("u w", positive=True)
-    expected = {"kl": 1 / (2 * (1 - u)), "reverse_kl": 1 / (2 * (1 - u) ** 2), "w2": None}
-    for name, slope in expected.items():
-        derivative = sympy.diff(DIVERGENCES[name].term_formula.subs(TAU, -u), u) / (2 * u)
-        if slope is not None:
-            yield equal(f"{name}: slope in y", sympy.simplify(derivative), slope)
-        else:
-            in_w = sympy.simplify(derivative.subs(u, 1 - w**2))
-            yield equal(f"{name}: slope in y", sympy.simplify(in_w - 1 / (2 * w**4 * (1 + w))), sympy.Integer(0))
-
-
-TAIL = 2.0**-12
-
-
-def negative_side_costs_more(name: str) -> tuple[sympy.Expr, sympy.Expr]:
-    """(term(-t) - term(t) in t; the same times 1 - t, bounded below by what stays finite at t = 1, in r^2 = 1 - t).
-
-    In the tail only log(1 - t) and its product with 1 - t are singular: -log(r^2) stays as it is for "kl", where the
-    product with r^2 is not needed (exponentials are compared), and r^2 log(r^2) >= 2 (r^2 - r) for "reverse_kl".
-    """
-    t, r = notation.t, sympy.Symbol("r", positive=True)
-    term = DIVERGENCES[name].term_formula
-    difference = term.subs(TAU, -t) - term.subs(TAU, t)
-    s = r**2
-    tail = {
-        # -2t + log((1+t)/(1-t)) > 0 iff (2 - s) - s exp(2 (1-s)) > 0
-        "kl": (2 - s) - s * sympy.exp(2 * (1 - s)),
-        "reverse_kl": 1 + 2 * (s - r) - s / (2 - s) - s * sympy.log(2 - s),
-        "w2": (1 - r) ** 2 - s * (1 / sympy.sqrt(2 - s) - 1) ** 2,
-    }[name]
-    return difference, tail
-
-
-def _negative_side() -> Iterable[Comparison]:
-    """term(-t) > term(t) on all of (0, 1): near 0 by a series with remainder, then by bisection, then near 1."""
-    for name in DIVERGENCES:
-        difference, tail = negative_side_costs_more(name)
-
-        def function(t: Any, difference: sympy.Expr = difference) -> Any:
-            return exact.enclose(difference, {notation.t: t})
-
-        near = certify_above(quotient_near_zero(function, 3, 0.25), [(0.0, 0.25)])
-        middle = certify_above(lambda t, f=function: arb(f(t)), [(0.25, 1 - TAIL)])
-        r = sympy.Symbol("r", positive=True)
-        end = certify_above(lambda x, e=tail, r=r: arb(exact.enclose(e, {r: x})), [(0.0, TAIL**0.5)])
-        boxes = near.boxes + middle.boxes + end.boxes
-        least = min(near.lower, middle.lower, end.lower)
-        yield less(f"{name}: 0 against the least certified value ({boxes} intervals)", 0.0, least)
 
 
 def check_not_exceeded(instance: Ball) -> Iterable[Comparison]:
@@ -311,9 +226,10 @@ STATEMENT = Statement(
     conditions=("linear activation", "delta W^T symmetric", "Delta |W|_op < m"),
     evidence=(
         symbolic("the bracket is a sum over eigenvalues", _spectral_form),
-        symbolic("along a ray all series coefficients are >= 0", _series),
-        symbolic("so rays are convex in |w|^2", _rays_are_convex),
-        enclosure("h(t) > h+(t) on (0, 1), and likewise for the other divergences", _negative_side),
+        symbolic("along a ray all series coefficients are >= 0", series_coefficients),
+        symbolic("so rays are convex in |w|^2", rays_are_convex),
+        enclosure("both parts of F are convex along rays, over all of (0, 1)", convexity_certified),
+        enclosure("h(t) > h+(t) on (0, 1), and likewise for the other divergences", negative_side_certified),
         counterexample("in the spectral ball -Delta U V^T is not optimal for general b", _polar_is_not_optimal),
         optimisation("brute force from many starts reaches it and never exceeds it", _brute_force),
         holds_for_all("no admissible delta exceeds it", balls(), check_not_exceeded),
