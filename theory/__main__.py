@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import hypothesis
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -69,21 +70,21 @@ def check(labels: list[str], console: Console) -> dict[str, list[Report]]:
 
 
 def _print_table(reports: dict[str, list[Report]], console: Console) -> None:
-    table = Table(title="What the paper claims, and what is true", title_justify="left", show_lines=True)
-    for heading in ("claim", "verdict", "in short", "evidence"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title="What the paper claims, and what is true", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("claim", no_wrap=True)
+    table.add_column("verdict", min_width=10, max_width=11)
+    table.add_column("in short", ratio=1)
+    table.add_column("evidence", justify="right")
     for label, run in reports.items():
         statement = ledger.statements()[label][1]
         failed = [e.shows for e, r in zip(statement.evidence, run, strict=True) if not r.holds]
-        outcome = (
-            "[bold red]FAILS: " + escape("; ".join(failed)) + "[/]" if failed else f"{len(run)} of {len(run)} hold: "
-        )
-        outcome += "" if failed else escape(ledger.kinds_of_evidence(statement))
         colour = _COLOURS[statement.verdict]
         table.add_row(
-            f"[bold]{label}[/]\n{escape(statement.title)}", f"[{colour}]{statement.verdict.value}[/]",
-            escape(statement.reason), outcome,
-        )  # fmt: skip
+            f"[bold]{label}[/]",
+            f"[{colour}]{statement.verdict.value}[/]",
+            f"[italic]{escape(statement.title)}[/]\n{escape(ledger.in_short(statement))}",
+            f"[bold red]FAILS: {escape('; '.join(failed))}[/]" if failed else f"[green]{len(run)} of {len(run)}[/]",
+        )
     console.print(table)
 
 

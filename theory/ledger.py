@@ -58,12 +58,9 @@ def statements() -> dict[str, tuple[str, Statement]]:
     return {statement.label: (name, statement) for name, statement in sorted(found, key=lambda pair: _place(pair[1]))}
 
 
-def kinds_of_evidence(statement: Statement) -> str:
-    """What evidence there is, each kind once, with its number where there is more than one."""
-    kinds = [evidence.kind.value for evidence in statement.evidence]
-    return ", ".join(
-        f"{kind} ({kinds.count(kind)})" if kinds.count(kind) > 1 else kind for kind in dict.fromkeys(kinds)
-    )
+def in_short(statement: Statement) -> str:
+    """The first sentence of the statement's reason."""
+    return re.split(r"(?<=[^ A-Z])\. (?=[A-Z])", statement.reason)[0].rstrip(".")
 
 
 def as_json(reports: dict[str, list[Report]]) -> list[dict[str, Any]]:
@@ -115,7 +112,7 @@ def verdict_table(link: str = "", brief: bool = False) -> str:
     lines = ["| claim | verdict | in short |", "|---|---|---|"]
     for module, statement in statements().values():
         claim = f"[{statement.label}]({link}{module}.py): {statement.title}"
-        reason = re.split(r"(?<=[^ A-Z])\. (?=[A-Z])", statement.reason)[0].rstrip(".") if brief else statement.reason
+        reason = in_short(statement) if brief else statement.reason
         cells = (cell.replace("|", r"\|") for cell in (claim, statement.verdict.value, reason))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
