@@ -110,7 +110,7 @@ def against_brute_force() -> list[Row]:
 def suite() -> list[Row]:
     """Seconds of `pytest theory` with the default profile."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", "theory", "-q"]
+    command = [sys.executable, "-m", "pytest", "theory"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     lines = done.stdout.strip().splitlines() or ["no output"]
     return [("pytest theory", f"{time.perf_counter() - start:.0f} s", lines[-1])]
