@@ -1,0 +1,77 @@
+"""Predictions are data; what is computed from them is checked on tables made up for it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from toy.claims import PREDICTIONS
+from toy.predictions import Comparison, Prediction, judge
+from toy.statistics import Verdict, above, below, mean_interval, within
+
+TABLE = {
+    "a": {"x": np.array([1.0, 1.2, 0.8, 1.1]), "y": np.array([2.0, 2.4, 1.6, 2.2])},
+    "b": {"x": np.array([4.0, 4.1, 3.9, 4.2])},
+}
+
+
+def prediction(*comparisons: Comparison, identifier: str = "P1a") -> Prediction:
+    return Prediction(identifier, "statement", "theory", "number", "how", comparisons)
+
+
+def test_the_forms() -> None:
+    a, b = TABLE["a"]["x"], TABLE["b"]["x"]
+    np.testing.assert_array_equal(Comparison("a", "x", below(), form="value").numbers(TABLE), a)
+    np.testing.assert_array_equal(Comparison("a", "x", below(), "b", form="difference").numbers(TABLE), a - b)
+    np.testing.assert_array_equal(Comparison("a", "x", below(), "b").numbers(TABLE), (a - b) / b.mean())
+    np.testing.assert_array_equal(Comparison("a", "x", below(), "b", form="ratio").numbers(TABLE), a / b)
+    np.testing.assert_array_equal(
+        Comparison("a", "x", below(), against="y").numbers(TABLE), (a - TABLE["a"]["y"]) / TABLE["a"]["y"].mean()
+    )
+    with pytest.raises(ValueError, match="form is"):
+        Comparison("a", "x", below(), form="quotient")
+
+
+def test_a_flipped_sign_turns_the_verdict() -> None:
+    comparison = Comparison("a", "x", below(), "b")
+    (right,) = judge(TABLE, [prediction(comparison)])
+    assert right.verdict is Verdict.CONFIRMED
+    flipped = {row: {name: -values for name, values in found.items()} for row, found in TABLE.items()}
+    (wrong,) = judge(flipped, [prediction(replace(comparison, form="difference"))])
+    assert wrong.verdict is Verdict.REFUTED
+    (other,) = judge(TABLE, [prediction(replace(comparison, region=above()))])
+    assert other.verdict is Verdict.REFUTED
+
+
+def test_comparisons_are_corrected_within_their_group_only() -> None:
+    one = Comparison("a", "x", below(), "b")
+    outcomes = judge(
+        TABLE, [prediction(one, one), prediction(one, identifier="P1b"), prediction(one, identifier="P2a")]
+    )
+    numbers = one.numbers(TABLE)
+    assert [i for outcome in outcomes[:2] for i in outcome.intervals] == [mean_interval(numbers, 3)] * 3
+    assert outcomes[2].intervals == (mean_interval(numbers),)
+
+
+def test_one_comparison_that_fails_refutes_the_prediction() -> None:
+    (outcome,) = judge(TABLE, [prediction(Comparison("a", "x", below(), "b"), Comparison("a", "x", above(), "b"))])
+    assert outcome.verdicts == (Verdict.CONFIRMED, Verdict.REFUTED)
+    assert outcome.verdict is Verdict.REFUTED
+
+
+def test_a_missing_row_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        judge(TABLE, [prediction(Comparison("c", "x", within(0.1), "b"))])
+
+
+def test_the_list_is_complete_and_says_everything_once() -> None:
+    identifiers = [prediction.identifier for prediction in PREDICTIONS]
+    assert len(set(identifiers)) == len(identifiers)
+    assert {prediction.group for prediction in PREDICTIONS} == {f"P{n}" for n in range(1, 10)}
+    assert identifiers == sorted(identifiers, key=lambda name: name[1])
+    for found in PREDICTIONS:
+        assert found.comparisons
+        assert found.statement
+        assert found.expected
+        assert found.measured
+        assert found.source in ("theory", "paper", "question")

@@ -1,0 +1,124 @@
+"""`python -m toy`: train the toy models, measure them, and print the verdicts on predictions P1 to P9."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from toy import results, study
+from toy.claims import PREDICTIONS
+from toy.predictions import Outcome, judge
+from toy.statistics import FEWEST_SEEDS, Verdict
+
+DEFAULT_OUT = results.ROOT / "results" / "toy.json"
+COLOURS = {Verdict.CONFIRMED: "green", Verdict.REFUTED: "red", Verdict.UNDECIDED: "yellow"}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m toy",
+        description="Train small diffusion models by the paper's methods, measure flatness, quantisation, exposure "
+        "bias and samples, and print the verdicts on predictions P1 to P9. Takes under ten minutes on two cores.",
+        epilog="The exit status is 0 whatever the verdicts are, and 1 where the study fails.",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few seeds and steps, under a minute: shows that everything runs; its verdicts mean nothing. "
+        "Writes nothing unless --out is given",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help=f"number of seeds; verdicts take {FEWEST_SEEDS} or more")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes, one thread each (default 2)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default results/toy.json)")
+    return parser
+
+
+def _print_verdicts(outcomes: Sequence[Outcome], console: Console, note: str) -> None:
+    table = Table(title="Predictions and verdicts" + note, title_justify="left")
+    for heading in ("", "prediction", "claimed by", "verdict", "a comparison that decides, with interval"):
+        table.add_column(heading, overflow="fold")
+    for outcome in outcomes:
+        prediction = outcome.prediction
+        colour = COLOURS[outcome.verdict]
+        table.add_row(
+            prediction.identifier, escape(prediction.statement), prediction.source,
+            f"[{colour}]{outcome.verdict.value}[/]", escape(_decisive(outcome)),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _decisive(outcome: Outcome) -> str:
+    """The first comparison that has the verdict of the whole."""
+    index = outcome.verdicts.index(outcome.verdict)
+    interval = outcome.intervals[index]
+    return (
+        f"{outcome.prediction.comparisons[index].label}: {interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    options = parser.parse_args(given)
+    settings = study.QUICK if options.quick else study.Settings()
+    try:
+        settings = settings if options.seeds is None else study.with_seeds(settings, options.seeds)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.workers < 0:
+        parser.error(f"--workers is {options.workers}; allowed: 0 (this process) or more")
+    start = time.monotonic()
+    console = Console()
+    try:
+        found = _run(settings, options.workers)
+        outcomes = judge(found.table, PREDICTIONS)
+        content = results.document(
+            found, outcomes, quick=options.quick, command=shlex.join(["python", "-m", "toy", *given]),
+            wall_seconds=time.monotonic() - start,
+        )  # fmt: skip
+        out = options.out or (None if options.quick else DEFAULT_OUT)
+        if out is not None:
+            results.write_whole(out, content)
+    except (ValueError, KeyError, FloatingPointError, OSError) as error:
+        Console(stderr=True).print(f"[bold red]failed[/]: {escape(repr(error))}")
+        return 1
+    few = options.quick or settings.seeds < FEWEST_SEEDS
+    _print_verdicts(outcomes, console, " (QUICK or few seeds: they mean nothing)" if few else "")
+    counts = {verdict: sum(o.verdict is verdict for o in outcomes) for verdict in Verdict}
+    console.print(
+        ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items()), f"; {settings.seeds} seeds"
+    )
+    console.print("nothing written (--quick without --out)" if out is None else f"wrote {out}", markup=False)
+    return 0
+
+
+def _run(settings: study.Settings, workers: int) -> study.Study:
+    columns = (
+        TextColumn("{task.description:28}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    start = time.monotonic()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training and measuring", total=1.0)
+
+        def report(what: str, share: float) -> None:
+            progress.update(task, advance=share, description=f"done: {what}")
+            if not progress.console.is_terminal:  # a log gets a line a job instead of a bar
+                progress.console.print(f"{time.monotonic() - start:5.0f} s  {what}", markup=False, highlight=False)
+
+        return study.run(settings, workers=workers, report=report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

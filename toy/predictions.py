@@ -1,0 +1,151 @@
+"""P1 to P9 as data: what is claimed, by whom, how it is measured, and in which region the numbers must lie.
+
+A comparison takes a measure of one row (a regime and a method, see `toy.study`) and, where given, of a baseline row or
+of a second measure; its number a seed is
+
+    "excess"      (a - b) / mean of b over seeds: -0.2 is a fifth less
+    "difference"  a - b
+    "ratio"       a / b
+    "value"       a
+
+The verdicts are computed by `toy.statistics` and nowhere else. A claim that comes out refuted is a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+from flatness import arguments
+from toy.statistics import Interval, Region, Verdict, mean_interval, together
+
+Table = Mapping[str, Mapping[str, ndarray]]
+"""Measures by row and name, one number a seed."""
+FORMS = ("excess", "difference", "ratio", "value")
+METHODS = ("adm", "ip", "sam")
+AVERAGES = ("", "+ema", "+swa")
+NINE = tuple(method + average for method in METHODS for average in AVERAGES)
+SWEEP = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+"""SAM's radii of P2; the paper's are 1e-3, 1e-2 and 1e-1."""
+BITS = (8, 4, 3)
+COUNTS = (20, 100)
+SAME = 0.05
+"""Margin within which a method that "does not flatten" must leave a measure; SAM changes it by a factor of several."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number a seed, and where its mean must lie."""
+
+    row: str
+    measure: str
+    region: Region
+    baseline: str = ""
+    against: str = ""
+    form: str = "excess"
+
+    def __post_init__(self) -> None:
+        """Check the form."""
+        arguments.choice("form", self.form, FORMS)
+
+    @property
+    def label(self) -> str:
+        """What is compared with what."""
+        other = f"{self.baseline or self.row}: {self.against or self.measure}"
+        return f"{self.row}: {self.measure}" + ("" if self.form == "value" else f" against {other}")
+
+    def numbers(self, table: Table) -> ndarray:
+        """One number a seed."""
+        first = np.asarray(table[self.row][self.measure], dtype=float)
+        if self.form == "value":
+            return first
+        second = np.asarray(table[self.baseline or self.row][self.against or self.measure], dtype=float)
+        if self.form == "ratio":
+            return first / second
+        return first - second if self.form == "difference" else (first - second) / second.mean()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A claim.
+
+    Attributes:
+        identifier: P and a number, and a letter.
+        statement: what is claimed.
+        source: "theory" (proved for the model, to be seen in numbers), "paper" or "question".
+        expected: what theory says, a number or a sign.
+        measured: how it is measured.
+        comparisons: all must lie in their regions.
+    """
+
+    identifier: str
+    statement: str
+    source: str
+    expected: str
+    measured: str
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def group(self) -> str:
+        """P1, ..., P9: the comparisons of a group are corrected together."""
+        return self.identifier[:2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A prediction with its intervals and verdict."""
+
+    prediction: Prediction
+    intervals: tuple[Interval, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all its comparisons together."""
+        return together(self.verdicts)
+
+
+def judge(table: Table, predictions: Sequence[Prediction]) -> list[Outcome]:
+    """The outcome of each prediction.
+
+    Raises:
+        KeyError: a row or measure that the table lacks.
+        ValueError: numbers that are not finite, fewer than two seeds.
+    """
+    sizes: dict[str, int] = {}
+    for prediction in predictions:
+        sizes[prediction.group] = sizes.get(prediction.group, 0) + len(prediction.comparisons)
+    outcomes = []
+    for prediction in predictions:
+        intervals = tuple(mean_interval(c.numbers(table), sizes[prediction.group]) for c in prediction.comparisons)
+        found = zip(prediction.comparisons, intervals, strict=True)
+        outcomes.append(Outcome(prediction, intervals, tuple(c.region.verdict(i) for c, i in found)))
+    return outcomes
+
+
+def learnt(method: str) -> str:
+    """The row of a method whose features are learnt."""
+    return f"learnt/{method}"
+
+
+def frozen(method: str) -> str:
+    """The row of a method whose features are frozen."""
+    return f"frozen/{method}"
+
+
+def at_radius(rho: float) -> str:
+    """The row of SAM at a radius; that of the nine methods where it is theirs."""
+    return learnt("sam" if rho == 0.1 else f"sam rho={rho:g}")
+
+
+def sam_against_adm(measure: str, region: Region, form: str = "excess") -> tuple[Comparison, ...]:
+    """SAM against ADM, each pair with the same averaging."""
+    return tuple(Comparison(learnt("sam" + a), measure, region, learnt("adm" + a), form=form) for a in AVERAGES)
+
+
+def averaging(measure: str, region: Region, average: str, methods: Sequence[str] = METHODS) -> tuple[Comparison, ...]:
+    """An average against the raw weights of the same run."""
+    return tuple(Comparison(learnt(f"{m}+{average}"), measure, region, learnt(m)) for m in methods)
