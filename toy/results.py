@@ -194,13 +194,21 @@ def pairs(study: Study) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Write the file whole or not at all.
+    """Write the results whole or not at all.
 
     Raises:
         ValueError: a number that is not finite.
         OSError: the folder cannot be written to.
     """
-    text = json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n"
+    write_text(path, json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:

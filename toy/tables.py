@@ -1,0 +1,111 @@
+"""The verdicts of results/toy.json as Markdown: `python -m toy.tables` renews toy/README.md and README.md's table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from toy.results import write_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "toy.json"
+README = ROOT / "README.md"
+OWN = ROOT / "toy" / "README.md"
+MARKS = ("<!-- toy: written by python -m toy.tables -->", "<!-- end of toy -->")
+
+TITLES = {
+    "P1": "frozen features: every method is equally flat, as T3 says",
+    "P2": "learnt features: SAM flattens, averaging and input perturbation do not",
+    "P3": "the mechanism: SAM shrinks the feature energy, and T3 predicts the readout's rise from it",
+    "P4": "quantisation: SAM's models lose less, T5 predicts how much",
+    "P5": "exposure bias: the epsilon-norm gap",
+    "P6": "sample quality",
+    "P7": "gap tolerance: a flatter linear model tolerates no more (T4); trained models on wider data",
+    "P8": "flatness or scale: what is left of SAM's gain in invariant measures (T7)",
+    "P9": "cheap SAM: late, every fifth step, a quarter of the batch",
+}
+VERDICTS = ("confirmed", "refuted", "undecided")
+
+
+def load(path: Path = RESULTS) -> dict[str, Any]:
+    """The results.
+
+    Raises:
+        ValueError: the file is missing or no result file of the study.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); allowed: a file that python -m toy wrote") from error
+    if not isinstance(found, dict) or "predictions" not in found:
+        raise ValueError(f"{path} holds no predictions; allowed: a file that python -m toy wrote")
+    return found
+
+
+def brief(results: dict[str, Any]) -> str:
+    """One row for each of P1 to P9: its parts by verdict."""
+    lines = ["| prediction | " + " | ".join(VERDICTS) + " |", "|---" * (len(VERDICTS) + 1) + "|"]
+    for group, title in TITLES.items():
+        parts = [p for p in results["predictions"] if p["identifier"].startswith(group)]
+        cells = [", ".join(p["identifier"][2:] for p in parts if p["verdict"] == verdict) for verdict in VERDICTS]
+        lines.append(f"| [{group}](toy/README.md): {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _number(comparison: dict[str, Any]) -> str:
+    return f"{comparison['mean']:.3g} [{comparison['low']:.3g}, {comparison['high']:.3g}]"
+
+
+def full(results: dict[str, Any]) -> str:
+    """toy/README.md: every prediction with its verdict, and the comparison that is furthest from being confirmed."""
+    setting = results["configuration"]
+    lines = [
+        "# The toy's predictions",
+        "",
+        "Written by `python -m toy.tables` from `results/toy.json`, which `python -m toy` computes. "
+        f"{setting['seeds']} seeds, {setting['steps']} steps; {setting['data']}; {setting['model']}; "
+        f"{setting['process']}. Intervals: {results['interval']}. A claim is confirmed where every interval lies inside "
+        "the region claimed, refuted where one lies outside, undecided otherwise.",
+        "",
+        "| | claim | by | expected | verdict | the comparison that decides: mean and interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    for prediction in results["predictions"]:
+        verdict = prediction["verdict"]
+        deciding = next(c for c in prediction["comparisons"] if c["verdict"] == verdict)
+        cells = [prediction[key] for key in ("identifier", "statement", "source", "expected", "verdict")]
+        cells.append(f"{deciding['what']}: {_number(deciding)}")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def with_brief(page: str, results: dict[str, Any]) -> str:
+    """The project's README with its table renewed, between the two marks that hold it.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    before, opening, rest = page.partition(MARKS[0])
+    _, closing, after = rest.partition(MARKS[1])
+    if not opening or not closing:
+        raise ValueError(f"README.md lacks one of the marks {MARKS}")
+    return f"{before}{opening}\n{brief(results)}\n{closing}{after}"
+
+
+def main() -> int:
+    """Renew both files; the exit status."""
+    try:
+        results = load()
+        write_text(OWN, full(results))
+        write_text(README, with_brief(README.read_text(encoding="utf-8"), results))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {OWN.relative_to(ROOT)} and {README.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
