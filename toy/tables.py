@@ -66,8 +66,8 @@ def full(results: dict[str, Any]) -> str:
         "",
         "Written by `python -m toy.tables` from `results/toy.json`, which `python -m toy` computes. "
         f"{setting['seeds']} seeds, {setting['steps']} steps; {setting['data']}; {setting['model']}; "
-        f"{setting['process']}. Intervals: {results['interval']}. A claim is confirmed where every interval lies inside "
-        "the region claimed, refuted where one lies outside, undecided otherwise.",
+        f"{setting['process']}. Intervals: {results['interval']}. A claim is confirmed where every interval lies "
+        "inside the region claimed, refuted where one lies outside, undecided otherwise.",
         "",
         "| | claim | by | expected | verdict | the comparison that decides: mean and interval |",
         "|---|---|---|---|---|---|",
