@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if options.list:
         for entry in entries:
-            print(f"{entry.name:14} {'up to date ' if output.up_to_date(entry, out) else 'out of date'} {entry.title}")
+            print(f"{entry.name:18} {'up to date ' if output.up_to_date(entry, out) else 'out of date'} {entry.title}")
         return 0
     if not options.names and not options.force:
         stale = [entry for entry in entries if not output.up_to_date(entry, out)]

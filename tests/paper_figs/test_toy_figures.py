@@ -1,0 +1,191 @@
+"""The toy study's figures show what the result file says, and say what they show."""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from paper_figs import catalogue, fingerprint, style, toy_results
+
+NAMES = [name for name in catalogue.figures() if name.startswith("toy_")]
+Data = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def results() -> Data:
+    return dict(json.loads(toy_results.RESULTS.read_bytes()))
+
+
+def _texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if isinstance(text, Text))
+
+
+def test_the_figures_asked_for_are_there() -> None:
+    figures = {"sweep", "readout", "gap_tolerance", "figure_1", "figure_4", "figure_5", "figure_6"}
+    assert {f"toy_{name}" for name in figures | {"table_2", "table_3", "table_4"}} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_declared(name: str) -> None:
+    """A figure that did not declare them would not be drawn again after a new run."""
+    source = catalogue.figures()[name].source
+    inputs = fingerprint.declared_inputs(source)
+    assert "results/toy.json" in inputs
+    assert ("paper_figs/paper_numbers.json" in inputs) == ("toy_results.paper()" in source.read_text())
+    assert all((catalogue.ROOT / path).is_file() for path in inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_says_data_and_seeds(name: str, data_of: Callable[[str], Data], results: Data) -> None:
+    data = data_of(name)
+    one = name in ("toy_figure_1", "toy_figure_4")
+    with style.applied():
+        said = _texts(import_module(f"paper_figs.{name}").draw(data))
+        trial = _texts(import_module(f"paper_figs.{name}").draw({**data, "face": {**data["face"], "trial": True}}))
+    assert "ring" in said
+    assert ("1 seed," if one else f"{results['configuration']['seeds']} seeds") in said
+    assert "trial" in trial
+
+
+def test_a_short_or_quick_study_is_a_trial(results: Data) -> None:
+    full = {**results, "quick": False, "configuration": {**results["configuration"], "seeds": 20}}
+    few = {**full, "configuration": {**full["configuration"], "seeds": 19}}
+    assert not toy_results.face(full)["trial"]
+    assert toy_results.face(few)["trial"]
+    assert toy_results.face({**full, "quick": True})["trial"]
+
+
+def test_a_missing_or_broken_file_names_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    with pytest.raises(FileNotFoundError, match="python -m toy"):
+        toy_results.load(path)
+    path.write_text('{"measures": {')
+    with pytest.raises(ValueError, match=r"no JSON.*python -m toy"):
+        toy_results.load(path)
+    path.write_text('{"measures": {}, "pairs": {}}')
+    with pytest.raises(ValueError, match=r"lacks configuration, series, sweep, quick.*python -m toy"):
+        toy_results.load(path)
+
+
+@pytest.mark.parametrize(("row", "measure"), [("learnt/none", "loss"), ("learnt/adm", "none")])
+def test_a_missing_number_is_named(results: Data, row: str, measure: str) -> None:
+    with pytest.raises(ValueError, match=f"no {row}: {measure}.*python -m toy"):
+        toy_results.number(results, row, measure)
+
+
+def test_sweep(data_of: Callable[[str], Data], results: Data) -> None:
+    data = data_of("toy_sweep")
+    assert data["rho"] == sorted(data["rho"])
+    assert len(set(data["rho"])) == len(results["sweep"]) > 3
+    rows = {point["rho"]: point["row"] for point in results["sweep"]}
+    for measure, shown in data["sam"].items():
+        assert [one["mean"] for one in shown] == [
+            results["measures"][rows[rho]][measure]["mean"] for rho in data["rho"]
+        ]
+        assert data["adm"][measure] == results["measures"]["learnt/adm"][measure]
+
+
+def test_table_3(data_of: Callable[[str], Data], results: Data) -> None:
+    data = data_of("toy_table_3")
+    for method in toy_results.METHODS:
+        row = results["measures"][f"learnt/{method}"]
+        assert data["lpf"][method] == row["lpf"]
+        # the raw value is loss and rise; numbers are written with six digits
+        assert data["lpf"][method]["mean"] == pytest.approx(
+            row["loss"]["mean"] + data["lpf_rise"][method]["mean"], 1e-5
+        )
+
+
+def test_readout_shows_every_model(data_of: Callable[[str], Data], results: Data) -> None:
+    data = data_of("toy_readout")
+    seeds = results["configuration"]["seeds"]
+    rows = [pairs for group in data["noise"].values() for pairs in group]
+    assert len(rows) == 9 + len(results["sweep"]) - 1
+    assert all(len(pairs["measured"]) == len(pairs["predicted"]) == seeds for pairs in rows)
+    assert data["rounding"]["4"]["ip"] == results["pairs"]["learnt/ip"]["quantized_readout_rise_4"]
+
+
+def test_no_point_of_the_readout_is_off_its_panel(data_of: Callable[[str], Data]) -> None:
+    with style.applied():
+        figure = import_module("paper_figs.toy_readout").draw(data_of("toy_readout"))
+    shown = 0
+    for axes in figure.axes:
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        for line in axes.lines:
+            if line.get_linestyle() == "None" and len(line.get_xdata()):
+                x, y = line.get_data()
+                assert ((x > left) & (x < right)).all()
+                assert ((y > low) & (y < high)).all()
+                shown += 1
+    assert shown == 9 + 5 + 9
+
+
+def test_gap_tolerance_is_the_formula(data_of: Callable[[str], Data]) -> None:
+    data = data_of("toy_gap_tolerance")
+    for found in data["scales"].values():
+        kappa = np.array([point["kappa"] for point in found["curve"]])
+        gap = [point["least_divergence"] for point in found["curve"]]
+        np.testing.assert_allclose(gap, (np.sqrt(kappa) - np.log1p(np.sqrt(kappa))) / 2, rtol=1e-5)  # six digits
+        root = data["kappa"] ** 0.5
+        assert found["gap_radius"]["mean"] == pytest.approx((root - np.log1p(root)) / 2, rel=1e-5)
+    assert all(len(rises) == len(data["kl"]) for rises in data["rise"].values())
+    assert min(data["kl"]) > 0
+
+
+def test_pictures_are_of_the_same_places(data_of: Callable[[str], Data]) -> None:
+    surfaces = data_of("toy_figure_1")["surfaces"]
+    assert surfaces["adm"]["coordinate"] == surfaces["sam"]["coordinate"]
+    middle = len(surfaces["adm"]["coordinate"]) // 2
+    assert surfaces["adm"]["coordinate"][middle] == 0
+    clouds = data_of("toy_figure_4")["points"]
+    assert len({len(points) for cloud in clouds.values() for points in cloud.values()}) == 1
+
+
+def test_intervals_hold_their_means(data_of: Callable[[str], Data], results: Data) -> None:
+    data = data_of("toy_table_2")
+    for steps, rows in data["distance"].items():
+        assert list(rows) == list(toy_results.METHODS)
+        for method, row in rows.items():
+            assert row == results["measures"][f"learnt/{method}"][f"sw_{steps}"]
+            assert row["low"] <= row["mean"] <= row["high"]
+    for base, curves in data_of("toy_figure_6")["curves"].items():
+        for name in ("training", "sampling"):
+            low, mean, high = (np.array(curves[name][key]) for key in ("low", "mean", "high"))
+            assert ((low <= mean) & (mean <= high)).all(), base
+
+
+def test_numbers_of_the_paper(data_of: Callable[[str], Data]) -> None:
+    paper = toy_results.paper()
+    assert paper["lpf"]["source"] == "Table 3"
+    assert list(paper["lpf"]["cifar10"]) == list(toy_results.METHODS)
+    assert {name: paper["lpf"]["cifar10"][name] for name in ("adm", "ip", "sam")} == {
+        "adm": 0.097,
+        "ip": 0.103,
+        "sam": 0.063,
+    }
+    assert all(list(rows) == list(toy_results.METHODS) for rows in paper["fid"]["cifar10"].values())
+    # 48.02 - 34.47, 20.65 - 10.63, 8.94 - 9.01, 7.20 - 7.00
+    assert data_of("toy_table_4")["paper"]["change"] == {"adm": 13.55, "adm+ema": 10.02, "sam": -0.07, "sam+ema": 0.2}
+
+
+def test_points_stand_on_their_method_s_line() -> None:
+    values = {
+        method: {"mean": float(place), "low": place - 1.0, "high": place + 2.0}
+        for place, method in enumerate(toy_results.METHODS)
+    }
+    with style.applied():
+        axes = style.figure(2.0).subplots()
+        toy_results.by_method(axes, values, "ip")
+        toy_results.method_axis(axes, named=True)
+    x, y = axes.lines[0].get_data()
+    assert np.array_equal(x, [3, 4, 5])
+    assert np.array_equal(y, [3, 4, 5])
+    assert [label.get_text() for label in axes.get_yticklabels()][3:6] == ["IP", "IP+EMA", "IP+SWA"]
+    (spread,) = list(axes.containers[0][2])
+    assert [tuple(segment[:, 0]) for segment in spread.get_segments()] == [(2, 5), (3, 6), (4, 7)]
