@@ -125,7 +125,11 @@ def lpf() -> list[Row]:
     seconds = interleaved({"bare": bare, "measured": measured}, ROUNDS)
     ratio = seconds["measured"] / seconds["bare"]
     return [
-        (f"LPF with {DRAWS} draws over {DRAWS + 1} forward passes", f"{ratio:.3f} times", "4.9 M weights, 32 images")
+        (
+            f"LPF with {DRAWS} draws over {DRAWS + 1} forward passes",
+            f"{ratio:.3f} times",
+            f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M weights, 32 images",
+        )
     ]
 
 
