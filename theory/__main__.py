@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import os
 import sys
-import tempfile
 import textwrap
-from pathlib import Path
 
 import hypothesis
 from rich import box
@@ -18,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from theory import ledger, notation, profiles
+from theory import ledger, notation, pages, profiles
 from theory.verification import Report, Statement, Verdict
 
 _COLOURS = {
@@ -106,14 +103,6 @@ def _print_in_full(statement: Statement, module: str, run: list[Report], console
             console.print("    " + " ".join(line.split()), markup=False, highlight=False, soft_wrap=True)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
 def use_profile(thorough: bool) -> None:
     """Search from fixed seeds, so that the same numbers are printed every time."""
     profiles.register()
@@ -151,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
             (ledger.LEDGER, ledger.markdown()),
             (ledger.README, ledger.with_verdicts(ledger.README.read_text(encoding="utf-8"))),
         ):
-            _write_whole(path, text)
+            pages.write_whole(path, text)
             console.print(f"wrote {path.relative_to(ledger.ROOM.parent)}", highlight=False)
     return 0 if holds else 1
 

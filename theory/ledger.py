@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from theory import notation
+from theory import notation, pages
 from theory.verification import Report, Statement, Verdict
 
 ROOM = Path(__file__).parent
@@ -124,11 +124,7 @@ def with_verdicts(page: str) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    before, opening, rest = page.partition(MARKS[0])
-    _, closing, after = rest.partition(MARKS[1])
-    if not opening or not closing:
-        raise ValueError(f"README.md lacks one of the marks {MARKS}")
-    return f"{before}{opening}\n{verdict_table('theory/', brief=True)}\n{closing}{after}"
+    return pages.renewed(page, MARKS, verdict_table("theory/", brief=True))
 
 
 def markdown() -> str:

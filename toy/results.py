@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 from numpy import ndarray
 
 import flatness
+from theory import pages
 from toy import gap_tolerance
 from toy.claims import CHEAP
 from toy.data import ring
@@ -200,22 +199,4 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
         ValueError: a number that is not finite.
         OSError: the folder cannot be written to.
     """
-    write_text(path, json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    pages.write_whole(path, json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n")

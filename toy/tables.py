@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toy.results import write_text
+from theory import pages
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "toy.json"
@@ -87,19 +87,15 @@ def with_brief(page: str, results: dict[str, Any]) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    before, opening, rest = page.partition(MARKS[0])
-    _, closing, after = rest.partition(MARKS[1])
-    if not opening or not closing:
-        raise ValueError(f"README.md lacks one of the marks {MARKS}")
-    return f"{before}{opening}\n{brief(results)}\n{closing}{after}"
+    return pages.renewed(page, MARKS, brief(results))
 
 
 def main() -> int:
     """Renew both files; the exit status."""
     try:
         results = load()
-        write_text(OWN, full(results))
-        write_text(README, with_brief(README.read_text(encoding="utf-8"), results))
+        pages.write_whole(OWN, full(results))
+        pages.write_whole(README, with_brief(README.read_text(encoding="utf-8"), results))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
