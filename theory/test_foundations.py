@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from theory import perturbations, strategies
+from theory import perturbations, random_features, strategies
 from theory.bivariate import relu_product_moment
 from theory.divergences import DIVERGENCES, TAU, excess
 from theory.gaussians import Gaussian, kl_divergence, squared_wasserstein, standard_normal
@@ -200,6 +200,18 @@ def test_second_moment_by_sampling(name: str) -> None:
     error = products.std(axis=0) / np.sqrt(len(x))
     deviation = np.abs(products.mean(axis=0) - feature_second_moment(W, b, name))
     assert np.all(deviation <= 5 * error + 1e-9)  # five standard errors; rounding where a feature is constant
+
+
+@pytest.mark.parametrize(("size", "bound"), [(1.0, 1e-10), (2.0, 1e-4)])
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "gelu", "erf"])
+def test_second_moment_by_three_times_the_nodes(
+    name: str, size: float, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    W = size * np.array([[1.0, 0.6, -1.0], [0.0, 0.8, 0.0]])
+    b = np.array([0.3, -0.5, 0.1])
+    moment = feature_second_moment(W, b, name)
+    monkeypatch.setattr(random_features, "QUADRATURE_NODES", 240)
+    assert moment == pytest.approx(feature_second_moment(W, b, name), abs=bound)  # what its docstring says
 
 
 def test_score_model() -> None:
