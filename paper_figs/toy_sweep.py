@@ -1,7 +1,7 @@
 """SAM's radius: flatness, loss and feature energy against rho, with plain training (ADM) as reference.
 
 Toy study, learnt features. Rise of the loss under noise of deviation .02 on all weights, under noise of 5% of each
-tensor's root mean square, the loss itself, and E|psi|^2, psi what the readout multiplies. Means over seeds with
+tensor's root mean square, the loss itself, and E|phi|^2, phi what the readout multiplies. Means over seeds with
 Student's t intervals.
 """
 
@@ -21,7 +21,7 @@ PANELS = {
     "lpf_rise": r"LPF rise, noise $0.02$",
     "relative_rise": r"LPF rise, noise $5\%$ of size",
     "loss": "loss",
-    "feature_energy": r"feature energy $\mathbb{E}|\psi|^2$",
+    "feature_energy": r"feature energy $\mathbb{E}|\phi|^2$",
 }
 LOGARITHMIC = ("lpf_rise", "relative_rise", "feature_energy")
 

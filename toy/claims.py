@@ -1,4 +1,8 @@
-"""The list of P1 to P9; see `toy.predictions` for what its words mean."""
+"""The list of P1 to P9; see `toy.predictions` for what its words mean.
+
+phi is the theory's, what theta multiplies, and E|phi|^2 the feature energy. The study's divisor is 1 and its losses are
+means over the d coordinates, so that the factor d/m^2 of T3 and T5 is 1.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from toy.predictions import (
     frozen,
     learnt,
     sam_against_adm,
+    stopped,
 )
 from toy.statistics import above, below, within
 
@@ -26,6 +31,8 @@ CHEAP = {"sam late tenth": "late tenth", "sam every 5": "every fifth step", "sam
 """Cheap schedules of SAM by row; all at the radius of the full one."""
 SHIFTS = (1, 2, 3, 4)
 """Indices of the shifted densities, of growing KL; 0 is the data itself."""
+SPECTRUM = 1e-8
+"""Float64's rounding, some 1e-13 of the largest eigenvalue, over the smallest, some 1e-4 of it; with room."""
 
 
 def _readout_against_t3(row: str) -> Comparison:
@@ -37,11 +44,18 @@ P1 = (
         "excess 0 (T3)", "rise under noise .02 on theta, each method against adm, margin 2%",
         tuple(Comparison(frozen(row), "readout_rise", within(0.02), frozen("adm")) for row in NINE[1:])),
     Prediction("P1b", "Frozen features: the readout's LPF rise equals its closed form", "theory",
-        "sigma^2 E|psi|^2 (T3)", "measured against closed form on the same points, margin 5%",
+        "sigma^2 E|phi|^2 (T3)", "measured against closed form on the same points, margin 5%",
         tuple(_readout_against_t3(frozen(row)) for row in NINE)),
-    Prediction("P1c", "Frozen features: the flat radius and the Hessian are the closed form's", "theory",
-        "1 (T3)", "rise at the flat radius along the Hessian's top eigenvector, both ways, over kappa; margin 1%",
-        tuple(Comparison(frozen(row), "top_rise_ratio", within(0.01, 1.0), form="value") for row in NINE)),
+    Prediction("P1c", "Frozen features: the flat radius and the Hessian's largest eigenvalue are the closed form's",
+        "theory", "1 (T3)",
+        "rise at the flat radius along the Hessian's top eigenvector, both ways, over kappa; margin 1%",
+        tuple(Comparison(frozen(row), "top_rise_ratio", within(0.01, 1.0), form="value") for row in NINE),
+        revised="restated"),
+    Prediction("P1d", "Frozen features: the Hessian's whole spectrum is the closed form's", "theory",
+        "(2/d) eigenvalues of E phi phi^T, each d times (T3)",
+        "the loss differentiated twice in theta, all d m eigenvalues; largest relative error, margin 1e-8",
+        tuple(Comparison(frozen(row), "hessian_error", below(SPECTRUM), form="value") for row in NINE),
+        revised="added"),
 )  # fmt: skip
 
 P2 = (
@@ -67,11 +81,11 @@ P3 = (
     Prediction("P3a", "SAM lowers the feature energy E|phi|^2", "theory", "negative (T3, T6)",
         "sam against adm with the same averaging", sam_against_adm("feature_energy", below())),
     Prediction("P3b", "Learnt features: T3 predicts the readout's LPF rise from the feature energy, nine methods",
-        "theory", "sigma^2 E|psi|^2", "measured against predicted, margin 5%",
+        "theory", "sigma^2 E|phi|^2", "measured against predicted, margin 5%",
         tuple(_readout_against_t3(learnt(row)) for row in NINE)),
-    Prediction("P3c", "The same at every radius of SAM", "theory", "sigma^2 E|psi|^2",
+    Prediction("P3c", "The same at every radius of SAM", "theory", "sigma^2 E|phi|^2",
         "measured against predicted, margin 5%", tuple(_readout_against_t3(at_radius(rho)) for rho in SWEEP)),
-    Prediction("P3d", "The same with frozen features", "theory", "sigma^2 E|psi|^2",
+    Prediction("P3d", "The same with frozen features", "theory", "sigma^2 E|phi|^2",
         "measured against predicted, margin 5%", tuple(_readout_against_t3(frozen(row)) for row in METHODS)),
 )  # fmt: skip
 
@@ -80,14 +94,14 @@ P4 = (
         "all weights rounded, one symmetric grid a tensor; sam against adm",
         sam_against_adm(f"quantized_rise_{bits}", below())) for letter, bits in zip("abc", BITS, strict=True)),
     *(Prediction(f"P4{letter}", f"T5 predicts the readout's loss rise at {bits} bits", "theory",
-        "(q^2 / 12) E|psi|^2, for rounding in the mean over theta", "theta rounded; excess over prediction, margin 25%",
+        "(q^2 / 12) E|phi|^2, for rounding in the mean over theta", "theta rounded; excess over prediction, margin 25%",
         tuple(Comparison(learnt(m), f"quantized_readout_rise_{bits}", within(0.25),
                          against=f"quantized_readout_rise_{bits}_t5") for m in METHODS))
       for letter, bits in zip("def", BITS, strict=True)),
     Prediction("P4g", "Part of SAM's gain comes from a smaller max|theta|", "question", "negative",
         "log of the squared step, sam less adm", sam_against_adm("log_step_part", below(), "difference")),
     Prediction("P4h", "Part of SAM's gain comes from a smaller feature energy", "theory", "negative",
-        "log E|psi|^2, sam less adm", sam_against_adm("log_energy_part", below(), "difference")),
+        "log E|phi|^2, sam less adm", sam_against_adm("log_energy_part", below(), "difference")),
     Prediction("P4i", "The feature energy's part is the larger", "question", "negative",
         "log of energy less log of squared step, sam less adm",
         sam_against_adm("log_energy_less_step", below(), "difference")),
@@ -99,14 +113,14 @@ P4 = (
         sam_against_adm(f"sw_rise_{bits}", below(), "difference"))
       for letter, bits in zip("kl", BITS[:2], strict=True)),
     *(Prediction(f"P4{letter}", f"T5 predicts the readout's loss rise at {bits} bits but for its linear part", "theory",
-        "(q^2 / 12) E|psi|^2", "mean of the rises at both signs of the rounding error; excess over prediction, "
+        "(q^2 / 12) E|phi|^2", "mean of the rises at both signs of the rounding error; excess over prediction, "
         "margin 25%", tuple(Comparison(learnt(m), f"quantized_readout_even_{bits}", within(0.25),
                                        against=f"quantized_readout_rise_{bits}_t5") for m in METHODS))
       for letter, bits in zip("mno", BITS, strict=True)),
     *(Prediction(f"P4{letter}", f"T5 is exact for dither of one step of {bits} bits on the readout", "theory",
-        "(q^2 / 12) E|psi|^2", "uniform dither on theta; excess over prediction, margin 5%",
+        "(q^2 / 12) E|phi|^2", "uniform dither on theta; excess over prediction, margin 5%",
         tuple(Comparison(learnt(m), f"dithered_readout_rise_{bits}", within(0.05),
-                         against=f"quantized_readout_rise_{bits}_t5") for m in METHODS))
+                         against=f"quantized_readout_rise_{bits}_t5") for m in METHODS), revised="added")
       for letter, bits in zip("pqr", BITS, strict=True)),
 )  # fmt: skip
 
@@ -147,7 +161,12 @@ P6 = (
     *_at_both("P6d-", "SWA gives better samples", "sw", _SWA_PAIRS, _SW),
     *(Prediction(f"P6e-{count}", f"At equal final training loss SAM gives better samples at T' = {count}", "question",
         "negative", "sliced W2, against adm stopped at SAM's final training loss",
-        tuple(Comparison(learnt("sam" + a), f"sw_{count}", below(), f"equal/adm{a}") for a in AVERAGES))
+        tuple(Comparison(learnt("sam" + a), f"sw_{count}", below(), stopped("adm" + a)) for a in AVERAGES))
+      for count in COUNTS),
+    *(Prediction(f"P6f-{count}", f"At equal final training loss IP gives better samples at T' = {count}", "question",
+        "negative", "sliced W2, ip against adm, each stopped at SAM's final training loss",
+        tuple(Comparison(stopped("ip" + a), f"sw_{count}", below(), stopped("adm" + a)) for a in AVERAGES),
+        revised="added")
       for count in COUNTS),
 )  # fmt: skip
 
@@ -163,7 +182,8 @@ P7 = (
     Prediction("P7c", "Models that are four times as flat tolerate no larger KL (Remark 3.10 fails)", "theory",
         "0, at flat radii 4 : 1", "gap radius at a = 1/2 against a = 2, margin .1%; flat radius 4 times",
         (Comparison(GAP_ROWS[0], "gap_radius", within(0.001), GAP_ROWS[2]),
-         Comparison(GAP_ROWS[0], "flat_radius", within(1e-6, 4.0), GAP_ROWS[2], form="ratio"))),
+         Comparison(GAP_ROWS[0], "flat_radius", within(1e-6, 4.0), GAP_ROWS[2], form="ratio")),
+        revised="restated"),
     Prediction("P7d", "No perturbation in a ball moves the density further than T2's worst case, which is attained",
         "theory", "at most 1; 1", "KL of scaled directions, and of T2's own perturbation, over T2's value",
         (*(Comparison(row, "largest_share_of_t2", below(1.0 + 1e-9), form="value") for row in GAP_ROWS),
@@ -171,6 +191,11 @@ P7 = (
     *(Prediction(f"P7e-{shift}", f"Trained models: SAM's loss rises less on data that are wider, shift {shift}",
         "paper", "negative (Remark 3.10)", "loss on shifted data less loss on data, sam less adm",
         sam_against_adm(f"shift_rise_{shift}", below(), "difference")) for shift in SHIFTS),
+    *(Prediction(f"P7f-{shift}", f"At equal final training loss SAM's loss rises less on data that are wider, shift "
+        f"{shift}", "question", "negative (Remark 3.10)",
+        "loss on shifted data less loss on data, sam less adm stopped at SAM's final training loss",
+        tuple(Comparison(learnt("sam" + a), f"shift_rise_{shift}", below(), stopped("adm" + a), form="difference")
+              for a in AVERAGES), revised="added") for shift in SHIFTS),
 )  # fmt: skip
 
 P8 = (

@@ -152,6 +152,7 @@ def readout_rise(
 def readout_measures(losses: Losses, sigma: float, draws: int) -> dict[str, PerSeed]:
     """The readout's flatness measured next to what T3 says of it from the features alone.
 
+    `feature_energy` is E|psi|^2, which is the theory's E|phi|^2 where noise is predicted and the divisor is 1.
     `top_rise_ratio` is the rise at T3's flat radius along the top eigenvector of E psi psi^T, both ways, over kappa: 1
     by T3 for every method, whatever kappa is (kappa = loss / 10 here, so that rounding does not show).
     """

@@ -24,6 +24,7 @@ from toy.statistics import Interval, Region, Verdict, mean_interval, together
 
 Table = Mapping[str, Mapping[str, ndarray]]
 """Measures by row and name, one number a seed."""
+REVISED = ("added", "restated")
 FORMS = ("excess", "difference", "ratio", "value")
 METHODS = ("adm", "ip", "sam")
 AVERAGES = ("", "+ema", "+swa")
@@ -79,6 +80,10 @@ class Prediction:
         expected: what theory says, a number or a sign.
         measured: how it is measured.
         comparisons: all must lie in their regions.
+        revised: "added" or "restated", of what was so after the results of a first run had been seen; "" otherwise.
+
+    Raises:
+        ValueError: revised is none of these.
     """
 
     identifier: str
@@ -87,6 +92,11 @@ class Prediction:
     expected: str
     measured: str
     comparisons: tuple[Comparison, ...]
+    revised: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what was revised."""
+        arguments.choice("revised", self.revised, ("", *REVISED))
 
     @property
     def group(self) -> str:
@@ -144,6 +154,11 @@ def at_radius(rho: float) -> str:
 def sam_against_adm(measure: str, region: Region, form: str = "excess") -> tuple[Comparison, ...]:
     """SAM against ADM, each pair with the same averaging."""
     return tuple(Comparison(learnt("sam" + a), measure, region, learnt("adm" + a), form=form) for a in AVERAGES)
+
+
+def stopped(method: str) -> str:
+    """The row of a method with learnt features, stopped where its training loss reaches SAM's final one."""
+    return f"equal/{method}"
 
 
 def averaging(measure: str, region: Region, average: str, methods: Sequence[str] = METHODS) -> tuple[Comparison, ...]:

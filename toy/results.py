@@ -32,6 +32,7 @@ PAIRS = (
     ("readout_rise_t3", "readout_rise"),
     *((f"quantized_readout_rise_{bits}_t5", f"quantized_readout_rise_{bits}") for bits in BITS),
     *((f"quantized_readout_rise_{bits}_t5", f"quantized_readout_even_{bits}") for bits in BITS),
+    *((f"quantized_readout_rise_{bits}_t5", f"dithered_readout_rise_{bits}") for bits in BITS),
 )
 """What is predicted and measured, P3 and P4."""
 ROOT = Path(__file__).parent.parent
@@ -118,8 +119,9 @@ def _git(*arguments: str) -> str:
 
 
 def verdict_entry(outcome: Outcome) -> dict[str, Any]:
-    """A prediction with its verdict and the interval of each comparison."""
+    """A prediction with its verdict, the interval of each comparison and, only if it was revised, how."""
     prediction = outcome.prediction
+    revised = {"revised": prediction.revised} if prediction.revised else {}
     return {
         "identifier": prediction.identifier,
         "statement": prediction.statement,
@@ -130,7 +132,7 @@ def verdict_entry(outcome: Outcome) -> dict[str, Any]:
         "comparisons": [
             compared(*three) for three in zip(prediction.comparisons, outcome.intervals, outcome.verdicts, strict=True)
         ],
-    }
+    } | revised
 
 
 def compared(comparison: Comparison, interval: Interval, verdict: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from toy import measures
+from toy import hessian, measures
 from toy.data import GaussianMixture
 from toy.models import ScoreModels
 from toy.predictions import BITS
@@ -65,6 +65,8 @@ def measure_row(
     points = measures.evaluation_points(data, models.process, numbers, settings.evaluation_points)
     losses = measures.Losses(models, points)
     _flatness(row, models, losses, settings)
+    if not models.learn_features:
+        row.add(hessian.spectrum_measures(models, points))
     loss = torch.from_numpy(row.measures["loss"])
     for index, shifted in enumerate(datas[1:], start=1):
         moved = measures.evaluation_points(shifted, models.process, numbers, settings.evaluation_points)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from theory import pages
+from toy.predictions import METHODS, REVISED
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "toy.json"
@@ -58,6 +59,34 @@ def _number(comparison: dict[str, Any]) -> str:
     return f"{comparison['mean']:.3g} [{comparison['low']:.3g}, {comparison['high']:.3g}]"
 
 
+def _words(results: dict[str, Any]) -> list[str]:
+    """What phi is, what runs of equal loss are, and which claims were made after results had been seen."""
+    stopped = ", ".join(f"{name} after {found['steps']} steps" for name, found in results["equal_loss"].items())
+    losses = ", ".join(f"{name} {results['measures'][f'learnt/{name}']['loss']['mean']:.3g}" for name in METHODS)
+    found = [
+        "phi is what the readout theta multiplies, as in the theory; E|phi|^2 is the feature energy. The loss is a "
+        "mean over the d coordinates and theta phi is not divided by m, so the factor d/m^2 of T3 and T5 is 1 here; "
+        "sigma is the deviation of the noise on weights, q the step of the grid.",
+        f"The methods' losses differ (learnt features: {losses}). P6e, P6f and P7f compare at equal final training "
+        f"loss: the raw weights of runs stopped where their training loss reaches SAM's final one ({stopped} of "
+        f"{results['configuration']['steps']}), and those runs' own averages.",
+    ]
+    revised = {how: [p["identifier"] for p in results["predictions"] if p.get("revised") == how] for how in REVISED}
+    said = [f"{', '.join(names)} were {how}" for how, names in revised.items() if names]
+    if said:
+        found.append(
+            f"After the results of a first run had been seen, {'; '.join(said)}. These claims and their margins were "
+            "not set blind."
+        )
+    return found
+
+
+def _source(prediction: dict[str, Any]) -> str:
+    """Who claims it, and whether it was revised."""
+    revised = prediction.get("revised")
+    return str(prediction["source"]) + (f" ({revised} after a first run)" if revised else "")
+
+
 def full(results: dict[str, Any]) -> str:
     """toy/README.md: every prediction with its verdict, and the comparison that is furthest from being confirmed."""
     setting = results["configuration"]
@@ -68,6 +97,7 @@ def full(results: dict[str, Any]) -> str:
         f"{setting['seeds']} seeds, {setting['steps']} steps; {setting['data']}; {setting['model']}; "
         f"{setting['process']}. Intervals: {results['interval']}. A claim is confirmed where every interval lies "
         "inside the region claimed, refuted where one lies outside, undecided otherwise.",
+        *(line for words in _words(results) for line in ("", words)),
         "",
         "| | claim | by | expected | verdict | the comparison that decides: mean and interval |",
         "|---|---|---|---|---|---|",
@@ -75,7 +105,8 @@ def full(results: dict[str, Any]) -> str:
     for prediction in results["predictions"]:
         verdict = prediction["verdict"]
         deciding = next(c for c in prediction["comparisons"] if c["verdict"] == verdict)
-        cells = [prediction[key] for key in ("identifier", "statement", "source", "expected", "verdict")]
+        cells = [prediction[key] for key in ("identifier", "statement", "expected", "verdict")]
+        cells.insert(2, _source(prediction))
         cells.append(f"{deciding['what']}: {_number(deciding)}")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

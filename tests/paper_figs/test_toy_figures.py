@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from paper_figs import catalogue, fingerprint, style, toy_results
+from paper_figs import catalogue, fingerprint, style, toy_readout, toy_results
 
 NAMES = [name for name in catalogue.figures() if name.startswith("toy_")]
 Data = dict[str, Any]
@@ -108,12 +108,60 @@ def test_readout_shows_every_model(data_of: Callable[[str], Data], results: Data
     rows = [pairs for group in data["noise"].values() for pairs in group]
     assert len(rows) == 9 + len(results["sweep"]) - 1
     assert all(len(pairs["measured"]) == len(pairs["predicted"]) == seeds for pairs in rows)
-    assert data["rounding"]["4"]["ip"] == results["pairs"]["learnt/ip"]["quantized_readout_rise_4"]
+    assert data["errors"]["rounding"]["4"]["ip"] == results["pairs"]["learnt/ip"]["quantized_readout_rise_4"]
 
 
-def test_no_point_of_the_readout_is_off_its_panel(data_of: Callable[[str], Data]) -> None:
+@pytest.fixture
+def dithered(data_of: Callable[[str], Data]) -> Data:
+    """The figure's data with dither as T5 says it is but for a tenth, so that the two kinds differ."""
+    data = data_of("toy_readout")
+    exact = {
+        bits: {
+            base: {"predicted": pairs["predicted"], "measured": [1.1 * value for value in pairs["predicted"]]}
+            for base, pairs in methods.items()
+        }
+        for bits, methods in data["errors"]["rounding"].items()
+    }
+    return {**data, "errors": {**data["errors"], "dither": exact}}
+
+
+def test_dither_is_taken_from_the_results(results: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = {row: dict(found) for row, found in results["pairs"].items()}
+    for row, found in pairs.items():
+        for bits in (8, 4, 3):
+            found[f"dithered_readout_rise_{bits}"] = {"predicted": [float(bits)], "measured": [float(len(row))]}
+    monkeypatch.setattr(toy_results, "load", lambda: {**results, "pairs": pairs})
+    data = toy_readout.compute()
+    assert list(data["errors"]) == ["rounding", "dither"]
+    assert data["errors"]["dither"]["3"]["sam"] == {"predicted": [3.0], "measured": [float(len("learnt/sam"))]}
+
+
+def test_every_kind_of_error_in_the_results_is_shown(data_of: Callable[[str], Data], results: Data) -> None:
+    kinds = {name.removesuffix("_4") for name in results["pairs"]["learnt/adm"] if name.endswith("_4")}
+    shown = {toy_readout.ERRORS[error] for error in data_of("toy_readout")["errors"]}
+    assert shown == kinds & set(toy_readout.ERRORS.values())
+
+
+def test_rounding_and_dither_stand_on_the_same_axes(dithered: Data) -> None:
     with style.applied():
-        figure = import_module("paper_figs.toy_readout").draw(data_of("toy_readout"))
+        figure: Any = toy_readout.draw(dithered)
+    _, *panels = figure.axes
+    for place in range(3):
+        rounded, dither = panels[2 * place : 2 * place + 2]
+        assert rounded.get_xlim() == dither.get_xlim()
+        assert rounded.get_ylim() == dither.get_ylim()
+        above, below = (axes.get_subplotspec().rowspan.start for axes in (rounded, dither))
+        assert above + 1 == below
+        (x, y), *_ = [line.get_data() for line in dither.lines if line.get_linestyle() == "None"]
+        np.testing.assert_allclose(y, 1.1 * np.array(x))
+    assert [axes.get_ylabel() for axes in panels[:2]] == ["rounding, measured", "dither, measured"]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_no_point_of_the_readout_is_off_its_panel(data_of: Callable[[str], Data], dithered: Data, both: bool) -> None:
+    data = dithered if both else data_of("toy_readout")
+    with style.applied():
+        figure: Any = toy_readout.draw(data)
     shown = 0
     for axes in figure.axes:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
@@ -123,7 +171,7 @@ def test_no_point_of_the_readout_is_off_its_panel(data_of: Callable[[str], Data]
                 assert ((x > left) & (x < right)).all()
                 assert ((y > low) & (y < high)).all()
                 shown += 1
-    assert shown == 9 + 5 + 9
+    assert shown == 9 + 5 + 9 * len(data["errors"])
 
 
 def test_gap_tolerance_is_the_formula(data_of: Callable[[str], Data]) -> None:

@@ -30,6 +30,8 @@ def test_the_forms() -> None:
     )
     with pytest.raises(ValueError, match="form is"):
         Comparison("a", "x", below(), form="quotient")
+    with pytest.raises(ValueError, match="revised is 'later'"):
+        replace(prediction(Comparison("a", "x", below())), revised="later")
 
 
 def test_a_flipped_sign_turns_the_verdict() -> None:
@@ -75,3 +77,27 @@ def test_the_list_is_complete_and_says_everything_once() -> None:
         assert found.expected
         assert found.measured
         assert found.source in ("theory", "paper", "question")
+
+
+def test_claims_and_theory_name_the_features_alike() -> None:
+    words = " ".join(f"{p.statement} {p.expected} {p.measured}" for p in PREDICTIONS)
+    assert "E|phi|^2" in words
+    assert "psi" not in words.replace("epsilon", "")
+
+
+def test_the_control_at_equal_loss_is_the_same_comparison_against_stopped_runs() -> None:
+    found = {prediction.identifier: prediction for prediction in PREDICTIONS}
+    for shift in (1, 2, 3, 4):
+        free, equal = found[f"P7e-{shift}"].comparisons, found[f"P7f-{shift}"].comparisons
+        moved = [replace(c, baseline=c.baseline.replace("learnt/", "equal/")) for c in free]
+        assert list(equal) == moved
+        assert [c.baseline for c in moved] == ["equal/adm", "equal/adm+ema", "equal/adm+swa"]
+    for count in (20, 100):
+        rows = [(c.row, c.baseline, c.measure, c.region) for c in found[f"P6f-{count}"].comparisons]
+        assert rows == [(f"equal/ip{a}", f"equal/adm{a}", f"sw_{count}", below()) for a in ("", "+ema", "+swa")]
+
+
+def test_what_was_decided_after_a_first_run_says_so() -> None:
+    added = {p.identifier for p in PREDICTIONS if p.revised == "added"}
+    assert added == {"P1d", "P4p", "P4q", "P4r", "P6f-20", "P6f-100", *(f"P7f-{shift}" for shift in (1, 2, 3, 4))}
+    assert {p.identifier for p in PREDICTIONS if p.revised == "restated"} == {"P1c", "P7c"}

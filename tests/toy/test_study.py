@@ -11,7 +11,7 @@ from toy import __main__ as command
 from toy import results, study
 from toy.claims import PREDICTIONS
 from toy.minibatches import BLOCK
-from toy.predictions import NINE, SWEEP
+from toy.predictions import BITS, NINE, SWEEP
 from toy.statistics import Verdict
 from toy.training import METHODS
 
@@ -39,8 +39,9 @@ def test_every_prediction_has_a_verdict_and_every_number_an_interval(written: tu
     content = json.loads(written[1])
     assert [entry["identifier"] for entry in content["predictions"]] == [p.identifier for p in PREDICTIONS]
     allowed = {verdict.value for verdict in Verdict}
-    for prediction in content["predictions"]:
+    for prediction, known in zip(content["predictions"], PREDICTIONS, strict=True):
         assert prediction["verdict"] in allowed
+        assert prediction.get("revised", "") == known.revised
         for comparison in prediction["comparisons"]:
             assert comparison["low"] <= comparison["mean"] <= comparison["high"]
             assert comparison["seeds"] == TINY.seeds
@@ -71,6 +72,15 @@ def test_the_series_that_figures_need_are_there(written: tuple[Path, str]) -> No
         assert len(curves["epsilon_norm"]["step"]) == len(curves["epsilon_norm"]["sampling"]["mean"]) == 20
         assert len(curves["perturbation_curve"]["distance"]) == len(curves["perturbation_curve"]["loss"]["low"])
         assert {f"learnt/{row}", f"frozen/{row}"} <= set(content["pairs"])
+        for bits in BITS:
+            dither = content["pairs"][f"learnt/{row}"][f"dithered_readout_rise_{bits}"]
+            mean = content["measures"][f"learnt/{row}"][f"dithered_readout_rise_{bits}"]["mean"]
+            # pairs are written with five digits, and the two seeds' rises may cancel in part
+            size = max(map(abs, dither["measured"]))
+            assert np.mean(dither["measured"]) == pytest.approx(mean, abs=1e-4 * size)
+            assert (
+                dither["predicted"] == content["pairs"][f"learnt/{row}"][f"quantized_readout_rise_{bits}"]["predicted"]
+            )
     for row in ("learnt/adm", "learnt/sam"):
         assert np.shape(series[row]["loss_surface"]["loss"]) == (TINY.surface, TINY.surface)
         assert {bits: np.shape(cloud) for bits, cloud in series[row]["samples"].items()} == dict.fromkeys(

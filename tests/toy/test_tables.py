@@ -33,3 +33,22 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
         tables.load(foreign)
     with pytest.raises(ValueError, match="marks"):
         tables.with_brief("no marks here", tables.load())
+
+
+def test_what_was_decided_after_a_first_run_is_said_at_the_head_and_in_its_line() -> None:
+    results = tables.load()
+    blind = [{key: p[key] for key in p if key != "revised"} for p in results["predictions"]]
+    assert "first run" not in tables.full({**results, "predictions": blind})
+    marked = [{**p, "revised": {"P7b": "added", "P2a": "restated"}.get(p["identifier"], "")} for p in blind]
+    shown = tables.full({**results, "predictions": marked}).splitlines()
+    (head,) = [line for line in shown if line.startswith("After the results of a first run had been seen")]
+    assert "P7b were added; P2a were restated" in head
+    lines = [line for line in shown if "after a first run)" in line]
+    assert [line.split(" | ")[0] for line in lines] == ["| P2a", "| P7b"]
+    assert "(added after a first run)" in lines[1]
+
+
+def test_runs_of_equal_loss_are_explained_with_their_numbers() -> None:
+    results = tables.load()
+    changed = {**results, "equal_loss": {"adm": {"steps": 123}, "ip": {"steps": 456}}}
+    assert "adm after 123 steps, ip after 456 steps" in tables.full(changed)
