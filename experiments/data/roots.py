@@ -1,0 +1,59 @@
+"""Where data sets are looked for, and what is found there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.data.errors import DataError
+
+VARIABLE = "FLATNESS_DATA"
+DEFAULT_ROOT = Path("data")
+"""Below the folder that the program runs in."""
+Root = str | os.PathLike[str] | None
+
+
+class NotFoundError(DataError):
+    """A data set's files are not there at all."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `inspect` tells of a data set.
+
+    Attributes:
+        path: where it is.
+        images: how many, over all splits.
+        checksum: in words, what its checksum was held against.
+        fingerprint: as in Images.
+    """
+
+    path: Path
+    images: int
+    checksum: str
+    fingerprint: str
+
+
+def data_root(root: Root = None) -> Path:
+    """The folder given, else that of the environment variable FLATNESS_DATA, else ./data."""
+    if root is not None:
+        return Path(root).expanduser()
+    named = os.environ.get(VARIABLE)
+    return Path(named).expanduser() if named else DEFAULT_ROOT
+
+
+def places(name: str, root: Root = None) -> list[Path]:
+    """The folders in which a data set's files may lie, in the order in which they are looked through."""
+    base = data_root(root)
+    return [base / name, base]
+
+
+def not_found(name: str, sought: str, folders: Iterable[Path]) -> NotFoundError:
+    """The error to raise where none of the folders has what is needed."""
+    where = ", ".join(map(str, folders))
+    return NotFoundError(
+        f"{name}: {sought} not found in {where}; `python -m experiments data {name}` fetches it or says what to "
+        f"download, and {VARIABLE} or the data root option names another folder"
+    )
