@@ -1,0 +1,227 @@
+"""What defines a run: the resolved configuration, stored in every checkpoint and result, and the paper's presets.
+
+Two dataclasses: `Configuration` is the run's identity (a checkpoint is resumed under the same one only); `RunOptions`
+says where and how it is carried out (folders, devices, how often to save), which changes no result but by rounding,
+and by dropout's random numbers.
+
+The values of cifar10, lsun-tower and ffhq are those of DDPM-IP's published ADM commands and of "Understanding Flatness
+in Generative Models: Its Role and Benefits", Section 4 (Adam, 1e-4, 200,000 steps, SWA cycle 100 from 180,000, EMA
+.9999, input perturbation .1, rho in {.1, .01, .001}). Two are not published: ADM's options for FFHQ at 64 x 64 (here the
+tower's) and the batch of FFHQ at that size (here the one published for 128 x 128).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.adm.options import ADMOptions
+from experiments.diffusion.process import ProcessOptions
+from flatness import arguments
+
+DatasetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist"]
+Method = Literal["adm", "ip", "sam", "ip+sam"]
+VERSION = 1
+"""Of the stored form; a reader refuses another one."""
+
+
+@dataclass(frozen=True)
+class SAMOptions:
+    """Sharpness-aware minimisation, where the method has it."""
+
+    rho: float = 0.1
+    """Radius of the perturbation of the weights, in the L2 norm over all of them together."""
+    adaptive: bool = False
+    """ASAM: the perturbation scaled elementwise by the weights' magnitude."""
+    sam_schedule: Literal["always", "late", "every-k"] = "always"
+    """Which steps perturb: all; those after a share of the run; every k-th."""
+    late_start: float = 0.9
+    """Schedule late: the share of the run after which steps perturb."""
+    every: int = 5
+    """Schedule every-k: k."""
+    ascent_share: float = 1.0
+    """Share of each rank's batch that the ascent's gradient is taken from."""
+    ascent_gradients: Literal["averaged", "local"] = "averaged"
+    """With several ranks: climb the averaged gradient, or each rank its own (not published which the paper did)."""
+
+    def __post_init__(self) -> None:
+        """Check all fields."""
+        arguments.number("rho", self.rho, at_least=0)
+        arguments.flag("adaptive", self.adaptive)
+        arguments.choice("sam_schedule", self.sam_schedule, ("always", "late", "every-k"))
+        arguments.number("late_start", self.late_start, at_least=0, at_most=1)
+        arguments.count("every", self.every, at_least=1)
+        arguments.number("ascent_share", self.ascent_share, above=0, at_most=1)
+        arguments.choice("ascent_gradients", self.ascent_gradients, ("averaged", "local"))
+
+
+@dataclass(frozen=True)
+class AverageOptions:
+    """The averages of the weights that every run carries beside the raw ones."""
+
+    ema_decay: float = 0.9999
+    """EMA's rate."""
+    swa_start: float = 0.9
+    """Share of the run after which SWA begins."""
+    swa_cycle: int = 100
+    """Steps between two weights that SWA takes in."""
+    power_widths: tuple[float, ...] = (0.05, 0.1)
+    """Relative widths of the power-function EMAs, from whose snapshots any EMA is reconstructed after training."""
+
+    def __post_init__(self) -> None:
+        """Check all fields."""
+        arguments.number("ema_decay", self.ema_decay, at_least=0, at_most=1)
+        arguments.number("swa_start", self.swa_start, at_least=0, at_most=1)
+        arguments.count("swa_cycle", self.swa_cycle, at_least=1)
+        for width in self.power_widths:
+            arguments.number("power_widths", width, above=0, at_most=0.28)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that a run's result depends on, but for rounding."""
+
+    dataset: DatasetName = "cifar10"
+    """Which images."""
+    method: Method = "adm"
+    """Plain ADM, input perturbation, SAM, or the last two together."""
+    steps: int = 200_000
+    """Optimizer steps."""
+    global_batch: int = 128
+    """Images a step, over all ranks and micro-batches together."""
+    learning_rate: float = 1e-4
+    """Adam's, constant."""
+    weight_decay: float = 0.0
+    """Decoupled (AdamW)."""
+    input_perturbation: float = 0.1
+    """DDPM-IP's gamma, where the method has it."""
+    timestep_weights: Literal["second-moment", "uniform"] = "second-moment"
+    """How timesteps are drawn: by the second moment of their loss, as DDPM-IP, or uniformly (the paper does not say)."""
+    flip: bool = True
+    """Mirror half of the images at random."""
+    seed: int = 0
+    """Initial weights, order, flips, timesteps, noise and dropout are a function of it, the rank and the step."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's passes (autocast); weights, optimizer and norms are float32 in either case."""
+    network: ADMOptions = field(default_factory=ADMOptions)
+    process: ProcessOptions = field(default_factory=ProcessOptions)
+    sam: SAMOptions = field(default_factory=SAMOptions)
+    averages: AverageOptions = field(default_factory=AverageOptions)
+
+    def __post_init__(self) -> None:
+        """Check all fields, and those of different parts against each other."""
+        arguments.choice("dataset", self.dataset, typing.get_args(DatasetName))
+        arguments.choice("method", self.method, typing.get_args(Method))
+        arguments.count("steps", self.steps, at_least=1)
+        arguments.count("global_batch", self.global_batch, at_least=1)
+        arguments.number("learning_rate", self.learning_rate, above=0)
+        arguments.number("weight_decay", self.weight_decay, at_least=0)
+        arguments.number("input_perturbation", self.input_perturbation, at_least=0)
+        arguments.choice("timestep_weights", self.timestep_weights, ("second-moment", "uniform"))
+        arguments.flag("flip", self.flip)
+        arguments.count("seed", self.seed)
+        arguments.choice("precision", self.precision, ("float32", "bfloat16"))
+        if self.network.learn_sigma != self.process.learn_sigma:
+            raise ValueError(
+                f"network.learn_sigma is {self.network.learn_sigma}; allowed: process.learn_sigma, "
+                f"{self.process.learn_sigma}"
+            )
+        if self.network.num_classes is not None:
+            raise arguments.refuse("network.num_classes", self.network.num_classes, "None: training is unconditional")
+
+    @property
+    def perturbs_weights(self) -> bool:
+        """Whether the method is SAM's."""
+        return "sam" in self.method
+
+    @property
+    def noise_strength(self) -> float:
+        """DDPM-IP's gamma in this run: 0 where the method has no input perturbation."""
+        return self.input_perturbation if "ip" in self.method else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {"version": VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Configuration:
+        """From `to_dict`'s form, also after a round through JSON.
+
+        Raises:
+            ValueError: another version, a key that is missing or unknown, or a value that is not allowed.
+        """
+        if not isinstance(stored, dict) or stored.get("version") != VERSION:
+            found = stored.get("version") if isinstance(stored, dict) else stored
+            raise ValueError(f"the stored configuration's version is {found!r}; allowed: {VERSION}")
+        return typing.cast("Configuration", _built(cls, {k: v for k, v in stored.items() if k != "version"}, ""))
+
+    def differences(self, other: Configuration) -> list[str]:
+        """One line for each field in which the two differ: name, this one's value, the other's."""
+        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        return [f"{name}: {ours[name]!r}, {theirs[name]!r}" for name in ours if ours[name] != theirs[name]]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a run is carried out; with dropout, devices, ranks and micro-batches change its random numbers."""
+
+    out: Path
+    """The run's folder: made if missing, resumed if it holds a run of the same configuration."""
+    data: Path | None = None
+    """The data root; FLATNESS_DATA, or ./data, by default."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes CUDA where there is one."""
+    micro_batch: int | None = None
+    """Most images in one pass of one rank; gradients are accumulated over passes. All at once by default."""
+    compile: bool = False
+    """torch.compile the network."""
+    checkpoint_every: int = 5_000
+    """Steps between checkpoints; one is always written at the end."""
+    log_every: int = 50
+    """Steps between lines of metrics."""
+    sample_every: int = 10_000
+    """Steps between sample grids; 0 for none."""
+    until: int | None = None
+    """Stop after this step, with a checkpoint; the run can be resumed later."""
+
+    def __post_init__(self) -> None:
+        """Check all fields."""
+        arguments.choice("device", self.device, ("auto", "cpu", "cuda"))
+        if self.micro_batch is not None:
+            arguments.count("micro_batch", self.micro_batch, at_least=1)
+        arguments.flag("compile", self.compile)
+        arguments.count("checkpoint_every", self.checkpoint_every, at_least=1)
+        arguments.count("log_every", self.log_every, at_least=1)
+        arguments.count("sample_every", self.sample_every)
+        if self.until is not None:
+            arguments.count("until", self.until, at_least=1)
+
+
+def _flat(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in stored.items():
+        name = prefix + key
+        found |= _flat(value, name + ".") if isinstance(value, dict) else {name: value}
+    return found
+
+
+def _built(kind: type, stored: dict[str, Any], prefix: str) -> object:
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    missing, unknown = [n for n in names if n not in stored], [n for n in stored if n not in names]
+    if missing or unknown:
+        raise ValueError(f"the stored configuration lacks {prefix}{missing} and has unknown {prefix}{unknown}")
+    return kind(**{name: _value(hints[name], stored[name], f"{prefix}{name}.") for name in names})
+
+
+def _value(hint: Any, value: Any, prefix: str) -> Any:
+    """A value as JSON gave it, in the type its field has: tuples come back as lists."""
+    if dataclasses.is_dataclass(hint):
+        return _built(typing.cast("type", hint), value, prefix)
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    is_tuple = any(typing.get_origin(option) is tuple for option in options)
+    return tuple(value) if is_tuple and isinstance(value, list) else value

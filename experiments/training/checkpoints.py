@@ -1,0 +1,222 @@
+"""Checkpoints on the disk: a folder each, written whole or not at all, verified when read.
+
+    out/checkpoints/step-00012345/
+        weights.safetensors, shadow-<name>.safetensors    of the network and of its averages
+        optimizer.safetensors, timesteps.safetensors      moments by parameter; losses that timesteps are drawn by
+        configuration.json, state.json                    the run's identity; step, seed, versions, commit, device, data
+        manifest.json                                     size and SHA-256 of each of the others
+
+A checkpoint is written into a temporary folder beside, synchronised to the disk, and renamed; then all but the newest
+and the one before are removed. A killed write leaves a folder whose name begins with a dot, removed at the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from experiments.configuration import Configuration
+from experiments.training.files import Written, hash_file, json_bytes, safetensors_chunks, sync_folder, write_file
+from flatness import arguments
+
+FORMAT = 1
+KEPT = 2
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+ASIDE = "corrupt-"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, read or resumed."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a checkpoint.
+
+    Attributes:
+        step: how many have been made.
+        tensors: by file name, then by name.
+        documents: by file name, in JSON's types.
+    """
+
+    step: int
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    documents: Mapping[str, Any]
+
+
+def shadow_file(name: str) -> str:
+    """The file of an average."""
+    return f"shadow-{name}.safetensors"
+
+
+def checkpoint_folder(out: Path, step: int) -> Path:
+    """Where the checkpoint after that many steps stands."""
+    return out / FOLDER / f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """After how many steps the checkpoint was taken."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The run's checkpoints, newest first, whole or not."""
+    found = [path for path in (out / FOLDER).glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def write_checkpoint(out: Path, contents: Contents) -> Path:
+    """Write a checkpoint and remove those that are no longer kept.
+
+    Raises:
+        OSError: the disk is full, or else; what was there before is intact.
+        FloatingPointError: a weight is not finite; nothing is written.
+    """
+    final = checkpoint_folder(out, contents.step)
+    beside = final.with_name(f".writing-{final.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        written = dict(_write_files(beside, contents))
+        write_file(beside / MANIFEST, [json_bytes({"format": FORMAT, "files": _plain(written)})])
+        sync_folder(beside)
+        if final.exists():
+            _remove(final)
+        beside.rename(final)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    sync_folder(final.parent)
+    for old in checkpoints(out)[KEPT:]:
+        _remove(old)
+    return final
+
+
+def _write_files(folder: Path, contents: Contents) -> Iterator[tuple[str, Written]]:
+    for name, document in contents.documents.items():
+        yield name, write_file(folder / name, [json_bytes(document)])
+    for name, tensors in contents.tensors.items():
+        yield name, write_file(folder / name, safetensors_chunks(tensors, finite=name == WEIGHTS))
+
+
+def _plain(written: Mapping[str, Written]) -> dict[str, dict[str, Any]]:
+    return {name: of._asdict() for name, of in written.items()}
+
+
+def _remove(folder: Path) -> None:
+    """Renamed first, so that a kill half way through leaves no folder that looks like a checkpoint."""
+    away = folder.with_name(f".removing-{folder.name}")
+    shutil.rmtree(away, ignore_errors=True)
+    folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what killed writes left; only while no other process writes there."""
+    for path in (out / FOLDER).glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def verify(folder: Path, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Compare a checkpoint's files, or some of them, with its manifest; returns its state.json.
+
+    Raises:
+        CheckpointError: it is of another format, or a file is missing, short, or not what was written.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest["format"] != FORMAT:
+            raise CheckpointError(f"{folder} has the format {manifest['format']!r}; allowed: {FORMAT}")
+        files = {name: Written(of["size"], of["sha256"]) for name, of in manifest["files"].items()}
+        for name in files if names is None else names:
+            if name not in files:
+                raise CheckpointError(f"{folder} has no {name}")
+            size = (folder / name).stat().st_size
+            if size != files[name].size:
+                raise CheckpointError(f"{folder / name} has {size} bytes; {files[name].size} were written")
+            if hash_file(folder / name) != files[name]:
+                raise CheckpointError(f"{folder / name} has not the contents that were written")
+        return dict(json.loads((folder / "state.json").read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder} is not a whole checkpoint: {error!r}") from error
+
+
+def newest_good(out: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint that is whole, None where there is none at all; and the newer ones, which are broken.
+
+    Warns of each of these.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole.
+    """
+    broken: dict[Path, str] = {}
+    for path in checkpoints(out):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            broken[path] = str(error)
+            continue
+        for message in broken.values():
+            warnings.warn(f"{message}; {path.name} is used instead", stacklevel=2)
+        return path, list(broken)
+    if broken:
+        listed = "\n".join(broken.values())
+        raise CheckpointError(f"no checkpoint in {out} is whole; nothing was changed:\n{listed}")
+    return None, []
+
+
+def set_aside(folders: Iterable[Path]) -> None:
+    """Rename broken checkpoints, so that they no longer count among the run's, nor stand in a later one's place."""
+    for folder in folders:
+        away = folder.with_name(ASIDE + folder.name)
+        shutil.rmtree(away, ignore_errors=True)
+        folder.rename(away)
+
+
+def read_configuration(folder: Path) -> Configuration:
+    """A checkpoint's or a run's configuration.
+
+    Raises:
+        CheckpointError: there is none that can be read.
+    """
+    path = folder / "configuration.json"
+    try:
+        return Configuration.from_dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} holds no configuration that can be read: {error}") from error
+
+
+def load_run(path: Path | str, shadow: str | None = None) -> tuple[Configuration, dict[str, Tensor], int]:
+    """The weights of a run, for evaluation.
+
+    Args:
+        path: a run's folder, whose newest whole checkpoint is taken, or a checkpoint's.
+        shadow: None or "raw" for the weights themselves; the name of an average ("ema", "swa", "power-0.05").
+
+    Returns:
+        The configuration; the state_dict, float32, on the CPU; how many steps had been made.
+
+    Raises:
+        CheckpointError: there is no whole checkpoint.
+        ValueError: the checkpoint has no such average; an SWA that has not begun is not there yet.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).exists():
+        newest, _ = newest_good(folder)
+        if newest is None:
+            raise CheckpointError(f"{folder} holds no checkpoint, and is none")
+        folder = newest
+    names = {"raw": WEIGHTS} | {p.name[7:-12]: p.name for p in sorted(folder.glob(shadow_file("*")))}
+    file = names[arguments.choice("shadow", "raw" if shadow is None else shadow, names)]
+    state = verify(folder, (file, "configuration.json", "state.json"))
+    return read_configuration(folder), load_file(folder / file), int(state["step"])

@@ -1,0 +1,63 @@
+"""What the trainer tells whoever watches it: progress bar, metrics file, sample grids, held-out loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from experiments.configuration import Configuration, RunOptions
+from experiments.diffusion.process import Process
+from flatness import Shadows
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step, as seen by rank 0.
+
+    Attributes:
+        step: how many have been made, this one included; 1 after the first.
+        loss, mse, vb: means over the global batch, each timestep weighted as it was drawn, of the pass at the weights
+            w (not at SAM's perturbed ones).
+        perturbed_loss: the mean loss of the pass at SAM's perturbed weights; None where the step did not perturb.
+        images: in the global batch.
+        seconds: wall time since the last report's end.
+        seconds_waited: of these, waiting for data.
+    """
+
+    step: int
+    loss: float
+    mse: float
+    vb: float
+    perturbed_loss: float | None
+    images: int
+    seconds: float
+    seconds_waited: float
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a watcher may look at. It must leave weights, modes and torch's default random states as they were."""
+
+    configuration: Configuration
+    options: RunOptions
+    model: nn.Module
+    shadows: Shadows
+    process: Process
+
+
+class Watcher(Protocol):
+    """Called by rank 0 alone, between steps; whatever it raises stops the run."""
+
+    def started(self, state: RunState, step: int) -> None:
+        """Training begins, after `step` steps were made before (0, or what was resumed)."""
+
+    def stepped(self, state: RunState, report: StepReport) -> None:
+        """A step was made and its report is at hand: every step, in order."""
+
+    def saved(self, state: RunState, step: int, seconds_stopped: float) -> None:
+        """A checkpoint was handed over for writing; training stood still for that many seconds."""
+
+    def finished(self, state: RunState, step: int) -> None:
+        """Training has ended: at its last step, at `until`, or by a signal; not after an error."""

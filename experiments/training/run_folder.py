@@ -1,0 +1,71 @@
+"""A run's folder: held by one process at a time, and continued under the same configuration and data alone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.configuration import Configuration
+from experiments.training.checkpoints import (
+    CheckpointError,
+    newest_good,
+    read_configuration,
+    remove_leftovers,
+    set_aside,
+    verify,
+)
+from experiments.training.files import json_bytes, replace_file
+
+
+@contextlib.contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold the folder, which is made if missing; the lock ends with the process, however that ends.
+
+    Raises:
+        CheckpointError: another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise CheckpointError(f"{out} is being trained in by another process: {file.read().strip()}") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def prepared(out: Path, configuration: Configuration, fingerprint: str) -> Path | None:
+    """Make the folder ready, and find the checkpoint to continue from; None to begin.
+
+    Broken checkpoints that are newer than it are set aside with a warning.
+
+    Raises:
+        CheckpointError: the run in the folder is another configuration's or other data's, or none of its checkpoints
+            is whole. Nothing is changed then.
+    """
+    if (out / "configuration.json").exists():
+        _check_same(out, read_configuration(out), configuration)
+    checkpoint, broken = newest_good(out)
+    if checkpoint is not None:
+        _check_same(checkpoint, read_configuration(checkpoint), configuration)
+        stored = verify(checkpoint, ("state.json",))["data"]
+        if stored != fingerprint:
+            raise CheckpointError(f"{checkpoint} was trained on other data: {stored}, not {fingerprint}")
+    set_aside(broken)
+    remove_leftovers(out)
+    replace_file(out / "configuration.json", [json_bytes(configuration.to_dict())])
+    return checkpoint
+
+
+def _check_same(where: Path, stored: Configuration, wanted: Configuration) -> None:
+    differences = stored.differences(wanted)
+    if differences:
+        listed = "\n".join(["field: there, asked for now", *differences])
+        raise CheckpointError(f"{where} is of another configuration; take another folder, or remove it.\n{listed}")

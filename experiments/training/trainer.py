@@ -1,0 +1,218 @@
+"""A run from its beginning, or from its last checkpoint, to its last step."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.configuration import Configuration, RunOptions
+from experiments.data import Batches, Images
+from experiments.training.checkpoints import CheckpointError, checkpoint_folder, step_of
+from experiments.training.distributed import Ranks, joined, synchronize
+from experiments.training.events import RunState, StepReport, Watcher
+from experiments.training.randomness import default_generators_kept
+from experiments.training.run_folder import held, prepared
+from experiments.training.signals import StopRequest, stop_request
+from experiments.training.snapshots import snapshot_steps
+from experiments.training.state import TrainingState
+from experiments.training.step import StepLosses, check_shares
+from experiments.training.writer import Writer
+from flatness import arguments
+
+GO, STOP, FAIL = 0, 1, 2
+"""What a rank asks of all: the largest wins."""
+NONE, REFUSED = -1, -2
+"""What rank 0 tells in place of the step to continue from."""
+
+
+def train(
+    configuration: Configuration,
+    options: RunOptions,
+    images: Images,
+    watchers: Sequence[Watcher] = (),
+    ranks: Ranks | None = None,
+) -> int:
+    """Carry a run out, in the folder `options.out`; continue it where the folder holds one.
+
+    Ends at the configuration's last step, at `options.until`, or after the step during which SIGTERM or SIGINT came,
+    each time with a checkpoint, and returns; a command that returns from here ends with exit code 0 (torchrun, which
+    passes a signal on to all ranks, itself ends with 1). SIGINT twice raises KeyboardInterrupt at once. With several
+    ranks the folder is one that all of them see.
+
+    Args:
+        configuration: what is trained.
+        options: where and how.
+        images: of the training split.
+        watchers: called on rank 0.
+        ranks: None for torchrun's, or a single process without it.
+
+    Returns:
+        How many steps have been made in all.
+
+    Raises:
+        ValueError: the images do not fit the network, or the global batch the ranks.
+        CheckpointError: the folder's run is another one, is held by another process, has no whole checkpoint, or
+            a checkpoint cannot be written; in every case the checkpoints that are there stay intact.
+        FloatingPointError: a loss or gradient is not finite; names the step and the last good checkpoint.
+    """
+    with contextlib.ExitStack() as stack:
+        ranks = stack.enter_context(joined(options.device)) if ranks is None else ranks
+        _check(configuration, images, ranks)
+        request = stack.enter_context(stop_request())
+        stack.enter_context(default_generators_kept(ranks.device))
+        stack.enter_context(_fastest_convolutions(ranks.device))
+        return _Run(
+            configuration, options, images, watchers if ranks.first else (), ranks, request, stack
+        ).carried_out()
+
+
+def _check(configuration: Configuration, images: Images, ranks: Ranks) -> None:
+    """Whatever can be refused, before the folder is touched."""
+    network = arguments.instance("configuration", configuration, Configuration).network
+    found = (images.name, images.channels, images.image_size)
+    expected = (configuration.dataset, network.channels, network.image_size)
+    if found != expected:
+        raise ValueError(f"images are {found} (name, channels, size); allowed: the configuration's, {expected}")
+    check_shares(configuration.global_batch, ranks.world)
+
+
+@contextlib.contextmanager
+def _fastest_convolutions(device: torch.device) -> Iterator[None]:
+    """Let cuDNN try its algorithms: shapes never change."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+class _Run:
+    """One process's part of a run."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        options: RunOptions,
+        images: Images,
+        watchers: Sequence[Watcher],
+        ranks: Ranks,
+        request: StopRequest,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        """Hold the folder, and build the state that training begins from."""
+        self.configuration, self.options, self.images = configuration, options, images
+        self.watchers, self.ranks, self.request = watchers, ranks, request
+        checkpoint = self._begun(stack)
+        self.state = TrainingState(configuration, ranks, checkpoint, options.micro_batch, options.compile)
+        self.writer = Writer(options.out, checkpoint, ranks.device)
+        stack.callback(self.writer.close)
+        self.snapshot_steps = snapshot_steps(configuration.steps if configuration.averages.power_widths else 0)
+        self.saved = self.state.step if checkpoint is not None else NONE
+
+    def _begun(self, stack: contextlib.ExitStack) -> Path | None:
+        """The checkpoint to continue from, the same on all ranks; on rank 0, which looks for it, also hold the folder.
+
+        Raises:
+            CheckpointError: as `train`, on all ranks.
+        """
+        out, found = self.options.out, None
+        if self.ranks.first:
+            try:
+                stack.enter_context(held(out))
+                found = prepared(out, self.configuration, self.images.fingerprint)
+            except BaseException:
+                self.ranks.told(REFUSED)
+                raise
+        told = self.ranks.told(NONE if found is None else step_of(found))
+        if told == REFUSED:
+            raise CheckpointError("rank 0 cannot begin; its error says why")
+        return None if told == NONE else checkpoint_folder(out, told)
+
+    def carried_out(self) -> int:
+        """Train, save, and return the number of steps made."""
+        for watcher, seen in self._watched():
+            watcher.started(seen, self.state.step)
+        last = min(self.configuration.steps, self.options.until or self.configuration.steps)
+        if self.state.step < last:
+            self._train(last)
+        if self.saved != self.state.step:
+            self._save(checkpoint=True)
+        self.writer.wait()
+        for watcher, seen in self._watched():
+            watcher.finished(seen, self.state.step)
+        return self.state.step
+
+    def _watched(self) -> Iterator[tuple[Watcher, RunState]]:
+        state, shadows = self.state, self.state.shadows
+        if shadows is not None:
+            seen = RunState(self.configuration, self.options, state.network, shadows, state.stepper.process)
+            yield from ((watcher, seen) for watcher in self.watchers)
+
+    def _train(self, last: int) -> None:
+        c, ranks = self.configuration, self.ranks
+        batches = Batches(self.images, c.global_batch, c.seed, c.flip)
+        with batches.stream(self.state.step, ranks.rank, ranks.world, ranks.device, last_step=last) as stream:
+            begin, waited = time.perf_counter(), 0.0
+            for step, pixels in stream:
+                losses = self._step(step, pixels)
+                seconds = time.perf_counter() - begin
+                report = _report(self.state.step, losses, c.global_batch, seconds, stream.seconds_waited - waited)
+                for watcher, seen in self._watched():
+                    watcher.stepped(seen, report)
+                begin, waited = time.perf_counter(), stream.seconds_waited
+                flag = max(losses.flag, self._asked() if ranks.world == 1 else GO)
+                if flag == FAIL:
+                    self.writer.wait()
+                    raise CheckpointError("rank 0 could not write a checkpoint; its error says why")
+                due = flag == STOP or self.state.step == last or self.state.step % self.options.checkpoint_every == 0
+                self._save(checkpoint=due)
+                if flag == STOP:
+                    return
+
+    def _step(self, step: int, pixels: Tensor) -> StepLosses:
+        try:
+            losses = self.state.stepper(step, pixels, self._asked)
+        except FloatingPointError as error:
+            with contextlib.suppress(CheckpointError):  # the one under way may become the last good one
+                self.writer.wait()
+            message = f"step {step + 1} has a loss or a gradient that is not finite; training ends there"
+            raise FloatingPointError(f"{message}: {error}; {self.writer.last_good()}") from error
+        if self.state.shadows is not None:
+            self.state.shadows.update(step)
+        self.state.step = step + 1
+        return losses
+
+    def _asked(self) -> int:
+        """What this rank asks of all."""
+        return FAIL if self.writer.failed else STOP if self.request else GO
+
+    def _save(self, checkpoint: bool) -> None:
+        """Copy what is due, and hand it over for writing; on rank 0."""
+        state, shadows = self.state, self.state.shadows
+        snapshots = state.step in self.snapshot_steps
+        if shadows is None or not (checkpoint or snapshots):
+            return
+        synchronize(self.ranks.device)
+        begin = time.perf_counter()
+        self.writer.wait()  # for the one before, so that there is never more than one copy
+        contents = state.contents(self.images.fingerprint) if checkpoint else None
+        kept = shadows.snapshots() if snapshots else []
+        synchronize(self.ranks.device)
+        self.writer.write(state.step, kept, contents)
+        if checkpoint:
+            self.saved = state.step
+            stopped = time.perf_counter() - begin
+            for watcher, seen in self._watched():
+                watcher.saved(seen, state.step, stopped)
+
+
+def _report(step: int, losses: StepLosses, images: int, seconds: float, waited: float) -> StepReport:
+    return StepReport(
+        step, losses.loss, losses.mse, losses.vb, losses.perturbed_loss, images, seconds, min(waited, seconds)
+    )

@@ -1,0 +1,164 @@
+"""Whole runs: what watchers are told, what a run depends on, how it ends, and that it goes on where it was."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.configuration import SAMOptions
+from experiments.training.checkpoints import CheckpointError, checkpoints
+from experiments.training.events import RunState, StepReport
+from experiments.training.run_folder import held
+from experiments.training.step import TrainingStep
+from experiments.training.trainer import train
+from tests.experiments.training.small_runs import STEPS, Recorder, configured, images, run_options, stored
+
+EVERYTHING = configured(
+    dropout=0.3,
+    method="ip+sam",
+    timestep_weights="second-moment",
+    sam=SAMOptions(rho=0.05, sam_schedule="every-k", every=2),
+)
+
+
+def test_watchers_are_told_of_every_step_in_order(tmp_path: Path) -> None:
+    recorder = Recorder()
+    c = configured(method="sam", sam=SAMOptions(sam_schedule="late", late_start=0.75))
+    assert train(c, run_options(tmp_path, checkpoint_every=5), images(), [recorder]) == STEPS
+    assert [report.step for report in recorder.reports] == list(range(1, STEPS + 1))
+    assert recorder.events == [("started", 0), ("saved", 5), ("saved", 10), ("saved", STEPS), ("finished", STEPS)]
+    for report in recorder.reports:
+        assert report.loss == pytest.approx(report.mse + report.vb, rel=1e-6)
+        assert (report.perturbed_loss is not None) == (report.step > 9)
+        assert report.images == 8
+        assert 0 <= report.seconds_waited <= report.seconds
+    assert recorder.reports[-1].mse < recorder.reports[0].mse
+
+
+class Meddler(Recorder):
+    """Draws from torch's default generator between steps."""
+
+    def stepped(self, state: RunState, report: StepReport) -> None:
+        torch.rand(report.step)
+
+
+def test_a_run_depends_on_its_configuration_alone_and_leaves_torchs_generators(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        for name, seed in (("a", 1), ("b", 2)):
+            torch.manual_seed(seed)
+            before = torch.get_rng_state()
+            train(EVERYTHING, run_options(tmp_path / name), images(), [Recorder()])
+            assert torch.equal(torch.get_rng_state(), before)
+        train(EVERYTHING, run_options(tmp_path / "c"), images(), [Meddler()])
+    assert stored(tmp_path / "a") == stored(tmp_path / "b")
+    train(configured(dropout=0.3, seed=1), run_options(tmp_path / "other"), images())
+    assert stored(tmp_path / "other")["weights.safetensors"] != stored(tmp_path / "a")["weights.safetensors"]
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    train(EVERYTHING, run_options(tmp_path / "whole"), images())
+    recorder = Recorder()
+    for until in (5, 6, None):
+        reached = train(EVERYTHING, run_options(tmp_path / "parts", until=until), images(), [recorder])
+        assert reached == (until or STEPS)
+    assert [event for event in recorder.events if event[0] == "started"] == [
+        ("started", 0),
+        ("started", 5),
+        ("started", 6),
+    ]
+    assert [report.step for report in recorder.reports] == list(range(1, STEPS + 1))
+    whole = stored(tmp_path / "whole")
+    assert whole == stored(tmp_path / "parts")
+    assert {"weights.safetensors", "optimizer.safetensors", "shadow-ema.safetensors", "shadow-swa.safetensors"} <= set(
+        whole
+    )
+    assert len(list((tmp_path / "parts" / "snapshots").iterdir())) == 2 * STEPS
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    train(configured(), run_options(tmp_path), images())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").rglob("*")}
+    assert train(configured(), run_options(tmp_path), images()) == STEPS
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").rglob("*")} == before
+
+
+class Killer(Recorder):
+    """Sends this process a signal within a step's report."""
+
+    def __init__(self, number: signal.Signals, step: int) -> None:
+        super().__init__()
+        self.number, self.step = number, step
+
+    def stepped(self, state: RunState, report: StepReport) -> None:
+        if report.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    assert threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(number)
+    killer = Killer(number, 5)
+    assert train(EVERYTHING, run_options(tmp_path / "stopped"), images(), [killer]) == 5
+    assert killer.events[-2:] == [("saved", 5), ("finished", 5)]
+    assert signal.getsignal(number) is handler
+    assert train(EVERYTHING, run_options(tmp_path / "stopped"), images()) == STEPS
+    train(EVERYTHING, run_options(tmp_path / "whole"), images())
+    assert stored(tmp_path / "stopped") == stored(tmp_path / "whole")
+
+
+def test_a_second_interrupt_is_immediate(tmp_path: Path) -> None:
+    class Impatient(Killer):
+        def stepped(self, state: RunState, report: StepReport) -> None:
+            for _ in range(2):
+                os.kill(os.getpid(), self.number)
+            pytest.fail("the second interrupt was swallowed")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(configured(), run_options(tmp_path), images(), [Impatient(signal.SIGINT, 1)])
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("method", ["adm", "sam"])
+def test_what_is_not_finite_ends_the_run_and_is_never_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, method: str
+) -> None:
+    make = TrainingStep.__call__
+
+    def spoilt(self: TrainingStep, step: int, *rest: object) -> object:
+        if step == 5:
+            output = self.network.out[2].weight  # type: ignore[index, union-attr]
+            if where == "gradient":
+                output.register_hook(lambda g: g * torch.inf)
+            else:
+                output.data[0, 0, 0, 0] = torch.nan
+        return make(self, step, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrainingStep, "__call__", spoilt)
+    with pytest.raises(FloatingPointError, match=r"step 6 .*the last good checkpoint is .*step-00000004"):
+        train(configured(method=method), run_options(tmp_path), images())
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000004"]
+
+
+def test_another_configuration_or_other_data_is_refused(tmp_path: Path) -> None:
+    train(configured(), run_options(tmp_path, until=4), images())
+    with pytest.raises(CheckpointError, match=r"another configuration(.|\n)*learning_rate: 0.001, 0.002"):
+        train(configured(learning_rate=0.002), run_options(tmp_path), images())
+    with pytest.raises(CheckpointError, match=r"trained on other data: sha256:0+, not sha256:1"):
+        train(configured(), run_options(tmp_path), images("sha256:" + "1" * 64))
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000004"]
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(CheckpointError, match=f"by another process: process {os.getpid()} on"):
+        train(configured(), run_options(tmp_path), images())
+    assert train(configured(), run_options(tmp_path, until=1), images()) == 1
+
+
+def test_what_cannot_be_trained_is_refused_before_the_folder_is_touched(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"images are .*'fashion-mnist', 1, 4.*'cifar10', 1, 4"):
+        train(configured(dataset="cifar10"), run_options(tmp_path / "run"), images())
+    assert not (tmp_path / "run").exists()
