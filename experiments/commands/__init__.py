@@ -1,0 +1,16 @@
+"""The subcommands of `python -m experiments`, one module each with `main(arguments) -> exit status`.
+
+To add one: write the module, and give it a line in COMMANDS. Modules are imported when their command is run.
+"""
+
+from __future__ import annotations
+
+COMMANDS = {
+    "data": "say what is there of a data set, fetch what is missing",
+    "train": "train by one of the methods; --dry-run says what it would take",
+    "sample": "images from a run's weights, with a grid, an npz and their provenance",
+    "evaluate": "every measure of a run: flatness, exposure bias, distances, quantisation",
+    "reproduce": "the whole matrix of runs and measures, and its tables",
+    "plan": "GPU hours of the whole paper",
+}
+"""What each does, in a line."""

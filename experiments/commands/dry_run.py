@@ -1,0 +1,155 @@
+"""`python -m experiments train --dry-run`: the resolved configuration, and what the run needs and takes."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from experiments.adm.options import ADMOptions
+from experiments.commands.options import Run
+from experiments.commands.progress import rate
+from experiments.presets import PRESETS
+from experiments.provenance import device_name
+from experiments.training import planning
+from experiments.training.distributed import chosen_device
+
+CPU_OPERATIONS = 5e10
+"""FLOP of the pass that is timed on a CPU, at most but for one image: some seconds on one core."""
+GIB = 2**30
+
+
+def main(asked: Run, console: Console | None = None) -> int:
+    """Print it all; the exit status.
+
+    Raises:
+        ValueError: the ranks cannot share the global batch, or the device that is asked for is not there.
+    """
+    console = Console() if console is None else console
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked.configuration.global_batch % world:
+        allowed = f"a multiple of the number of ranks, {world}"
+        raise ValueError(f"global_batch is {asked.configuration.global_batch}; allowed: {allowed}")
+    device = chosen_device(asked.options.device, int(os.environ.get("LOCAL_RANK", "0")))
+    console.print(f"Configuration: {asked.preset}", style="bold")
+    console.print(_configuration(asked), "", highlight=False)
+    _say(console, _operations(asked, world))
+    console.print("Memory of a device, GiB: counted, not measured", style="bold")
+    console.print(_memory(asked, world), highlight=False)
+    console.print("Activations are what autograd keeps of a pass; temporaries and the allocator's slack come on top.\n")
+    with console.status("timing a few steps"):
+        lines = _time(asked, world, device)
+    _say(console, lines)
+    return 0
+
+
+def about(seconds: float) -> str:
+    """A time in the unit that suits it: 8.2 s, 5 minutes, 3.4 days, 1,170 days."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}" if seconds >= 100 * size else f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _say(console: Console, lines: list[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in lines:
+        table.add_row(name, text)
+    console.print(table, "", highlight=False)
+
+
+def _configuration(asked: Run) -> Table:
+    changed = {line.partition(":")[0] for line in PRESETS[asked.preset].differences(asked.configuration)}
+    table = Table(box=None, show_header=False)
+    table.add_column("option", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, value in flat(asked.configuration.to_dict()).items():
+        style = "bold" if name in changed else None
+        table.add_row(name, f"{_shown(value)}{'  (not the preset)' if name in changed else ''}", style=style)
+    return table
+
+
+def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _operations(asked: Run, world: int) -> list[tuple[str, str]]:
+    c = asked.configuration
+    found = planning.operations(c.network)
+    micro = planning.micro_batch_of(c, asked.options.micro_batch, world)
+    passes = planning.passes_per_step(c, world)
+    perturbed = f" ({planning.perturbed_share(c):.0%} of the steps perturb)" if c.perturbs_weights else ""
+    return [
+        ("parameters", f"{planning.parameter_count(c.network):,}"),
+        (
+            "per image",
+            f"{found.forward / 1e9:.4g} GFLOP forward, {found.training / 1e9:.4g} forward and backward "
+            "(multiply-add = 2; matrix products and convolutions)",
+        ),
+        (
+            "per step",
+            f"{planning.flop_per_step(c) / 1e12:.4g} TFLOP: {c.global_batch} images, {passes:.4g} passes each in the "
+            f"mean over the run{perturbed}",
+        ),
+        ("ranks", f"{world}, each with {c.global_batch // world} images a step in micro-batches of {micro}"),
+        ("disk", f"{planning.disk(c) / GIB:.3g} GiB for checkpoints and snapshots"),
+        ("run", f"{c.steps} steps, {planning.flop_per_step(c) * c.steps / 1e15:.4g} PFLOP"),
+    ]
+
+
+def _memory(asked: Run, world: int) -> Table:
+    found = planning.memory(asked.configuration, asked.options.micro_batch, world)
+    table = Table(box=None, show_header=False)
+    table.add_column("for")
+    table.add_column("GiB", justify="right")
+    for name, size in found.items():
+        table.add_row(name, f"{size / GIB:.3f}")
+    table.add_row("together", f"{sum(found.values()) / GIB:.3f}", style="bold")
+    return table
+
+
+def cpu_images(network: ADMOptions, micro_batch: int) -> int:
+    """Images of a pass that is timed on a CPU: of a micro-batch as many as take some seconds, but one at least."""
+    return max(1, min(micro_batch, int(CPU_OPERATIONS / planning.operations(network).training)))
+
+
+def _time(asked: Run, world: int, device: torch.device) -> list[tuple[str, str]]:
+    c = asked.configuration
+    images = planning.micro_batch_of(c, asked.options.micro_batch, world)
+    if device.type == "cpu":
+        images = cpu_images(c.network, images)
+    name = device_name(device)
+    try:
+        found = planning.timed(c, device, images, asked.options.compile)
+    except torch.OutOfMemoryError:
+        return [("time", f"not measured: {images} images in one pass do not fit into {name}; give --micro-batch")]
+    step = found.step_seconds(c, world)
+    lines = [
+        (
+            "timed",
+            f"{name}, {c.precision}: forward and backward of {images} images in "
+            f"{statistics.median(found.passes):.3g} s, {found.rate(c.network) / 1e9:.4g} GFLOP/s (median of "
+            f"{len(found.passes)}, from {min(found.passes):.3g} to {max(found.passes):.3g}); update of the weights "
+            f"{statistics.median(found.update):.3g} s",
+        ),
+        ("a step", f"{about(step)}, {rate(c.global_batch / step)} images/s, scaled from there to the global batch"),
+        ("the run", f"about {about(step * c.steps)} for {c.steps} steps"),
+        ("", "Not in it: updates of the averages, sample grids, held-out losses, communication between ranks."),
+    ]
+    if found.peak_memory is not None:
+        lines.insert(1, ("peak memory", f"{found.peak_memory / GIB:.3f} GiB measured, without averages and SAM's copy"))
+    return lines

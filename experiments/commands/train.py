@@ -1,0 +1,47 @@
+"""`python -m experiments train`: one run, or with --dry-run what it would take."""
+
+from __future__ import annotations
+
+import os
+
+from experiments.commands import options
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; 0 when the run has come to its last step, to --until, or to a signal's checkpoint."""
+    asked = options.parse(arguments)
+    if asked.dry_run:
+        from experiments.commands import dry_run  # not above: --help does not wait for what the commands need
+
+        return dry_run.main(asked) if _rank() == 0 else 0
+    return _train(asked)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _train(asked: options.Run) -> int:
+    from experiments import data
+    from experiments.commands.progress import ShownProgress
+    from experiments.training.grids import SampleGrids
+    from experiments.training.held_out import HeldOutLoss
+    from experiments.training.metrics import Metrics
+    from experiments.training.trainer import train
+
+    configuration, run = asked.configuration, asked.options
+    # Missing data is told before a network is built
+    size = configuration.network.image_size
+    images = data.load(configuration.dataset, "train", size, run.data)
+    if _rank() > 0:
+        train(configuration, run, images)
+        return 0
+    held_out = data.load(configuration.dataset, "test", size, run.data)
+    progress, metrics = ShownProgress(), Metrics()
+    try:
+        # Metrics first: the others write to it
+        train(configuration, run, images, watchers=(metrics, progress, HeldOutLoss(held_out, metrics), SampleGrids()))
+    finally:
+        progress.close()
+        metrics.close()
+    return 0
