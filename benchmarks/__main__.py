@@ -8,7 +8,7 @@ import importlib
 from rich.console import Console
 from rich.table import Table
 
-ROOMS = ("theory", "instruments", "toy", "adm", "data", "training", "frechet")
+ROOMS = ("theory", "instruments", "toy", "adm", "data", "training", "frechet", "sampling")
 """Modules of this folder; each lists its benchmarks, functions that return rows of the table, as PARTS."""
 
 

@@ -3,7 +3,8 @@
 Top: linear features, p = N(0, I), one function at three scales a of W and b (the flat radius goes as 1 / a). Left: the
 least KL(p || p_hat) found at a measured rise of the loss against Theorem T4's curve, and the median over random
 perturbations. Right: that least KL at one rise, kappa, against the flat radius. Bottom, trained models on the toy's
-ring: the rise of the loss when the data's ring is widened, against the KL between the two densities.
+ring: the rise of the loss when the data's ring is widened, against the KL between the two densities; as a control, ADM
+stopped where its training loss is SAM's final one.
 Means over seeds with Student's t intervals, but for the top left, one seed.
 """
 
@@ -22,6 +23,8 @@ from theory.robustness import gap_radius
 INPUTS = ("results/toy.json",)
 
 SCALES = ("0.5", "1", "2")
+CONTROL = "adm at equal loss"
+ROWS = {**{base: f"learnt/{base}" for base in toy_results.BASES}, CONTROL: "equal/adm"}
 
 
 def compute() -> dict[str, Any]:
@@ -49,10 +52,10 @@ def compute() -> dict[str, Any]:
         "kl": shifts["kl"][1:],
         "rise": {
             base: [
-                toy_results.number(results, f"learnt/{base}", f"shift_rise_{place}")
+                toy_results.number(results, row, f"shift_rise_{place}")
                 for place in range(1, len(shifts["kl"]))
             ]
-            for base in toy_results.BASES
+            for base, row in ROWS.items()
         },
     }
 
@@ -98,6 +101,8 @@ def draw(data: dict[str, Any]) -> Figure:
         if base == "adm":
             look["markerfacecolor"] = "white"
         toy_results.bars(bottom, data["kl"], data["rise"][base], label=toy_results.NAMES[base], **look)
+    control = {"color": "black", "linestyle": ":", "marker": "x", "markersize": 3.0}
+    toy_results.bars(bottom, data["kl"], data["rise"][CONTROL], label="ADM at SAM's loss", **control)
     _plain_ticks(bottom)
     bottom.set_xlabel(r"KL$(p\,\|\,\hat{p})$ from the data to a wider ring (nats)")
     bottom.set_ylabel("rise of the loss")
