@@ -79,7 +79,8 @@ class SAM(Optimizer):
 
     Data-parallel ranks: with gradients="averaged" each rank climbs the gradient that DDP averaged. With "local" each
     climbs its own, and DDP averages the descent alone: `model.no_sync` then encloses the first pass, forward and
-    backward. Parameters sharded over ranks are not supported: a shard's norm is not the model's.
+    backward. With "averaged" keep the first pass out of `no_sync`: gradients that were not averaged are not noticed.
+    Parameters sharded over ranks are not supported: a shard's norm is not the model's.
 
     Mixed precision: autocast's cache of cast weights is emptied whenever weights move. With GradScaler use the
     two-phase form and `scaler.step(sam)`, which skips a step that overflowed in either pass; a closure and
