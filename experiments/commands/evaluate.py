@@ -1,0 +1,151 @@
+"""`python -m experiments evaluate RUN`: every measure of a run's raw, EMA and SWA weights, a result file each."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from experiments.evaluation.options import EVALUATIONS, EvaluationOptions, PresetName
+
+FOLDER = "evaluation"
+DEFAULT: PresetName = "tiny"
+T = TypeVar("T")
+BATCH_SIZES = {"cpu": 128, "cuda": 500}
+"""Images in one pass, where none is given."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an evaluation is carried out; changes results by rounding only, but for the features."""
+
+    data: Path | None = None
+    """The data root; FLATNESS_DATA, or ./data, by default."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA where there is one."""
+    batch_size: int | None = None
+    """Images in one pass; 128 on the CPU and 500 on CUDA by default."""
+    features: Literal["auto", "classifier", "inception", "none"] = "auto"
+    """Of the Frechet distance: the shipped classifier's (auto, for Fashion-MNIST), Inception's, or no distances."""
+    inception_weights: Path | None = None
+    """The file of Inception's weights, where they are not in torch's folder."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What `evaluate` was asked to do."""
+
+    run: tyro.conf.Positional[Path]
+    """A run's folder (its newest checkpoint is taken), or a checkpoint's."""
+    average: Literal["raw", "ema", "swa", "all"] = "all"
+    """Which weights; all are those that the checkpoint holds."""
+    out: Path | None = None
+    """The folder of result files METHOD-AVERAGE.json; the run's folder evaluation by default."""
+    evaluation: Annotated[
+        PresetName, tyro.conf.arg(help="Preset whose values are the defaults of the options below.")
+    ] = DEFAULT
+    place: Place = dataclasses.field(default_factory=Place)
+    options: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+
+
+def given(arguments: Sequence[str], option: str, default: str) -> str:
+    """The value that an option has on the command line, read before tyro does, whose defaults depend on it."""
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            return value if equals else "".join(arguments[index + 1 : index + 2])
+    return default
+
+
+def preset_options(arguments: Sequence[str], default: PresetName) -> EvaluationOptions:
+    """The values of the preset that `--evaluation` names; where there is no such one, tyro refuses it later."""
+    name = given(arguments, "--evaluation", default)
+    return EVALUATIONS.get(typing.cast("PresetName", name), EVALUATIONS[default])
+
+
+def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, description: str) -> T:
+    """The command line. Prints help, or what is wrong, and exits, as command lines do.
+
+    Raises:
+        SystemExit: 0 after --help, 2 for what is not allowed.
+    """
+    try:
+        return tyro.cli(
+            command,
+            prog=prog,
+            description=description,
+            args=list(arguments),
+            default=default,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except ValueError as error:  # the options' own checks
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def parse(arguments: Sequence[str]) -> Evaluate:
+    """The command line of `evaluate`."""
+    return parsed(
+        Evaluate,
+        arguments,
+        Evaluate(run=tyro.MISSING, options=preset_options(arguments, DEFAULT)),
+        prog="python -m experiments evaluate",
+        description="Measure a trained run: flatness, exposure bias, distances of its samples and quantisation, a "
+        "result file for each average of its weights. Given again, the same command goes on where it stopped. The "
+        "defaults shown are those of the preset that --evaluation names.",
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; 0 when every row's file is there."""
+    asked = parse(arguments)
+    options = asked.options
+    # Here, not above: --help and what is wrong with the options do not wait for them
+    from rich.console import Console
+
+    from experiments.commands.rows_shown import ShownRows
+    from experiments.evaluation.evaluate import AVERAGES, Average, Checkpoint, evaluate
+    from experiments.evaluation.material import gathered
+    from experiments.evaluation.tables import shown
+    from experiments.training.distributed import chosen_device
+    from flatness import arguments as checks
+
+    place = asked.place
+    if place.batch_size is not None:
+        checks.count("batch_size", place.batch_size, at_least=1)
+    device = chosen_device(place.device)
+    checkpoint = Checkpoint.of(asked.run)
+    averages: tuple[Average, ...] = AVERAGES if asked.average == "all" else (asked.average,)
+    if asked.average == "all":
+        averages = tuple(a for a in AVERAGES if _has(checkpoint, a))
+    run = asked.run if (asked.run / "checkpoints").is_dir() else checkpoint.folder.parent.parent
+    material = gathered(
+        checkpoint.configuration, options, run, root=place.data, features=place.features,
+        inception=place.inception_weights, device=device,
+    )  # fmt: skip
+    out = asked.out or run / FOLDER
+    watch = ShownRows(len(averages))
+    found = [
+        evaluate(
+            checkpoint, average, options, material, out / f"{checkpoint.configuration.method}-{average}.json",
+            device=device, batch_size=place.batch_size or BATCH_SIZES[device.type], watch=watch,
+        )
+        for average in averages
+    ]  # fmt: skip
+    shown(found, Console())
+    watch.say(f"results: {out}")
+    return 0
+
+
+def _has(checkpoint: Any, average: Any) -> bool:
+    try:
+        checkpoint.settings(average)
+    except ValueError:
+        return False
+    return True

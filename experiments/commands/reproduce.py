@@ -1,0 +1,153 @@
+"""`python -m experiments reproduce`: runs, rows and tables of the paper, all from one command."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments.commands.evaluate import BATCH_SIZES, Place, parsed, preset_options
+from experiments.configuration import Configuration, RunOptions
+from experiments.evaluation.options import EvaluationOptions
+from experiments.evaluation.options import PresetName as EvaluationName
+from experiments.presets import PRESETS, PresetName
+
+DEFAULT: EvaluationName = "tiny"
+LONG = 1000
+"""Steps from which a run shows grids and held-out losses on its way."""
+PAPER_STEPS = 200_000
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """What `reproduce` was asked to do."""
+
+    config: Annotated[PresetName, tyro.conf.arg(help="Preset of all runs.")]
+    out: Path
+    """The folder; the same command with it goes on where it stopped."""
+    steps: int | None = None
+    """Optimizer steps of each run; the preset's by default. The averages keep their share of the run."""
+    global_batch: int | None = None
+    """Images a step; the preset's by default."""
+    rho: tuple[float, ...] = ()
+    """SAM's radii, a run each; the preset's by default."""
+    seeds: tuple[int, ...] = ()
+    """Training seeds, the whole matrix for each; the preset's by default."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Of the network's passes in training; the preset's by default."""
+    micro_batch: int | None = None
+    """Most images in one pass of training; all at once by default."""
+    compile: bool = False
+    """torch.compile the network in training."""
+    evaluation: Annotated[
+        EvaluationName, tyro.conf.arg(help="Preset whose values are the defaults of the measures' options below.")
+    ] = DEFAULT
+    place: Place = dataclasses.field(default_factory=Place)
+    options: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+
+    def base(self) -> Configuration:
+        """What all runs have in common.
+
+        Raises:
+            ValueError: a value is not allowed.
+        """
+        from experiments.evaluation.reproduce import shortened
+
+        preset = PRESETS[self.config]
+        found = dataclasses.replace(
+            preset,
+            global_batch=preset.global_batch if self.global_batch is None else self.global_batch,
+            precision=self.precision or preset.precision,
+        )
+        return found if self.steps is None else shortened(found, self.steps)
+
+    def run_options(self, folder: Path) -> RunOptions:
+        """Of a run: a tenth of its steps between checkpoints, and short runs without grids on their way."""
+        steps = self.base().steps
+        return RunOptions(
+            out=folder,
+            data=self.place.data,
+            device=self.place.device,
+            micro_batch=self.micro_batch,
+            compile=self.compile,
+            checkpoint_every=max(steps // 10, 10),
+            log_every=max(steps // 20, 1),
+            sample_every=steps // 5 if steps >= LONG else 0,
+        )
+
+
+def parse(arguments: Sequence[str]) -> Reproduce:
+    """The command line of `reproduce`."""
+    return parsed(
+        Reproduce,
+        arguments,
+        Reproduce(config=tyro.MISSING, out=tyro.MISSING, options=preset_options(arguments, DEFAULT)),
+        prog="python -m experiments reproduce",
+        description="Train adm, ip and sam, measure the raw, EMA and SWA weights of each, and write the tables. The "
+        "defaults shown are those of the preset that --evaluation names.",
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; 0 when the tables are written."""
+    asked = parse(arguments)
+    # Here, not above: --help and what is wrong with the options do not wait for them
+    from rich.console import Console
+
+    from experiments import data
+    from experiments.commands.rows_shown import ShownRows
+    from experiments.commands.watched import Watched
+    from experiments.evaluation.material import gathered
+    from experiments.evaluation.reproduce import Matrix, matrix
+    from experiments.evaluation.tables import shown
+    from experiments.training.distributed import chosen_device
+
+    try:
+        base = asked.base()
+        runs = matrix(base, asked.rho, asked.seeds)
+        asked.run_options(asked.out)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    place = asked.place
+    device = chosen_device(place.device)
+    # Before hours of training, what measuring needs
+    images = data.load(base.dataset, "train", base.network.image_size, place.data)
+    material = gathered(
+        base, asked.options, asked.out / "runs", root=place.data, features=place.features,
+        inception=place.inception_weights, device=device,
+    )  # fmt: skip
+    console = Console()
+    watched = Watched(material.held_out)
+    try:
+        found = Matrix(
+            asked.out, runs, asked.options, images, material, run_options=asked.run_options, watchers=watched,
+            device=device, batch_size=place.batch_size or BATCH_SIZES[device.type], watch=ShownRows(3 * len(runs)),
+        ).carried_out()  # fmt: skip
+    finally:
+        watched.close()
+    shown(found.results, console)
+    for line in [*found.statement, *warnings_of(base, asked)]:
+        console.print(line, highlight=False, markup=False)
+    console.print(f"Rows, samples and tables: {asked.out}", highlight=False, markup=False)
+    return 0
+
+
+def warnings_of(base: Configuration, asked: Reproduce) -> list[str]:
+    """How far the runs are from what the preset, and the paper, mean by one."""
+    meant = PRESETS[asked.config].steps
+    if base.steps >= meant:
+        return (
+            []
+            if meant >= PAPER_STEPS
+            else [f"The paper trains for {PAPER_STEPS:,} steps; {asked.config}, {base.steps:,}."]
+        )
+    return [
+        f"These runs made {base.steps:,} steps; {asked.config} is meant to make {meant:,}, the paper's "
+        f"{PAPER_STEPS:,}. Runs this short prove nothing about the paper: they show that every part of the chain works."
+    ]

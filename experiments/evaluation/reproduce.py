@@ -1,0 +1,285 @@
+"""The whole matrix: every run trained, every row measured, a grid of samples for each run, and the tables.
+
+    out/plan.json                what is to be done; a folder of another plan is refused
+    out/runs/<run>/              the runs' folders: checkpoints, metrics
+    out/rows/<run>-<average>.json
+    out/samples/<run>.png        from the EMA, all from the same noise
+    out/tables.json, tables.md
+
+Every stage goes on where it was stopped and skips what is there, and gives the same files as without the stop, but for
+the seconds in the rows. A run may also have been trained elsewhere, by `train --out out/runs/<run>` on many GPUs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image, PngImagePlugin
+
+from experiments.configuration import Configuration, Method, RunOptions
+from experiments.data import Images
+from experiments.diffusion.process import Process
+from experiments.evaluation import comparisons, tables
+from experiments.evaluation.evaluate import AVERAGES, Checkpoint, Progress, evaluate, loaded
+from experiments.evaluation.files import write_whole
+from experiments.evaluation.options import EvaluationOptions
+from experiments.evaluation.results import VERSION, ResultError, json_text, read_document, refuse_other
+from experiments.evaluation.sampling import generate
+from experiments.evaluation.subject import Material
+from experiments.training.checkpoints import checkpoint_folder, newest_good, read_configuration, step_of, verify
+from experiments.training.events import Watcher
+from experiments.training.grids import grid
+from experiments.training.trainer import train
+from flatness import arguments
+
+METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
+GRID_SIDE = 8
+DONE = "trained"
+"""The file that says so in a run's folder."""
+TEXT = "settings"
+"""The key of a grid's settings within the PNG file."""
+
+
+class Run(NamedTuple):
+    """One run of the matrix: a folder's name, and what is trained in it."""
+
+    name: str
+    configuration: Configuration
+
+
+class Reproduction(NamedTuple):
+    """What came out.
+
+    Attributes:
+        results: of all rows.
+        tables: of the results.
+        statement: what the rows say against each other, line by line.
+    """
+
+    results: list[dict[str, Any]]
+    tables: list[tables.Table]
+    statement: list[str]
+
+
+def shortened(configuration: Configuration, steps: int) -> Configuration:
+    """The configuration with another number of steps; the averages' lengths stay the same shares of the run."""
+    ratio = arguments.count("steps", steps, at_least=1) / configuration.steps
+    averages = configuration.averages
+    return dataclasses.replace(
+        configuration,
+        steps=steps,
+        averages=dataclasses.replace(
+            averages,
+            ema_decay=max(0.0, 1.0 - (1.0 - averages.ema_decay) / ratio),
+            swa_cycle=max(1, round(averages.swa_cycle * ratio)),
+        ),
+    )
+
+
+def matrix(base: Configuration, radii: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
+    """adm, ip and sam, the last for each radius, and all for each training seed.
+
+    Args:
+        base: everything else.
+        radii: values of rho; the base's where there are none.
+        seeds: of training; the base's where there are none.
+
+    Raises:
+        ValueError: a radius or a seed is not allowed, or given twice.
+    """
+    for name, given in (("radii", radii), ("seeds", seeds)):
+        if len(set(given)) != len(given):
+            raise arguments.refuse(name, given, "each value once")
+    found = []
+    for seed in seeds or (base.seed,):
+        of_seed = f"-seed-{seed}" if len(seeds) > 1 else ""
+        for method in METHODS:
+            for rho in (radii or (base.sam.rho,)) if method == "sam" else (base.sam.rho,):
+                of_radius = f"-rho-{rho:g}" if method == "sam" and len(radii) > 1 else ""
+                sam = dataclasses.replace(base.sam, rho=rho)
+                changed = dataclasses.replace(base, method=method, seed=seed, sam=sam)
+                found.append(Run(method + of_radius + of_seed, changed))
+    return found
+
+
+class Matrix:
+    """Carries it out.
+
+    Args:
+        out: the folder.
+        runs: of the matrix.
+        options: of the measures.
+        images: to train on.
+        material: to measure with.
+        run_options: of a run, given its folder.
+        watchers: new ones for a run.
+        device: where rows are measured.
+        batch_size: images in one pass of measuring.
+        watch: called by `evaluate`.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        runs: Sequence[Run],
+        options: EvaluationOptions,
+        images: Images,
+        material: Material,
+        *,
+        run_options: Callable[[Path], RunOptions],
+        watchers: Callable[[], Sequence[Watcher]] = tuple,
+        device: torch.device | str = "cpu",
+        batch_size: int = 128,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        """Nothing is begun yet."""
+        self.out, self.runs, self.options, self.images, self.material = out, list(runs), options, images, material
+        self.run_options, self.watchers = run_options, watchers
+        self.device, self.batch_size, self.watch = device, batch_size, watch
+
+    def carried_out(self) -> Reproduction:
+        """All stages, or what is left of them.
+
+        Raises:
+            ResultError: the folder's plan is another one, or a file in it is of other settings.
+            CheckpointError: as `train`.
+            KeyboardInterrupt: training was stopped by a signal; its checkpoint is written.
+        """
+        self._planned()
+        for run in self.runs:
+            self._train(run)
+        results = [self._row(run, average) for run in self.runs for average in AVERAGES]
+        for run in self.runs:
+            self._grid(run)
+        return self._tables(results)
+
+    def _folder(self, run: Run) -> Path:
+        return self.out / "runs" / run.name
+
+    def _planned(self) -> None:
+        """Write the plan, or hold it against the one that is there."""
+        features = self.material.features
+        wanted = {
+            "runs": {run.name: run.configuration.to_dict() for run in self.runs},
+            "evaluation": dataclasses.asdict(self.options),
+            "data": self.images.fingerprint,
+            "features": None if features is None else {"name": features.name, "sha256": features.identity},
+        }
+        path = self.out / "plan.json"
+        if path.exists():
+            refuse_other(path, read_document(path).get("settings", {}), wanted)
+        else:
+            write_whole(path, json_text({"version": VERSION, "settings": wanted}))
+
+    def _train(self, run: Run) -> None:
+        """Train; a run is done when what watches it has been told of its end, which the last checkpoint precedes."""
+        folder, steps = self._folder(run), run.configuration.steps
+        if (folder / DONE).exists() and self._is_there(run):
+            return
+        reached = train(run.configuration, self.run_options(folder), self.images, self.watchers())
+        if reached < steps:
+            raise KeyboardInterrupt
+        write_whole(folder / DONE, f"{steps} steps\n".encode())
+
+    def _is_there(self, run: Run) -> bool:
+        """Whether the last checkpoint is whole and this run's; where it is not, `train` goes on, or says why not."""
+        newest, broken = newest_good(self._folder(run))
+        if newest is None or broken or step_of(newest) != run.configuration.steps:
+            return False
+        same_data = verify(newest, ("state.json",))["data"] == self.images.fingerprint
+        return same_data and not read_configuration(newest).differences(run.configuration)
+
+    def _checkpoint(self, run: Run) -> Checkpoint:
+        return Checkpoint.of(checkpoint_folder(self._folder(run), run.configuration.steps))
+
+    def _row(self, run: Run, average: Any) -> dict[str, Any]:
+        return evaluate(
+            self._checkpoint(run),
+            average,
+            self.options,
+            self.material,
+            self.out / "rows" / f"{run.name}-{average}.json",
+            device=self.device,
+            batch_size=self.batch_size,
+            watch=self.watch,
+        )
+
+    def _grid(self, run: Run) -> None:
+        """Samples of the EMA with the most steps, the first of those that distances are measured on."""
+        path, checkpoint = self.out / "samples" / f"{run.name}.png", self._checkpoint(run)
+        steps = max(self.options.sampling_steps)
+        settings = checkpoint.settings("ema") | {"steps": steps, "seed": self.options.seed, "images": GRID_SIDE**2}
+        if path.exists():
+            refuse_other(path, read_text(path), settings)
+            return
+        configuration = run.configuration
+        network, process = loaded(checkpoint, "ema", self.device), Process(configuration.process)
+        chosen = range(GRID_SIDE**2)
+        batches = generate(
+            network,
+            process,
+            chosen,
+            steps=min(steps, len(process)),
+            seed=self.options.seed,
+            precision=self.options.sampling_precision,
+            batch_size=self.batch_size,
+        )
+        write_grid(path, torch.cat([batch.images.cpu() for batch in batches]), settings)
+
+    def _tables(self, results: list[dict[str, Any]]) -> Reproduction:
+        """Written anew each time: they follow from the rows."""
+        found, compared = tables.tables(results), comparisons.compared(results)
+        said = comparisons.statement(results, compared)
+        document = {
+            "version": VERSION,
+            "what": "the paper's tables, from the result files in rows/",
+            "tables": tables.document(found),
+            "comparisons": [one.entry() for one in compared],
+            "statement": said,
+        }
+        write_whole(self.out / "tables.json", json_text(document))
+        write_whole(self.out / "tables.md", self._page(found, said).encode())
+        return Reproduction(results, found, said)
+
+    def _page(self, found: Sequence[tables.Table], said: Sequence[str]) -> str:
+        c = self.runs[0].configuration
+        about = f"{c.dataset} at {c.network.image_size} pixels, {c.steps} steps of {c.global_batch} images"
+        radii = dict.fromkeys(run.configuration.sam.rho for run in self.runs if run.configuration.perturbs_weights)
+        seeds = dict.fromkeys(run.configuration.seed for run in self.runs)
+        errors = "over training seeds" if len(seeds) > 1 else "over images, samples and weight noise"
+        head = [
+            f"## {about}",
+            "",
+            f"SAM's rho: {', '.join(map(str, radii))}. Training seeds: {', '.join(map(str, seeds))}. A value ± its "
+            f"standard error, {errors}. What it was computed with stands in plan.json and in each row's file.",
+            "",
+        ]
+        return "\n".join([*head, tables.markdown(found), *(f"- {line}" for line in said), ""])
+
+
+def write_grid(path: Path, images: torch.Tensor, settings: dict[str, Any]) -> None:
+    """Images (n, C, H, W) in [-1, 1] as a PNG file that holds its settings."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text(TEXT, json.dumps(settings))
+    stream = io.BytesIO()
+    grid(images, GRID_SIDE).save(stream, format="PNG", pnginfo=about)
+    write_whole(path, stream.getvalue())
+
+
+def read_text(path: Path) -> dict[str, Any]:
+    """The settings of such a file.
+
+    Raises:
+        ResultError: it has none.
+    """
+    try:
+        with Image.open(path) as image:
+            return dict(json.loads(image.info[TEXT]))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ResultError(f"{path} is no grid of samples written here ({error!r}); nothing was changed") from error

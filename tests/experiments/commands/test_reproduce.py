@@ -1,0 +1,110 @@
+"""The command line of `reproduce`, on the real network of the preset for a handful of images."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments import data
+from experiments.__main__ import main
+from experiments.commands import reproduce as command
+from experiments.data import Images, fashion_mnist
+from experiments.presets import PRESETS
+from tests.experiments.commands.test_evaluate import small
+from tests.experiments.evaluation.small_rows import CONFIGURATION, images
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_options_change_the_preset_and_leave_the_rest() -> None:
+    asked = command.parse(["--config", "fashion-mnist-tiny", "--out", "o"])
+    assert asked.base() == PRESETS["fashion-mnist-tiny"]
+    given = ["--config", "fashion-mnist-tiny", "--out", "o", "--steps", "400", "--global-batch", "16"]
+    asked = command.parse([*given, "--precision", "bfloat16", "--rho", "0.1", "0.01", "--seeds", "0", "1"])
+    base = asked.base()
+    assert (base.steps, base.global_batch, base.precision) == (400, 16, "bfloat16")
+    assert base.averages.swa_cycle == 1
+    assert (asked.rho, asked.seeds) == ((0.1, 0.01), (0, 1))
+    assert (
+        dataclasses.replace(
+            base, steps=4000, global_batch=64, precision="float32", averages=PRESETS["fashion-mnist-tiny"].averages
+        )
+        == PRESETS["fashion-mnist-tiny"]
+    )
+    assert asked.run_options(Path("o")).checkpoint_every == 40
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--steps", "0"], "steps is 0"),
+        (["--rho", "-1"], "rho is -1"),
+        (["--rho", "1", "1"], "each value once"),
+        (["--micro-batch", "0"], "micro_batch is 0"),
+        (["--global-batch", "0"], "global_batch is 0"),
+    ],
+)
+def test_what_is_not_allowed_ends_with_2_before_anything_is_written(
+    given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o"
+    assert main(["reproduce", "--config", "fashion-mnist-tiny", "--out", str(out), *given]) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_missing_images_are_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLATNESS_DATA", raising=False)
+    assert main(["reproduce", "--config", "fashion-mnist-tiny", "--out", str(tmp_path / "o")]) == 1
+    assert "python -m experiments data fashion-mnist" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_matrix_is_carried_out_shown_and_its_shortness_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(name: str, split: str, size: int, root: Path | None) -> Images:
+        return images(split)
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setitem(PRESETS, "fashion-mnist-tiny", dataclasses.replace(CONFIGURATION, steps=20))
+    changes: dict[str, Any] = {"surface_points": 0, "gradient_distances": (), "sampling_steps": (2,), "samples": (24,)}
+    given = [
+        "reproduce",
+        "--config",
+        "fashion-mnist-tiny",
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "2",
+        "--features",
+        "none",
+    ]
+    assert main([*given, "--device", "cpu", *small(**changes)]) == 0
+    captured = capsys.readouterr()
+    assert "sam+swa" in captured.out
+    assert "These runs made 2 steps; fashion-mnist-tiny is meant to make 20" in captured.out.replace("\n", " ")
+    assert "prove nothing about the paper" in captured.out.replace("\n", " ")
+    assert "Differences are called lower or higher" in captured.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "plan.json",
+        "rows",
+        "runs",
+        "samples",
+        "tables.json",
+        "tables.md",
+    ]
+    assert (tmp_path / "runs/sam/metrics.jsonl").exists()
