@@ -6,8 +6,8 @@ and by dropout's random numbers.
 
 The values of cifar10, lsun-tower and ffhq are those of DDPM-IP's published ADM commands and of "Understanding Flatness
 in Generative Models: Its Role and Benefits", Section 4 (Adam, 1e-4, 200,000 steps, SWA cycle 100 from 180,000, EMA
-.9999, input perturbation .1, rho in {.1, .01, .001}). Two are not published: ADM's options for FFHQ at 64 x 64 (here the
-tower's) and the batch of FFHQ at that size (here the one published for 128 x 128).
+.9999, input perturbation .1, rho in {.1, .01, .001}). Two are not published: ADM's options for FFHQ at 64 x 64 (here
+the tower's) and the batch of FFHQ at that size (here the one published for 128 x 128).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Configuration:
     input_perturbation: float = 0.1
     """DDPM-IP's gamma, where the method has it."""
     timestep_weights: Literal["second-moment", "uniform"] = "second-moment"
-    """How timesteps are drawn: by the second moment of their loss, as DDPM-IP, or uniformly (the paper does not say)."""
+    """How timesteps are drawn: by the second moment of their loss, as DDPM-IP, or uniformly; the paper does not say."""
     flip: bool = True
     """Mirror half of the images at random."""
     seed: int = 0

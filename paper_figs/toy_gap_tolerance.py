@@ -51,10 +51,7 @@ def compute() -> dict[str, Any]:
         "kappa": kappa,
         "kl": shifts["kl"][1:],
         "rise": {
-            base: [
-                toy_results.number(results, row, f"shift_rise_{place}")
-                for place in range(1, len(shifts["kl"]))
-            ]
+            base: [toy_results.number(results, row, f"shift_rise_{place}") for place in range(1, len(shifts["kl"]))]
             for base, row in ROWS.items()
         },
     }

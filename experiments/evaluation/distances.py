@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from experiments.data import to_uint8
 from experiments.evaluation.error import jackknife
 from experiments.evaluation.features import Features
-from experiments.evaluation.files import write_whole
 from experiments.evaluation.sampling import generate
 from experiments.evaluation.subject import Subject
+from experiments.files import write_whole
 from flatness.measurement import plain
 from flatness.quantization import quantized
 

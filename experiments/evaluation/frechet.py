@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.evaluation.files import write_whole
+from experiments.files import write_whole
 from flatness import arguments
 
 FORMAT = "moments-1"

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
 from torch import Tensor, nn
 
-from experiments.evaluation.files import sha256_of
+from experiments.files import hash_file
 from flatness import arguments
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -113,7 +113,7 @@ def weights_file(path: Path | None = None, *, download: bool = False) -> Path:
 
 
 def _verify(path: Path) -> None:
-    digest = sha256_of(path)
+    digest = hash_file(path).sha256
     if digest != SHA256:
         raise ValueError(f"{path} has SHA-256 {digest}; allowed: {SHA256}, the file at {URL}")
 

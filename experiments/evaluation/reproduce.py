@@ -27,11 +27,11 @@ from experiments.data import Images
 from experiments.diffusion.process import Process
 from experiments.evaluation import comparisons, tables
 from experiments.evaluation.evaluate import AVERAGES, Checkpoint, Progress, evaluate, loaded
-from experiments.evaluation.files import write_whole
 from experiments.evaluation.options import EvaluationOptions
 from experiments.evaluation.results import VERSION, ResultError, json_text, read_document, refuse_other
 from experiments.evaluation.sampling import generate
 from experiments.evaluation.subject import Material
+from experiments.files import write_whole
 from experiments.training.checkpoints import checkpoint_folder, newest_good, read_configuration, step_of, verify
 from experiments.training.events import Watcher
 from experiments.training.grids import grid

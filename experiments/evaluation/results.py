@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation.files import write_whole
+from experiments.files import write_whole
 
 VERSION = 1
 WIDTH = 100

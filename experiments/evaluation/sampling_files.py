@@ -31,9 +31,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from experiments.data import to_float
-from experiments.evaluation.files import sha256_of, write_whole
 from experiments.evaluation.sampling_source import FORMAT
-from experiments.training.files import json_bytes
+from experiments.files import hash_file, json_bytes, write_whole
 from experiments.training.grids import grid
 
 SETTINGS, RESULT, MERGED, GRID, SHARDS = "settings.json", "samples.json", "samples.npz", "grid.png", "shards"
@@ -162,7 +161,7 @@ class SampleFolder:
         merged = self.out / MERGED
         if found is None or not merged.is_file() or not (self.out / GRID).is_file():
             return None
-        whole = found.get("settings") == self.identity and found.get("sha256") == sha256_of(merged)
+        whole = found.get("settings") == self.identity and found.get("sha256") == hash_file(merged).sha256
         return found if whole else None
 
     def finish(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +182,7 @@ class SampleFolder:
             "settings": self.identity,
             "images": total,
             "shape": [total, *self.shape],
-            "sha256": sha256_of(self.out / MERGED),
+            "sha256": hash_file(self.out / MERGED).sha256,
             "device_seconds": seconds,
             "images_per_second_and_device": total / seconds if seconds else None,
             "made_with": [entry for i, entry in enumerate(circumstances) if entry not in circumstances[:i]],

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from experiments.adm import ADM
 from experiments.adm.loading import load_state_dict
 from experiments.configuration import Configuration
-from experiments.evaluation.files import sha256_of
 from experiments.evaluation.sampling import ChainOptions
+from experiments.files import hash_file
 from experiments.training.checkpoints import MANIFEST, CheckpointError, load_run, newest_good
 from experiments.training.randomness import initialized_by
 from flatness import arguments
@@ -118,7 +118,7 @@ def load_source(path: Path | str, average: str) -> Source:
     """
     folder = _checkpoint(Path(path))
     # Before the files: a manifest that is exchanged meanwhile is found out by their hashes
-    manifest = sha256_of(folder / MANIFEST)
+    manifest = hash_file(folder / MANIFEST).sha256
     try:
         configuration, weights, step = load_run(folder, average)
     except ValueError as error:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from experiments.evaluation.classifier import IMAGE_SIZES, WEIGHTS, Classifier, weights_path
-from experiments.evaluation.files import write_whole
+from experiments.files import write_whole
 from flatness import arguments
 
 LEARNING_RATE = 3e-3

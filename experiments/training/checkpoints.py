@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.configuration import Configuration
-from experiments.training.files import Written, hash_file, json_bytes, safetensors_chunks, sync_folder, write_file
+from experiments.files import BESIDE, Written, hash_file, json_bytes, safetensors_chunks, sync_folder, write_file
 from flatness import arguments
 
 FORMAT = 1
@@ -83,7 +83,7 @@ def write_checkpoint(out: Path, contents: Contents) -> Path:
         FloatingPointError: a weight is not finite; nothing is written.
     """
     final = checkpoint_folder(out, contents.step)
-    beside = final.with_name(f".writing-{final.name}")
+    beside = final.with_name(f"{BESIDE}{final.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
@@ -125,6 +125,9 @@ def remove_leftovers(out: Path) -> None:
     """Remove what killed writes left; only while no other process writes there."""
     for path in (out / FOLDER).glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in out.rglob(f"{BESIDE}*"):
+        if path.is_file():
+            path.unlink()
 
 
 def verify(folder: Path, names: tuple[str, ...] | None = None) -> dict[str, Any]:

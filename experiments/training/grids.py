@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from experiments.data import to_uint8
 from experiments.diffusion.process import Process
 from experiments.diffusion.sampling import sample
+from experiments.files import write_whole
 from experiments.training.events import RunState, StepReport
-from experiments.training.files import replace_file
 from flatness import arguments
 from flatness.measurement import devices_of, undisturbed
 from flatness.perturbation import derived_seed
@@ -102,4 +102,4 @@ class SampleGrids:
         images = samples(state.shadows["ema"], state.process, shape, self.steps, self.seed)
         grid(images, self.side).save(stream, format="PNG")
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, [stream.getvalue()])
+        write_whole(path, stream.getvalue())

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.files import write_whole
 from experiments.training.events import RunState, StepReport
-from experiments.training.files import replace_file
 from flatness.measurement import plain
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Metrics:
         path = state.options.out / FILE
         kept = lines_until(path, step)
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, [(json.dumps(line) + "\n").encode() for line in kept])
+        write_whole(path, ((json.dumps(line) + "\n").encode() for line in kept))
         self._written = {(line["kind"], line["step"]) for line in kept}
         self._lines = os.open(path, os.O_WRONLY | os.O_APPEND)
         # TensorBoard leaves out what an earlier part of the run wrote for these steps

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.configuration import Configuration
+from experiments.files import json_bytes, write_whole
 from experiments.training.checkpoints import (
     CheckpointError,
     newest_good,
@@ -18,7 +19,6 @@ from experiments.training.checkpoints import (
     set_aside,
     verify,
 )
-from experiments.training.files import json_bytes, replace_file
 
 
 @contextlib.contextmanager
@@ -60,7 +60,7 @@ def prepared(out: Path, configuration: Configuration, fingerprint: str) -> Path 
             raise CheckpointError(f"{checkpoint} was trained on other data: {stored}, not {fingerprint}")
     set_aside(broken)
     remove_leftovers(out)
-    replace_file(out / "configuration.json", [json_bytes(configuration.to_dict())])
+    write_whole(out / "configuration.json", json_bytes(configuration.to_dict()))
     return checkpoint
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from experiments.training.files import replace_file, safetensors_chunks
+from experiments.files import safetensors_chunks, write_whole
 from flatness.weight_averaging import Snapshot
 
 FOLDER = "snapshots"
@@ -36,7 +36,7 @@ def write_snapshots(out: Path, snapshots: Sequence[Snapshot]) -> None:
     for snapshot in snapshots:
         name = f"gamma-{snapshot['gamma']:.6g}-step-{snapshot['steps']:08d}.safetensors"
         metadata = {"gamma": repr(snapshot["gamma"]), "steps": str(snapshot["steps"])}
-        replace_file(out / FOLDER / name, safetensors_chunks(snapshot["weights"], metadata))
+        write_whole(out / FOLDER / name, safetensors_chunks(snapshot["weights"], metadata))
 
 
 def load_snapshots(out: Path | str) -> list[Snapshot]:

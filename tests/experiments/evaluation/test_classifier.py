@@ -12,7 +12,7 @@ import torch
 from experiments.data import load
 from experiments.evaluation import train_classifier
 from experiments.evaluation.classifier import IMAGE_SIZES, WEIGHTS, Classifier, ClassifierFeatures, weights_path
-from experiments.evaluation.files import sha256_of
+from experiments.files import hash_file
 from tests.experiments.evaluation.gaussian_cases import need_fashion_mnist
 
 
@@ -37,7 +37,7 @@ def test_the_shipped_files_are_small_and_fully_recorded() -> None:
     for size in IMAGE_SIZES:
         features = ClassifierFeatures(size)
         record = features.record
-        assert features.identity == record["sha256"] == sha256_of(weights_path(size))
+        assert features.identity == record["sha256"] == hash_file(weights_path(size)).sha256
         assert record["image_size"] == size
         assert {"script", "dataset", "seed", "epochs", "threads"} < set(record)
         assert set(record["versions"]) == {"python", "torch", "safetensors"}

@@ -87,7 +87,7 @@ def test_a_file_that_is_no_result_is_refused_and_kept(tmp_path: Path, content: s
 
 
 def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments.evaluation import files
+    from experiments import files
 
     def full(descriptor: int) -> None:
         raise OSError("no space left")

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from experiments.training import files
+from experiments import files
+from experiments.files import safetensors_chunks, write_file
 from experiments.training.checkpoints import CheckpointError, Contents, checkpoints, load_run, verify, write_checkpoint
-from experiments.training.files import safetensors_chunks, write_file
 from experiments.training.snapshots import SNAPSHOTS, load_snapshots, snapshot_steps
 from experiments.training.trainer import train
 from flatness import PowerEMA

@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 import torch
 
-from experiments.training import files
+from experiments import files
 from experiments.training.events import RunState, StepReport
 from experiments.training.trainer import train
 from tests.experiments.training.small_runs import STEPS, Recorder, configured, images, run_options, stored

@@ -19,6 +19,8 @@ from torch import Tensor
 
 CHUNK = 2**23
 """Bytes that are hashed and written at a time."""
+BESIDE = ".writing-"
+"""What the name of a file that is being written begins with; a killed process leaves such a one."""
 DTYPES = {torch.float64: "F64", torch.int64: "I64", torch.float32: "F32"}
 
 
@@ -62,14 +64,23 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Put a file in its place whole, over one that may be there."""
-    beside = path.with_name(f".writing-{path.name}")
+def write_whole(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
+    """Put a file in its place whole, over one that may be there, by way of a temporary one beside it.
+
+    Args:
+        path: its folder is made where it is missing.
+        content: all of it, or in pieces.
+
+    Raises:
+        OSError: the disk is full, or else; what was there before is intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{BESIDE}{path.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)
     try:
-        write_file(beside, chunks)
-        beside.replace(path)
-    except OSError:
+        write_file(beside, [content] if isinstance(content, bytes) else content)
+        os.replace(beside, path)
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
