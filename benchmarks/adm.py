@@ -178,6 +178,7 @@ def _rows(device: str, names: list[str], headline: str) -> list[Row]:
     seconds = interleaved(timed, ROUNDS[device])
     rows = []
     where = f"cifar10, batch {BATCH[device]}, {device}"
+    peers = [name for name in contenders if name.startswith(REFERENCE)]
     for name in names:
         if name not in contenders:
             rows.append((f"{where}: {name}", "not measured", MISSING[name.split(",")[0]]))
@@ -185,7 +186,10 @@ def _rows(device: str, names: list[str], headline: str) -> list[Row]:
         low = "bfloat16" in name
         rate = _operations(name) * BATCH[device] / seconds[name] / 1e9
         peak = products[low][1] / seconds[f"product, {'bfloat16' if low else 'float32'}"] / 1e9
-        against = "" if name == headline else f"; {headline} is {seconds[name] / seconds[headline]:.2f} times as fast"
+        against = f"; {headline} is {seconds[name] / seconds[headline]:.2f} times as fast"
+        if name.startswith("ours"):
+            rates = (f"{seconds[peer] / seconds[name]:.2f} times as fast as {peer}" for peer in peers)
+            against = "".join(f"; {rate}" for rate in rates)
         rows.append(
             (
                 f"{where}: {name}",
