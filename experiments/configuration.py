@@ -27,6 +27,8 @@ DatasetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist"]
 Method = Literal["adm", "ip", "sam", "ip+sam"]
 VERSION = 1
 """Of the stored form; a reader refuses another one."""
+WITHOUT_EFFECT = ("network.activation_checkpointing",)
+"""Fields that may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ class Configuration:
 
     dataset: DatasetName = "cifar10"
     """Which images."""
+    train_split: Literal["train", "all"] = "train"
+    """Train without the held-out images, or with them too: the paper has no held-out images of LSUN and FFHQ (here a
+    seventieth, of which measures are then not held out)."""
     method: Method = "adm"
     """Plain ADM, input perturbation, SAM, or the last two together."""
     steps: int = 200_000
@@ -115,6 +120,7 @@ class Configuration:
     def __post_init__(self) -> None:
         """Check all fields, and those of different parts against each other."""
         arguments.choice("dataset", self.dataset, typing.get_args(DatasetName))
+        arguments.choice("train_split", self.train_split, ("train", "all"))
         arguments.choice("method", self.method, typing.get_args(Method))
         arguments.count("steps", self.steps, at_least=1)
         arguments.count("global_batch", self.global_batch, at_least=1)
@@ -132,6 +138,12 @@ class Configuration:
             )
         if self.network.num_classes is not None:
             raise arguments.refuse("network.num_classes", self.network.num_classes, "None: training is unconditional")
+
+    @property
+    def swa_models(self) -> int:
+        """How many weights SWA takes in: with none, the run has no SWA row."""
+        start, cycle = round(self.averages.swa_start * self.steps), self.averages.swa_cycle
+        return len(range(-(-start // cycle) * cycle, self.steps, cycle))
 
     @property
     def perturbs_weights(self) -> bool:
@@ -160,9 +172,13 @@ class Configuration:
         return typing.cast("Configuration", _built(cls, {k: v for k, v in stored.items() if k != "version"}, ""))
 
     def differences(self, other: Configuration) -> list[str]:
-        """One line for each field in which the two differ: name, this one's value, the other's."""
+        """One line for each field in which the two differ: name, this one's value, the other's.
+
+        Whether activations are recomputed does not count: it changes memory and time alone.
+        """
         ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
-        return [f"{name}: {ours[name]!r}, {theirs[name]!r}" for name in ours if ours[name] != theirs[name]]
+        names = [name for name in ours if name not in WITHOUT_EFFECT and ours[name] != theirs[name]]
+        return [f"{name}: {ours[name]!r}, {theirs[name]!r}" for name in names]
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,7 @@ class RunOptions:
     log_every: int = 50
     """Steps between lines of metrics."""
     sample_every: int = 10_000
-    """Steps between sample grids; 0 for none."""
+    """Steps between sample grids, and between held-out losses; 0 for both at the end alone."""
     until: int | None = None
     """Stop after this step, with a checkpoint; the run can be resumed later."""
 

@@ -46,9 +46,10 @@ class CheckpointMismatchError(ValueError):
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors by name in a .safetensors file, a torch file, or a directory with weights.safetensors, on the CPU.
+    """The tensors by name in a .safetensors file, a torch file, a checkpoint's or a run's directory, on the CPU.
 
-    Torch files are read with weights_only, so nothing in them is executed.
+    Of a run, the raw weights of the newest checkpoint. Torch files are read with weights_only, so nothing in them is
+    executed.
 
     Raises:
         FileNotFoundError: there is no such file, or none with weights in the directory.
@@ -56,7 +57,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     found = Path(path)
     if found.is_dir():
-        found = found / WEIGHTS_FILE
+        newest = max(found.glob(f"checkpoints/step-*/{WEIGHTS_FILE}"), default=found / WEIGHTS_FILE)
+        found = found / WEIGHTS_FILE if (found / WEIGHTS_FILE).is_file() else newest
     if not found.is_file():
         raise FileNotFoundError(
             f"{found} does not exist; a checkpoint is a .pt or .safetensors file, or a run's directory"

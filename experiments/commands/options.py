@@ -24,8 +24,8 @@ from experiments.presets import PRESETS, PresetName
 DEFAULT_PRESET: PresetName = "cifar10"
 FOLLOWERS = {("process", "learn_sigma"): "network"}
 """Fields that must equal the one of the same name in another part: no option of their own."""
-
-
+CLOSED = {("network", "num_classes")}
+"""Fields that training allows one value of: no option."""
 NO_FOLDER = Path("runs")
 DESCRIPTION = (
     "Train by one of the paper's methods. A run carries averages of its weights along, so that one run gives three "
@@ -79,11 +79,29 @@ def parse(arguments: Sequence[str]) -> Run:
             followed = getattr(getattr(parsed.configuration, leader), name)
             object.__setattr__(getattr(parsed.configuration, part), name, followed)
         configuration = _converted(parsed.configuration, Configuration)
+        _check_method(configuration, PRESETS[preset])
         return Run(preset, configuration, _converted(parsed.run, RunOptions), parsed.dry_run)
     except ValueError as error:
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _check_method(configuration: Configuration, preset: Configuration) -> None:
+    """Refuse options of a method that the run has not: they would do nothing.
+
+    Raises:
+        ValueError: naming the first such option.
+    """
+    given = dataclasses.asdict(configuration.sam) if not configuration.perturbs_weights else {}
+    idle = [(name, value, "sam") for name, value in given.items() if value != getattr(preset.sam, name)]
+    if "ip" not in configuration.method and configuration.input_perturbation != preset.input_perturbation:
+        idle.append(("input_perturbation", configuration.input_perturbation, "ip"))
+    for name, value, method in idle:
+        raise ValueError(
+            f"{name} is {value!r}, which method {configuration.method!r} does not use; allowed with --method {method} "
+            f"or ip+sam"
+        )
 
 
 @functools.cache
@@ -114,7 +132,7 @@ def _open(kind: type, taken: set[str], part: str = "") -> Any:
     for name in (f.name for f in dataclasses.fields(kind)):
         if dataclasses.is_dataclass(hints[name]):
             changed[name] = _open(typing.cast("type", hints[name]), taken, name)
-        elif (part, name) in FOLLOWERS:
+        elif (part, name) in FOLLOWERS or (part, name) in CLOSED:
             changed[name] = Annotated[hints[name], tyro.conf.Suppress]
         elif part and name in taken:
             changed[name] = Annotated[hints[name], tyro.conf.arg(name=f"{part}.{name}")]

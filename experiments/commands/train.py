@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from experiments.commands import options
+
+NO_SWA = (
+    "note: no multiple of --swa-cycle lies between --swa-start and the last step, so this run has no SWA weights; a "
+    "shorter cycle gives them"
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -32,10 +38,12 @@ def _train(asked: options.Run) -> int:
     configuration, run = asked.configuration, asked.options
     # Missing data is told before a network is built
     size = configuration.network.image_size
-    images = data.load(configuration.dataset, "train", size, run.data)
+    images = data.load(configuration.dataset, configuration.train_split, size, run.data)
     if _rank() > 0:
         train(configuration, run, images)
         return 0
+    if not configuration.swa_models:
+        print(NO_SWA, file=sys.stderr)
     held_out = data.load(configuration.dataset, "test", size, run.data)
     progress, metrics = ShownProgress(), Metrics()
     try:

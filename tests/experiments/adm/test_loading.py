@@ -37,6 +37,16 @@ def test_what_was_saved_is_loaded(tmp_path: Path, kind: str) -> None:
     assert all(p.stride() == q.stride() for p, q in zip(model.parameters(), other.parameters(), strict=True))
 
 
+def test_of_a_run_the_newest_checkpoint_is_loaded(tmp_path: Path) -> None:
+    model, other = filled(), ADM(golden.small())
+    for step, factor in ((900, 2.0), (1000, 1.0)):
+        folder = tmp_path / "checkpoints" / f"step-{step:08d}"
+        folder.mkdir(parents=True)
+        save_file({name: factor * tensor for name, tensor in contiguous(model).items()}, folder / "weights.safetensors")
+    load_checkpoint(tmp_path, other)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("kind", ["torch", "safetensors", "run"])
 def test_keys_that_do_not_fit_are_told_and_nothing_is_loaded(tmp_path: Path, kind: str) -> None:
     state = contiguous(filled())

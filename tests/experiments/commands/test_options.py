@@ -19,7 +19,7 @@ from experiments.presets import PRESETS, PresetName
 
 PARTS: tuple[Any, ...] = (RunOptions, Configuration, ADMOptions, ProcessOptions, SAMOptions, AverageOptions)
 NAMED = {(ProcessOptions, "steps"): "--process.steps"}
-WITHOUT = {(ProcessOptions, "learn_sigma")}  # the network's sets it
+WITHOUT = {(ProcessOptions, "learn_sigma"), (ADMOptions, "num_classes")}  # the network's sets it; training has none
 
 
 def parse(*words: str, out: str = "somewhere") -> options.Run:
@@ -103,7 +103,6 @@ def test_options_change_the_preset() -> None:
         (("--rho", "nan"), "rho is nan"),
         (("--dropout", "1"), "dropout is 1.0"),
         (("--channel-mult", "1", "2", "3", "4", "5", "6", "7"), "image_size is 32"),
-        (("--num-classes", "10"), "network.num_classes is 10"),
         (("--micro-batch", "0"), "micro_batch is 0"),
     ],
 )
@@ -145,3 +144,21 @@ def test_a_run_needs_a_folder_and_a_dry_run_none(capsys: pytest.CaptureFixture[s
     assert exit_of.value.code == 2
     assert "--out" in "".join(capsys.readouterr())
     assert options.parse(["--dry-run"]).dry_run
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--rho", "0.01"), "rho is 0.01, which method 'adm' does not use; allowed with --method sam"),
+        (("--method", "ip", "--sam-schedule", "late"), "sam_schedule is 'late', which method 'ip' does not use"),
+        (("--method", "sam", "--input-perturbation", "0.2"), "input_perturbation is 0.2, which method 'sam' does not"),
+    ],
+)
+def test_options_of_another_method_are_refused(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_of:
+        parse(*words)
+    assert exit_of.value.code == 2
+    assert told in capsys.readouterr().err
+    assert parse("--method", "ip+sam", "--rho", "0.01", "--input-perturbation", "0.2").configuration.sam.rho == 0.01

@@ -37,6 +37,8 @@ WORDS = [
     "4",
     "--checkpoint-every",
     "3",
+    "--swa-cycle",
+    "1",
     "--device",
     "cpu",
 ]
@@ -91,6 +93,13 @@ def test_stopped_and_resumed_it_is_the_same_run(tmp_path: Path, capsys: pytest.C
     before = lines(parts)
     assert main([*WORDS, "--out", str(parts)]) == 0
     assert lines(parts) == before
+
+
+def test_a_run_without_swa_weights_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--out", str(tmp_path / "run"), "--until", "1"]) == 0
+    assert "no SWA weights" not in capsys.readouterr().err
+    assert main([*WORDS, "--swa-cycle", "7", "--out", str(tmp_path / "other"), "--until", "1"]) == 0
+    assert capsys.readouterr().err.startswith("note: no multiple of --swa-cycle")
 
 
 def test_another_configuration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,84 @@
+"""The configuration: to JSON and back, what differs, what is refused."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from experiments.adm.options import ADMOptions
+from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions
+from experiments.presets import PRESETS
+
+TINY = PRESETS["fashion-mnist-tiny"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_json_and_back_is_the_same(preset: str) -> None:
+    c: Configuration = {str(name): found for name, found in PRESETS.items()}[preset]
+    assert Configuration.from_dict(json.loads(json.dumps(c.to_dict()))) == c
+
+
+@pytest.mark.parametrize("change", [{"version": 0}, {"rho": 1.0}, {"sam": {"rho": 0.1}}, {"steps": None}])
+def test_another_form_is_refused(change: dict[str, Any]) -> None:
+    stored = TINY.to_dict() | change
+    if change == {"steps": None}:
+        del stored["steps"]
+    with pytest.raises(ValueError, match="stored configuration"):
+        Configuration.from_dict(stored)
+
+
+def test_differences_name_each_field_and_both_values() -> None:
+    other = dataclasses.replace(TINY, method="ip", sam=SAMOptions(rho=0.01))
+    assert TINY.differences(other) == ["method: 'adm', 'ip'", "sam.rho: 0.1, 0.01"]
+    assert TINY.differences(TINY) == []
+
+
+def test_recomputing_activations_is_no_difference() -> None:
+    recomputed = dataclasses.replace(TINY.network, activation_checkpointing=True)
+    assert TINY.differences(dataclasses.replace(TINY, network=recomputed)) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "start", "cycle", "expected"),
+    [(200_000, 0.9, 100, 200), (500, 0.9, 100, 0), (501, 0.9, 100, 1), (4, 0.0, 1, 4), (10, 1.0, 1, 0)],
+)
+def test_swa_models_are_those_that_shadows_take_in(steps: int, start: float, cycle: int, expected: int) -> None:
+    c = dataclasses.replace(TINY, steps=steps, averages=AverageOptions(swa_start=start, swa_cycle=cycle))
+    assert c.swa_models == expected
+    assert expected == sum(step >= round(start * steps) and step % cycle == 0 for step in range(steps))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "imagenet"}, "dataset is 'imagenet'"),
+        ({"train_split": "test"}, "train_split is 'test'"),
+        ({"method": "sgd"}, "method is 'sgd'"),
+        ({"steps": 0}, "steps is 0"),
+        ({"global_batch": 0}, "global_batch is 0"),
+        ({"learning_rate": 0.0}, r"learning_rate is 0\.0"),
+        ({"precision": "float16"}, "precision is 'float16'"),
+        ({"network": ADMOptions(learn_sigma=False)}, "network.learn_sigma is False"),
+        ({"network": ADMOptions(num_classes=10)}, "network.num_classes is 10"),
+    ],
+)
+def test_values_that_are_not_allowed(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (SAMOptions, {"rho": -0.1}, r"rho is -0\.1"),
+        (SAMOptions, {"ascent_share": 0.0}, r"ascent_share is 0\.0"),
+        (AverageOptions, {"swa_cycle": 0}, "swa_cycle is 0"),
+        (AverageOptions, {"power_widths": (0.5,)}, r"power_widths is 0\.5"),
+        (RunOptions, {"out": "runs", "micro_batch": 0}, "micro_batch is 0"),
+        (RunOptions, {"out": "runs", "device": "tpu"}, "device is 'tpu'"),
+    ],
+)
+def test_options_that_are_not_allowed(kind: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**changes)
