@@ -46,7 +46,7 @@ class SAMOptions:
     every: int = 5
     """Schedule every-k: k."""
     ascent_share: float = 1.0
-    """Share of each rank's batch that the ascent's gradient is taken from."""
+    """Share of each rank's batch that the ascent's gradient is taken from, in whole micro-batches."""
     ascent_gradients: Literal["averaged", "local"] = "averaged"
     """With several ranks: climb the averaged gradient, or each rank its own (not published which the paper did)."""
 

@@ -94,9 +94,41 @@ class PowerEMA:
 Rule = EMA | SWA | PowerEMA
 
 
-def _averaged(model: nn.Module, rule: Rule) -> AveragedModel:
+class _Average(AveragedModel):
+    """torch's container, with an update that does not wait for the device.
+
+    torch's own copies n_averaged to the device at every update, which waits for all that is queued there; here it stays
+    on the CPU. It also walks through both models; here the trained one is walked through once for all averages.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Copy the model."""
+        super().__init__(model)
+        self._own: list[Tensor] = list(self.module.parameters())
+        self._with_buffers = [m for m in self.module.modules() if any(True for _ in m.buffers(recurse=False))]
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in the model's weights and buffers as they are."""
+        self.take_in(list(model.parameters()), list(model.buffers()))
+
+    @torch.no_grad()
+    def take_in(self, weights: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
+        """As `update_parameters`, of a model that has been walked through."""
+        weights = [w.to(own.device) for own, w in zip(self._own, weights, strict=True)]
+        if int(self.n_averaged) == 0:
+            torch._foreach_copy_(self._own, weights)
+        else:
+            self.multi_avg_fn(self._own, weights, self.n_averaged)  # type: ignore[misc]
+        # By identity: a buffer that modules share counts once, as in `buffers`
+        own_buffers = {id(b): b for m in self._with_buffers for b in m.buffers(recurse=False)}
+        for own, b in zip(own_buffers.values(), buffers, strict=True):
+            own.copy_(b)
+        self.n_averaged += 1
+
+
+def _averaged(model: nn.Module, rule: Rule) -> _Average:
     """A copy of the model that averages by the rule. Its first update copies the weights, later ones average."""
-    average = AveragedModel(model)
+    average = _Average(model)
     if isinstance(rule, EMA):
         average.multi_avg_fn = get_ema_multi_avg_fn(rule.decay)
         average.update_parameters(model)  # so that the EMA starts from the weights now, not from those of step 0
@@ -104,8 +136,7 @@ def _averaged(model: nn.Module, rule: Rule) -> AveragedModel:
 
     @torch.no_grad()
     def update(averages: Any, weights: Any, _: Tensor | int) -> None:
-        # n_averaged is on the CPU, the argument here a copy on the device, to wait for; and the library's own SWA
-        # rounds the share to float32, also for float64 weights
+        # The library's own SWA rounds the share to float32, also for float64 weights
         t = int(average.n_averaged) + 1
         share = 1 / t if isinstance(rule, SWA) else -math.expm1((rule.gamma + 1) * math.log1p(-1 / t))
         torch._foreach_lerp_(averages, weights, share)
@@ -177,9 +208,10 @@ class Shadows:
             raise RuntimeError("update was called within applied(): the average would take in an average")
         if step != self.next_step:
             raise ValueError(f"step is {step!r}; allowed: {self.next_step}, each step once and in order")
+        weights, buffers = list(self._model.parameters()), list(self._model.buffers())
         for name, rule in self.rules.items():
             if not isinstance(rule, SWA) or (step >= rule.start and step % rule.cycle == 0):
-                self._shadows[name].update_parameters(self._model)
+                self._shadows[name].take_in(weights, buffers)
         self.next_step += 1
 
     def copy_to(self, name: str, model: nn.Module) -> None:

@@ -91,7 +91,7 @@ def _operations(asked: Run, world: int) -> list[tuple[str, str]]:
     c = asked.configuration
     found = planning.operations(c.network)
     micro = planning.micro_batch_of(c, asked.options.micro_batch, world)
-    passes = planning.passes_per_step(c, world)
+    passes = planning.passes_per_step(c, world, asked.options.micro_batch)
     perturbed = f" ({planning.perturbed_share(c):.0%} of the steps perturb)" if c.perturbs_weights else ""
     return [
         ("parameters", f"{planning.parameter_count(c.network):,}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +18,8 @@ from flatness import arguments
 
 PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others: rank 0 alone makes sample grids and verifies checkpoints."""
+ABANDONED = 30.0
+"""Seconds that leaving the process group after an error may take."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,22 @@ def synchronize(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
+def fastest_convolutions(device: torch.device) -> Iterator[None]:
+    """Within, cuDNN tries its algorithms: shapes never change."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextlib.contextmanager
 def joined(choice: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Ranks]:
     """This process's ranks, from torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK); a single one without it.
 
-    Joins the process group, by NCCL on CUDA and gloo on the CPU, and leaves it at the end; a group that the caller has
+    Joins the process group, by NCCL on CUDA and gloo on the CPU, and leaves it at the end; after an error without the
+    other ranks, which may be waiting elsewhere and would keep the error from being told. A group that the caller has
     joined already is used and kept.
 
     Raises:
@@ -112,5 +127,24 @@ def joined(choice: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Ranks]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        _abandon()
+        raise
+    dist.destroy_process_group()
+
+
+def _abandon() -> None:
+    """Leave the process group without waiting for the other ranks; else the process's end does it.
+
+    Older versions of torch have no such thing, and on a broken device it may fail or hang: the error under way is to be
+    told all the same.
+    """
+
+    def abort() -> None:
+        with contextlib.suppress(Exception):
+            dist.distributed_c10d._abort_process_group()
+
+    if dist.is_initialized():
+        thread = threading.Thread(target=abort, name="abort", daemon=True)
+        thread.start()
+        thread.join(ABANDONED)

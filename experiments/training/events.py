@@ -38,20 +38,31 @@ class StepReport:
 
 @dataclass(frozen=True)
 class RunState:
-    """What a watcher may look at. It must leave weights, modes and torch's default random states as they were."""
+    """What a watcher may look at. It must leave weights, modes and torch's default random states as they were.
+
+    Attributes:
+        configuration, options: of the run.
+        model, shadows, process: as they stand after the step.
+        interrupted: a signal ends the run, and whoever sent it may soon end the process: no time to measure or sample.
+            A run that goes on from there makes up for it (`Watcher.started`).
+    """
 
     configuration: Configuration
     options: RunOptions
     model: nn.Module
     shadows: Shadows
     process: Process
+    interrupted: bool = False
 
 
 class Watcher(Protocol):
-    """Called by rank 0 alone, between steps; whatever it raises stops the run."""
+    """Called by rank 0 alone, between steps; whatever it raises stops the run, after a checkpoint of the step."""
 
     def started(self, state: RunState, step: int) -> None:
-        """Training begins, after `step` steps were made before (0, or what was resumed)."""
+        """Training begins, after `step` steps were made before (0, or what was resumed).
+
+        Of that step some watchers may not have been told, as one failed or a signal came: what they owe is due now.
+        """
 
     def stepped(self, state: RunState, report: StepReport) -> None:
         """A step was made and its report is at hand: every step, in order."""
@@ -60,4 +71,4 @@ class Watcher(Protocol):
         """A checkpoint was handed over for writing; training stood still for that many seconds."""
 
     def finished(self, state: RunState, step: int) -> None:
-        """Training has ended: at its last step, at `until`, or by a signal; not after an error."""
+        """Training has ended: at its last step, at `until`, or by a signal (`interrupted`); not after an error."""

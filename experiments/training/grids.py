@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ from experiments.data import to_uint8
 from experiments.diffusion.process import Process
 from experiments.diffusion.sampling import sample
 from experiments.files import write_whole
+from experiments.precision import whole_float32
 from experiments.training.events import RunState, StepReport
 from flatness import arguments
 from flatness.measurement import devices_of, undisturbed
@@ -43,7 +45,7 @@ def samples(
 
     device = devices_of(model)[0]
     steps = min(arguments.count("steps", steps, at_least=1), len(process))
-    with undisturbed(model, eval_mode=True), torch.autocast(device.type, enabled=False):
+    with undisturbed(model, eval_mode=True), torch.autocast(device.type, enabled=False), whole_float32():
         return sample(model, process.respaced(steps), noise(steps, shape).to(device), noise)
 
 
@@ -76,7 +78,10 @@ class SampleGrids:
         self._last = -1
 
     def started(self, state: RunState, step: int) -> None:
-        """Nothing."""
+        """The grid of the step that is resumed from, where it was left out."""
+        due = step and state.options.sample_every and step % state.options.sample_every == 0
+        if due and not _path(state, step).exists():
+            self._write(state, step)
 
     def stepped(self, state: RunState, report: StepReport) -> None:
         """A grid, where it is time."""
@@ -87,19 +92,23 @@ class SampleGrids:
         """Nothing."""
 
     def finished(self, state: RunState, step: int) -> None:
-        """The last grid."""
+        """The last grid, unless a signal ends the run."""
         if state.options.sample_every:
             self._write(state, step)
 
     def _write(self, state: RunState, step: int) -> None:
-        if step == self._last:
+        if state.interrupted or step == self._last:
             return
         self._last = step
-        path = state.options.out / FOLDER / f"step-{step:08d}.png"
         network = state.configuration.network
         shape = (self.side**2, network.channels, network.image_size, network.image_size)
         stream = io.BytesIO()
         images = samples(state.shadows["ema"], state.process, shape, self.steps, self.seed)
         grid(images, self.side).save(stream, format="PNG")
+        path = _path(state, step)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, stream.getvalue())
+
+
+def _path(state: RunState, step: int) -> Path:
+    return state.options.out / FOLDER / f"step-{step:08d}.png"

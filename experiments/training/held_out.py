@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Process
+from experiments.precision import whole_float32
 from experiments.training.events import RunState, StepReport
 from experiments.training.metrics import Metrics
 from flatness import arguments
@@ -74,7 +75,7 @@ def measured(model: nn.Module, process: Process, batch: Batch, at_once: int = 64
     """
     device = devices_of(model)[0]
     losses, mses = [], []
-    with undisturbed(model, eval_mode=True), torch.autocast(device.type, enabled=False):
+    with undisturbed(model, eval_mode=True), torch.autocast(device.type, enabled=False), whole_float32():
         for start in range(0, len(batch.t), at_once):
             part = slice(start, start + at_once)
             x_0, t, noise = (tensor[part].to(device) for tensor in (batch.x_0, batch.t, batch.noise))
@@ -105,9 +106,9 @@ class HeldOutLoss:
         self._batch: Batch | None = None
 
     def started(self, state: RunState, step: int) -> None:
-        """Fix images, timesteps and noise; measure the initial weights."""
+        """Fix images, timesteps and noise; measure the initial weights, or those of a step that was left out."""
         self._batch = fixed_batch(self.images, state.process, self.count, self.seed)
-        if step == 0 and state.options.sample_every:
+        if state.options.sample_every and step % state.options.sample_every == 0:
             self._measure(state, step)
 
     def stepped(self, state: RunState, report: StepReport) -> None:
@@ -119,11 +120,11 @@ class HeldOutLoss:
         """Nothing."""
 
     def finished(self, state: RunState, step: int) -> None:
-        """Measure, unless this step was."""
+        """Measure, unless this step was, or a signal ends the run."""
         self._measure(state, step)
 
     def _measure(self, state: RunState, step: int) -> None:
-        if self._batch is None or self.metrics.holds(KIND, step):
+        if self._batch is None or state.interrupted or self.metrics.holds(KIND, step):
             return
         values: dict[str, Any] = {"images": len(self._batch.t)}
         for name, model in (("raw", state.model), ("ema", state.shadows["ema"])):

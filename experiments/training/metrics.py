@@ -99,9 +99,11 @@ class Metrics:
             os.fsync(self._lines)
 
     def finished(self, state: RunState, step: int) -> None:
-        """What is left of the last lines' steps."""
+        """What is left of the last lines' steps; all on its way to the disk, as a signal leaves little time."""
         if self._window.steps:
             self._flush(step)
+        if self._board is not None:
+            self._board.flush()
 
     def close(self) -> None:
         """Close both files; also after an error."""

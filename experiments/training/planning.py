@@ -26,8 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.adm.network import ADM
 from experiments.adm.options import ADMOptions
 from experiments.configuration import Configuration
+from experiments.precision import whole_float32
 from experiments.training.checkpoints import KEPT
-from experiments.training.distributed import Ranks
+from experiments.training.distributed import Ranks, fastest_convolutions
+from experiments.training.randomness import default_generators_kept
 from experiments.training.snapshots import snapshot_steps
 from experiments.training.step import TrainingStep, ascent_size, sam_schedule
 
@@ -76,13 +78,13 @@ def perturbed_share(configuration: Configuration) -> float:
     return sum(schedule(step) for step in range(configuration.steps)) / configuration.steps
 
 
-def passes_per_step(configuration: Configuration, world: int = 1) -> float:
+def passes_per_step(configuration: Configuration, world: int = 1, micro_batch: int | None = None) -> float:
     """Forward and backward passes of an image at a step, in the mean over the run: 1, with SAM up to 2.
 
-    A step that perturbs passes the ascent's share of the images once, then all of them.
+    A step that perturbs passes the ascent's share of the images once, in whole micro-batches, then all of them.
     """
     images = configuration.global_batch // world
-    ascent = ascent_size(configuration.sam.ascent_share, images) / images
+    ascent = ascent_size(configuration.sam.ascent_share, images, micro_batch) / images
     return 1 + perturbed_share(configuration) * ascent
 
 
@@ -152,15 +154,18 @@ def micro_batch_of(configuration: Configuration, micro_batch: int | None, world:
 def memory(configuration: Configuration, micro_batch: int | None = None, world: int = 1) -> dict[str, int]:
     """Bytes on a device, by what they are for; activations as `activation_bytes`, for one micro-batch.
 
-    Of several ranks the first alone holds the averages.
+    Of several ranks the first alone holds the averages, and a checkpoint's copy while it is written: on the device
+    where that has room for it (`experiments.training.state.has_room`), otherwise on the CPU.
     """
     weights = FLOAT32 * parameter_count(configuration.network)
     averages = 2 + len(configuration.averages.power_widths)
+    of_first = "; rank 0" if world > 1 else ""
     found = {
         "weights": weights,
         "gradients": weights,
         "Adam's moments": ADAM_MOMENTS * weights,
-        f"averages ({averages}; rank 0)" if world > 1 else f"averages ({averages})": averages * weights,
+        f"averages ({averages}{of_first})": averages * weights,
+        f"a checkpoint's copy (where there is room{of_first})": (1 + ADAM_MOMENTS + averages) * weights,
     }
     if configuration.perturbs_weights:
         found["SAM's copy of the weights"] = weights
@@ -255,14 +260,9 @@ def timed(
 
 @contextlib.contextmanager
 def _as_in_training(device: torch.device) -> Iterator[None]:
-    """cuDNN tries its algorithms, as the trainer lets it; on leaving, that and the generators are as before."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = before or device.type == "cuda"
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+    """Torch set up as by the trainer; on leaving, that and the generators are as before."""
+    with fastest_convolutions(device), whole_float32(), default_generators_kept(device):
+        yield
 
 
 def _seconds(device: torch.device, run: Callable[[], object]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from experiments.adm import ADM
 from experiments.configuration import AverageOptions, Configuration
+from experiments.precision import tf32
 from experiments.provenance import commit, device_name, versions
 from experiments.training.checkpoints import WEIGHTS, CheckpointError, Contents, shadow_file
 from experiments.training.distributed import Ranks
@@ -22,6 +24,8 @@ from flatness.weight_averaging import Rule
 
 OPTIMIZER = "optimizer.safetensors"
 TIMESTEPS = "timesteps.safetensors"
+MARGIN = 1 / 16
+"""Share of a device's memory left free beside a checkpoint's copy: for gaps, and the copy that late SAM will keep."""
 
 
 def initial_network(configuration: Configuration, device: torch.device) -> nn.Module:
@@ -86,6 +90,8 @@ class TrainingState:
     def contents(self, fingerprint: str) -> Contents:
         """A copy of everything, on the same device where it has room for it, otherwise on the CPU; on rank 0.
 
+        The device may still be copying: wait for it before reading.
+
         Args:
             fingerprint: of the images.
         """
@@ -109,11 +115,12 @@ class TrainingState:
             "data": fingerprint,
             "device": device_name(self.ranks.device),
             "ranks": self.ranks.world,
+            "tf32": tf32(),
             "versions": versions(),
             "commit": commit(),
         }
         documents = {"configuration.json": self.configuration.to_dict(), "state.json": state}
-        return Contents(self.step, _copied(tensors), documents)
+        return Contents(self.step, _copied(tensors, self.ranks.device), documents)
 
     def _parameter_names(self) -> list[str]:
         """In the order in which the optimizer numbers them."""
@@ -160,10 +167,26 @@ def _load(checkpoint: Path, load: Callable[[], object]) -> None:
         raise CheckpointError(f"{checkpoint} does not fit this configuration's state: {error!r}") from error
 
 
-def _copied(files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    """Copies that training does not move: on the device, which is quick, or where that is full on the CPU."""
-    try:
-        return {name: {k: t.detach().clone() for k, t in of.items()} for name, of in files.items()}
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return {name: {k: t.detach().to("cpu", copy=True) for k, t in of.items()} for name, of in files.items()}
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether a device can hold so many bytes more through whole steps: activations are not there between them."""
+    if device.type != "cuda":
+        return True
+    free, total = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device)
+    # Either may be the larger: a peak that was given back to the device, or what steps need beyond their peak by gaps
+    peak = max(held, torch.cuda.max_memory_allocated(device))
+    return free + held - peak >= size + MARGIN * total
+
+
+def _copied(files: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> dict[str, dict[str, Tensor]]:
+    """Copies that training does not move: on the device, which is quick, or where that lacks the room on the CPU."""
+    size = sum(t.untyped_storage().nbytes() for of in files.values() for t in of.values())
+    if has_room(device, size):
+        with contextlib.suppress(torch.OutOfMemoryError):  # in pieces too small, or another process's by now
+            return {name: {k: t.detach().clone() for k, t in of.items()} for name, of in files.items()}
+    return {name: {k: _to_cpu(t.detach()) for k, t in of.items()} for name, of in files.items()}
+
+
+def _to_cpu(tensor: Tensor) -> Tensor:
+    """Into pinned memory, which a device copies to several times as fast; torch keeps it for the next checkpoint."""
+    return torch.empty_like(tensor, device="cpu", pin_memory=torch.cuda.is_available()).copy_(tensor, non_blocking=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,9 +44,6 @@ class _Batch:
     noise: Tensor
     weights: Tensor
 
-    def __len__(self) -> int:
-        return len(self.t)
-
     def part(self, begin: int, end: int) -> _Batch:
         return _Batch(*(getattr(self, name)[begin:end] for name in self.__dataclass_fields__))
 
@@ -77,9 +75,23 @@ def sam_schedule(options: SAMOptions, steps: int) -> Always | Late | EveryK:
     return EveryK(options.every) if options.sam_schedule == "every-k" else Always()
 
 
-def ascent_size(share: float, images: int) -> int:
-    """How many of a rank's images the ascent takes: the share, rounded, but one at least."""
-    return max(1, round(share * images))
+def ascent_size(share: float, images: int, micro_batch: int | None = None) -> int:
+    """How many of a rank's images the ascent takes: the share, in whole micro-batches, but one at least.
+
+    Where all images are one micro-batch (None, or a number as large), the share is rounded to images, and those are a
+    micro-batch of their own in both passes.
+    """
+    unit = 1 if micro_batch is None or micro_batch >= images else micro_batch
+    return min(max(1, round(share * -(-images // unit))) * unit, images)
+
+
+def micro_batches(images: int, micro_batch: int, ascent: int) -> list[tuple[int, int]]:
+    """Where each begins and ends; none goes beyond the ascent's last image, so that both passes share the first ones.
+
+    Dropout is drawn by micro-batch: of other sizes, the same images would meet other masks.
+    """
+    bounds = sorted({*range(0, images, micro_batch), ascent, images})
+    return list(itertools.pairwise(bounds))
 
 
 def check_shares(global_batch: int, world: int) -> None:
@@ -97,6 +109,8 @@ class TrainingStep:
 
     The loss of an image is weighted as its timestep was drawn; gradients are those of the mean over the global batch.
     Second-moment timesteps learn from the unweighted losses at w, gathered from all ranks.
+
+    The ascent of SAM takes the first of the descent's micro-batches, with the same dropout (`ascent_size`).
 
     Args:
         configuration: of the run.
@@ -160,14 +174,15 @@ class TrainingStep:
         draws = drawn(self.timesteps, shape, c.noise_strength, self.ranks.device, c.seed, step)
         batch = self._batch(pixels, draws)
         due = self.sam.due
-        ascent = ascent_size(c.sam.ascent_share, self.images) if due else self.images
+        ascent = ascent_size(c.sam.ascent_share, self.images, self.micro_batch) if due else self.images
+        parts = micro_batches(self.images, self.micro_batch, ascent)
         self.sam.zero_grad()
         with self.sam.first_pass():
-            losses = self._accumulate(step, batch.part(0, ascent))
+            losses = self._accumulate(step, batch, [part for part in parts if part[1] <= ascent])
         perturbed = losses.new_zeros(())
         if due:
             with self.sam.perturbed():
-                perturbed = (self._accumulate(step, batch)[:, 0] * batch.weights).mean()
+                perturbed = (self._accumulate(step, batch, parts)[:, 0] * batch.weights).mean()
         row = torch.cat([losses.flatten(), perturbed[None], torch.full_like(perturbed, asked())[None]])
         # On its way before the optimizer's kernels, so that reading it waits for none of them
         host = Host(self.ranks.gathered(row[None]))
@@ -183,19 +198,18 @@ class TrainingStep:
         x_t = self.process.q_sample(x_0, t, draws.input_noise[share])
         return _Batch(x_0, x_t, t, draws.noise[share], weights)
 
-    def _accumulate(self, step: int, batch: _Batch) -> Tensor:
-        """Backward over the batch's micro-batches; (loss, mse, vb) of each image, (n, 3), detached."""
+    def _accumulate(self, step: int, batch: _Batch, parts: Sequence[tuple[int, int]]) -> Tensor:
+        """Backward over these micro-batches, from 0 on; (loss, mse, vb) of each of their n images, (n, 3), detached."""
         device = self.ranks.device
-        begins = range(0, len(batch), self.micro_batch)
         rows = []
-        for index, begin in enumerate(begins):
-            part = batch.part(begin, begin + self.micro_batch)
+        for index, (begin, end) in enumerate(parts):
+            part = batch.part(begin, end)
             seed_dropout(device, self.configuration.seed, self.ranks.rank, step, index)
-            with self._unsynchronized(index < len(begins) - 1):
+            with self._unsynchronized(index < len(parts) - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.configuration.precision == "bfloat16"):
                     output = self._passes(part.x_t, self.process.network_timesteps(part.t))
                 losses = self.process.losses(output.float(), part.x_0, part.x_t, part.t, part.noise)
-                ((losses.loss * part.weights).sum() / len(batch)).backward()
+                ((losses.loss * part.weights).sum() / parts[-1][1]).backward()
             rows.append(torch.stack(losses, dim=1).detach())
         return torch.cat(rows)
 

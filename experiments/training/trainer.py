@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-import torch
 from torch import Tensor
 
 from experiments.configuration import Configuration, RunOptions
 from experiments.data import Batches, Images
+from experiments.precision import whole_float32
 from experiments.training.checkpoints import CheckpointError, checkpoint_folder, step_of
-from experiments.training.distributed import Ranks, joined, synchronize
+from experiments.training.distributed import Ranks, fastest_convolutions, joined, synchronize
 from experiments.training.events import RunState, StepReport, Watcher
 from experiments.training.randomness import default_generators_kept
 from experiments.training.run_folder import held, prepared
@@ -41,8 +44,9 @@ def train(
 
     Ends at the configuration's last step, at `options.until`, or after the step during which SIGTERM or SIGINT came,
     each time with a checkpoint, and returns; a command that returns from here ends with exit code 0 (torchrun, which
-    passes a signal on to all ranks, itself ends with 1). SIGINT twice raises KeyboardInterrupt at once. With several
-    ranks the folder is one that all of them see.
+    passes a signal on to all ranks, itself ends with 1). SIGINT twice raises KeyboardInterrupt at once. An error of a
+    watcher ends the run after a checkpoint of its step. With several ranks the folder is one that all of them see; they
+    end together, and an error that rank 0 alone has is a CheckpointError on the others.
 
     Args:
         configuration: what is trained.
@@ -65,7 +69,8 @@ def train(
         _check(configuration, images, ranks)
         request = stack.enter_context(stop_request())
         stack.enter_context(default_generators_kept(ranks.device))
-        stack.enter_context(_fastest_convolutions(ranks.device))
+        stack.enter_context(fastest_convolutions(ranks.device))
+        stack.enter_context(whole_float32())
         return _Run(
             configuration, options, images, watchers if ranks.first else (), ranks, request, stack
         ).carried_out()
@@ -79,17 +84,6 @@ def _check(configuration: Configuration, images: Images, ranks: Ranks) -> None:
     if found != expected:
         raise ValueError(f"images are {found} (name, channels, size); allowed: the configuration's, {expected}")
     check_shares(configuration.global_batch, ranks.world)
-
-
-@contextlib.contextmanager
-def _fastest_convolutions(device: torch.device) -> Iterator[None]:
-    """Let cuDNN try its algorithms: shapes never change."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = before or device.type == "cuda"
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 class _Run:
@@ -114,6 +108,8 @@ class _Run:
         stack.callback(self.writer.close)
         self.snapshot_steps = snapshot_steps(configuration.steps if configuration.averages.power_widths else 0)
         self.saved = self.state.step if checkpoint is not None else NONE
+        self.errors: list[Exception] = []
+        self.stopped = False
 
     def _begun(self, stack: contextlib.ExitStack) -> Path | None:
         """The checkpoint to continue from, the same on all ranks; on rank 0, which looks for it, also hold the folder.
@@ -136,23 +132,60 @@ class _Run:
 
     def carried_out(self) -> int:
         """Train, save, and return the number of steps made."""
-        for watcher, seen in self._watched():
-            watcher.started(seen, self.state.step)
+        with self._alone():
+            for watcher, seen in self._watched():
+                watcher.started(seen, self.state.step)
+        self._agreed()
         last = min(self.configuration.steps, self.options.until or self.configuration.steps)
         if self.state.step < last:
             self._train(last)
+        with self._alone():
+            self._ended()
+        self._agreed()
+        return self.state.step
+
+    def _ended(self) -> None:
+        """Everything on the disk, and watchers told, unless there was an error."""
+        if self.errors:
+            return
         if self.saved != self.state.step:
             self._save(checkpoint=True)
         self.writer.wait()
         for watcher, seen in self._watched():
             watcher.finished(seen, self.state.step)
-        return self.state.step
 
     def _watched(self) -> Iterator[tuple[Watcher, RunState]]:
         state, shadows = self.state, self.state.shadows
-        if shadows is not None:
-            seen = RunState(self.configuration, self.options, state.network, shadows, state.stepper.process)
-            yield from ((watcher, seen) for watcher in self.watchers)
+        if shadows is None:
+            return
+        seen = RunState(self.configuration, self.options, state.network, shadows, state.stepper.process)
+        for watcher in self.watchers:  # a signal may come while one is at work
+            yield watcher, dataclasses.replace(seen, interrupted=self.stopped or bool(self.request))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """What rank 0 does by itself: an error is kept until all ranks hear of it, so that none waits in vain."""
+        try:
+            yield
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # what ran out of memory would go on holding what it has
+            self.errors.append(error)
+
+    def _agreed(self) -> None:
+        """Wait until rank 0 is done with what it does by itself; all end where that has failed."""
+        if self.ranks.told(FAIL if self.errors else GO) == FAIL:
+            self._fail()
+
+    def _fail(self) -> NoReturn:
+        """End, on all ranks, by rank 0's error."""
+        with self._alone():
+            self.writer.wait()
+        self.ranks.told(FAIL)  # whoever left sooner would have the launcher end rank 0 while it writes
+        if not self.errors:
+            raise CheckpointError("rank 0 cannot go on; its error says why")
+        for other in self.errors[1:]:
+            self.errors[0].add_note(f"and then: {other}")
+        raise self.errors[0]
 
     def _train(self, last: int) -> None:
         c, ranks = self.configuration, self.ranks
@@ -161,18 +194,22 @@ class _Run:
             begin, waited = time.perf_counter(), 0.0
             for step, pixels in stream:
                 losses = self._step(step, pixels)
+                if losses.flag == FAIL:
+                    self._fail()
+                self.stopped = losses.flag == STOP
                 seconds = time.perf_counter() - begin
                 report = _report(self.state.step, losses, c.global_batch, seconds, stream.seconds_waited - waited)
-                for watcher, seen in self._watched():
-                    watcher.stepped(seen, report)
+                with self._alone():
+                    for watcher, seen in self._watched():
+                        watcher.stepped(seen, report)
                 begin, waited = time.perf_counter(), stream.seconds_waited
-                flag = max(losses.flag, self._asked() if ranks.world == 1 else GO)
-                if flag == FAIL:
-                    self.writer.wait()
-                    raise CheckpointError("rank 0 could not write a checkpoint; its error says why")
-                due = flag == STOP or self.state.step == last or self.state.step % self.options.checkpoint_every == 0
-                self._save(checkpoint=due)
-                if flag == STOP:
+                self.stopped |= ranks.world == 1 and bool(self.request)
+                at_end = self.stopped or self.state.step == last or bool(self.errors)
+                with self._alone():
+                    self._save(checkpoint=at_end or self.state.step % self.options.checkpoint_every == 0)
+                if ranks.world == 1 and self.errors:
+                    self._fail()
+                if self.stopped:
                     return
 
     def _step(self, step: int, pixels: Tensor) -> StepLosses:
@@ -181,6 +218,7 @@ class _Run:
         except FloatingPointError as error:
             with contextlib.suppress(CheckpointError):  # the one under way may become the last good one
                 self.writer.wait()
+            self.ranks.told(FAIL)  # as in `_fail`: all ranks are here
             message = f"step {step + 1} has a loss or a gradient that is not finite; training ends there"
             raise FloatingPointError(f"{message}: {error}; {self.writer.last_good()}") from error
         if self.state.shadows is not None:
@@ -190,7 +228,7 @@ class _Run:
 
     def _asked(self) -> int:
         """What this rank asks of all."""
-        return FAIL if self.writer.failed else STOP if self.request else GO
+        return FAIL if self.errors or self.writer.failed else STOP if self.request else GO
 
     def _save(self, checkpoint: bool) -> None:
         """Copy what is due, and hand it over for writing; on rank 0."""

@@ -14,15 +14,27 @@ from hypothesis import strategies as st
 from scipy import integrate
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flatness import weight_averaging
-from flatness.weight_averaging import EMA, LARGEST_SIGMA_REL, SWA, PowerEMA, Rule, Shadows, Snapshot, fit, reconstruct
+from flatness.weight_averaging import (
+    EMA,
+    LARGEST_SIGMA_REL,
+    SWA,
+    PowerEMA,
+    Rule,
+    Shadows,
+    Snapshot,
+    _Average,
+    fit,
+    reconstruct,
+)
 
 STEPS = 60
 ROUNDING = 1e-13
 """float64, weights of order 1: a rounding of 1e-16 a step, sixty steps, and the direct sum's own."""
 RULES: dict[str, Rule] = {"ema": EMA(0.9), "swa": SWA(start=12, cycle=5), "all": SWA(), "power": PowerEMA(2.5)}
-Averaged = Callable[[nn.Module, Rule], AveragedModel]
+Averaged = Callable[[nn.Module, Rule], _Average]
 Profile = tuple[float, float]
 
 
@@ -81,7 +93,7 @@ def check_averages() -> None:
 # Mutants: what an averaging rule can get wrong.
 
 
-def _library_swa(average: AveragedModel, share: Callable[[int], float]) -> AveragedModel:
+def _library_swa(average: _Average, share: Callable[[int], float]) -> _Average:
     def update(averages: Any, weights: Any, _: Any) -> None:
         torch._foreach_lerp_(averages, weights, share(int(average.n_averaged) + 1))
 
@@ -89,29 +101,30 @@ def _library_swa(average: AveragedModel, share: Callable[[int], float]) -> Avera
     return average
 
 
-def never_averages(model: nn.Module, rule: Rule) -> AveragedModel:
+def never_averages(model: nn.Module, rule: Rule) -> _Average:
     return _library_swa(original(model, rule), lambda t: 0.0)
 
 
-def runs_away(model: nn.Module, rule: Rule) -> AveragedModel:
+def runs_away(model: nn.Module, rule: Rule) -> _Average:
     return _library_swa(original(model, rule), lambda t: -1 / t)
 
 
-def ema_starts_late(model: nn.Module, rule: Rule) -> AveragedModel:
-    late = isinstance(rule, EMA)
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9)) if late else original(model, rule)
+def ema_starts_late(model: nn.Module, rule: Rule) -> _Average:
+    average = original(model, rule)
+    average.n_averaged.fill_(0 if isinstance(rule, EMA) else int(average.n_averaged))
+    return average
 
 
-def ema_rate_is_swapped(model: nn.Module, rule: Rule) -> AveragedModel:
+def ema_rate_is_swapped(model: nn.Module, rule: Rule) -> _Average:
     return original(model, EMA(1 - rule.decay) if isinstance(rule, EMA) else rule)
 
 
-def mean_counts_from_zero(model: nn.Module, rule: Rule) -> AveragedModel:
+def mean_counts_from_zero(model: nn.Module, rule: Rule) -> _Average:
     average = original(model, rule)
     return _library_swa(average, lambda t: 1 / (t + 1)) if isinstance(rule, SWA) else average
 
 
-def exponent_is_gamma(model: nn.Module, rule: Rule) -> AveragedModel:
+def exponent_is_gamma(model: nn.Module, rule: Rule) -> _Average:
     return original(model, PowerEMA(rule.gamma - 1) if isinstance(rule, PowerEMA) else rule)
 
 
@@ -158,6 +171,68 @@ def test_buffers_are_those_of_the_last_update() -> None:
     model(torch.randn(8, 2, dtype=torch.float64))
     shadows.update(0)
     assert torch.equal(dict(shadows["ema"].named_buffers())["1.running_mean"], model[1].running_mean)  # type: ignore[index]
+
+
+def of_the_library(model: nn.Module, rule: Rule) -> AveragedModel:
+    """The same average, kept up by torch's own update."""
+    library = AveragedModel(model, multi_avg_fn=weight_averaging._averaged(model, rule).multi_avg_fn)
+    if isinstance(rule, EMA):
+        library.update_parameters(model)
+        return library
+
+    def update(averages: Any, weights: Any, n: Any) -> None:
+        t = int(n) + 1
+        share = 1 / t if isinstance(rule, SWA) else -math.expm1((rule.gamma + 1) * math.log1p(-1 / t))
+        torch._foreach_lerp_(averages, weights, share)
+
+    library.multi_avg_fn = torch.no_grad()(update)
+    return library
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_updates_are_torchs_own_bit_for_bit_buffers_too(dtype: torch.dtype) -> None:
+    model = network(dtype=dtype)
+    model.register_buffer("shared", model.get_buffer("1.running_mean"))  # one buffer by two names
+    ours, theirs = Shadows(model, RULES), {name: of_the_library(model, rule) for name, rule in RULES.items()}
+    for step in range(20):
+        walk(model, step)
+        model(torch.randn(4, 2, dtype=dtype))  # moves the buffers
+        ours.update(step)
+        for name, rule in RULES.items():
+            if not isinstance(rule, SWA) or (step >= rule.start and step % rule.cycle == 0):
+                theirs[name].update_parameters(model)
+    for name, library in theirs.items():
+        found, expected = ours._shadows[name].state_dict(), library.state_dict()
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[key], expected[key]) for key in expected), name
+
+
+class Transfers(TorchDispatchMode):
+    """Counts tensors that are copied from one device to another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and args and isinstance(args[0], Tensor):
+            self.count += found.device != args[0].device
+        return found
+
+
+def test_an_update_copies_nothing_to_the_device() -> None:
+    """On CUDA such a copy waits for all that is queued; a device without numbers shows it, too."""
+    model = network().to("meta")
+    shadows, library = Shadows(model, RULES), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    with Transfers() as ours:
+        for step in range(20):
+            shadows.update(step)
+    assert ours.count == 0
+    with Transfers() as theirs:
+        for _ in range(2):
+            library.update_parameters(model)
+    assert theirs.count > 0  # what is counted is there to be found
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit() -> None:

@@ -1,5 +1,6 @@
 """Sample grids: where each image stands, that the noise is always the same, and that the run is left alone."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from experiments.diffusion import Process
+from experiments.precision import tf32
 from experiments.training.grids import FOLDER, GAP, SampleGrids, grid, samples
 from tests.experiments.training.watched_state import check_leaves_alone, report, state_of
 
@@ -86,6 +88,29 @@ def test_the_watcher_draws_the_ema_when_it_is_time(tmp_path: Path) -> None:
     for path in files[1:]:
         with Image.open(path) as found:
             assert (np.asarray(found) == np.asarray(expected)).all()
+
+
+def test_a_signal_leaves_no_time_and_the_resumed_run_makes_up_for_it(tmp_path: Path) -> None:
+    state, watcher = state_of(tmp_path, sample_every=2), SampleGrids(side=1)
+    interrupted = dataclasses.replace(state, interrupted=True)
+    watcher.stepped(interrupted, report(2))
+    watcher.finished(interrupted, 2)
+    assert not list(tmp_path.iterdir())
+    SampleGrids(side=1).started(state, 3)  # a step without a grid
+    assert not list(tmp_path.iterdir())
+    SampleGrids(side=1).started(state, 2)
+    path = tmp_path / FOLDER / "step-00000002.png"
+    written = path.stat().st_mtime_ns
+    SampleGrids(side=1).started(state, 2)
+    assert path.stat().st_mtime_ns == written
+
+
+def test_they_are_sampled_in_whole_float32(tmp_path: Path) -> None:
+    state, seen = state_of(tmp_path), []
+    state.model.register_forward_pre_hook(lambda *_: seen.append(tf32()))
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        samples(state.model, state.process, SHAPE, steps=1)
+    assert seen == [{"matmul": False, "cudnn": False}]
 
 
 def test_none_are_drawn_where_none_are_asked_for(tmp_path: Path) -> None:

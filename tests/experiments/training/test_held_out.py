@@ -12,7 +12,8 @@ from torch import nn
 
 from experiments.data import to_float
 from experiments.diffusion import Process
-from experiments.training.held_out import Batch, HeldOut, HeldOutLoss, fixed_batch, measured
+from experiments.precision import tf32
+from experiments.training.held_out import KIND, Batch, HeldOut, HeldOutLoss, fixed_batch, measured
 from experiments.training.metrics import FILE, Metrics
 from tests.experiments.training.small_runs import configured, images
 from tests.experiments.training.watched_state import check_leaves_alone, report, state_of
@@ -119,6 +120,35 @@ def test_the_watcher_writes_raw_and_ema_when_it_is_time_and_once(tmp_path: Path)
     for name, model in (("raw", state.model), ("ema", state.shadows["ema"])):
         assert lines[0][name] == dataclasses.asdict(measured(model, state.process, batch))
     assert lines[0]["raw"]["loss"] != lines[0]["ema"]["loss"]
+
+
+def lines_of(out: Path) -> list[tuple[str, int]]:
+    return [(line["kind"], line["step"]) for line in map(json.loads, (out / FILE).read_text().splitlines())]
+
+
+def test_a_signal_leaves_no_time_and_the_resumed_run_makes_up_for_it(tmp_path: Path) -> None:
+    state = state_of(tmp_path, sample_every=4)
+    for stopped in (True, False):
+        metrics = Metrics()
+        watcher = HeldOutLoss(images(), metrics, count=5)
+        begins = dataclasses.replace(state, interrupted=False)
+        metrics.started(begins, 0 if stopped else 4)
+        watcher.started(begins, 0 if stopped else 4)
+        if stopped:
+            interrupted = dataclasses.replace(state, interrupted=True)
+            watcher.stepped(interrupted, report(4))
+            watcher.finished(interrupted, 4)
+            assert lines_of(tmp_path) == [(KIND, 0)]
+        metrics.close()
+    assert lines_of(tmp_path) == [(KIND, 0), (KIND, 4)]
+
+
+def test_it_is_measured_in_whole_float32(tmp_path: Path) -> None:
+    state, seen = state_of(tmp_path), []
+    state.model.register_forward_pre_hook(lambda *_: seen.append(tf32()))
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        measured(state.model, state.process, fixed_batch(images(), state.process, 2, seed=0))
+    assert seen == [{"matmul": False, "cudnn": False}]
 
 
 def test_without_sample_grids_it_measures_at_the_end_alone(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from experiments.adm import ADM
 from experiments.configuration import Configuration, SAMOptions
+from experiments.precision import tf32
 from experiments.presets import PRESETS
 from experiments.training import planning
 from experiments.training.trainer import train
@@ -58,12 +59,18 @@ def sam(**changes: Any) -> Configuration:
         (sam(sam_schedule="late", late_start=0.75), 1.25),
         (sam(sam_schedule="every-k", every=5), 1 + 3 / STEPS),  # steps 0, 5, 10 of 12
         (sam(ascent_share=0.25), 1.25),  # 2 of 8 images, then all
+        (sam(ascent_share=0.01), 1.125),
     ],
 )
 def test_passes_follow_the_schedule(configuration: Configuration, passes: float) -> None:
     assert planning.passes_per_step(configuration) == pytest.approx(passes, rel=1e-12)
     each = planning.operations(configuration.network).training
     assert planning.flop_per_step(configuration) == pytest.approx(passes * 8 * each, rel=1e-12)
+
+
+def test_an_ascent_of_whole_micro_batches() -> None:
+    assert planning.passes_per_step(sam(ascent_share=0.25), micro_batch=3) == 1 + 3 / 8
+    assert planning.passes_per_step(sam(ascent_share=0.25), world=2, micro_batch=3) == 1 + 3 / 4
 
 
 def kept_in_truth(configuration: Configuration, images: int) -> int:
@@ -105,12 +112,13 @@ def test_memory_counts_every_copy_of_the_weights() -> None:
     weights = 4 * planning.parameter_count(NETWORK)
     plain = planning.memory(configured())
     activations = planning.activation_bytes(configured(), 8)
-    assert sum(plain.values()) == weights * (1 + 1 + 2 + 4) + activations  # EMA, SWA and two power-function EMAs
+    copied = 1 + 2 + 4  # weights, moments, and four averages: EMA, SWA and two power-function EMAs
+    assert sum(plain.values()) == weights * (1 + copied + copied) + activations
     assert sum(planning.memory(sam(rho=0.1)).values()) == sum(plain.values()) + weights
     less = planning.memory(configured(), micro_batch=2)
     assert sum(plain.values()) - sum(less.values()) == activations - planning.activation_bytes(configured(), 2)
     of_two = planning.memory(configured(), world=2)
-    assert sum(of_two.values()) == weights * 9 + planning.activation_bytes(configured(), 4)
+    assert sum(of_two.values()) == weights * (9 + copied) + planning.activation_bytes(configured(), 4)
 
 
 def test_disk_is_nearly_what_a_run_leaves(tmp_path: Path) -> None:
@@ -131,9 +139,10 @@ def test_a_step_is_scaled_from_the_timed_pass() -> None:
 
 
 def test_timing_leaves_torch_as_it_was() -> None:
-    random = torch.get_rng_state()
+    random, switches = torch.get_rng_state(), tf32()
     found = planning.timed(sam(rho=0.1), CPU, images=2, repetitions=3)
     assert torch.equal(torch.get_rng_state(), random)
+    assert tf32() == switches
     assert len(found.passes) == len(found.update) == 3
     assert all(seconds > 0 for seconds in (*found.passes, *found.update))
     assert found.peak_memory is None

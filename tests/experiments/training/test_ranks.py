@@ -4,23 +4,30 @@ The processes run this file as a script and meet through a file (no port).
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from experiments.configuration import Configuration, SAMOptions
-from experiments.training.checkpoints import CheckpointError
+from experiments.training import writer
+from experiments.training.checkpoints import Contents, checkpoint_folder, checkpoints, step_of, verify
+from experiments.training.events import RunState, StepReport, Watcher
 from experiments.training.step import StepLosses, TrainingStep
 from experiments.training.trainer import train
+from tests.experiments.training.by_hand import ROUNDING, apart, by_hand
 from tests.experiments.training.small_runs import (
     GRADIENT_ROUNDING,
     STEPS,
+    Recorder,
     configured,
     gradient_difference,
     images,
@@ -62,6 +69,57 @@ def not_finite(step: TrainingStep) -> None:
     step.network.get_parameter("out.2.bias").register_hook(lambda g: g * torch.inf)
 
 
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have torch.compile trace as ever but build nothing, for which CI may lack a compiler."""
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: whole(network, backend="eager"))
+
+
+def told(folder: Path, name: str, configuration: Configuration, watchers: Sequence[Watcher] = ()) -> None:
+    """A run that fails; what each rank says of it."""
+    rank = torch.distributed.get_rank()
+    try:
+        train(configuration, run_options(folder / name), images(), watchers)
+    except Exception as error:
+        (folder / f"{name} {rank}").write_text(f"{type(error).__name__}: {error}")
+
+
+class Failing(Recorder):
+    """Fails at a step, or at 0 when training begins, or at -1 when it has ended."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def started(self, state: RunState, step: int) -> None:
+        self.fail_at(0)
+
+    def stepped(self, state: RunState, report: StepReport) -> None:
+        self.fail_at(report.step)
+
+    def finished(self, state: RunState, step: int) -> None:
+        self.fail_at(-1)
+
+    def fail_at(self, step: int) -> None:
+        if step == self.step:
+            raise OSError(f"no grid at {step}")
+
+
+def slow_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a checkpoint take long enough for whoever does not wait for it to be gone."""
+    write = writer.write_checkpoint
+
+    def slow(out: Path, contents: Contents) -> Path:
+        time.sleep(0.5)
+        return write(out, contents)
+
+    monkeypatch.setattr(writer, "write_checkpoint", slow)
+
+
+def fails_to_write(out: Path, contents: Contents) -> Path:
+    raise OSError("the disk is full")
+
+
 def run_rank(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(str(folder / "store"), RANKS)
@@ -71,19 +129,29 @@ def run_rank(rank: int, folder: Path) -> None:
     c, micro_batch = ALIKE["everything"]
     for until in (5, None):
         train(c, run_options(folder / "resumed", micro_batch=micro_batch, until=until), images())
-    try:
-        train(configured(seed=9), run_options(folder / "plain"), images())
-    except CheckpointError as error:
-        (folder / f"refused {rank}").write_text(str(error))
+    train(OTHERS["local"][0], run_options(folder / "four", micro_batch=3, until=4), images())
+    with pytest.MonkeyPatch.context() as patched:
+        eager(patched)
+        train(ALIKE["sam"][0], run_options(folder / "compiled", compile=True), images())
+    if rank == 0:
+        shutil.copytree(folder / "plain", folder / "refused")
+    told(folder, "refused", configured(seed=9))
+    for step in (-1, 0, 6, STEPS):
+        told(folder, f"watcher at {step}", configured(), [Failing(step)])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(writer, "write_checkpoint", fails_to_write)
+        told(folder, "unwritten", configured())
     # One rank alone is told to stop, then has a gradient that is not finite; both act
     if rank == 1:
         spoiling(5, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         spoiling(8, not_finite)
-    assert train(configured(), run_options(folder / "stopped"), images()) == 6
-    try:
-        train(configured(), run_options(folder / "stopped"), images())
-    except FloatingPointError as error:
-        (folder / f"not finite {rank}").write_text(str(error))
+    with pytest.MonkeyPatch.context() as patched:
+        slow_writing(patched)
+        assert train(configured(), run_options(folder / "stopped"), images()) == 6
+        # No rank leaves, which would have the launcher end all, before the checkpoint is there
+        assert verify(checkpoint_folder(folder / "stopped", 6))["step"] == 6
+        told(folder, "stopped", configured())
+        assert verify(checkpoint_folder(folder / "stopped", 8))["step"] == 8
     torch.distributed.destroy_process_group()
 
 
@@ -127,15 +195,41 @@ def test_two_ranks_resume_bit_for_bit(ranks: Path) -> None:
     assert stored(ranks / "resumed") == stored(ranks / "everything")
 
 
+def test_each_rank_climbs_its_own_gradient_accumulated(ranks: Path) -> None:
+    """Three images and one, on each of two ranks."""
+    stored_moments = load_file(checkpoint_folder(ranks / "four", 4) / "optimizer.safetensors")
+    expected = by_hand(4, ranks=2, method="sam", sam=LOCAL)
+    found = {name: stored_moments[f"{name}.exp_avg"] for name in expected}
+    assert apart(expected, found) <= ROUNDING
+    assert apart(by_hand(4, method="sam", sam=LOCAL), found) > 100 * ROUNDING  # the averaged gradient's ascent
+
+
+def test_ranks_of_a_compiled_network_make_the_same_weights(ranks: Path) -> None:
+    assert gradient_difference(ranks / "sam", ranks / "compiled") <= GRADIENT_ROUNDING
+
+
 def test_all_ranks_are_refused_together(ranks: Path) -> None:
     assert "seed: 0, 9" in (ranks / "refused 0").read_text()
-    assert (ranks / "refused 1").read_text() == "rank 0 cannot begin; its error says why"
+    assert (ranks / "refused 1").read_text() == "CheckpointError: rank 0 cannot begin; its error says why"
+
+
+@pytest.mark.parametrize(("step", "saved"), [(-1, STEPS), (0, None), (6, 6), (STEPS, STEPS)])
+def test_a_watchers_error_ends_all_ranks_and_loses_no_step(ranks: Path, step: int, saved: int | None) -> None:
+    name = f"watcher at {step}"
+    assert (ranks / f"{name} 0").read_text() == f"OSError: no grid at {step}"
+    assert (ranks / f"{name} 1").read_text() == "CheckpointError: rank 0 cannot go on; its error says why"
+    assert [step_of(path) for path in checkpoints(ranks / name)][:1] == [saved] * (saved is not None)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_all_ranks(ranks: Path) -> None:
+    assert "the disk is full; there is no checkpoint yet" in (ranks / "unwritten 0").read_text()
+    assert (ranks / "unwritten 1").read_text() == "CheckpointError: rank 0 cannot go on; its error says why"
 
 
 def test_a_signal_or_a_broken_gradient_on_one_rank_ends_all(ranks: Path) -> None:
     assert stored(ranks / "stopped", 6)
     for rank in range(RANKS):
-        assert (ranks / f"not finite {rank}").read_text().startswith("step 9 has a loss or a gradient that is not")
+        assert "Error: step 9 has a loss or a gradient that is not" in (ranks / f"stopped {rank}").read_text()
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.configuration import SAMOptions
-from experiments.data import Batches, to_float
-from experiments.diffusion import Process, SecondMomentTimesteps, UniformTimesteps
+from experiments.configuration import Configuration, SAMOptions
+from experiments.data import Batches
+from experiments.diffusion import SecondMomentTimesteps, UniformTimesteps
 from experiments.training import step as step_module
 from experiments.training.distributed import Ranks
-from experiments.training.randomness import drawn, generator, seed_dropout
+from experiments.training.randomness import drawn, seed_dropout
 from experiments.training.state import initial_network
-from experiments.training.step import TrainingStep, ascent_size, sam_schedule
+from experiments.training.step import TrainingStep, ascent_size, micro_batches, sam_schedule
 from experiments.training.trainer import train
+from tests.experiments.training.by_hand import ROUNDING, apart, by_hand
 from tests.experiments.training.small_runs import (
     GRADIENT_ROUNDING,
     Recorder,
@@ -26,50 +27,11 @@ from tests.experiments.training.small_runs import (
 )
 
 CPU = torch.device("cpu")
-ROUNDING = 1e-4
-"""Of float32 gradients, relative to the largest: 6e-8 an operation, some hundred of them in a row, over four of Adam's
-steps; found are 1e-5 with SAM and 1e-6 without, and 0.1 and more between methods."""
 
 
 def stepper(**changes: Any) -> TrainingStep:
     c = configured(**changes)
     return TrainingStep(c, initial_network(c, CPU), Ranks())
-
-
-def by_hand(steps: int, **changes: Any) -> dict[str, Tensor]:
-    """Algorithm 1 with Adam, from the same draws; the gradients' running mean (Adam's first moment) by name."""
-    c = configured(**changes)
-    network, process = initial_network(c, CPU), Process(c.process)
-    batches = Batches(images(), c.global_batch, c.seed, c.flip)
-    optimizer = torch.optim.Adam(network.parameters(), lr=c.learning_rate)
-    parameters = list(network.parameters())
-    for step in range(steps):
-        x_0 = to_float(batches.batch(step))
-        draws = drawn(UniformTimesteps(c.process.steps), tuple(x_0.shape), 0.0, CPU, c.seed, step)
-        of_noise = generator(CPU, "noise", c.seed, step)
-        noise = torch.randn(x_0.shape, generator=of_noise)
-        xi = torch.randn(x_0.shape, generator=of_noise)
-        x_t = process.q_sample(x_0, draws.t, noise + c.noise_strength * xi)
-
-        def gradients() -> list[Tensor]:
-            loss = process.losses(network(x_t, draws.t), x_0, x_t, draws.t, noise).loss.mean()  # noqa: B023
-            return list(torch.autograd.grad(loss, parameters))
-
-        g = gradients()
-        if "sam" in c.method:
-            norm = torch.cat([part.flatten() for part in g]).norm()
-            before = [p.detach().clone() for p in parameters]
-            with torch.no_grad():
-                for p, part in zip(parameters, g, strict=True):
-                    p.add_(c.sam.rho * part / norm)
-            g = gradients()
-            with torch.no_grad():
-                for p, old in zip(parameters, before, strict=True):
-                    p.copy_(old)
-        for p, part in zip(parameters, g, strict=True):
-            p.grad = part
-        optimizer.step()
-    return {name: optimizer.state[p]["exp_avg"] for name, p in network.named_parameters()}
 
 
 def trained(steps: int, **changes: Any) -> dict[str, Tensor]:
@@ -78,10 +40,6 @@ def trained(steps: int, **changes: Any) -> dict[str, Tensor]:
     for step in range(steps):
         made(step, batches.batch(step))
     return {name: made.sam.state[p]["exp_avg"] for name, p in made.network.named_parameters()}
-
-
-def apart(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    return max(float((a[n] - b[n]).abs().max()) for n in a) / max(float(t.abs().max()) for t in a.values())
 
 
 @pytest.mark.parametrize("method", ["adm", "ip", "sam", "ip+sam"])
@@ -102,14 +60,45 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path: Path, method: str) 
     assert gradient_difference(tmp_path / "whole", tmp_path / "uniform") > 10 * GRADIENT_ROUNDING
 
 
-def losses_at_w_and_w_hat(micro_batch: int) -> tuple[float, float]:
-    """With so small a radius that w_hat is w, and weights off their start, where the output is zero."""
-    c = configured(dropout=0.5, method="sam", sam=SAMOptions(rho=1e-30))
+def test_the_ascent_is_whole_micro_batches_of_the_descent() -> None:
+    assert [ascent_size(share, 8) for share in (1.0, 0.5, 0.01)] == [8, 4, 1]
+    assert [ascent_size(share, 8, 8) for share in (1.0, 0.5, 0.01)] == [8, 4, 1]
+    # 3 + 3 + 2 images: shares of three parts, rounded
+    assert [ascent_size(share, 8, 3) for share in (1.0, 0.7, 0.4, 0.01)] == [8, 6, 3, 3]
+    assert micro_batches(8, 8, 8) == [(0, 8)]
+    assert micro_batches(8, 8, 3) == [(0, 3), (3, 8)]
+    assert micro_batches(8, 3, 6) == [(0, 3), (3, 6), (6, 8)]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.3])
+@pytest.mark.parametrize("micro_batch", [8, 3])
+def test_the_ascents_images_meet_the_same_dropout_in_both_passes(micro_batch: int, share: float) -> None:
+    """Dropout alone is random in the network, so with w_hat at w the outputs of the ascent's images are the same."""
+    c = configured(dropout=0.5, method="sam", sam=SAMOptions(rho=1e-30, ascent_share=share))
+    made = TrainingStep(c, off_its_start(c), Ranks(), micro_batch)
+    outputs: list[Tensor] = []
+    made.network.register_forward_hook(lambda _, __, output: outputs.append(output.detach()))
+    made(0, Batches(images(), 8, 0).batch(0))
+    ascent = ascent_size(share, 8, micro_batch)
+    every = torch.cat(outputs)
+    assert len(every) == ascent + 8
+    assert torch.equal(every[:ascent], every[ascent : 2 * ascent])
+    assert len({tuple(output.flatten().tolist()) for output in every[ascent:]}) == 8
+
+
+def off_its_start(c: Configuration) -> torch.nn.Module:
+    """A network whose output is not zero."""
     network = initial_network(c, CPU)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1)
-    made = TrainingStep(c, network, Ranks(), micro_batch)
+    return network
+
+
+def losses_at_w_and_w_hat(micro_batch: int) -> tuple[float, float]:
+    """With so small a radius that w_hat is w."""
+    c = configured(dropout=0.5, method="sam", sam=SAMOptions(rho=1e-30))
+    made = TrainingStep(c, off_its_start(c), Ranks(), micro_batch)
     losses = made(0, Batches(images(), 8, 0).batch(0))
     assert losses.perturbed_loss is not None
     return losses.loss, losses.perturbed_loss
@@ -156,12 +145,11 @@ def test_schedules_say_which_steps_perturb() -> None:
 
 
 def test_the_ascent_takes_its_share_and_plain_steps_take_all() -> None:
-    assert [ascent_size(share, 8) for share in (1.0, 0.5, 0.01)] == [8, 4, 1]
     made = stepper(method="sam", sam=SAMOptions(sam_schedule="every-k", every=2, ascent_share=0.5))
     sizes: list[int] = []
     made.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     losses = [made(step, Batches(images(), 8, 0).batch(step)) for step in range(3)]
-    assert sizes == [4, 8, 8, 4, 8]
+    assert sizes == [4, 4, 4, 8, 4, 4, 4]  # where it takes a part, that is a pass of its own in the descent, too
     assert [entry.perturbed_loss is None for entry in losses] == [False, True, False]
 
 

@@ -1,5 +1,8 @@
 """Whole runs: what watchers are told, what a run depends on, how it ends, and that it goes on where it was."""
 
+import contextlib
+import errno
+import json
 import os
 import signal
 import threading
@@ -9,8 +12,13 @@ import pytest
 import torch
 
 from experiments.configuration import SAMOptions
+from experiments.precision import tf32
+from experiments.training import writer
 from experiments.training.checkpoints import CheckpointError, checkpoints
 from experiments.training.events import RunState, StepReport
+from experiments.training.grids import SampleGrids
+from experiments.training.held_out import HeldOutLoss
+from experiments.training.metrics import FILE, Metrics
 from experiments.training.run_folder import held
 from experiments.training.step import TrainingStep
 from experiments.training.trainer import train
@@ -96,6 +104,10 @@ class Killer(Recorder):
         if report.step == self.step:
             os.kill(os.getpid(), self.number)
 
+    def finished(self, state: RunState, step: int) -> None:
+        super().finished(state, step)
+        self.interrupted = state.interrupted
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
@@ -104,10 +116,96 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.
     killer = Killer(number, 5)
     assert train(EVERYTHING, run_options(tmp_path / "stopped"), images(), [killer]) == 5
     assert killer.events[-2:] == [("saved", 5), ("finished", 5)]
+    assert killer.interrupted
     assert signal.getsignal(number) is handler
     assert train(EVERYTHING, run_options(tmp_path / "stopped"), images()) == STEPS
-    train(EVERYTHING, run_options(tmp_path / "whole"), images())
+    unhurried = Killer(number, -1)
+    train(EVERYTHING, run_options(tmp_path / "whole"), images(), [unhurried])
+    assert not unhurried.interrupted
     assert stored(tmp_path / "stopped") == stored(tmp_path / "whole")
+
+
+def test_a_signal_skips_measuring_and_sampling_until_the_run_goes_on(tmp_path: Path) -> None:
+    options = run_options(tmp_path, log_every=2, sample_every=5)
+    for killers, held_out, grids in (([Killer(signal.SIGTERM, 5)], [0], []), ([], [0, 5, 10, 12], [5, 10, 12])):
+        metrics = Metrics()
+        # A watcher that was told of the signal's step before it came would have measured
+        train(configured(), options, images(), [*killers, metrics, HeldOutLoss(images(), metrics, 4), SampleGrids(1)])
+        metrics.close()
+        lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
+        assert [line["step"] for line in lines if line["kind"] == "held_out"] == held_out
+        assert [path.name for path in sorted(tmp_path.glob("samples/*"))] == [f"step-{s:08d}.png" for s in grids]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [2, 4, 5, 6, 8, 10, 12]
+
+
+class Failing(Recorder):
+    """Fails once, at a step or when it begins."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step: int | None = step
+
+    def started(self, state: RunState, step: int) -> None:
+        self.fail_at(step)
+
+    def stepped(self, state: RunState, report: StepReport) -> None:
+        self.fail_at(report.step)
+
+    def fail_at(self, step: int) -> None:
+        if step == self.step:
+            self.step = None
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("step", [0, 6, STEPS])
+def test_a_watchers_error_loses_no_step_and_no_line(tmp_path: Path, step: int) -> None:
+    failing = Failing(step)
+    written = []
+    for name, attempts in (("whole", [False]), ("failed", [True, False])):
+        for fails in attempts:
+            metrics = Metrics()
+            held_out, grids = HeldOutLoss(images(), metrics, 4), SampleGrids(1)
+            options = run_options(tmp_path / name, checkpoint_every=100, log_every=3, sample_every=6)
+            # Metrics are told of the step before the error, the others are not
+            expected = pytest.raises(OSError, match="No space") if fails else contextlib.nullcontext()
+            with expected:
+                train(EVERYTHING, options, images(), [metrics, *([failing] if fails else []), held_out, grids])
+            metrics.close()
+            if fails:
+                assert [path.name for path in checkpoints(tmp_path / name)] == ([f"step-{step:08d}"] if step else [])
+        lines = [json.loads(line) for line in (tmp_path / name / FILE).read_text().splitlines()]
+        for line in lines:
+            line.pop("images_per_second", None), line.pop("share_waiting_for_data", None)
+        written.append(sorted(lines, key=lambda line: (line["step"], line["kind"])))
+    assert written[0] == written[1]
+    assert stored(tmp_path / "whole") == stored(tmp_path / "failed")
+    grids_of = [sorted(p.name for p in (tmp_path / name / "samples").iterdir()) for name in ("whole", "failed")]
+    assert grids_of[0] == grids_of[1]
+
+
+def test_a_watchers_error_comes_before_those_it_brings_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space for the checkpoint")
+
+    monkeypatch.setattr(writer, "write_checkpoint", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        train(configured(), run_options(tmp_path), images(), [Failing(2)])
+    assert "No space for the checkpoint" in "".join(caught.value.__notes__)
+
+
+def test_training_is_in_whole_float32_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, make = [], TrainingStep.__call__
+
+    def watched(self: TrainingStep, *arguments: object) -> object:
+        seen.append(tf32())
+        return make(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrainingStep, "__call__", watched)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        train(configured(), run_options(tmp_path, until=1), images())
+        assert torch.backends.cudnn.allow_tf32
+    assert seen == [{"matmul": False, "cudnn": False}]
+    assert json.loads((tmp_path / "checkpoints/step-00000001/state.json").read_bytes())["tf32"] == seen[0]
 
 
 def test_a_second_interrupt_is_immediate(tmp_path: Path) -> None:
