@@ -46,6 +46,7 @@ def perturbation_curve(
     *,
     directions: str = "random",
     draws: int = 100,
+    gradient_batches: Iterable[Any] | None = None,
     parameters: Selection = None,
     seed: int = 0,
     eval_mode: bool = True,
@@ -63,6 +64,9 @@ def perturbation_curve(
         distances: norms of the perturbation, not negative.
         directions: "random", uniform on the sphere; or "gradient", the direction of steepest ascent of the loss.
         draws: number of random directions.
+        gradient_batches: with "gradient": the samples of the batches in smaller ones, where a backward pass needs more
+            memory than there is for a whole batch; the batches themselves by default. A loss that draws random numbers
+            draws others for other batches.
         parameters: which weights move (`selected_parameters`).
         seed: directions and the loss's own random numbers are functions of it.
         eval_mode: False leaves the submodules in the modes they are in. Modes and buffers are put back either way.
@@ -75,13 +79,16 @@ def perturbation_curve(
     gammas = _checked_distances(distances)
     arguments.choice("directions", directions, DIRECTIONS)
     draws = arguments.count("draws", draws, at_least=1) if directions == "random" else 1
+    if gradient_batches is not None and directions != "gradient":
+        raise ValueError("gradient_batches are given; allowed: with directions='gradient' alone")
     total = draws * len(gammas)
     report = reporter("perturbation curve", total, progress)
     with measuring(model, loss, batches, parameters, seed, eval_mode) as (weights, losses):
         unmoved = losses()
         rises = [PairedRises(unmoved) for _ in gammas]
+        own = losses if gradient_batches is None else _on(gradient_batches, losses)
         for draw in range(draws):
-            direction = _direction(directions, weights, losses, derived_seed("draw", seed, draw))
+            direction = _direction(directions, weights, own, derived_seed("draw", seed, draw))
             unit = 1.0 / direction_norm(direction)
             for index, gamma in enumerate(gammas):
                 weights.move(direction, gamma * unit)
@@ -109,6 +116,13 @@ def _checked_distances(distances: object) -> tuple[float, ...]:
     return gammas
 
 
+def _on(batches: Iterable[Any], losses: Losses) -> Losses:
+    """The same loss on other batches of as many samples."""
+    found = Losses(losses.loss, losses.model, batches, losses.seed)
+    found.samples, found.buffers = losses.samples, losses.buffers
+    return found
+
+
 def _direction(kind: str, weights: SavedWeights, losses: Losses, seed: int) -> Iterable[Tensor]:
     if kind == "random":
         return GaussianNoise(weights.saved, seed)
@@ -122,7 +136,11 @@ def _direction(kind: str, weights: SavedWeights, losses: Losses, seed: int) -> I
 
 
 def loss_gradient(weights: SavedWeights, losses: Losses) -> list[Tensor]:
-    """The gradient of the mean loss over all samples with respect to the weights as they are; `.grad` is left alone."""
+    """The gradient of the mean loss over all samples with respect to the weights as they are; `.grad` is left alone.
+
+    Raises:
+        ValueError: the loss returned other than as many values as are expected of it.
+    """
     gradient = [torch.zeros_like(live, dtype=torch.promote_types(live.dtype, torch.float32)) for live in weights.live]
     samples = 0
     with requiring_gradients(weights.live), torch.enable_grad():
@@ -136,6 +154,8 @@ def loss_gradient(weights: SavedWeights, losses: Losses) -> list[Tensor]:
                 if part is not None:
                     total.add_(part)
     losses.put_back_buffers()
+    if losses.samples not in (None, samples):
+        raise ValueError(f"loss returned {samples} values for the gradient; allowed: {losses.samples}, as before")
     return [total.div_(samples) for total in gradient]
 
 

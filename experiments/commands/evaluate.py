@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from experiments.evaluation.options import EVALUATIONS, EvaluationOptions, PresetName
+from flatness import arguments as checks
 
 FOLDER = "evaluation"
 DEFAULT: PresetName = "tiny"
@@ -23,18 +24,37 @@ BATCH_SIZES = {"cpu": 128, "cuda": 500}
 
 @dataclass(frozen=True)
 class Place:
-    """Where an evaluation is carried out; changes results by rounding only, but for the features."""
+    """Where an evaluation is carried out; changes results by rounding, but for the features and the kind of device.
+
+    Noise is drawn on the device and differs between kinds of it, so a result names its kind, and one of another is
+    refused.
+    """
 
     data: Path | None = None
     """The data root; FLATNESS_DATA, or ./data, by default."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA where there is one."""
+    """Where to compute; auto takes CUDA where there is one. All rows of a table need the same."""
     batch_size: int | None = None
     """Images in one pass; 128 on the CPU and 500 on CUDA by default."""
+    gradient_batch: int = 32
+    """Images in one backward pass, for which the loss along the gradient needs much more memory: in float32 some 3 GiB
+    for CIFAR-10's network, 25 GiB for LSUN tower's."""
     features: Literal["auto", "classifier", "inception", "none"] = "auto"
     """Of the Frechet distance: the shipped classifier's (auto, for Fashion-MNIST), Inception's, or no distances."""
     inception_weights: Path | None = None
     """The file of Inception's weights, where they are not in torch's folder."""
+    inception_download: bool = False
+    """Fetch Inception's weights, 91 MiB, where the file is missing; they are held against their SHA-256."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.batch_size is not None:
+            checks.count("batch_size", self.batch_size, at_least=1)
+        checks.count("gradient_batch", self.gradient_batch, at_least=1)
+
+    def batch(self, device: str) -> int:
+        """Images in one pass on a kind of device."""
+        return self.batch_size or BATCH_SIZES[device]
 
 
 @dataclass(frozen=True)
@@ -110,15 +130,14 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     from experiments.commands.rows_shown import ShownRows
-    from experiments.evaluation.evaluate import AVERAGES, Average, Checkpoint, evaluate
+    from experiments.evaluation.comparisons import failures
+    from experiments.evaluation.evaluate import evaluate
     from experiments.evaluation.material import gathered
+    from experiments.evaluation.rows import AVERAGES, Average, Checkpoint
     from experiments.evaluation.tables import shown
     from experiments.training.distributed import chosen_device
-    from flatness import arguments as checks
 
     place = asked.place
-    if place.batch_size is not None:
-        checks.count("batch_size", place.batch_size, at_least=1)
     device = chosen_device(place.device)
     checkpoint = Checkpoint.of(asked.run)
     averages: tuple[Average, ...] = AVERAGES if asked.average == "all" else (asked.average,)
@@ -127,18 +146,21 @@ def main(arguments: list[str]) -> int:
     run = asked.run if (asked.run / "checkpoints").is_dir() else checkpoint.folder.parent.parent
     material = gathered(
         checkpoint.configuration, options, run, root=place.data, features=place.features,
-        inception=place.inception_weights, device=device,
+        inception=place.inception_weights, download=place.inception_download, device=device,
     )  # fmt: skip
     out = asked.out or run / FOLDER
     watch = ShownRows(len(averages))
     found = [
         evaluate(
             checkpoint, average, options, material, out / f"{checkpoint.configuration.method}-{average}.json",
-            device=device, batch_size=place.batch_size or BATCH_SIZES[device.type], watch=watch,
+            device=device, batch_size=place.batch(device.type), gradient_batch=place.gradient_batch, watch=watch,
         )
         for average in averages
     ]  # fmt: skip
-    shown(found, Console())
+    console = Console()
+    shown(found, console)
+    for line in failures(found):
+        console.print(line, highlight=False, markup=False)
     watch.say(f"results: {out}")
     return 0
 

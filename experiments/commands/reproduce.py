@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.commands.evaluate import BATCH_SIZES, Place, parsed, preset_options
+from experiments.commands.evaluate import Place, parsed, preset_options
 from experiments.configuration import Configuration, RunOptions
 from experiments.evaluation.options import EvaluationOptions
 from experiments.evaluation.options import PresetName as EvaluationName
@@ -117,17 +117,18 @@ def main(arguments: list[str]) -> int:
     place = asked.place
     device = chosen_device(place.device)
     # Before hours of training, what measuring needs
-    images = data.load(base.dataset, "train", base.network.image_size, place.data)
+    images = data.load(base.dataset, base.train_split, base.network.image_size, place.data)
     material = gathered(
         base, asked.options, asked.out / "runs", root=place.data, features=place.features,
-        inception=place.inception_weights, device=device,
+        inception=place.inception_weights, download=place.inception_download, device=device,
     )  # fmt: skip
     console = Console()
     watched = Watched(material.held_out)
     try:
         found = Matrix(
             asked.out, runs, asked.options, images, material, run_options=asked.run_options, watchers=watched,
-            device=device, batch_size=place.batch_size or BATCH_SIZES[device.type], watch=ShownRows(3 * len(runs)),
+            device=device, batch_size=place.batch(device.type), gradient_batch=place.gradient_batch,
+            watch=ShownRows(3 * len(runs)),
         ).carried_out()  # fmt: skip
     finally:
         watched.close()

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         "--precision", choices=("float32", "bfloat16"), default="float32",
-        help="of the network's passes (default: float32)",
+        help="of the network's passes; float32 is without TF32 (default: float32)",
     )  # fmt: skip
     add("--shard-size", type=int, default=512, metavar="N", help="images in one file (default: 512)")
     add("--batch-size", type=int, metavar="N", help="most images at once (default: 64 on the CPU, 256 on CUDA)")

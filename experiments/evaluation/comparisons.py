@@ -1,24 +1,42 @@
 """What the rows say against each other: differences with standard errors, and a statement of them in words.
 
-Rows share images, timesteps, noise and weight noise. The loss is compared image by image; of all other measures the
+Rows share images, timesteps, noise and weight noise. The loss is compared image by image, and distances by the
+jackknife's pseudo-values of the same groups of samples, which are made from the same noise. Of all other measures the
 two rows' standard errors are added in quadrature as if they were independent, which errs on the large side. With
 several training seeds a difference is one number a seed, and its error is over seeds. Only then does it say anything of
 the method; with one seed it says something of two networks.
+
+A difference is called one beyond the standard errors that a normal one passes with probability LEVEL, or one of
+Student's distribution where the error is of few degrees of freedom. Over two seeds nothing is called a difference.
+Nothing is corrected for the number of comparisons, which the statement says instead.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.evaluation import cells
+from scipy.special import ndtr, stdtrit
+
+from experiments.evaluation import cells, columns
 from experiments.evaluation.cells import Cell, Column, Result
-from experiments.evaluation.tables import FULL, grouped
+from experiments.evaluation.results import FAILED
+from experiments.evaluation.tables import grouped
 
 CRITERION = 3.0
-"""Standard errors beyond which a difference is called one."""
+"""Standard errors beyond which a difference is called one, where the error itself is known."""
+LEVEL = 2 * float(ndtr(-CRITERION))
+"""How often that happens where there is no difference: 0.27%."""
+FEWEST_SEEDS = 3
+
+
+@functools.cache
+def criterion(degrees: float) -> float:
+    """The same for an error of so many degrees of freedom: Student's two-sided quantile at LEVEL."""
+    return CRITERION if math.isinf(degrees) else -float(stdtrit(degrees, LEVEL / 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +48,7 @@ class Comparison:
         words: the same for people.
         row, against: labels.
         difference: with its standard error.
+        seeds: of training that both rows have.
     """
 
     measure: str
@@ -37,22 +56,27 @@ class Comparison:
     row: str
     against: str
     difference: Cell
+    seeds: int = 1
 
     @property
     def verdict(self) -> str:
         """Lower or higher where the difference is beyond the criterion; undecided otherwise."""
-        if not abs(self.difference.value) > CRITERION * (self.difference.error or math.inf):
+        value, error, degrees = self.difference
+        few = cells.FEWEST <= self.seeds < FEWEST_SEEDS
+        if few or not error or not abs(value) > criterion(degrees) * error:
             return "undecided"
-        return "lower" if self.difference.value < 0 else "higher"
+        return "lower" if value < 0 else "higher"
 
     def entry(self) -> dict[str, Any]:
         """For JSON."""
         about = {"measure": self.measure, "row": self.row, "against": self.against, "verdict": self.verdict}
-        return about | {"difference": self.difference.value, "error": self.difference.error}
+        value, error, degrees = self.difference
+        known = None if math.isinf(degrees) else degrees
+        return about | {"difference": value, "error": error, "degrees_of_freedom": known, "seeds": self.seeds}
 
     def said(self) -> str:
         """In words."""
-        size = Cell(abs(self.difference.value), self.difference.error).shown()
+        size = self.difference._replace(value=abs(self.difference.value)).shown()
         if self.verdict == "undecided":
             signed = ("-" if self.difference.value < 0 else "+") + size
             return f"{self.row} and {self.against} cannot be told apart ({signed})"
@@ -61,13 +85,14 @@ class Comparison:
 
 def compared(results: Sequence[Result]) -> list[Comparison]:
     """Each method against adm with the same average, and adm's averages against its raw weights."""
-    rows, columns = grouped(results), _columns(cells.options_of(results))
+    rows = grouped(results)
     found = []
-    for column in columns:
+    for column in columns.compared(results[0]["settings"]):
         for row, against in _pairs(rows):
-            difference = _difference(column, rows[row], rows[against])
+            pairs = _by_seed(rows[row], rows[against])
+            difference = _difference(column, pairs)
             if difference is not None:
-                found.append(Comparison(column.name, column.heading, row, against, difference))
+                found.append(Comparison(column.name, column.heading, row, against, difference, len(pairs)))
     return found
 
 
@@ -82,55 +107,32 @@ def _pairs(rows: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _columns(options: Mapping[str, Any]) -> list[Column]:
-    found = [
-        cells.stored("loss", "held-out loss", "lpf-absolute", "loss"),
-        cells.stored("lpf", f"LPF (absolute noise, sigma {options['sigma']:g})", "lpf-absolute", "value"),
-        cells.stored("lpf-absolute-rise", "LPF's rise over the loss", "lpf-absolute", "rise"),
-        cells.stored(
-            "lpf-layer-rise", f"rise under noise of {options['relative_sigma']:g} of each layer's size",
-            "lpf-layer", "rise",
-        ),
-    ]  # fmt: skip
-    for steps in options["sampling_steps"]:
-        found.append(
-            cells.stored(
-                f"gap-{steps}", f"mean absolute gap of the noise's norm, T'={steps}", f"exposure-{steps}",
-                "mean_absolute_gap",
-            )
-        )  # fmt: skip
-        found.append(cells.stored(f"frechet-{steps}", f"distance of samples, T'={steps}", f"frechet-{steps}-{FULL}"))
-        for bits in options["bits"]:
-            words = f"change of that distance at {bits} bits"
-            found.append(
-                cells.change(
-                    f"frechet-{steps}-{bits}-change", words, f"frechet-{steps}-{bits}", f"frechet-{steps}-{FULL}"
-                )
-            )
-    found += [
-        cells.stored(f"rise-{bits}", f"loss's rise at {bits} bits", f"quantization-{bits}", "rise")
-        for bits in options["rise_bits"]
-    ]
-    found.append(cells.stored("feature-energy", "feature energy of the last layer", "readout", "feature_energy"))
-    return found
-
-
-def _difference(column: Column, ours: Sequence[Result], theirs: Sequence[Result]) -> Cell | None:
-    """Over the seeds that both rows have; None where a measure is missing."""
-    pairs = _by_seed(ours, theirs)
-    if not pairs or any(name not in r["measures"] for pair in pairs for r in pair for name in column.needs):
+def _difference(column: Column, pairs: Sequence[tuple[Result, Result]]) -> Cell | None:
+    """Over the seeds that both rows have; None where a measure is missing or failed."""
+    every = [result for pair in pairs for result in pair]
+    if not pairs or not all(cells.there(result, column.needs) for result in every):
+        return None
+    if any(cells.failed(result, column.needs) for result in every):
         return None
     cellpairs = [(column.cell(a), column.cell(b)) for a, b in pairs]
     values = [a.value - b.value for a, b in cellpairs]
     if len(values) >= cells.FEWEST:
         return cells.mean(values)
     (a, b), (first, second) = pairs[0], cellpairs[0]
-    if column.name not in ("loss", "lpf"):
-        return Cell(values[0], cells.together(first.error, second.error))
-    error = _paired_error(a, b)
-    if column.name == "lpf":  # the loss, in pairs, and the rises
-        error = cells.together(error, *(cells.estimate(cells.at(r, "lpf-absolute", "rise")).error for r in (a, b)))
-    return Cell(values[0], error)
+    if column.replicates is not None:
+        return column.replicates(a).less(column.replicates(b)).cell(values[0])
+    if column.name == "lpf":
+        return _of_filter(values[0], a, b)
+    return cells.together(values[0], first, second)
+
+
+def _of_filter(value: float, a: Result, b: Result) -> Cell:
+    """The difference of two LPFs: of the losses, in pairs, and of the rises."""
+    losses = cells.by_image(a).less(cells.by_image(b)).cell(0.0)
+    rises = (
+        cells.estimate(cells.at(r, "lpf-absolute", "rise"), cells.at(r, "lpf-absolute", "settings")) for r in (a, b)
+    )
+    return cells.together(value, losses, *rises)
 
 
 def _by_seed(ours: Sequence[Result], theirs: Sequence[Result]) -> list[tuple[Result, Result]]:
@@ -141,28 +143,42 @@ def _by_seed(ours: Sequence[Result], theirs: Sequence[Result]) -> list[tuple[Res
     return [(result, others[seed(result)]) for result in ours if seed(result) in others]
 
 
-def _paired_error(a: Result, b: Result) -> float:
-    """The standard error of the mean difference of the losses, image by image."""
-    pairs = zip(cells.at(a, "loss", "by_image"), cells.at(b, "loss", "by_image"), strict=True)
-    return cells.mean([x - y for x, y in pairs]).error or 0.0
-
-
 def statement(results: Sequence[Result], found: Sequence[Comparison]) -> list[str]:
     """What came out, one line a measure, of the raw weights against adm's and of adm's EMA against its raw weights.
 
     Computed from the numbers; nothing in it is written beforehand but the words.
     """
     rows = grouped(results)
-    seeds = min(len(of) for of in rows.values())
+    told = [one for one in found if _is_told(rows, one)]
+    lines = [_how(min(len(of) for of in rows.values()), len(told))]
+    for words in dict.fromkeys(one.words for one in told):
+        ours = [one for one in told if one.words == words]
+        lines.append(f"{words[0].upper()}{words[1:]}: {'; '.join(one.said() for one in ours)}.")
+    return lines + failures(results)
+
+
+def _how(seeds: int, number: int) -> str:
     errors = "over images and samples, not over training seeds: of two networks, not of two methods"
     if seeds >= cells.FEWEST:
         errors = f"over {seeds} training seeds"
-    lines = [f"Differences are called lower or higher beyond {CRITERION:g} standard errors ({errors})."]
-    for words in dict.fromkeys(one.words for one in found):
-        ours = [one for one in found if one.words == words and _is_told(rows, one)]
-        if ours:
-            lines.append(f"{words[0].upper()}{words[1:]}: {'; '.join(one.said() for one in ours)}.")
-    return lines
+    if cells.FEWEST <= seeds < FEWEST_SEEDS:
+        errors += f", of which verdicts need {FEWEST_SEEDS}"
+    return (
+        f"Differences are called lower or higher beyond {CRITERION:g} standard errors ({errors}), more where an error "
+        f"is of few degrees of freedom (Student). Of {number} comparisons without any difference that calls "
+        f"{LEVEL * number:.2g} one in the mean."
+    )
+
+
+def failures(results: Sequence[Result]) -> list[str]:
+    """A line for each measure that failed, which no table has a number of."""
+    return [
+        f"{label} (seed {result['settings']['configuration']['seed']}): {name} failed: {measure[FAILED]}."
+        for label, found in grouped(results).items()
+        for result in found
+        for name, measure in result["measures"].items()
+        if FAILED in measure
+    ]
 
 
 def _is_told(rows: Mapping[str, Sequence[Result]], one: Comparison) -> bool:

@@ -1,27 +1,32 @@
 """The Frechet distance of samples to real images, at 32 bits and with rounded weights, and what real images reach.
 
 Standard error and bias are the jackknife's over groups of images, the reference held fixed (see `error`). Image i of
-the samples is a function of the seed and i, so all rows are sampled from the same noise. The floor is the distance of
-as many held-out real images: samples as good as real ones have it, and no row's distance means much below it.
+the samples is a function of the seed and i, so all rows are sampled from the same noise, and as groups are the same
+images in every row, the jackknife's pseudo-values are kept: the differences of two rows' give their difference's error.
+The floor is the distance of held-out real images that are not in the reference: samples as good as real ones have it,
+at the same number of them, and no row's distance means much below it.
 """
 
 from __future__ import annotations
 
-import io
+import json
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from experiments.data import to_uint8
 from experiments.evaluation.error import jackknife
 from experiments.evaluation.features import Features
-from experiments.evaluation.sampling import generate
+from experiments.evaluation.sampling import finite_pixels, generate
 from experiments.evaluation.subject import Subject
 from experiments.files import write_whole
+from experiments.provenance import provenance
 from flatness.measurement import plain
 from flatness.quantization import quantized
 
@@ -46,9 +51,12 @@ def of_samples(steps: int, count: int, bits: int) -> Callable[[Subject], dict[st
 
 
 def floor(count: int) -> Callable[[Subject], dict[str, Any]]:
-    """The distance of held-out real images: `count` of them, or all where there are fewer."""
+    """The distance of so many held-out real images; ValueError where there are fewer that the reference has not."""
 
     def run(subject: Subject) -> dict[str, Any]:
+        there = subject.material.floor_images
+        if count > there:
+            raise ValueError(f"count is {count}; allowed: at most the {there} held-out images outside the reference")
         return _distance(subject, _space(subject)(subject.real_images(count, "floor")))
 
     return run
@@ -71,25 +79,37 @@ def _distance(subject: Subject, features: Tensor) -> dict[str, Any]:
 
 
 def _features(subject: Subject, name: str, images: range, steps: int) -> Tensor:
-    """Of some samples (n, D): read where they are kept, and kept otherwise."""
-    kept = None if subject.work is None else subject.work / f"{name}-{images.start:06d}.npy"
+    """Of some samples (n, D): read where they are kept, and kept otherwise, with what they were made with.
+
+    Raises:
+        FloatingPointError: a sample is not finite.
+    """
+    kept = None if subject.work is None else subject.work / f"{name}-{images.start:06d}.safetensors"
     if kept is not None and kept.exists():
-        return torch.from_numpy(np.load(kept, allow_pickle=False))
-    held_out, process, options = subject.material.held_out, subject.process, subject.options
+        return _read(kept, subject)
+    begin = time.perf_counter()
+    held_out, options = subject.material.held_out, subject.options
     batches = generate(
         subject.network,
-        process,
+        subject.process,
         images,
-        steps=min(steps, len(process)),
+        steps=steps,
         seed=options.seed,
         precision=options.sampling_precision,
         batch_size=subject.batch_size,
         progress=None,
         shape=(held_out.channels, held_out.image_size, held_out.image_size),
     )
-    found = torch.cat([_space(subject)(to_uint8(samples.images).cpu()) for samples in batches])
+    found = torch.cat([_space(subject)(finite_pixels(samples)) for samples in batches])
     if kept is not None:
-        stream = io.BytesIO()
-        np.save(stream, found.numpy(), allow_pickle=False)
-        write_whole(kept, stream.getvalue())
+        seconds = round(time.perf_counter() - begin, 3)
+        made = json.dumps({"seconds": seconds, "provenance": provenance(subject.device)})
+        write_whole(kept, safetensors.torch.save({"features": found.contiguous()}, {"made": made}))
     return found
+
+
+def _read(path: Path, subject: Subject) -> Tensor:
+    """Kept features; when and with what they were made is told to the subject."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        subject.resumed.append(json.loads(file.metadata()["made"]))
+        return file.get_tensor("features").clone()

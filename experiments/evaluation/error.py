@@ -28,12 +28,17 @@ class Estimate(NamedTuple):
             of sqrt(2) where they are equal.
         bias: estimated from the part that goes as 1/n.
         samples: n.
+        pseudo_values: of the jackknife, one a group. Where two samples are paired image by image and divided alike, the
+            differences of theirs are the pseudo-values of the difference of their distances.
+        group_sizes: images in each group.
     """
 
     value: float
     standard_error: float
     bias: float
     samples: int
+    pseudo_values: tuple[float, ...]
+    group_sizes: tuple[int, ...]
 
     @property
     def extrapolated(self) -> float:
@@ -77,4 +82,7 @@ def _estimate(value: float, without: Tensor, ratios: Tensor, number: int) -> Est
     corrected = len(without) * value - ((1 - 1 / ratios) * without).sum()
     pseudo = ratios * value - (ratios - 1) * without
     variance = ((pseudo - corrected).square() / (ratios - 1)).mean()
-    return Estimate(value, variance.sqrt().item(), value - corrected.item(), number)
+    sizes = (number / ratios).round().long().tolist()
+    return Estimate(
+        value, variance.sqrt().item(), value - corrected.item(), number, tuple(pseudo.tolist()), tuple(sizes)
+    )

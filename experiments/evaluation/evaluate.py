@@ -1,47 +1,42 @@
 """One row of the tables: all measures of one average of one run, in one result file, resumed measure by measure.
 
 version, what, row ("sam+ema"), method, average
-settings      configuration, checkpoint (average, step, sha256 of the weights), data, features, evaluation:
-              all that the numbers depend on but for rounding
-provenance    a list of versions, commit and device, each with the measures that were taken so
+settings      configuration, checkpoint (average, step, sha256 of the weights), data (and how many images were used),
+              features, device (its kind), evaluation: all that the numbers depend on but for rounding
+provenance    a list of versions, commit and device, each with the measures that were taken so, in part at least
 seconds       by measure
 measures      by name, as `measures.tasks` lists them; estimates are a value with draw_standard_error and
-              data_standard_error (`flatness.measurement.Estimate`) or with one standard_error
+              data_standard_error (`flatness.measurement.Estimate`) or with one standard_error. One that could not be
+              taken, as numbers were not finite, is {"failed": why}, and is not tried again
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from experiments.adm.loading import load_state_dict
-from experiments.adm.network import ADM
 from experiments.configuration import Configuration
 from experiments.diffusion.process import Process
 from experiments.evaluation.measures import Task, passes_of, tasks_of
 from experiments.evaluation.options import EvaluationOptions
-from experiments.evaluation.results import ResultFile
-from experiments.evaluation.subject import Material, Subject
-from experiments.provenance import provenance
-from experiments.training.checkpoints import (
-    MANIFEST,
-    WEIGHTS,
-    CheckpointError,
-    load_run,
-    newest_good,
-    read_configuration,
-    shadow_file,
+from experiments.evaluation.results import FAILED, ResultFile, json_text
+from experiments.evaluation.rows import (
+    Average,
+    Checkpoint,
+    check_data,
+    check_material,
+    check_options,
+    label,
+    loaded,
+    row_settings,
 )
-
-Average = Literal["raw", "ema", "swa"]
-AVERAGES: tuple[Average, ...] = ("raw", "ema", "swa")
+from experiments.evaluation.subject import GRADIENT_BATCH, Material, Subject
+from experiments.precision import whole_float32
+from experiments.provenance import provenance
 
 
 class Progress(NamedTuple):
@@ -61,74 +56,6 @@ class Progress(NamedTuple):
     share: float
 
 
-class Checkpoint(NamedTuple):
-    """A run's checkpoint, not yet read.
-
-    Attributes:
-        folder: of the checkpoint.
-        configuration: of the run.
-    """
-
-    folder: Path
-    configuration: Configuration
-
-    @classmethod
-    def of(cls, run: Path) -> Checkpoint:
-        """The newest whole one of a run's folder, or the one whose folder is given.
-
-        Raises:
-            CheckpointError: there is none.
-        """
-        folder: Path | None = run
-        if not (run / MANIFEST).exists():
-            folder, _ = newest_good(run)
-        if folder is None:
-            raise CheckpointError(f"{run} holds no checkpoint, and is none")
-        return cls(folder, read_configuration(folder))
-
-    def settings(self, average: Average) -> dict[str, Any]:
-        """Which weights: the average, the step, and the file's SHA-256.
-
-        Raises:
-            CheckpointError: the checkpoint is damaged.
-            ValueError: it has no such average.
-        """
-        try:
-            files = json.loads((self.folder / MANIFEST).read_bytes())["files"]
-            step = int(json.loads((self.folder / "state.json").read_bytes())["step"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.folder} is not a whole checkpoint: {error!r}") from error
-        name = WEIGHTS if average == "raw" else shadow_file(average)
-        if name not in files:
-            raise ValueError(f"average is {average!r}, and {self.folder} has none; an SWA begins late in a run")
-        return {"average": average, "step": step, "sha256": files[name]["sha256"]}
-
-
-def label(method: str, average: Average) -> str:
-    """A row's name as the paper writes it: "sam", "sam+ema"."""
-    return method if average == "raw" else f"{method}+{average}"
-
-
-def row_settings(
-    checkpoint: Checkpoint, average: Average, options: EvaluationOptions, material: Material
-) -> dict[str, Any]:
-    """All that a row's result depends on, but for rounding, in JSON's types."""
-    features = material.features
-    space = None if features is None else {"name": features.name, "width": features.width, "sha256": features.identity}
-    data = {
-        name: {"split": images.split, "images": len(images), "image_size": images.image_size}
-        for name, images in (("held_out", material.held_out), ("reference", material.reference))
-    }
-    found = {
-        "configuration": checkpoint.configuration.to_dict(),
-        "checkpoint": checkpoint.settings(average),
-        "data": {"name": material.held_out.name, "fingerprint": material.held_out.fingerprint, **data},
-        "features": space,
-        "evaluation": dataclasses.asdict(options),
-    }
-    return dict(json.loads(json.dumps(found)))
-
-
 def evaluate(
     run: Path | Checkpoint,
     average: Average,
@@ -138,6 +65,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 128,
+    gradient_batch: int = GRADIENT_BATCH,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Measure a row, or what is left of it, and write its file; a file that is there already is read.
@@ -150,6 +78,7 @@ def evaluate(
         path: of the result file.
         device: where to compute.
         batch_size: images in one pass.
+        gradient_batch: images in one backward pass.
         watch: called before each measure and at the end.
 
     Returns:
@@ -157,13 +86,16 @@ def evaluate(
 
     Raises:
         CheckpointError: there is no whole checkpoint.
-        ValueError: the checkpoint has no such average, images do not fit the network, or the file, or partial
-            results, are of other settings; then nothing is changed.
+        ValueError: the checkpoint has no such average, its process has too few steps, images do not fit the network or
+            are not of the data it was trained on, or the file, or partial results, are of other settings; then nothing
+            is changed.
     """
     checkpoint = run if isinstance(run, Checkpoint) else Checkpoint.of(run)
     configuration = checkpoint.configuration
-    _check(configuration, material)
-    settings = row_settings(checkpoint, average, options, material)
+    check_options(configuration, options)
+    check_material(configuration, material)
+    check_data(checkpoint, material)
+    settings = row_settings(checkpoint, average, options, material, device)
     result = ResultFile(path, settings)
     name = label(configuration.method, average)
     found = result.finished()
@@ -179,26 +111,10 @@ def evaluate(
             material,
             batch_size,
             result.work,
+            gradient_batch,
         )
         parts = _carried_out(subject, result, name, watch)
         return result.finish(_document(name, configuration, settings, parts))
-
-
-def loaded(checkpoint: Checkpoint, average: Average, device: torch.device | str = "cpu") -> ADM:
-    """The network of a row, in evaluation mode."""
-    configuration, state, _ = load_run(checkpoint.folder, average)
-    network = ADM(configuration.network)
-    load_state_dict(state, network, source=str(checkpoint.folder))
-    return network.to(device).eval().requires_grad_(False)
-
-
-def _check(configuration: Configuration, material: Material) -> None:
-    network = configuration.network
-    expected = (configuration.dataset, network.channels, network.image_size)
-    for images in (material.held_out, material.reference):
-        found = (images.name, images.channels, images.image_size)
-        if found != expected:
-            raise ValueError(f"images are {found} (name, channels, size); allowed: the configuration's, {expected}")
 
 
 def _carried_out(
@@ -224,22 +140,21 @@ def _progress(name: str, measure: str, parts: Mapping[str, Any], todo: Mapping[s
 
 
 def _measured(subject: Subject, task: Task) -> dict[str, Any]:
+    """A measure's part. Where numbers are not finite it has failed, which does not keep the others from being taken."""
     begin = time.perf_counter()
-    with _whole_float32():
-        found = task.run(subject)
-    seconds = round(time.perf_counter() - begin, 3)
-    return {"result": found, "seconds": seconds, "provenance": provenance(subject.device)}
-
-
-@contextlib.contextmanager
-def _whole_float32() -> Iterator[None]:
-    """No TF32, cuDNN's default: its ten bits would drown what rounding to eight does to a loss."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    subject.resumed.clear()
     try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+        with whole_float32():
+            found = task.run(subject)
+        json_text(found)
+    except (ValueError, FloatingPointError) as error:
+        found = {FAILED: str(error)}
+    seconds = time.perf_counter() - begin + sum(part["seconds"] for part in subject.resumed)
+    made: list[dict[str, Any]] = []
+    for about in (*(part["provenance"] for part in subject.resumed), provenance(subject.device)):
+        if about not in made:
+            made.append(about)
+    return {"result": found, "seconds": round(seconds, 3), "provenance": made}
 
 
 def _document(
@@ -261,9 +176,10 @@ def _provenances(parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
     """Versions, commit and device, with the measures that were taken so: one entry, but for a row that was resumed."""
     found: list[dict[str, Any]] = []
     for measure, part in parts.items():
-        same = [entry for entry in found if {k: v for k, v in entry.items() if k != "measures"} == part["provenance"]]
-        if same:
-            same[0]["measures"].append(measure)
-        else:
-            found.append({**part["provenance"], "measures": [measure]})
+        for about in part["provenance"]:
+            same = [entry for entry in found if {k: v for k, v in entry.items() if k != "measures"} == about]
+            if same:
+                same[0]["measures"].append(measure)
+            else:
+                found.append({**about, "measures": [measure]})
     return found

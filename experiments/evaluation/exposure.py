@@ -40,7 +40,7 @@ def measured(steps: int) -> Callable[[Subject], dict[str, Any]]:
         return flatness.exposure_bias(
             Predictions(subject.network, learned),
             process.alphas_cumprod,
-            process.respaced(min(steps, len(process))).timesteps,
+            process.respaced(steps).timesteps,
             subject.scaled_images(options.exposure_images, "exposure"),
             variance="learned" if learned else "large",
             clip=CLIP,

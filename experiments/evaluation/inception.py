@@ -106,7 +106,8 @@ def weights_file(path: Path | None = None, *, download: bool = False) -> Path:
     if not found.exists():
         raise InceptionError(
             f"Inception's weights are not at {found}. Download them from {URL} (SHA-256 {SHA256}) and give their path, "
-            "or allow the download. Without them there is the Frechet distance in classifier features."
+            "or allow the download (--inception-download). Without them there is the Frechet distance in classifier "
+            "features."
         )
     _verify(found)
     return found

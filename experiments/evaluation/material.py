@@ -28,6 +28,7 @@ def gathered(
     root: Path | None = None,
     features: FeaturesName = "auto",
     inception: Path | None = None,
+    download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Material:
     """Everything that rows of this configuration are measured with.
@@ -40,6 +41,7 @@ def gathered(
         features: "auto" takes the shipped classifier for Fashion-MNIST and Inception for all else; "none" leaves
             distances out.
         inception: the file of Inception's weights, where they are not in torch's folder.
+        download: fetch Inception's weights where they are missing.
         device: where features are computed.
 
     Raises:
@@ -48,12 +50,12 @@ def gathered(
     name, size = configuration.dataset, configuration.network.image_size
     held_out = data.load(name, "test", size, root)
     reference = data.load(name, options.reference_split, size, root)
-    space = _space(features, name, size, inception, device)
+    space = _space(features, name, size, inception, download, device)
     return Material(held_out, reference, space, ReferenceCache(folder / CACHE))
 
 
 def _space(
-    asked: FeaturesName, dataset: str, size: int, inception: Path | None, device: torch.device | str
+    asked: FeaturesName, dataset: str, size: int, inception: Path | None, download: bool, device: torch.device | str
 ) -> Features | None:
     if asked == "none":
         return None
@@ -65,6 +67,6 @@ def _space(
             )
         return ClassifierFeatures(size, device)
     try:
-        return InceptionFeatures(inception, device)
+        return InceptionFeatures(inception, device, download=download)
     except InceptionError as error:
         raise ValueError(f"{error}; --features none leaves distances out") from error

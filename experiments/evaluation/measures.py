@@ -8,18 +8,18 @@ Costs in passes of one image through the network (forward; a backward pass count
     readout         N + first batch + 2 N (D + 1) + 2 N widths
     exposure-T'     2 T' images                   frechet-T'-b     T' samples
 
-With the presets on fashion-mnist-tiny (0.15 GFLOP an image): demo 6e3, tiny 8e4, full 2.3e7 passes a row;
+With the presets on fashion-mnist-tiny (0.15 GFLOP an image): demo 6e3, tiny 1.2e5, full 2.3e7 passes a row;
 `passes_of` adds them up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.evaluation import distances, exposure, weight_noise
-from experiments.evaluation.options import EvaluationOptions
-from experiments.evaluation.subject import Subject
+from experiments.evaluation.options import FEWEST_SAMPLES, EvaluationOptions
+from experiments.evaluation.subject import Material, Subject
 
 Measured = dict[str, Any]
 
@@ -36,7 +36,9 @@ class Task(NamedTuple):
     passes: int
 
 
-def tasks(options: EvaluationOptions, images: int, exposure_images: int, with_distances: bool) -> dict[str, Task]:
+def tasks(
+    options: EvaluationOptions, images: int, exposure_images: int, with_distances: bool, floors: Sequence[int] = ()
+) -> dict[str, Task]:
     """All measures of a row, by name, in the order in which they are carried out.
 
     Args:
@@ -44,12 +46,14 @@ def tasks(options: EvaluationOptions, images: int, exposure_images: int, with_di
         images: held-out images that losses are measured on.
         exposure_images: those of exposure bias.
         with_distances: whether there are features to measure distances in.
+        floors: numbers of real images whose distance is measured.
     """
     found = _of_losses(options, images)
     for steps in options.sampling_steps:
         run = exposure.measured(steps)
         found[f"exposure-{steps}"] = Task(run, 2 * steps * exposure_images)
     if with_distances:
+        found |= {f"frechet-floor-{count}": Task(distances.floor(count), 0) for count in floors}
         found |= _of_samples(options)
     return found
 
@@ -72,7 +76,7 @@ def _of_losses(options: EvaluationOptions, images: int) -> dict[str, Task]:
 
 
 def _of_samples(options: EvaluationOptions) -> dict[str, Task]:
-    found = {f"frechet-floor-{count}": Task(distances.floor(count), 0) for count in dict.fromkeys(options.samples)}
+    found = {}
     for steps, count in zip(options.sampling_steps, options.samples, strict=True):
         for bits in (distances.FULL, *(options.bits if steps in options.quantized_steps else ())):
             run = distances.of_samples(steps, count, bits)
@@ -82,9 +86,25 @@ def _of_samples(options: EvaluationOptions) -> dict[str, Task]:
 
 def tasks_of(subject: Subject) -> dict[str, Task]:
     """The same for a subject, whose held-out split may be smaller than the options ask for."""
-    options, held_out = subject.options, len(subject.material.held_out)
-    images, exposed = min(options.images, held_out), min(options.exposure_images, held_out)
-    return tasks(options, images, exposed, subject.material.features is not None)
+    options, material = subject.options, subject.material
+    images, exposed = images_of(options, material)
+    return tasks(options, images, exposed, material.features is not None, floors_of(options, material))
+
+
+def images_of(options: EvaluationOptions, material: Material) -> tuple[int, int]:
+    """Held-out images of losses, and of exposure bias: as many as are asked for, or as there are."""
+    held_out = len(material.held_out)
+    return min(options.images, held_out), min(options.exposure_images, held_out)
+
+
+def floors_of(options: EvaluationOptions, material: Material) -> list[int]:
+    """Numbers of real images whose distance is measured: as many as samples, or all where there are fewer.
+
+    None where there are no distances, where the reference holds them, or where they are too few for the jackknife.
+    """
+    most = 0 if material.features is None else material.floor_images
+    counts = dict.fromkeys(min(count, most) for count in options.samples)
+    return [count for count in counts if count >= max(FEWEST_SAMPLES, 2 * options.groups)]
 
 
 def passes_of(found: Mapping[str, Task]) -> int:

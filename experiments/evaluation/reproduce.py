@@ -13,37 +13,32 @@ the seconds in the rows. A run may also have been trained elsewhere, by `train -
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image, PngImagePlugin
 
 from experiments.configuration import Configuration, Method, RunOptions
 from experiments.data import Images
 from experiments.diffusion.process import Process
 from experiments.evaluation import comparisons, tables
-from experiments.evaluation.evaluate import AVERAGES, Checkpoint, Progress, evaluate, loaded
+from experiments.evaluation.evaluate import Progress, evaluate
+from experiments.evaluation.grid_files import SIDE, read_text, write_grid
 from experiments.evaluation.options import EvaluationOptions
-from experiments.evaluation.results import VERSION, ResultError, json_text, read_document, refuse_other
-from experiments.evaluation.sampling import generate
-from experiments.evaluation.subject import Material
+from experiments.evaluation.results import VERSION, json_text, read_document, refuse_other
+from experiments.evaluation.rows import AVERAGES, Checkpoint, check_material, check_options, loaded
+from experiments.evaluation.sampling import finite_pixels, generate
+from experiments.evaluation.subject import GRADIENT_BATCH, Material
 from experiments.files import write_whole
 from experiments.training.checkpoints import checkpoint_folder, newest_good, read_configuration, step_of, verify
 from experiments.training.events import Watcher
-from experiments.training.grids import grid
 from experiments.training.trainer import train
 from flatness import arguments
 
 METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
-GRID_SIDE = 8
 DONE = "trained"
 """The file that says so in a run's folder."""
-TEXT = "settings"
-"""The key of a grid's settings within the PNG file."""
 
 
 class Run(NamedTuple):
@@ -121,7 +116,11 @@ class Matrix:
         watchers: new ones for a run.
         device: where rows are measured.
         batch_size: images in one pass of measuring.
+        gradient_batch: images in one backward pass of measuring.
         watch: called by `evaluate`.
+
+    Raises:
+        ValueError: runs of these configurations cannot be measured so.
     """
 
     def __init__(
@@ -136,12 +135,17 @@ class Matrix:
         watchers: Callable[[], Sequence[Watcher]] = tuple,
         device: torch.device | str = "cpu",
         batch_size: int = 128,
+        gradient_batch: int = GRADIENT_BATCH,
         watch: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         """Nothing is begun yet."""
+        for run in runs:
+            check_options(run.configuration, options)
+            check_material(run.configuration, material)
         self.out, self.runs, self.options, self.images, self.material = out, list(runs), options, images, material
         self.run_options, self.watchers = run_options, watchers
-        self.device, self.batch_size, self.watch = device, batch_size, watch
+        self.device, self.batch_size, self.gradient_batch, self.watch = device, batch_size, gradient_batch, watch
+        self._failures: list[str] = []
 
     def carried_out(self) -> Reproduction:
         """All stages, or what is left of them.
@@ -155,8 +159,7 @@ class Matrix:
         for run in self.runs:
             self._train(run)
         results = [self._row(run, average) for run in self.runs for average in AVERAGES]
-        for run in self.runs:
-            self._grid(run)
+        self._failures = [said for run in self.runs if (said := self._grid(run))]
         return self._tables(results)
 
     def _folder(self, run: Run) -> Path:
@@ -169,6 +172,7 @@ class Matrix:
             "runs": {run.name: run.configuration.to_dict() for run in self.runs},
             "evaluation": dataclasses.asdict(self.options),
             "data": self.images.fingerprint,
+            "device": torch.device(self.device).type,
             "features": None if features is None else {"name": features.name, "sha256": features.identity},
         }
         path = self.out / "plan.json"
@@ -207,35 +211,44 @@ class Matrix:
             self.out / "rows" / f"{run.name}-{average}.json",
             device=self.device,
             batch_size=self.batch_size,
+            gradient_batch=self.gradient_batch,
             watch=self.watch,
         )
 
-    def _grid(self, run: Run) -> None:
-        """Samples of the EMA with the most steps, the first of those that distances are measured on."""
+    def _grid(self, run: Run) -> str:
+        """Samples of the EMA with the most steps, the first of those that distances are measured on.
+
+        Returns:
+            Why there is none, where a sample is not finite; else "".
+        """
         path, checkpoint = self.out / "samples" / f"{run.name}.png", self._checkpoint(run)
         steps = max(self.options.sampling_steps)
-        settings = checkpoint.settings("ema") | {"steps": steps, "seed": self.options.seed, "images": GRID_SIDE**2}
+        settings = checkpoint.settings("ema") | {"steps": steps, "seed": self.options.seed, "images": SIDE**2}
         if path.exists():
             refuse_other(path, read_text(path), settings)
-            return
-        configuration = run.configuration
-        network, process = loaded(checkpoint, "ema", self.device), Process(configuration.process)
-        chosen = range(GRID_SIDE**2)
+            return ""
         batches = generate(
-            network,
-            process,
-            chosen,
-            steps=min(steps, len(process)),
+            loaded(checkpoint, "ema", self.device),
+            Process(run.configuration.process),
+            range(SIDE**2),
+            steps=steps,
             seed=self.options.seed,
             precision=self.options.sampling_precision,
             batch_size=self.batch_size,
         )
-        write_grid(path, torch.cat([batch.images.cpu() for batch in batches]), settings)
+        made = list(batches)
+        try:
+            for batch in made:
+                finite_pixels(batch)
+        except FloatingPointError as error:
+            return f"{run.name}: no grid of samples: {error}."
+        write_grid(path, torch.cat([batch.images.cpu() for batch in made]), settings)
+        return ""
 
     def _tables(self, results: list[dict[str, Any]]) -> Reproduction:
         """Written anew each time: they follow from the rows."""
         found, compared = tables.tables(results), comparisons.compared(results)
-        said = comparisons.statement(results, compared)
+        said = [*comparisons.statement(results, compared), *self._failures]
         document = {
             "version": VERSION,
             "what": "the paper's tables, from the result files in rows/",
@@ -252,7 +265,9 @@ class Matrix:
         about = f"{c.dataset} at {c.network.image_size} pixels, {c.steps} steps of {c.global_batch} images"
         radii = dict.fromkeys(run.configuration.sam.rho for run in self.runs if run.configuration.perturbs_weights)
         seeds = dict.fromkeys(run.configuration.seed for run in self.runs)
-        errors = "over training seeds" if len(seeds) > 1 else "over images, samples and weight noise"
+        errors = "over images, samples and weight noise"
+        if len(seeds) > 1:
+            errors = f"over training seeds (none of {tables.FLOOR}, which no run is of)"
         head = [
             f"## {about}",
             "",
@@ -261,25 +276,3 @@ class Matrix:
             "",
         ]
         return "\n".join([*head, tables.markdown(found), *(f"- {line}" for line in said), ""])
-
-
-def write_grid(path: Path, images: torch.Tensor, settings: dict[str, Any]) -> None:
-    """Images (n, C, H, W) in [-1, 1] as a PNG file that holds its settings."""
-    about = PngImagePlugin.PngInfo()
-    about.add_text(TEXT, json.dumps(settings))
-    stream = io.BytesIO()
-    grid(images, GRID_SIDE).save(stream, format="PNG", pnginfo=about)
-    write_whole(path, stream.getvalue())
-
-
-def read_text(path: Path) -> dict[str, Any]:
-    """The settings of such a file.
-
-    Raises:
-        ResultError: it has none.
-    """
-    try:
-        with Image.open(path) as image:
-            return dict(json.loads(image.info[TEXT]))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ResultError(f"{path} is no grid of samples written here ({error!r}); nothing was changed") from error

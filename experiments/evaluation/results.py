@@ -19,7 +19,9 @@ from typing import Any
 
 from experiments.files import write_whole
 
-VERSION = 1
+VERSION = 2
+FAILED = "failed"
+"""The key under which a measure that could not be taken says why."""
 WIDTH = 100
 """Characters of a value that is written in one line."""
 SHOWN = 12

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from experiments.data import to_uint8
 from experiments.diffusion import Process, ProcessOptions, trajectory
 from experiments.diffusion.sampling import State
 from experiments.evaluation.sampling_noise import ImageNoise
+from experiments.precision import whole_float32
 from flatness import arguments
 from flatness.progress import Progress, reporter
 
-__all__ = ["ChainOptions", "Chains", "Samples", "chains", "check_steps", "generate", "to_uint8"]
+__all__ = ["ChainOptions", "Chains", "Samples", "chains", "check_steps", "finite_pixels", "generate", "to_uint8"]
 
 SAMPLERS = ("ddpm", "ddim")
 PRECISIONS = ("float32", "bfloat16")
@@ -49,7 +50,7 @@ class ChainOptions:
     clip: bool = True
     """Clamp each predicted x_0 to [-1, 1]."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the network's passes, by autocast; the chain is float32 in either case."""
+    """Of the network's passes: whole float32, without TF32, or by autocast; the chain is float32 in either case."""
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -117,7 +118,8 @@ def chains(
     eta = options.eta if options.sampler == "ddim" else None
 
     def passes(x: Tensor, t: Tensor) -> Tensor:
-        with torch.autocast(place.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+        whole = options.precision == "float32"
+        with whole_float32() if whole else torch.autocast(place.type, torch.bfloat16):
             return network(x, t)
 
     def batches() -> Iterator[Chains]:
@@ -173,6 +175,21 @@ def _ends(batches: Iterator[Chains], report: Callable[[int, int], None], total: 
         yield Samples(batch.indices, images)
         done += len(batch.indices)
         report(done, total)
+
+
+def finite_pixels(samples: Samples) -> UInt8[Tensor, "n C H W"]:
+    """The samples as pixels, on the CPU.
+
+    Raises:
+        FloatingPointError: an image is not finite: NaN has no nearest level, and would pass for black.
+    """
+    finite = samples.images.isfinite().flatten(1).all(1).cpu()
+    if not bool(finite.all()):
+        broken = samples.indices[~finite]
+        raise FloatingPointError(
+            f"{len(broken)} images of {len(samples.indices)} are not finite, the first of them number {int(broken[0])}"
+        )
+    return to_uint8(samples.images).cpu()
 
 
 def _check_mode(network: nn.Module) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor, nn
+from torch import nn
 
 from experiments.diffusion import Process
-from experiments.evaluation.sampling import check_steps, generate, to_uint8
+from experiments.evaluation.sampling import check_steps, finite_pixels, generate
 from experiments.evaluation.sampling_files import SampleFolder, Shard
 from experiments.evaluation.sampling_source import SampleSettings, Source, load_source
 from experiments.provenance import provenance
@@ -121,23 +120,11 @@ def _make(
     for shard in todo:
         begin, pixels = time.perf_counter(), []
         for batch in generate(network, process, shard.images, batch_size=batch_size, **asdict(settings.chain)):
-            pixels.append(_pixels(batch.indices, batch.images))
+            pixels.append(finite_pixels(batch))
             done += len(batch.indices)
             report(done, total)
         seconds = round(time.perf_counter() - begin, 3)
         folder.write(shard, torch.cat(pixels), {"seconds": seconds, **made_with})
-
-
-def _pixels(indices: Tensor, images: Tensor) -> UInt8[Tensor, "n C H W"]:
-    """On the CPU; NaN has no nearest level, and would pass for black."""
-    finite = images.isfinite().flatten(1).all(1).cpu()
-    if not bool(finite.all()):
-        broken = indices[~finite]
-        raise FloatingPointError(
-            f"{len(broken)} images of {len(indices)} are not finite, the first of them number {int(broken[0])}; "
-            "their file is not written"
-        )
-    return to_uint8(images).cpu()
 
 
 def _beginning(source: Source, settings: SampleSettings, own: int, there: int, device: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from experiments.evaluation.options import EvaluationOptions
 from experiments.training.held_out import fixed_batch
 from flatness import arguments
 from flatness.perturbation import derived_seed
+
+GRADIENT_BATCH = 32
+"""Images in one backward pass: in float32 some 3 GiB for CIFAR-10's network, 25 GiB for the tower's."""
 
 
 class HeldOutBatch(NamedTuple):
@@ -45,6 +48,12 @@ class Material(NamedTuple):
     features: Features | None
     cache: ReferenceCache | None = None
 
+    @property
+    def floor_images(self) -> int:
+        """Real images that the reference has not seen, whose distance is what samples can reach at best."""
+        inside = self.reference.split in ("all", self.held_out.split)
+        return 0 if inside else len(self.held_out)
+
     def moments(self) -> Moments:
         """The reference's moments.
 
@@ -70,6 +79,8 @@ class Subject:
         material: images and features.
         batch_size: images in one pass; changes results by rounding only.
         work: where unfinished measures keep what they have; None to keep nothing.
+        gradient_batch: images in one backward pass, which keeps what a forward pass lets go; as `batch_size` otherwise.
+        resumed: seconds and provenance of what a measure found kept by an earlier process.
     """
 
     network: nn.Module
@@ -78,11 +89,14 @@ class Subject:
     material: Material
     batch_size: int = 128
     work: Path | None = None
+    gradient_batch: int = GRADIENT_BATCH
+    resumed: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check what the measures rely on."""
         arguments.module("network", self.network)
         arguments.count("batch_size", self.batch_size, at_least=1)
+        arguments.count("gradient_batch", self.gradient_batch, at_least=1)
         if any(module.training for module in self.network.modules()):
             raise ValueError("network is in training mode; allowed: evaluation mode, as dropout would be on")
 
@@ -101,6 +115,15 @@ class Subject:
         for part in torch.arange(count).split(self.batch_size):
             x_0, t, noise = (tensor[part].to(self.device) for tensor in (fixed.x_0, fixed.t, fixed.noise))
             found.append(HeldOutBatch(x_0, self.process.q_sample(x_0, t, noise), noise, t))
+        return found
+
+    @property
+    def gradient_batches(self) -> Sequence[HeldOutBatch]:
+        """The same images in parts that a backward pass has memory for."""
+        found = []
+        for batch in self.batches:
+            parts = (tensor.split(self.gradient_batch) for tensor in batch)
+            found += [HeldOutBatch(*part) for part in zip(*parts, strict=True)]
         return found
 
     def losses(self, network: nn.Module, batch: HeldOutBatch) -> Losses:

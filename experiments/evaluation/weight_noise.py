@@ -16,6 +16,7 @@ from torch import Tensor
 import flatness
 from experiments.evaluation.subject import Subject
 from flatness.measurement import Measurement, plain, standard_error
+from flatness.perturbation import derived_seed
 from flatness.readout import Readout
 
 SCALES = ("absolute", "layer", "filter")
@@ -27,6 +28,9 @@ def held_out_loss(subject: Subject) -> dict[str, Any]:
     """Loss, mean squared error and the variance's term, with standard errors over images.
 
     The objective is kept image by image too, so that rows can be compared in pairs.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
     """
     with torch.no_grad():
         parts = [subject.losses(subject.network, batch) for batch in subject.batches]
@@ -35,6 +39,8 @@ def held_out_loss(subject: Subject) -> dict[str, Any]:
         name: torch.cat([getattr(part, name).double().cpu() for part in parts]) for name in ("loss", "mse", "vb")
     }
     for name, values in columns.items():
+        if not bool(values.isfinite().all()):
+            raise FloatingPointError(f"{name} is not finite for {int((~values.isfinite()).sum())} images")
         found[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
     objective = columns["mse" if subject.options.objective == "mse" else "loss"]
     found["by_image"] = [float(f"{value:.{DIGITS}g}") for value in objective.tolist()]
@@ -62,7 +68,10 @@ def low_pass(scale: str) -> Callable[[Subject], dict[str, Any]]:
 
 
 def random_curve(subject: Subject) -> dict[str, Any]:
-    """The loss against the distance from the weights along random directions (Cha et al., 2021)."""
+    """The loss against the distance from the weights along random directions (Cha et al., 2021).
+
+    Their seed is not the low-pass filter's, along whose draws the curve would otherwise run once more.
+    """
     options = subject.options
     weights = sum(parameter.numel() for parameter in subject.network.parameters())
     curve = flatness.perturbation_curve(
@@ -71,7 +80,7 @@ def random_curve(subject: Subject) -> dict[str, Any]:
         subject.batches,
         [rms * math.sqrt(weights) for rms in options.curve_rms],
         draws=options.curve_draws,
-        seed=options.seed,
+        seed=derived_seed("curve", options.seed),
     )
     return stored(curve) | {"rms": list(options.curve_rms)}
 
@@ -86,6 +95,7 @@ def gradient_curve(subject: Subject) -> dict[str, Any]:
             subject.batches,
             options.gradient_distances,
             directions="gradient",
+            gradient_batches=subject.gradient_batches,
             seed=options.seed,
         )
     )

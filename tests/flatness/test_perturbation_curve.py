@@ -125,6 +125,27 @@ def test_gradient_is_that_of_the_mean_over_unequal_batches() -> None:
     assert one.rises[0].value == pytest.approx(two.rises[0].value, rel=1e-12)  # sums in another order, in float64
 
 
+def test_the_gradient_can_be_taken_on_smaller_batches() -> None:
+    model = Quadratic()
+    whole, loss = torch.cat(centres_around(model)) + 0.5, quadratic_loss(symmetric())
+    seen: list[int] = []
+
+    def watched(net: nn.Module, batch: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            seen.append(len(batch))
+        return loss(net, batch)
+
+    one = perturbation_curve(model, loss, [whole], (1.0,), directions="gradient")
+    parts = iter(whole.split(5))  # read once, as batches are
+    two = perturbation_curve(model, watched, [whole], (1.0,), directions="gradient", gradient_batches=parts)
+    assert seen == [len(part) for part in whole.split(5)]
+    assert one.rises[0].value == pytest.approx(two.rises[0].value, rel=1e-12)  # sums in another order, in float64
+    with pytest.raises(ValueError, match=f"values for the gradient; allowed: {len(whole)}"):
+        perturbation_curve(model, loss, [whole], (1.0,), directions="gradient", gradient_batches=[whole[:5]])
+    with pytest.raises(ValueError, match="gradient_batches are given"):
+        perturbation_curve(model, loss, [whole], (1.0,), draws=2, gradient_batches=[whole])
+
+
 def test_buffers_are_put_back_after_the_gradient() -> None:
     still = along_gradient(common.Crowded(), common.noisy_loss, common.crowded_batches(), distances=(0.0,))
     assert still.rises[0].value == 0.0

@@ -62,6 +62,20 @@ def test_what_is_not_allowed_ends_with_2_before_anything_is_written(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("option", ["--batch-size", "--gradient-batch"])
+@pytest.mark.parametrize("value", ["0", "-5"])
+def test_sizes_of_measuring_are_checked_before_anything_is_trained(
+    option: str, value: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o"
+    with pytest.raises(SystemExit) as ended:
+        main(["reproduce", "--config", "fashion-mnist-tiny", "--out", str(out), option, value])
+    assert ended.value.code == 2
+    captured = capfd.readouterr()
+    assert f"{option[2:].replace('-', '_')} is {value}; allowed" in " ".join((captured.out + captured.err).split())
+    assert not out.exists()
+
+
 def test_missing_images_are_told_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,11 +90,15 @@ def test_missing_images_are_told_with_what_to_do(
 def test_the_matrix_is_carried_out_shown_and_its_shortness_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    asked: list[str] = []
+
     def load(name: str, split: str, size: int, root: Path | None) -> Images:
-        return images(split)
+        asked.append(split)
+        return images("train" if split == "all" else split)
 
     monkeypatch.setattr(data, "load", load)
-    monkeypatch.setitem(PRESETS, "fashion-mnist-tiny", dataclasses.replace(CONFIGURATION, steps=20))
+    preset = dataclasses.replace(CONFIGURATION, steps=20, train_split="all")
+    monkeypatch.setitem(PRESETS, "fashion-mnist-tiny", preset)
     changes: dict[str, Any] = {"surface_points": 0, "gradient_distances": (), "sampling_steps": (2,), "samples": (24,)}
     given = [
         "reproduce",
@@ -94,6 +112,7 @@ def test_the_matrix_is_carried_out_shown_and_its_shortness_said(
         "none",
     ]
     assert main([*given, "--device", "cpu", *small(**changes)]) == 0
+    assert asked == ["all", "test", "train"]  # to train on as configured; held out; to compare with
     captured = capsys.readouterr()
     assert "sam+swa" in captured.out
     assert "These runs made 2 steps; fashion-mnist-tiny is meant to make 20" in captured.out.replace("\n", " ")

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from experiments.data import Images
+from experiments.evaluation import distances
 from experiments.evaluation import evaluate as module
-from experiments.evaluation.evaluate import AVERAGES, Checkpoint, Progress, evaluate, label, loaded
+from experiments.evaluation.evaluate import Progress, evaluate
 from experiments.evaluation.measures import Task, tasks_of
-from experiments.evaluation.results import ResultError
+from experiments.evaluation.results import FAILED, ResultError
+from experiments.evaluation.rows import AVERAGES, Checkpoint, label, loaded, row_settings
 from experiments.evaluation.subject import Subject
 from experiments.evaluation.weight_noise import held_out_loss
 from experiments.training.checkpoints import CheckpointError, load_run
@@ -60,6 +63,7 @@ def test_each_row_is_of_its_own_weights_and_has_every_measure_and_its_provenance
         assert all(torch.equal(value, state[name]) for name, value in subject.network.state_dict().items())
         assert found["measures"]["loss"] == held_out_loss(subject)
         assert list(found["measures"]) == list(tasks_of(subject)) == list(found["seconds"])
+        assert not any(FAILED in measure for measure in found["measures"].values())
         assert found["row"] == label("adm", average)
         assert found["settings"]["configuration"] == CONFIGURATION.to_dict() | _lists(CONFIGURATION.to_dict())
         assert found["settings"]["checkpoint"]["step"] == CONFIGURATION.steps
@@ -175,11 +179,112 @@ def test_nothing_is_measured_in_tf32(run: Path, tmp_path: Path, monkeypatch: pyt
     seen: list[bool] = []
 
     def run_one(subject: Subject) -> dict[str, Any]:
-        seen.append(torch.backends.cudnn.allow_tf32)
+        seen.extend((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
         return {}
 
     monkeypatch.setattr(module, "tasks_of", lambda subject: {"one": Task(run_one, 1)})
     before = torch.backends.cudnn.allow_tf32
     evaluate(run, "raw", OPTIONS, MATERIAL, tmp_path / "row.json")
-    assert seen == [False]
+    assert seen == [False, False]
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_the_kind_of_device_is_a_setting_as_noise_depends_on_it(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "row.json"
+    assert evaluate(run, "raw", OPTIONS, MATERIAL, path)["settings"]["device"] == "cpu"
+    before = contents(tmp_path)
+    with pytest.raises(ResultError, match="device: 'cpu', 'cuda'"):
+        evaluate(run, "raw", OPTIONS, MATERIAL, path, device="cuda:0")
+    assert contents(tmp_path) == before
+
+
+def test_how_many_images_were_used_is_a_setting(run: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, images=4096, exposure_images=39, samples=(24, 50))
+    checkpoint = Checkpoint.of(run)
+    assert row_settings(checkpoint, "raw", options, MATERIAL)["data"]["used"] == {
+        "losses": 40, "exposure": 39, "floors": [24, 40],
+    }  # fmt: skip
+    inside = MATERIAL._replace(reference=dataclasses.replace(images("train"), split="all"))
+    assert row_settings(checkpoint, "raw", options, inside)["data"]["used"]["floors"] == []
+
+
+def test_other_data_than_the_run_was_trained_on_is_refused(run: Path, tmp_path: Path) -> None:
+    for name in ("held_out", "reference"):
+        other = dataclasses.replace(getattr(MATERIAL, name), fingerprint="sha256:" + "1" * 64)
+        with pytest.raises(ValueError, match=r"fingerprint sha256:1+; allowed: sha256:0+, that of the data which"):
+            evaluate(run, "raw", OPTIONS, MATERIAL._replace(**{name: other}), tmp_path / "row.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_sampling_steps_than_the_process_has_are_refused(run: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, sampling_steps=(2, 4))
+    with pytest.raises(ValueError, match=r"sampling_steps is \(2, 4\); allowed: at most the process's 3 steps"):
+        evaluate(run, "raw", options, MATERIAL, tmp_path / "row.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_diverged_gives_a_row_of_failures_and_what_is_left(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = module.loaded
+
+    def broken(checkpoint: Checkpoint, average: Any, device: Any) -> Any:
+        network = original(checkpoint, average, device)
+        with torch.no_grad():
+            next(network.parameters()).fill_(float("nan"))
+        return network
+
+    monkeypatch.setattr(module, "loaded", broken)
+    path = tmp_path / "row.json"
+    found = evaluate(run, "raw", OPTIONS, MATERIAL, path)["measures"]
+    # Real images have their distance whatever the network is
+    assert {name for name in found if FAILED not in found[name]} == {"frechet-floor-24", "frechet-floor-30"}
+    assert "not finite" in found["loss"][FAILED]
+    assert found["frechet-2-32"] == {FAILED: "24 images of 24 are not finite, the first of them number 0"}
+    before = path.read_bytes()
+    assert evaluate(run, "raw", OPTIONS, MATERIAL, path)["measures"] == found
+    assert path.read_bytes() == before
+
+
+def test_a_fault_that_is_not_the_numbers_is_no_failed_measure(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_one(subject: Subject) -> dict[str, Any]:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(module, "tasks_of", lambda subject: {"one": Task(run_one, 1)})
+    with pytest.raises(OSError, match="no space left"):
+        evaluate(run, "raw", OPTIONS, MATERIAL, tmp_path / "row.json")
+    assert not (tmp_path / "row.json").exists()
+
+
+def test_samples_that_were_kept_bring_their_time_and_provenance(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distances, "CHUNK", 10)
+    monkeypatch.setattr(distances, "provenance", lambda device: {"device": "elsewhere"})
+    original, made = distances.generate, []
+
+    def stopping(*args: Any, **kwargs: Any) -> Any:
+        made.append(args[2])
+        if len(made) == 3:
+            raise Stop
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(distances, "generate", stopping)
+    path = tmp_path / "row.json"
+    with pytest.raises(Stop):
+        evaluate(run, "raw", OPTIONS, MATERIAL, path)
+    chunks = sorted(tmp_path.rglob("*.safetensors"))
+    assert [chunk.name for chunk in chunks] == [f"frechet-2-32-{begin:06d}.safetensors" for begin in (0, 10)]
+    for chunk in chunks:
+        tensors = load_file(chunk)
+        save_file(tensors, chunk, {"made": json.dumps({"seconds": 1000.0, "provenance": {"device": "elsewhere"}})})
+    found = evaluate(run, "raw", OPTIONS, MATERIAL, path)
+    assert made[3] == range(20, 24)
+    elsewhere = [entry["measures"] for entry in found["provenance"] if entry["device"] == "elsewhere"]
+    assert elsewhere == [["frechet-2-32"]]
+    here = [entry["measures"] for entry in found["provenance"] if entry["device"] != "elsewhere"]
+    assert here == [list(found["measures"])]
+    assert 2000 < found["seconds"]["frechet-2-32"] < 3000
+    assert found["seconds"]["frechet-2-3"] < 1000

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.evaluation.error import _estimate, jackknife
+from experiments.evaluation.cells import Replicates
+from experiments.evaluation.error import Estimate, _estimate, jackknife
 from experiments.evaluation.frechet import Moments, frechet_distance
 from tests.experiments.evaluation.gaussian_cases import moments
 
@@ -71,6 +72,38 @@ def test_standard_error_is_the_spread_of_many_draws(shift: torch.Tensor, scales:
     value, error, _ = _estimates(shift, scales)
     # the spread over 200 draws is known to 1/sqrt(2 * 199) = 5%: three of these, and 5% for orders beyond the leading
     assert np.sqrt((error**2).mean()) == pytest.approx(factor * value.std(ddof=1), rel=0.2)
+
+
+def _pair(seed: int) -> tuple[Estimate, Estimate]:
+    """Of paired samples: the second ones are the first, a little larger, with a little noise of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    first = SHIFT + SCALES * torch.randn(NUMBER, 3, generator=generator, dtype=torch.float64)
+    second = 1.03 * first + 0.05 * torch.randn(NUMBER, 3, generator=generator, dtype=torch.float64)
+    return jackknife(first, _reference(), GROUPS), jackknife(second, _reference(), GROUPS)
+
+
+def test_the_error_of_paired_samples_difference_is_its_spread_and_far_below_quadrature() -> None:
+    differences, errors, quadrature = [], [], []
+    for seed in range(REPEATS):
+        a, b = _pair(seed)
+        both = [Replicates(of.pseudo_values, of.group_sizes) for of in (a, b)]
+        differences.append(b.value - a.value)
+        errors.append(both[1].less(both[0]).cell(0.0).error or 0.0)
+        quadrature.append(np.hypot(a.standard_error, b.standard_error))
+    spread = np.std(differences, ddof=1)
+    # as above: three times the 5% to which a spread over 200 draws is known, and 5% for higher orders
+    assert np.sqrt(np.square(errors).mean()) == pytest.approx(spread, rel=0.2)
+    assert np.mean(quadrature) > 5 * spread
+
+
+def test_pseudo_values_give_the_estimate_back() -> None:
+    found, _ = _pair(0)
+    assert sum(found.group_sizes) == NUMBER
+    assert set(found.group_sizes) == {15, 16}
+    cell = Replicates(found.pseudo_values, found.group_sizes).cell(found.value)
+    assert cell.error == pytest.approx(found.standard_error, rel=1e-12)
+    middle = sum(p * m for p, m in zip(found.pseudo_values, found.group_sizes, strict=True)) / NUMBER
+    assert middle == pytest.approx(found.extrapolated, rel=1e-12)
 
 
 def test_equal_laws_are_at_a_distance_until_it_is_extrapolated() -> None:

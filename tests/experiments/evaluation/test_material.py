@@ -10,7 +10,7 @@ from experiments.data import Images
 from experiments.evaluation.classifier import ClassifierFeatures
 from experiments.evaluation.material import gathered
 from experiments.presets import PRESETS
-from tests.experiments.evaluation.small_rows import OPTIONS, images
+from tests.experiments.evaluation.small_rows import OPTIONS, PixelFeatures, images
 
 TINY = PRESETS["fashion-mnist-tiny"]
 
@@ -46,3 +46,16 @@ def test_other_data_is_measured_in_inceptions_features_or_none(tmp_path: Path) -
 def test_without_features_there_are_no_moments(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="features is None"):
         gathered(TINY, dataclasses.replace(OPTIONS), tmp_path, features="none").moments()
+
+
+def test_inceptions_weights_are_fetched_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path | None, bool]] = []
+
+    def recorded(weights: Path | None, device: object, *, download: bool) -> PixelFeatures:
+        asked.append((weights, download))
+        return PixelFeatures()
+
+    monkeypatch.setattr("experiments.evaluation.material.InceptionFeatures", recorded)
+    gathered(PRESETS["cifar10"], OPTIONS, tmp_path, inception=tmp_path / "w.pth", download=True)
+    gathered(PRESETS["cifar10"], OPTIONS, tmp_path)
+    assert asked == [(tmp_path / "w.pth", True), (None, False)]

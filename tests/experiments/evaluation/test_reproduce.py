@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from experiments.configuration import Configuration
-from experiments.evaluation import comparisons, distances, reproduce, results, tables
-from experiments.evaluation.cells import Cell
+from experiments.evaluation import distances, grid_files, reproduce, results, tables
 from experiments.evaluation.reproduce import Matrix, matrix, shortened
 from experiments.evaluation.results import ResultError
+from experiments.evaluation.sampling import Samples
 from experiments.presets import PRESETS
 from experiments.training import writer
 from experiments.training.checkpoints import CheckpointError
@@ -92,7 +92,7 @@ def test_there_are_three_runs_nine_rows_three_grids_and_the_tables(whole: Path) 
         assert image.size == (8 * 4 + 7 * 2, 8 * 4 + 7 * 2)
         assert json.loads(image.info["settings"])["average"] == "ema"
     page = (whole / "tables.md").read_text()
-    assert all(f"| {row} |" in page for row in [*ROWS, tables.FLOOR])
+    assert all(f"| {row} |" in page for row in [*ROWS, f"{tables.FLOOR}, n=24"])
     assert "FID" not in page.replace("(not FID)", "")
 
 
@@ -106,7 +106,7 @@ class Fuse:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In the place of every writer of the matrix."""
         self.left = 0
-        for module in (reproduce, results, distances):
+        for module in (reproduce, results, distances, grid_files):
             monkeypatch.setattr(module, "write_whole", self._counted(module.write_whole))
         monkeypatch.setattr(writer, "write_checkpoint", self._counted(writer.write_checkpoint))
 
@@ -169,16 +169,48 @@ def test_another_plan_is_refused_with_the_differences_and_nothing_changes(whole:
     assert contents(whole) == before
 
 
-def test_a_grid_of_other_settings_is_not_written_over(whole: Path, tmp_path: Path) -> None:
-    path = tmp_path / "adm.png"
-    path.write_bytes((whole / "samples/adm.png").read_bytes())
-    settings = reproduce.read_text(path)
-    results.refuse_other(path, settings, settings)
-    with pytest.raises(ResultError, match="steps: 2, 7"):
-        results.refuse_other(path, settings, settings | {"steps": 7})
-    path.write_bytes(b"no image")
-    with pytest.raises(ResultError, match="no grid of samples"):
-        reproduce.read_text(path)
+@pytest.mark.parametrize("content", [None, b"no image"])
+def test_a_grid_of_other_settings_is_not_written_over(whole: Path, tmp_path: Path, content: bytes | None) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    path = out / "samples/ip.png"
+    settings = grid_files.read_text(path)
+    if content is None:
+        grid_files.write_grid(path, torch.zeros(64, 1, 4, 4), settings | {"steps": 7})
+    else:
+        path.write_bytes(content)
+    before = contents(out)
+    with pytest.raises(ResultError, match="steps: 7, 2" if content is None else "no grid of samples"):
+        small(out).carried_out()
+    assert contents(out) == before
+
+
+def test_a_grid_with_an_image_that_is_not_finite_is_told_and_the_tables_are_written(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    (out / "samples/sam.png").unlink()
+    (out / "tables.md").unlink()
+    original = reproduce.generate
+
+    def broken(*args: Any, **kwargs: Any) -> Iterator[Samples]:
+        for batch in original(*args, **kwargs):
+            batch.images[0, 0, 0, 0] = float("nan")
+            yield batch
+
+    monkeypatch.setattr(reproduce, "generate", broken)
+    found = small(out).carried_out()
+    assert found.statement[-1].startswith("sam: no grid of samples: ")
+    assert not (out / "samples/sam.png").exists()
+    assert "images of 64 are not finite" in (out / "tables.md").read_text()
+
+
+def test_more_sampling_steps_than_the_process_has_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    options = dataclasses.replace(SMALL, sampling_steps=(4,), quantized_steps=(4,))
+    with pytest.raises(ValueError, match=r"sampling_steps is \(4,\); allowed: at most the process's 3 steps"):
+        small(tmp_path, options=options).carried_out()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_a_signal_stops_ends_the_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,49 +265,3 @@ def test_a_shorter_run_keeps_its_averages_shares() -> None:
     assert short.averages.swa_cycle == preset.averages.swa_cycle // 10
     least = shortened(preset, 1)
     assert (least.averages.ema_decay, least.averages.swa_cycle) == (0.0, 1)
-
-
-def test_several_seeds_are_shown_by_their_mean_and_error(whole: Path) -> None:
-    first = json.loads((whole / "rows/adm-raw.json").read_text())
-    second = json.loads(json.dumps(first))
-    second["settings"]["configuration"]["seed"] = 1
-    second["measures"]["lpf-absolute"]["value"]["value"] += 0.5
-    table = tables.tables([first, second])[0]
-    cell = table.rows["adm"][[column.name for column in table.columns].index("lpf")]
-    value = first["measures"]["lpf-absolute"]["value"]["value"]
-    # Mean of a and a + 1/2, and the standard error of two numbers: half their distance
-    assert cell == pytest.approx((value + 0.25, 0.25))
-
-
-def test_comparisons_have_the_sign_the_size_and_the_error_of_the_difference(whole: Path) -> None:
-    rows = {name: json.loads((whole / f"rows/{name}-raw.json").read_text()) for name in ("adm", "sam")}
-    rise = rows["sam"]["measures"]["lpf-absolute"]["rise"]
-    theirs = rows["adm"]["measures"]["lpf-absolute"]["rise"]
-    rise |= {"value": theirs["value"] - 1.0, "draw_standard_error": 0.03, "data_standard_error": 0.0}
-    theirs |= {"draw_standard_error": 0.0, "data_standard_error": 0.04}
-    found = {one.measure: one for one in comparisons.compared(list(rows.values())) if one.row == "sam"}
-    one = found["lpf-absolute-rise"]
-    assert (one.against, one.verdict) == ("adm", "lower")
-    assert one.difference == pytest.approx((-1.0, 0.05))
-    assert one.said() == "sam's is lower than adm's by 1.000 ± 0.050"
-    rise["value"] = theirs["value"] + 0.1
-    again = {one.measure: one for one in comparisons.compared(list(rows.values())) if one.row == "sam"}
-    assert again["lpf-absolute-rise"].verdict == "undecided"
-    losses = [rows[name]["measures"]["loss"]["by_image"] for name in ("sam", "adm")]
-    paired = torch.tensor(losses[0], dtype=torch.float64) - torch.tensor(losses[1], dtype=torch.float64)
-    error = float(paired.std() / len(paired) ** 0.5)
-    assert found["loss"].difference.error == pytest.approx(error, rel=1e-6)  # seven digits are kept
-    assert "not over training seeds" in comparisons.statement(list(rows.values()), list(found.values()))[0]
-
-
-def test_cells_are_rounded_to_two_digits_of_their_error() -> None:
-    shown = {
-        Cell(1.23456, 0.0123): "1.235 ± 0.012",
-        Cell(-1234.5, 99.0): "-1234 ± 99",
-        Cell(3.6534e-7, 3.02e-9): "(3.653 ± 0.030)e-7",
-        Cell(-2e-6, 4.4e-5): "(-0.2 ± 4.4)e-5",
-        Cell(2.5, None): "2.5",
-        Cell(0.0, 0.0): "0",
-    }
-    for cell, text in shown.items():
-        assert cell.shown() == text

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from experiments.data import to_uint8
 from experiments.diffusion import Process
 from experiments.evaluation import distances, exposure
+from experiments.evaluation.measures import tasks_of
 from experiments.evaluation.sampling import generate
 from experiments.evaluation.subject import Subject
 from flatness import quantize_weights
@@ -181,10 +183,10 @@ def test_samples_are_those_of_the_seed_and_their_features_are_kept_and_used(
     of = subject(Readout(), material=material(PixelFeatures()), work=tmp_path)
     found = distances.of_samples(2, 24, 32)(of)
     kept = sorted(tmp_path.iterdir())
-    assert [path.name for path in kept] == [f"frechet-2-32-{begin:06d}.npy" for begin in (0, 10, 20)]
+    assert [path.name for path in kept] == [f"frechet-2-32-{begin:06d}.safetensors" for begin in (0, 10, 20)]
     batches = list(generate(of.network, of.process, range(24), steps=2, seed=OPTIONS.seed, shape=(1, 4, 4)))
     pixels = torch.cat([to_uint8(batch.images) for batch in batches])
-    stored = torch.cat([torch.from_numpy(np.load(path)) for path in kept])
+    stored = torch.cat([load_file(path)["features"] for path in kept])
     # Another batch size: a pixel in rounding's reach of two levels may go to the other, 2/255
     assert float((stored - PixelFeatures()(pixels)).abs().max()) <= 2 / 255 + 1e-6
 
@@ -200,3 +202,30 @@ def test_images_of_the_measures_are_held_out_ones() -> None:
     held_out = {bytes(image.numpy()) for image in images("test").pixels}
     assert {bytes(image.numpy()) for image in of.real_images(8, "exposure")} <= held_out
     assert not held_out & {bytes(image.numpy()) for image in small_rows.images("train").pixels}
+
+
+def test_samples_that_are_not_finite_are_no_black_images() -> None:
+    network = Readout()
+    with torch.no_grad():
+        network.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="24 images of 24 are not finite, the first of them number 0"):
+        distances.of_samples(2, 24, 32)(subject(network, material=material(PixelFeatures()), batch_size=50))
+
+
+def test_a_floor_is_of_images_that_the_reference_has_not_and_of_as_many_as_it_says() -> None:
+    of = subject(Readout(), material=material(PixelFeatures()))
+    assert distances.floor(40)(of)["samples"] == 40
+    with pytest.raises(ValueError, match="count is 41; allowed: at most the 40 held-out images"):
+        distances.floor(41)(of)
+    everything = dataclasses.replace(images("train"), split="all")
+    inside = dataclasses.replace(of, material=of.material._replace(reference=everything))
+    with pytest.raises(ValueError, match="count is 24; allowed: at most the 0"):
+        distances.floor(24)(inside)
+    assert not any("floor" in name for name in tasks_of(inside))
+    large = dataclasses.replace(of, options=dataclasses.replace(OPTIONS, samples=(24, 50)))
+    assert [name for name in tasks_of(large) if "floor" in name] == ["frechet-floor-24", "frechet-floor-40"]
+
+
+def test_exposure_bias_of_more_steps_than_there_are_is_refused_not_cut_short() -> None:
+    with pytest.raises(ValueError, match="1001"):
+        exposure.measured(1001)(subject(Readout()))

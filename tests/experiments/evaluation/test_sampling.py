@@ -162,3 +162,30 @@ def test_a_network_that_does_not_say_its_shape_has_to_be_told() -> None:
     process = ProcessOptions(learn_sigma=False)
     (found,) = generate(silent, process, range(2), steps=2, shape=(1, 2, 3))
     assert found.images.shape == (2, 1, 2, 3)
+
+
+@pytest.fixture
+def tf32() -> Iterator[tuple[Any, ...]]:
+    """TF32 allowed, as cuDNN's default is; where that is set."""
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
+    yield backends
+    for backend, allowed in zip(backends, before, strict=True):
+        backend.allow_tf32 = allowed
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_float32_is_not_tf32_and_the_setting_comes_back(precision: str, tf32: tuple[Any, ...]) -> None:
+    seen: list[bool] = []
+
+    class Watching(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            seen.extend(backend.allow_tf32 for backend in tf32)
+            return torch.zeros_like(x)
+
+    process = ProcessOptions(steps=4, learn_sigma=False)
+    for _ in generate(Watching().eval(), process, range(2), steps=2, shape=(1, 4, 4), precision=precision):
+        assert all(backend.allow_tf32 for backend in tf32)
+    assert seen == [precision == "bfloat16"] * 4
