@@ -140,6 +140,8 @@ def main(arguments: list[str]) -> int:
     place = asked.place
     device = chosen_device(place.device)
     checkpoint = Checkpoint.of(asked.run)
+    if checkpoint.configuration.train_split == "all":
+        print("note: this run was trained on all images, also on those that are measured here", file=sys.stderr)
     averages: tuple[Average, ...] = AVERAGES if asked.average == "all" else (asked.average,)
     if asked.average == "all":
         averages = tuple(a for a in AVERAGES if _has(checkpoint, a))

@@ -93,10 +93,11 @@ def row_settings(
     """
     features = material.features
     space = None if features is None else {"name": features.name, "width": features.width, "sha256": features.identity}
-    data = {
+    data: dict[str, dict[str, Any]] = {
         name: {"split": images.split, "images": len(images), "image_size": images.image_size}
         for name, images in (("held_out", material.held_out), ("reference", material.reference))
     }
+    data["held_out"]["trained_on"] = checkpoint.configuration.train_split == "all"
     losses, exposure = images_of(options, material)
     used = {"losses": losses, "exposure": exposure, "floors": floors_of(options, material)}
     found = {
