@@ -1,12 +1,10 @@
 """The command line of `evaluate`: options, defaults by preset, missing runs and images, and a run measured."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from experiments import data
 from experiments.__main__ import main
@@ -18,14 +16,6 @@ from experiments.evaluation.options import EVALUATIONS, EvaluationOptions
 from experiments.training.trainer import train
 from tests.experiments.evaluation.small_rows import CONFIGURATION, OPTIONS, images
 from tests.experiments.training.small_runs import run_options
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,10 @@
 """The command line of `reproduce`, on the real network of the preset for a handful of images."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from experiments import data
 from experiments.__main__ import main
@@ -15,14 +13,6 @@ from experiments.data import Images, fashion_mnist
 from experiments.presets import PRESETS
 from tests.experiments.commands.test_evaluate import small
 from tests.experiments.evaluation.small_rows import CONFIGURATION, images
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_options_change_the_preset_and_leave_the_rest() -> None:

@@ -7,27 +7,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from experiments.__main__ import main
 from experiments.commands import sample
 from tests.experiments.evaluation.sampled_runs import contents, timeless, trained
 
 TIMEOUT = 120
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As many threads in all calls, so that bytes can be compared; and small tensors need one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,13 @@
-"""No data root from outside, one thread, and the real Fashion-MNIST where it is installed."""
+"""No data root from outside, and the real Fashion-MNIST where it is installed."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments.data import fashion_mnist
 
 DEBIAN = fashion_mnist.DEBIAN  # tests look elsewhere by changing the module's
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -29,14 +29,6 @@ BASE = dataclasses.replace(CONFIGURATION, steps=3)
 ROWS = [f"{method}{average}" for method in ("adm", "ip", "sam") for average in ("", "+ema", "+swa")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def small(out: Path, **changes: Any) -> Matrix:
     given: dict[str, Any] = {"runs": matrix(BASE), "options": SMALL, "material": material(PixelFeatures())} | changes
     return Matrix(

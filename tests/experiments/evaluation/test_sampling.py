@@ -26,15 +26,6 @@ OPTIONS = ADMOptions(
 PROCESS = ProcessOptions()
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     """With weights that do something, as the fresh ones give zero."""

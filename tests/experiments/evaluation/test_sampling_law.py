@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -30,15 +30,6 @@ CASES = {
     "ddim, eta .5": (0.0, 0.5),
     "ddim, eta 1": (0.0, 1.0),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def deviations(steps: int, v: float | None, eta: float | None, network: nn.Module | None = None) -> float:

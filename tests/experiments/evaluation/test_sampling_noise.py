@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,15 +12,6 @@ from torch import Tensor
 from experiments.evaluation.sampling_noise import ImageNoise, philox
 
 SHAPE = (3, 5, 5)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def noise(*indices: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> ImageNoise:

@@ -19,15 +19,6 @@ from flatness import quantize_weights
 from tests.experiments.evaluation.sampled_runs import SETTINGS, SHARDS, changed, contents, made, trained
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As many threads in all calls, so that bytes can be compared; and small tensors need one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of twelve steps."""
