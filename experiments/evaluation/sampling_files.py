@@ -31,6 +31,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from experiments.data import to_float
+from experiments.evaluation.results import differences
 from experiments.evaluation.sampling_source import FORMAT
 from experiments.files import hash_file, json_bytes, write_whole
 from experiments.training.grids import grid
@@ -108,7 +109,7 @@ class SampleFolder:
         if stored is None or stored.get("format") != FORMAT:
             found = "nothing that can be read" if stored is None else f"the format {stored.get('format')!r}"
             raise ValueError(f"{path} holds {found}; allowed: {FORMAT}. Nothing was changed")
-        lines = _differences(stored, self.identity)
+        lines = differences(stored, self.identity)
         if lines:
             listed = "\n".join(["field: there, asked for now", *lines])
             raise ValueError(f"{self.out} holds samples of other settings; take another folder.\n{listed}")
@@ -253,14 +254,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for name in dict.fromkeys([*stored, *wanted]):
-        there, asked = stored.get(name), wanted.get(name)
-        if isinstance(there, Mapping) and isinstance(asked, Mapping):
-            lines += _differences(there, asked, f"{prefix}{name}.")
-        elif there != asked:
-            lines.append(f"{prefix}{name}: {there!r}, {asked!r}")
-    return lines
