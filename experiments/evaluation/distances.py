@@ -40,7 +40,7 @@ def of_samples(steps: int, count: int, bits: int) -> Callable[[Subject], dict[st
     """The distance of samples at T' = steps from weights of so many bits: per tensor, symmetric, all weights."""
 
     def run(subject: Subject) -> dict[str, Any]:
-        with _rounded(subject.network, bits):
+        with rounded(subject.network, bits):
             parts = [
                 _features(subject, f"frechet-{steps}-{bits}", range(begin, min(begin + CHUNK, count)), steps)
                 for begin in range(0, count, CHUNK)
@@ -62,7 +62,8 @@ def floor(count: int) -> Callable[[Subject], dict[str, Any]]:
     return run
 
 
-def _rounded(network: nn.Module, bits: int) -> AbstractContextManager[nn.Module]:
+def rounded(network: nn.Module, bits: int) -> AbstractContextManager[nn.Module]:
+    """The network with its weights rounded to so many bits, per tensor and symmetric, or as they are at 32."""
     return nullcontext(network) if bits == FULL else quantized(network, bits)
 
 

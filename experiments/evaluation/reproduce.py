@@ -1,9 +1,9 @@
-"""The whole matrix: every run trained, every row measured, a grid of samples for each run, and the tables.
+"""The whole matrix: every run trained, every row measured, grids of samples for each run, and the tables.
 
     out/plan.json                what is to be done; a folder of another plan is refused
     out/runs/<run>/              the runs' folders: checkpoints, metrics
     out/rows/<run>-<average>.json
-    out/samples/<run>.png        from the EMA, all from the same noise
+    out/samples/<run>-T<T'>-<bits>bit.png    from the EMA, all from the same noise
     out/tables.json, tables.md
 
 Every stage goes on where it was stopped and skips what is there, and gives the same files as without the stop, but for
@@ -21,14 +21,12 @@ import torch
 
 from experiments.configuration import Configuration, Method, RunOptions
 from experiments.data import Images
-from experiments.diffusion.process import Process
 from experiments.evaluation import comparisons, tables
 from experiments.evaluation.evaluate import Progress, evaluate
-from experiments.evaluation.grid_files import SIDE, read_text, write_grid
 from experiments.evaluation.options import EvaluationOptions
 from experiments.evaluation.results import VERSION, json_text, read_document, refuse_other
-from experiments.evaluation.rows import AVERAGES, Checkpoint, check_material, check_options, loaded
-from experiments.evaluation.sampling import finite_pixels, generate
+from experiments.evaluation.rows import AVERAGES, Checkpoint, check_material, check_options
+from experiments.evaluation.sample_grids import write_grids
 from experiments.evaluation.subject import GRADIENT_BATCH, Material
 from experiments.files import write_whole
 from experiments.training.checkpoints import checkpoint_folder, newest_good, read_configuration, step_of, verify
@@ -159,7 +157,7 @@ class Matrix:
         for run in self.runs:
             self._train(run)
         results = [self._row(run, average) for run in self.runs for average in AVERAGES]
-        self._failures = [said for run in self.runs if (said := self._grid(run))]
+        self._failures = [said for run in self.runs for said in self._grids(run)]
         return self._tables(results)
 
     def _folder(self, run: Run) -> Path:
@@ -215,35 +213,15 @@ class Matrix:
             watch=self.watch,
         )
 
-    def _grid(self, run: Run) -> str:
-        """Samples of the EMA with the most steps, the first of those that distances are measured on.
-
-        Returns:
-            Why there is none, where a sample is not finite; else "".
-        """
-        path, checkpoint = self.out / "samples" / f"{run.name}.png", self._checkpoint(run)
-        steps = max(self.options.sampling_steps)
-        settings = checkpoint.settings("ema") | {"steps": steps, "seed": self.options.seed, "images": SIDE**2}
-        if path.exists():
-            refuse_other(path, read_text(path), settings)
-            return ""
-        batches = generate(
-            loaded(checkpoint, "ema", self.device),
-            Process(run.configuration.process),
-            range(SIDE**2),
-            steps=steps,
-            seed=self.options.seed,
-            precision=self.options.sampling_precision,
+    def _grids(self, run: Run) -> list[str]:
+        return write_grids(
+            self.out / "samples",
+            run.name,
+            self._checkpoint(run),
+            self.options,
+            device=self.device,
             batch_size=self.batch_size,
         )
-        made = list(batches)
-        try:
-            for batch in made:
-                finite_pixels(batch)
-        except FloatingPointError as error:
-            return f"{run.name}: no grid of samples: {error}."
-        write_grid(path, torch.cat([batch.images.cpu() for batch in made]), settings)
-        return ""
 
     def _tables(self, results: list[dict[str, Any]]) -> Reproduction:
         """Written anew each time: they follow from the rows."""

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from experiments.configuration import Configuration
-from experiments.evaluation import distances, grid_files, reproduce, results, tables
+from experiments.evaluation import distances, grid_files, reproduce, results, sample_grids, tables
 from experiments.evaluation.reproduce import Matrix, matrix, shortened
 from experiments.evaluation.results import ResultError
 from experiments.evaluation.sampling import Samples
@@ -26,6 +26,7 @@ SMALL = dataclasses.replace(
     OPTIONS, curve_draws=2, gradient_distances=(), surface_points=0, sampling_steps=(2,), samples=(24,)
 )
 BASE = dataclasses.replace(CONFIGURATION, steps=3)
+BITS = (32, *SMALL.bits)
 ROWS = [f"{method}{average}" for method in ("adm", "ip", "sam") for average in ("", "+ema", "+swa")]
 
 
@@ -67,10 +68,10 @@ def weights_of(out: Path) -> dict[str, bytes]:
     return {name: content for name, content in contents(out / "runs").items() if name.endswith(".safetensors")}
 
 
-def test_there_are_three_runs_nine_rows_three_grids_and_the_tables(whole: Path) -> None:
+def test_there_are_three_runs_nine_rows_the_grids_and_the_tables(whole: Path) -> None:
     files = [name for name in contents(whole) if not name.startswith("runs")]
     rows = [f"rows/{m}-{a}.json" for m in ("adm", "ip", "sam") for a in ("ema", "raw", "swa")]
-    grids = [f"samples/{m}.png" for m in ("adm", "ip", "sam")]
+    grids = sorted(f"samples/{m}-T2-{bits}bit.png" for m in ("adm", "ip", "sam") for bits in BITS)
     assert files == ["plan.json", *rows, *grids, "tables.json", "tables.md"]
     found = json.loads((whole / "tables.json").read_text())
     assert found["tables"][0]["name"] == "summary"
@@ -80,9 +81,13 @@ def test_there_are_three_runs_nine_rows_three_grids_and_the_tables(whole: Path) 
         entry = found["tables"][0]["rows"][method]["lpf"]
         assert entry["value"] == raw["measures"]["lpf-absolute"]["value"]["value"]
         assert raw["settings"]["configuration"]["method"] == method
-    with Image.open(whole / "samples/adm.png") as image:
+    with Image.open(whole / "samples/adm-T2-32bit.png") as image:
         assert image.size == (8 * 4 + 7 * 2, 8 * 4 + 7 * 2)
         assert json.loads(image.info["settings"])["average"] == "ema"
+        full = image.tobytes()
+    with Image.open(whole / "samples/adm-T2-3bit.png") as image:
+        assert json.loads(image.info["settings"])["bits"] == 3
+        assert image.tobytes() != full
     page = (whole / "tables.md").read_text()
     assert all(f"| {row} |" in page for row in [*ROWS, f"{tables.FLOOR}, n=24"])
     assert "FID" not in page.replace("(not FID)", "")
@@ -140,8 +145,8 @@ def test_given_again_it_trains_and_measures_nothing(whole: Path, monkeypatch: py
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("done again")
 
-    for name in ("train", "loaded"):
-        monkeypatch.setattr(reproduce, name, never)
+    monkeypatch.setattr(reproduce, "train", never)
+    monkeypatch.setattr(sample_grids, "loaded", never)
     monkeypatch.setattr("experiments.evaluation.evaluate.loaded", never)
     found = small(whole).carried_out()
     assert [row["row"] for row in found.results] == ROWS
@@ -165,7 +170,7 @@ def test_another_plan_is_refused_with_the_differences_and_nothing_changes(whole:
 def test_a_grid_of_other_settings_is_not_written_over(whole: Path, tmp_path: Path, content: bytes | None) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole, out)
-    path = out / "samples/ip.png"
+    path = out / "samples/ip-T2-32bit.png"
     settings = grid_files.read_text(path)
     if content is None:
         grid_files.write_grid(path, torch.zeros(64, 1, 4, 4), settings | {"steps": 7})
@@ -182,19 +187,19 @@ def test_a_grid_with_an_image_that_is_not_finite_is_told_and_the_tables_are_writ
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole, out)
-    (out / "samples/sam.png").unlink()
+    (out / "samples/sam-T2-32bit.png").unlink()
     (out / "tables.md").unlink()
-    original = reproduce.generate
+    original = sample_grids.generate
 
     def broken(*args: Any, **kwargs: Any) -> Iterator[Samples]:
         for batch in original(*args, **kwargs):
             batch.images[0, 0, 0, 0] = float("nan")
             yield batch
 
-    monkeypatch.setattr(reproduce, "generate", broken)
+    monkeypatch.setattr(sample_grids, "generate", broken)
     found = small(out).carried_out()
-    assert found.statement[-1].startswith("sam: no grid of samples: ")
-    assert not (out / "samples/sam.png").exists()
+    assert found.statement[-1].startswith("sam: no grid of samples at T' = 2 and 32 bits: ")
+    assert not (out / "samples/sam-T2-32bit.png").exists()
     assert "images of 64 are not finite" in (out / "tables.md").read_text()
 
 
