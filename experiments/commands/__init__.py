@@ -11,6 +11,7 @@ COMMANDS = {
     "sample": "images from a run's weights, with a grid, an npz and their provenance",
     "evaluate": "every measure of a run: flatness, exposure bias, distances, quantisation",
     "reproduce": "the whole matrix of runs and measures, and its tables",
+    "bridge": "whether trained networks behave as the theory and the toy say",
     "plan": "GPU hours of the whole paper",
 }
 """What each does, in a line."""
