@@ -21,9 +21,9 @@ demo: $(STAMP) ## train and measure the nine rows on real Fashion-MNIST, at thei
 	@echo "==> three short runs and their nine rows: about five minutes on two idle cores; stopped, it goes on"
 	@$(BIN)/python -m experiments reproduce --config fashion-mnist-tiny --steps 300 --global-batch 16 --evaluation demo --out runs/demo
 
-figs: $(STAMP) ## every figure, with its data, in paper_figs/out/
+figs: $(STAMP) ## every figure, with its data, in paper_figs/out/; RUNS=path: with the runs in that folder
 	@echo "==> drawing the figures"
-	@$(BIN)/python -m paper_figs
+	@$(BIN)/python -m paper_figs $(if $(RUNS),--runs "$(RUNS)")
 
 test: $(STAMP) ## all tests
 	@echo "==> running all tests"

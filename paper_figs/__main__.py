@@ -1,4 +1,7 @@
-"""Draw figures: `python -m paper_figs` all that are out of date, `python -m paper_figs NAME ...` these."""
+"""Draw figures: `python -m paper_figs` all that are out of date and the report, `python -m paper_figs NAME ...` these.
+
+The report, report.html, shows every figure that is there and says which are not.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import sys
 import traceback
 from pathlib import Path
 
-from paper_figs import catalogue, output
+from paper_figs import catalogue, output, trained
+from paper_figs.report import document
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m paper_figs", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw, up to date or not")
+    parser = argparse.ArgumentParser(prog="python -m paper_figs", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw, or report: up to date or not")
     parser.add_argument("--list", action="store_true", help="show every figure, what it shows and its state")
     parser.add_argument("--out", type=Path, default=output.OUT, metavar="DIR", help="default: paper_figs/out")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="also show the trained networks in this folder")
     parser.add_argument("--force", action="store_true", help="draw all, up to date or not")
     return parser.parse_args(argv)
 
@@ -24,11 +29,35 @@ def _shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _draw(entries: list[catalogue.Entry], out: Path) -> list[str]:
-    """Draw them one by one; a failure is shown and does not keep the others from being drawn. The names that failed."""
+def _chosen(
+    names: list[str], available: dict[str, catalogue.Entry], report: document.Report | None
+) -> tuple[list[catalogue.Entry], document.Report | None]:
+    """The figures of these names and the report, where it is named; all of them where no name is given.
+
+    Raises:
+        ValueError: a name that is not there.
+    """
+    if not names:
+        return list(available.values()), report
+    if report is None:
+        return catalogue.chosen(names, available), None
+    try:
+        figures = catalogue.chosen([name for name in names if name != report.name], available)
+    except ValueError as error:
+        raise ValueError(f"{error}, {report.name}") from None
+    return figures, report if report.name in names else None
+
+
+def _line(name: str, fresh: bool, title: str) -> str:
+    """A line of the list."""
+    return f"{name:18} {'up to date ' if fresh else 'out of date'} {title}"
+
+
+def _draw(entries: list[catalogue.Entry], out: Path) -> dict[str, str]:
+    """Draw them one by one; a failure is shown and does not keep the others from being drawn. What failed, and why."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    failed = []
+    failed = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task("", total=len(entries))
@@ -36,8 +65,8 @@ def _draw(entries: list[catalogue.Entry], out: Path) -> list[str]:
             progress.update(task, description=entry.name)
             try:
                 files = output.draw(entry, out)
-            except Exception:
-                failed.append(entry.name)
+            except Exception as error:
+                failed[entry.name] = f"{type(error).__name__}: {error}"
                 progress.console.print(f"{entry.name}: failed", traceback.format_exc(), markup=False, highlight=False)
             else:
                 shown = " ".join(str(_shown(path)) for path in files)
@@ -46,28 +75,44 @@ def _draw(entries: list[catalogue.Entry], out: Path) -> list[str]:
     return failed
 
 
+def _report(report: document.Report, out: Path, failed: dict[str, str]) -> dict[str, str]:
+    """Write the report; what failed, and why."""
+    try:
+        print(f"{report.name}: {_shown(report.write(out, failed))}")
+    except Exception as error:
+        print(f"{report.name}: failed", traceback.format_exc())
+        return {report.name: f"{type(error).__name__}: {error}"}
+    return {}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status: 0, 1 where a figure failed, 2 for a name or folder that will not do."""
     options = _arguments(argv)
     available = catalogue.figures()
     out = options.out.resolve()
     try:
-        entries = catalogue.chosen(options.names, available) or list(available.values())
+        entries, report = _chosen(options.names, available, document.find(available))
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out is {out}, a file; allowed: a folder, or a path where one can be made")
+        if options.runs is not None:
+            trained.use(options.runs)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.list:
         for entry in entries:
-            print(f"{entry.name:18} {'up to date ' if output.up_to_date(entry, out) else 'out of date'} {entry.title}")
+            print(_line(entry.name, output.up_to_date(entry, out), entry.title))
+        if report is not None:
+            print(_line(report.name, report.up_to_date(out), report.title))
         return 0
     if not options.names and not options.force:
         stale = [entry for entry in entries if not output.up_to_date(entry, out)]
         if len(stale) < len(entries):
             print(f"{len(entries) - len(stale)} of {len(entries)} figures are up to date in {_shown(out)}")
         entries = stale
-    failed = _draw(entries, out) if entries else []
+    failed = _draw(entries, out) if entries else {}
+    if report is not None and (options.names or options.force or failed or not report.up_to_date(out)):
+        failed |= _report(report, out, failed)
     if failed:
         print(f"error: not drawn: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata, util
@@ -14,6 +15,16 @@ from pathlib import Path
 
 PACKAGES = ("matplotlib", "numpy", "python-flint", "scipy", "sympy")
 """Packages whose version can change what is drawn."""
+RUNS_VARIABLE = "FLATNESS_RUNS"
+"""The environment variable that names a folder with studies of trained networks outside the checkout."""
+STUDIES = "results/*/"
+"""How patterns of studies' files begin."""
+
+
+def outside() -> Path | None:
+    """The folder that RUNS_VARIABLE names: a study, or a folder of studies; None where it is not set."""
+    named = os.environ.get(RUNS_VARIABLE)
+    return Path(named).resolve() if named else None
 
 
 def file_of(module: str, root: Path) -> Path | None:
@@ -77,12 +88,23 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], **{package: metadata.version(package) for package in PACKAGES}}
 
 
+def matches(pattern: str, root: Path) -> dict[str, Path]:
+    """The files of a pattern by label; those of studies are looked for in the folder outside too (see `outside`)."""
+    found = {path.relative_to(root).as_posix(): path for path in sorted(root.glob(pattern))}
+    other = outside()
+    if other is not None and pattern.startswith(STUDIES):
+        below = pattern.removeprefix(STUDIES)
+        for path in sorted({*other.glob(below), *other.glob(f"*/{below}")}):
+            found[f"outside {path.relative_to(other.parent).as_posix()}"] = path
+    return found
+
+
 def fingerprint(modules: Iterable[str], inputs: Iterable[str], root: Path) -> str:
     """A hash over the sources of the modules (see `sources`), the versions, and the files that match `inputs`.
 
     Args:
         modules: dotted names.
-        inputs: glob patterns relative to `root`.
+        inputs: glob patterns relative to `root`; those of studies also find files outside (see `matches`).
         root: the checkout.
     """
     whole = hashlib.sha256()
@@ -95,6 +117,6 @@ def fingerprint(modules: Iterable[str], inputs: Iterable[str], root: Path) -> st
     for package, version in versions().items():
         add(f"version {package}", version.encode())
     for pattern in inputs:
-        for path in sorted(root.glob(pattern)):
-            add(f"input {path.relative_to(root).as_posix()}", path.read_bytes())
+        for label, path in matches(pattern, root).items():
+            add(f"input {label}", path.read_bytes())
     return whole.hexdigest()

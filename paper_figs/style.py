@@ -1,4 +1,4 @@
-"""How figures look: one column wide, legible there, the same in grey and to colour-blind readers.
+"""How figures look: one or two columns wide, legible there, the same in grey and to colour-blind readers.
 
 Colours are those of Okabe and Ito; each comes with a line style and a marker of its own, so that none is told apart by
 colour alone.
@@ -17,6 +17,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 WIDTH = 3.3
 """Width of one column, in inches."""
+WIDE = 6.9
+"""Width of two columns."""
 
 BLACK, GREY = "#000000", "#7f7f7f"
 BLUE, SKY, GREEN = "#0072b2", "#56b4e9", "#009e73"
@@ -91,10 +93,10 @@ def applied() -> Iterator[None]:
         yield
 
 
-def figure(height: float) -> Figure:
-    """An empty figure one column wide and `height` inches tall, laid out so that nothing overlaps or is cut."""
+def figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure, one column wide unless told, laid out so that nothing overlaps or is cut; sizes in inches."""
     engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.0)
-    return Figure(figsize=(WIDTH, height), layout=engine)
+    return Figure(figsize=(width, height), layout=engine)
 
 
 def formula(latex: str) -> str:

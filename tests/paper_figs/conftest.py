@@ -4,13 +4,22 @@ import json
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paper_figs import toy_results, trained
+from paper_figs.fingerprint import RUNS_VARIABLE
 from paper_figs.output import as_json
 
 Data = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_runs_of_the_person_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUNS_VARIABLE, "")  # so that it is put back, whatever a test sets
+    monkeypatch.delenv(RUNS_VARIABLE)
 
 
 @cache
@@ -22,3 +31,15 @@ def _computed(name: str) -> str:
 def data_of() -> Callable[[str], Data]:
     """The data of the figure of that name, as `draw` gets it."""
     return lambda name: json.loads(_computed(name))
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The results folder of a checkout without studies."""
+    monkeypatch.setattr(trained, "ROOT", tmp_path)
+    return tmp_path / "results"
+
+
+@pytest.fixture(scope="module")
+def toy() -> Data:
+    return dict(json.loads(toy_results.RESULTS.read_bytes()))

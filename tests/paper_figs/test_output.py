@@ -31,6 +31,17 @@ def draw(data):
     figure.subplots().plot(data["y"])
     return figure
 '''
+TABLE = (
+    FIGURE
+    + """
+
+def table(data):
+    from paper_figs.tabular import Cell, Column, Table
+
+    cells = {{"adm": Cell(data["y"][1], 1.0, 4.0)}}
+    return Table("Numbers", ("adm",), (Column("toy", "x", cells),), {{"toy": "a source"}})
+"""
+)
 PACKAGES = count()
 
 
@@ -73,6 +84,15 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Checko
 
 @pytest.fixture
 def drawn(checkout: Checkout) -> Checkout:
+    assert command.main(["--out", str(checkout.out)]) == 0
+    assert checkout.stale() == []
+    return checkout
+
+
+@pytest.fixture
+def tabled(checkout: Checkout) -> Checkout:
+    """The same with a table, drawn."""
+    checkout.write("table_9.py", TABLE.format(name="table_9", package=checkout.package))
     assert command.main(["--out", str(checkout.out)]) == 0
     assert checkout.stale() == []
     return checkout
@@ -220,3 +240,47 @@ def test_inputs_must_be_literal(checkout: Checkout) -> None:
     checkout.write("first.py", 'INPUTS = ("a",) + tuple()\n')
     with pytest.raises(ValueError, match=r"INPUTS in .* allowed: a literal tuple of strings"):
         fingerprint.declared_inputs(checkout.root / checkout.package / "first.py")
+
+
+def test_a_table_is_written_in_every_format(tabled: Checkout) -> None:
+    suffixes = {path.suffix for path in tabled.out.glob("table_9.*")}
+    assert suffixes == {".pdf", ".png", ".json", ".md", ".tex", ".csv", ".stamp"}
+    assert "| ADM | 2.0 ± 1.5 |" in (tabled.out / "table_9.md").read_text()
+    assert r"ADM & $2.0 \pm 1.5$ \\" in (tabled.out / "table_9.tex").read_text()
+    assert r"\label{tab:table_9}" in (tabled.out / "table_9.tex").read_text()
+    assert (tabled.out / "table_9.csv").read_bytes() == b"method,toy: x,toy: x low,toy: x high\r\nadm,2.0,1.0,4.0\r\n"
+    stamp = json.loads((tabled.out / "table_9.stamp").read_bytes())
+    assert set(stamp["files"]) == suffixes - {".stamp"}
+    assert not any((tabled.out / f"first{suffix}").exists() for suffix in output.TABLE_SUFFIXES)
+
+
+@pytest.mark.parametrize("suffix", [".md", ".tex", ".csv"])
+def test_a_format_missing_or_changed(tabled: Checkout, suffix: str) -> None:
+    path = tabled.out / f"table_9{suffix}"
+    path.write_bytes(path.read_bytes() + b" ")
+    assert tabled.stale() == ["table_9"]
+    path.unlink()
+    assert tabled.stale() == ["table_9"]
+
+
+def test_a_table_has_the_same_bytes_each_time(tabled: Checkout) -> None:
+    before = {path.name: path.read_bytes() for path in tabled.out.iterdir()}
+    assert command.main(["--force", "--out", str(tabled.out)]) == 0
+    assert {path.name: path.read_bytes() for path in tabled.out.iterdir()} == before
+
+
+def test_a_figure_that_becomes_a_table_is_out_of_date(drawn: Checkout) -> None:
+    drawn.write("second.py", TABLE.format(name="second", package=drawn.package))
+    assert drawn.stale() == ["second"]
+
+
+def test_a_broken_table_leaves_the_old_files(tabled: Checkout) -> None:
+    """Its formats are made before any file is replaced."""
+    before = {path.name: path.read_bytes() for path in tabled.out.glob("table_9.*")}
+    text = TABLE.format(name="table_9", package=tabled.package).replace('"toy", "x"', '"another", "x"')
+    tabled.write("table_9.py", text)
+    for name in [name for name in sys.modules if name.startswith(tabled.package)]:
+        del sys.modules[name]
+    assert command.main(["table_9", "--out", str(tabled.out)]) == 1
+    assert {path.name: path.read_bytes() for path in tabled.out.glob("table_9.*")} == before
+    assert tabled.stale() == ["table_9"]

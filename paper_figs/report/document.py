@@ -1,0 +1,124 @@
+"""What the report is made of, and whether the one on disk is up to date; asking loads neither theory nor templates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from paper_figs import catalogue, output
+from paper_figs.fingerprint import fingerprint
+
+NAME = "report"
+TITLE = "The one page: findings, ledger of claims, figures and tables, predictions, and where every number comes from."
+TOY = "results/toy.json"
+BRIDGES = "results/*/bridge.json"
+"""Where trained networks' measurements stand beside the predictions; see `fingerprint.matches` for other folders."""
+INPUTS = (
+    TOY,
+    BRIDGES,
+    "paper_figs/report/templates/*",
+    "paper_figs/report/vendor/*",
+)
+PACKAGES = ("fonttools", "jinja2", "latex2mathml", "markupsafe")
+"""Packages whose version can change the page, beside those of the figures."""
+SHOWN_SUFFIXES = (".png", ".csv", ".json")
+"""Files of a figure that the page reads."""
+
+
+def find(figures: Mapping[str, catalogue.Entry]) -> Report | None:
+    """The report of these figures: there is one where a package `report` lies beside their modules."""
+    for entry in figures.values():
+        if (entry.source.parent / NAME / "__init__.py").is_file():
+            return Report(entry.root, dict(figures))
+    return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "not there"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report, unopened.
+
+    Args:
+        root: the checkout.
+        figures: those that it shows.
+    """
+
+    root: Path
+    figures: Mapping[str, catalogue.Entry]
+    name: str = NAME
+    title: str = TITLE
+
+    def file(self, out: Path) -> Path:
+        """The page's file."""
+        return out / f"{self.name}.html"
+
+    def states(self, out: Path) -> dict[str, str]:
+        """Of every figure: "drawn", "old" where its sources have changed since, or "missing"."""
+        found = {}
+        for name, entry in self.figures.items():
+            there = (out / f"{name}.png").is_file()
+            found[name] = "drawn" if output.up_to_date(entry, out) else "old" if there else "missing"
+        return found
+
+    def fingerprint(self, out: Path, failed: Mapping[str, str]) -> str:
+        """The hash of all that the page is made of: sources, results, templates, and the figures in `out`.
+
+        Args:
+            out: the figures' folder.
+            failed: figures that failed to be drawn, each with its reason.
+        """
+        theory = sorted((self.root / "theory").glob("*.py"))
+        modules = [f"theory.{path.stem}" for path in theory if not path.stem.startswith(("test_", "conftest"))]
+        whole = {
+            "sources": fingerprint(["paper_figs.report.page", *modules], INPUTS, self.root),
+            "versions": {package: metadata.version(package) for package in PACKAGES},
+            "states": self.states(out),
+            "files": {
+                f"{name}{suffix}": _digest(out / f"{name}{suffix}")
+                for name in self.figures
+                for suffix in SHOWN_SUFFIXES
+            },
+            "failed": dict(failed),
+        }
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+    def up_to_date(self, out: Path) -> bool:
+        """Whether the page is the one last written, no figure failed then, and nothing has changed since."""
+        try:
+            stamp = json.loads((out / f"{self.name}.stamp").read_bytes())
+            if stamp["files"][".html"] != _digest(self.file(out)):
+                return False
+            return bool(stamp["fingerprint"] == self.fingerprint(out, {}))
+        except (OSError, json.JSONDecodeError, KeyError, TypeError):  # missing, cut short or of another making
+            return False
+
+    def write(self, out: Path, failed: Mapping[str, str] | None = None) -> Path:
+        """Write the page and its stamp, each whole or not at all.
+
+        Args:
+            out: the figures' folder, made where it is missing.
+            failed: figures that failed to be drawn, each with its reason; the page says so in their place.
+
+        Returns:
+            The page's file.
+
+        Raises:
+            ValueError: a result file cannot be read.
+        """
+        from paper_figs.report import page  # loads theory and the templates
+
+        failed = failed or {}
+        made_of = self.fingerprint(out, failed)  # before anything is read: an edit meanwhile must count as one
+        text = page.written(self, out, failed).encode()
+        output.write_whole(self.file(out), lambda stream: stream.write(text))
+        stamp = {"report": self.name, "fingerprint": made_of, "files": {".html": hashlib.sha256(text).hexdigest()}}
+        content = (json.dumps(stamp, indent=1) + "\n").encode()
+        output.write_whole(out / f"{self.name}.stamp", lambda stream: stream.write(content))
+        return self.file(out)

@@ -1,0 +1,202 @@
+"""Figures and tables for the page, in the paper's order: the picture as a data URI, a table's numbers from its CSV."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import json
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from paper_figs.catalogue import Entry
+from paper_figs.fingerprint import declared_inputs
+from paper_figs.report import prose, sourced
+from paper_figs.report.document import Report
+from paper_figs.report.sourced import Number, Source
+
+PIXELS_AN_INCH = 300
+"""Of the pictures, as `style.SETTINGS` has them; the page shows them 1.6 times as large as print does."""
+CSS_PIXELS_AN_INCH = 154
+KINDS = ("figure", "table")
+PARTED = ": "
+"""Between a column's source and its heading, see `tabular`."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the source that it is from ("" where it says none) and its heading."""
+
+    group: Markup
+    heading: Markup
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table's numbers: columns, rows of numbers and texts, and the sentences under it."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Number | Markup, ...], ...]
+    notes: tuple[Markup, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure or table, ready for a template."""
+
+    name: Markup
+    anchor: Markup
+    title: Markup
+    short: Markup
+    description: tuple[Markup, ...]
+    alt: Markup
+    state: str
+    failure: Markup | None
+    command: Markup
+    inputs: tuple[Markup, ...]
+    data: Markup
+    image: Markup | None
+    width: Markup
+    height: Markup
+    table: Rows | None
+
+
+def order(name: str) -> tuple[int, int, str]:
+    """The place of a name: figures by number, then tables, then those at toy size, then the others."""
+    found = re.fullmatch(r"(toy_)?(figure|table)_(\d+)(.*)", name)
+    if found is None:
+        return 2 * len(KINDS), 0, name
+    return KINDS.index(found[2]) + len(KINDS) * (found[1] is not None), int(found[3]), name
+
+
+def size(png: bytes) -> tuple[int, int]:
+    """Width and height of a PNG in pixels.
+
+    Raises:
+        ValueError: it is no PNG.
+    """
+    if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:
+        raise ValueError("the picture is no PNG; allowed: what `output.save` writes")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def _value(row: Mapping[str, str], names: Sequence[str], source: Source) -> Number | Markup:
+    """A cell, with the ends of its interval where the next two columns hold them."""
+    text = row[names[0]]
+    try:
+        value = float(text)
+    except ValueError:
+        return prose.quoted(text)
+    ends = [row[name] for name in names[1:] if row[name]]
+    minus = text.replace("-", sourced.MINUS)
+    interval = f" [{', '.join(end.replace('-', sourced.MINUS) for end in ends)}]" if ends else ""
+    return Number(f"{minus}{interval}", value, source)
+
+
+def _grouped(header: Sequence[str]) -> list[list[str]]:
+    """The header's columns, each with the columns of its interval's ends where they follow it."""
+    found: list[list[str]] = []
+    for name in header:
+        if found and name in (f"{found[-1][0]} low", f"{found[-1][0]} high"):
+            found[-1].append(name)
+        else:
+            found.append([name])
+    return found
+
+
+def rows(path: Path, data: Mapping[str, Any], source: Source) -> Rows:
+    """A table's CSV; "groups" and "notes" of the data beside it become the sentences under it.
+
+    Raises:
+        ValueError: it is empty or ragged.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        header, *lines = list(csv.reader(stream)) or [[]]
+    if not header or any(len(line) != len(header) for line in lines):
+        raise ValueError(f"{path} is empty or has lines of different lengths; allowed: as many cells as the header")
+    columns = _grouped(header)
+    parted = [names[0].partition(PARTED) if PARTED in names[0] else ("", "", names[0]) for names in columns]
+    groups = {str(name): str(words) for name, words in dict(data.get("groups") or {}).items()}
+    seeds = [groups.get(group, source.seeds) for group, _, _ in parted]
+
+    def cell(line: Sequence[str], place: int) -> Number | Markup:
+        row, names = dict(zip(header, line, strict=True)), columns[place]
+        origin = replace(source, key=f"row {line[0]}, column {names[0]}", seeds=seeds[place])
+        return _value(row, names, origin)
+
+    cells = [tuple(cell(line, place) for place in range(len(columns))) for line in lines]
+    notes = [f"{name}: {words}" for name, words in groups.items()]
+    notes += [note for note in data.get("notes") or [] if isinstance(note, str)]
+    if any(len(names) > 1 for names in columns):
+        notes.append("in brackets: the ends of the interval")
+    return Rows(
+        tuple(Column(prose.quoted(group), prose.quoted(heading)) for group, _, heading in parted),
+        tuple(cells),
+        tuple(prose.quoted(note) for note in notes),
+    )
+
+
+def _source(entry: Entry, out: Path, inputs: Sequence[str]) -> Source:
+    """Of a table's numbers: the file is the CSV; seeds and commits stand in the files that it was drawn from."""
+    try:
+        made_of = str(json.loads((out / f"{entry.name}.stamp").read_bytes())["fingerprint"])[:12]
+    except (OSError, ValueError, KeyError, TypeError):
+        made_of = "not recorded"
+    origin = ", ".join(inputs) or "theory"
+    return Source(
+        f"{out.name}/{entry.name}.csv",
+        "whole file",
+        f"as the notes under the table say; read from {origin}",
+        f"fingerprint of sources and inputs {made_of}",
+        f"python -m paper_figs {entry.name}",
+    )
+
+
+def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture:
+    """One figure or table.
+
+    Raises:
+        ValueError: a file of it is broken.
+    """
+    docstring = ast.get_docstring(ast.parse(entry.source.read_bytes(), str(entry.source))) or entry.name
+    _, _, body = docstring.partition("\n")
+    inputs = declared_inputs(entry.source)
+    image, width, height, table = None, 0, 0, None
+    if failure is None and state != "missing":
+        png = (out / f"{entry.name}.png").read_bytes()
+        width, height = (round(side * CSS_PIXELS_AN_INCH / PIXELS_AN_INCH) for side in size(png))
+        image = Markup("data:image/png;base64,") + Markup(base64.b64encode(png).decode())
+        if (out / f"{entry.name}.csv").is_file():
+            data = json.loads((out / f"{entry.name}.json").read_bytes())
+            table = rows(out / f"{entry.name}.csv", data, _source(entry, out, inputs))
+    return Picture(
+        name=prose.prose(entry.name),
+        anchor=sourced.anchor(f"picture-{entry.name}"),
+        title=prose.quoted(entry.title),
+        short=prose.prose(entry.title.partition(":")[0].rstrip(".")),
+        description=tuple(prose.paragraphs(body)),
+        alt=Markup.escape(" ".join(entry.title.replace("`", "").split())),
+        state=state,
+        failure=None if failure is None else prose.quoted(failure),
+        command=prose.prose(f"python -m paper_figs {entry.name}"),
+        inputs=tuple(prose.prose(pattern) for pattern in inputs),
+        data=prose.prose(f"{entry.name}.json"),
+        image=image,
+        width=Markup(str(width)),
+        height=Markup(str(height)),
+        table=table,
+    )
+
+
+def pictures(report: Report, out: Path, failed: Mapping[str, str]) -> list[Picture]:
+    """All that the catalogue knows, in the paper's order."""
+    states = report.states(out)
+    names = sorted(report.figures, key=order)
+    return [picture(report.figures[name], out, states[name], failed.get(name)) for name in names]

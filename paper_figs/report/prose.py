@@ -1,0 +1,84 @@
+"""Texts of the repository as HTML: `code`, $formulas$ and paragraphs; and LaTeX as MathML."""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import cache
+from xml.etree import ElementTree
+
+import latex2mathml.converter
+from markupsafe import Markup, escape
+
+_MARKED = re.compile(r"`([^`]+)`|\$([^$]+)\$")
+
+
+_LIMITS = {"msub": "munder", "msubsup": "munderover"}
+_SIGNS = ("-", "+", "\N{MINUS SIGN}")
+_CLOSING = (")", "]", "}", "|", "\N{DOUBLE VERTICAL LINE}", "!")
+_WITH_LIMITS = ("max", "min", "sup", "inf", "\N{N-ARY SUMMATION}")
+
+
+def _put_limits_under(element: ElementTree.Element) -> None:
+    """Set what a maximum or sum runs over below it, as TeX does on a line of its own; MathML moves it back in text."""
+    if element.tag in _LIMITS and element[0].text in _WITH_LIMITS:
+        element.tag = _LIMITS[element.tag]
+        element[0].set("movablelimits", "true")
+
+
+def _join_signs(row: ElementTree.Element) -> None:
+    """Set a sign that begins a term close to it: latex2mathml leaves it to be spaced as one between two terms."""
+    before: ElementTree.Element | None = None
+    for child in row:
+        begins = before is None or (before.tag == "mo" and before.text not in _CLOSING)
+        if child.tag == "mo" and child.text in _SIGNS and begins:
+            child.set("form", "prefix")
+        before = child
+
+
+@cache
+def formula(latex: str, block: bool = True) -> Markup:
+    """LaTeX as MathML.
+
+    Args:
+        latex: without dollar signs.
+        block: set on a line of its own.
+
+    Raises:
+        ValueError: something in it is not understood.
+    """
+    try:
+        tree = latex2mathml.converter.convert_to_element(latex, display="block" if block else "inline")
+    except Exception as error:  # it raises errors of many kinds, IndexError among them
+        raise ValueError(f"latex is {latex!r}, which cannot be set ({type(error).__name__}: {error})") from error
+    for element in tree.iter():
+        element.text = html.unescape(element.text) if element.text else None  # it writes characters as references
+        _put_limits_under(element)
+    for element in tree.iter():
+        _join_signs(element)
+    left = "".join(tree.itertext())
+    if "\\" in left or "$" in left:
+        raise ValueError(f"latex is {latex!r}; a command in it is not known, see {left!r}")
+    return Markup(ElementTree.tostring(tree, encoding="unicode"))
+
+
+def prose(text: str) -> Markup:
+    """A line of text, escaped, with `code` and $formulas$ set."""
+    parts, done = [], 0
+    for found in _MARKED.finditer(text):
+        parts.append(escape(text[done : found.start()]))
+        code, latex = found.groups()
+        parts.append(formula(latex, block=False) if code is None else Markup("<code>{}</code>").format(code))
+        done = found.end()
+    parts.append(escape(text[done:]))
+    return Markup("").join(parts)
+
+
+def quoted(text: str) -> Markup:
+    """A text taken word by word from a result file or a source; what digits it has are part of the words."""
+    return Markup('<span class="quoted">{}</span>').format(prose(text))
+
+
+def paragraphs(text: str) -> list[Markup]:
+    """A docstring's paragraphs."""
+    return [prose(" ".join(part.split())) for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]

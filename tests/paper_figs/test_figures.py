@@ -1,0 +1,262 @@
+"""The paper's figures beside the toy and trained networks: what stands in them, and where nothing is yet."""
+
+import io
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from paper_figs import catalogue, fingerprint, panels, sources, style, toy_results, trained
+from tests.paper_figs import study as made
+from tests.paper_figs.drawing import Data, computed, cut, drawn, overlaps, words
+from tests.paper_figs.study import level
+
+NAMES = [f"figure_{number}" for number in (1, 2, 4, 5, 6, 7, 8)]
+CURVES = ("figure_5", "figure_6", "figure_7")
+COMMANDS = ("python -m experiments reproduce", "--config", "make figs RUNS=runs/")
+
+
+def everything(results: Path) -> None:
+    """A study of every data set."""
+    made.write(results / "ours")
+    made.write(results / "cifar10", "cifar10", radii=(0.1,), seeds=(0, 1, 2), steps=200_000)
+    made.write(results / "tower", "lsun-tower", radii=(0.1,), steps=200_000)
+    made.write(results / "ffhq", "ffhq", radii=(0.1,), steps=200_000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_read_is_declared(name: str) -> None:
+    inputs = set(fingerprint.declared_inputs(catalogue.figures()[name].source))
+    wanted = {"results/*/plan.json", "results/*/rows/*.json"}
+    wanted |= {"results/*/samples/*.png"} if name in ("figure_2", "figure_4") else set()
+    wanted |= set() if name == "figure_8" else {"results/toy.json"}
+    assert inputs == wanted
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_any_study_panels_are_empty_and_say_how_to_fill_them(name: str, results: Path) -> None:
+    data = computed(name)
+    empty = [place for place, column in data["columns"].items() if "empty" in column]
+    assert empty == (["lsun-tower", "second"] if name == "figure_8" else ["fashion-mnist", "cifar10"])
+    figure = drawn(name, data)
+    said = words(figure)
+    assert f"Paper, Figure {name[-1]}" in said
+    assert "a picture, no numbers printed" in said
+    assert said.count("no run yet") == 2
+    for command in COMMANDS:
+        assert said.count(command) >= 2
+    assert not overlaps(figure)
+    assert not cut(figure)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_with_every_study_no_panel_is_empty(name: str, results: Path) -> None:
+    everything(results)
+    figure = drawn(name, computed(name))
+    said = words(figure)
+    assert "no run yet" not in said
+    assert figure.get_figwidth() == style.WIDE
+    assert not overlaps(figure)
+    assert not cut(figure)
+    if name == "figure_8":
+        assert "LSUN Tower 64 × 64, 1.4 M parameters, 200,000 steps, 1 run a method" in said
+        assert "FFHQ 64 × 64" in said
+        return
+    assert "Fashion-MNIST 16 × 16, 1.4 M parameters, 2,000 steps, 1 run a method" in said
+    assert "[results/ours]" in said
+    assert "CIFAR-10 32 × 32" in said
+    pictures = name not in CURVES
+    assert ("3 seeds a method" in said) == (not pictures)  # a picture is of one of them
+    assert ("95% intervals" in said) == (not pictures)
+    assert ("1 standard error" in said) == (not pictures)
+    toy = "toy, ring of eight Gaussians in the plane, "
+    assert toy + ("1 seed" if pictures else "20 seeds; 99% intervals") in said
+
+
+def test_a_study_in_a_folder_that_is_named_is_shown(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write(tmp_path / "elsewhere" / "mine", "cifar10", grids=False)
+    monkeypatch.setenv(fingerprint.RUNS_VARIABLE, str(tmp_path / "elsewhere"))
+    assert "empty" not in computed("figure_5")["columns"]["cifar10"]
+
+
+def test_a_trial_of_the_toy_is_called_one(results: Path, toy: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_results, "load", lambda: {**toy, "quick": True})
+    for name in NAMES[:-1]:
+        assert "(trial)" in words(drawn(name, computed(name)))
+
+
+def test_figure_5_shows_loss_and_the_error_of_its_rise(results: Path, toy: Data) -> None:
+    made.write(results / "ours", grids=False)
+    data = computed("figure_5")["columns"]
+    for method in toy_results.METHODS:
+        curve = toy["series"][f"learnt/{method}"]["perturbation_curve"]
+        assert data["toy"]["curves"][method] == {"x": curve["distance"], **curve["loss"]}
+        at = level(*_parts(method))
+        found = data["fashion-mnist"]["curves"][method]
+        assert found["x"] == pytest.approx([0.0, *(rms * made.WEIGHTS**0.5 for rms in made.RMS)])
+        assert found["mean"] == pytest.approx([at, *(at * (1 + rms) for rms in made.RMS)])
+        for side, sign in (("low", -1), ("high", 1)):
+            off = np.array(found[side]) - found["mean"]
+            np.testing.assert_allclose(off, sign * made.ERROR * np.array([0, 1, 1]), atol=1e-12)
+
+
+def _parts(method: str) -> tuple[str, str, float, int]:
+    base, average = trained.parted(method)
+    return base, average, 0.1, 0
+
+
+def test_figure_5_has_intervals_over_seeds_from_distance_0_on(results: Path) -> None:
+    made.write(results / "c", "cifar10", radii=(0.1,), seeds=(0, 1), grids=False)
+    found = computed("figure_5")["columns"]["cifar10"]["curves"]["adm"]
+    half = 12.7062 * 0.005  # t's .975 quantile at 1 degree of freedom; values 1 and 1.01
+    assert found["high"][0] - found["mean"][0] == pytest.approx(half, rel=1e-4)
+    assert found["high"][2] - found["mean"][2] == pytest.approx(half * (1 + made.RMS[1]), rel=1e-4)
+
+
+def test_figure_5_draws_other_radii_thin(results: Path) -> None:
+    made.write(results / "ours", radii=(0.001, 0.01, 0.1), grids=False)
+    figure = drawn("figure_5", computed("figure_5"))
+    (ours,) = [axes for axes in figure.axes if "Fashion" in axes.get_title(loc="left")]
+    lines = {line.get_label(): line for line in ours.lines}
+    assert set(lines) == {"ADM", "IP", *(f"SAM, $\\rho$ = {rho:g}" for rho in (0.1, 0.01, 0.001))}
+    for rho in (0.1, 0.01, 0.001):
+        line = lines[f"SAM, $\\rho$ = {rho:g}"]
+        assert line.get_ydata()[0] == pytest.approx(level("sam", "raw", rho, 0))  # type: ignore[index]
+        assert (line.get_linewidth() < 1) == (rho != 0.1)
+
+
+def test_figure_6_shows_both_norms_and_the_gap_with_its_sign(results: Path, toy: Data) -> None:
+    folder = made.write(results / "ours", grids=False)
+    estimate = {"value": -0.25, "draw_standard_error": 0.0, "data_standard_error": 0.125}
+    row = json.loads((folder / "rows" / "run-0-raw.json").read_bytes())["measures"]["exposure-20"]
+    made.change_row(folder, "run-0", "raw", **{"exposure-20": {**row, "mean_gap": estimate}})
+    data = computed("figure_6")
+    ours = data["columns"]["fashion-mnist"]["curves"]["ip"]
+    np.testing.assert_allclose(np.subtract(ours["sampling"]["mean"], ours["training"]["mean"]), level(*_parts("ip")))
+    assert ours["training"]["high"][3] - ours["training"]["mean"][3] == pytest.approx(made.ERROR)
+    for base in toy_results.BASES:
+        measures = toy["measures"][f"learnt/{base}"]
+        shown = data["columns"]["toy"]["curves"][base]
+        assert shown["mean_gap"]["mean"] == measures["signed_gap_20"]["mean"]
+        assert shown["mean_absolute_gap"]["mean"] == measures["absolute_gap_20"]["mean"]
+        assert shown["sampling"]["mean"] == toy["series"][f"learnt/{base}"]["epsilon_norm"]["sampling"]["mean"]
+        assert np.mean(shown["gap"]["mean"]) == pytest.approx(shown["mean_gap"]["mean"], abs=1e-5)  # six digits
+    said = words(drawn("figure_6", data))
+    assert "ADM, $T' = 20$: sampling less training, mean $-0.250 \\pm 0.125$, of its size $2.000 \\pm 0.005$" in said
+    assert f"$\\rho$ = 0.01: mean ${level('sam', 'raw', 0.01, 0):+.3f}" in said
+
+
+def test_figure_7_shows_nine_methods(results: Path) -> None:
+    made.write(results / "ours", radii=(0.1,), grids=False)
+    figure = drawn("figure_7", computed("figure_7"))
+    place = next(n for n, axes in enumerate(figure.axes) if "Fashion" in axes.get_title(loc="left"))
+    losses, gap, means = figure.axes[place : place + 3]
+    for axes, of in ((losses, 1.0), (gap, 1.0)):
+        curves = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+        assert len(curves) == 9
+        assert len({(line.get_marker(), str(line.get_linestyle())) for line in curves.values()}) >= 3
+        wanted = {sources.label(method, 0.1): of * level(*_parts(method)) for method in toy_results.METHODS}
+        assert {name: line.get_ydata()[0] for name, line in curves.items()} == pytest.approx(wanted)  # type: ignore[index]
+    points: list[Any] = [line.get_data() for line in means.lines if line.get_marker() in ("o", "s", "^")]
+    shown = sorted(float(x) for xs, _ in points for x in xs)
+    of_level = [level(*_parts(method)) for method in toy_results.METHODS]
+    assert shown == pytest.approx(sorted([*of_level, *(2 * at for at in of_level)]))
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 9
+
+
+def test_no_two_of_the_nine_look_alike() -> None:
+    looks = [panels.look_of(base, average) for base in toy_results.BASES for average in toy_results.AVERAGES]
+    assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == 9  # in grey too
+
+
+def test_figure_8_shows_the_study_that_the_others_do_not(results: Path) -> None:
+    made.write(results / "short", steps=20, grids=False)
+    made.write(results / "long", steps=300, grids=False)
+    columns = computed("figure_8")["columns"]
+    assert "empty" in columns["lsun-tower"]
+    assert columns["second"]["source"] == "results/short"
+    assert computed("figure_7")["columns"]["fashion-mnist"]["source"] == "results/long"
+
+
+def test_figure_1_shows_the_losses_where_they_were_measured(results: Path, toy: Data) -> None:
+    made.write(results / "ours", grids=False)
+    data = computed("figure_1")
+    found = data["columns"]["fashion-mnist"]["surfaces"]["sam"]
+    at = level("sam", "raw", 0.1, 0)
+    assert found["loss"][0] == pytest.approx([at + 4, at + 3, at + 2])  # at -.5 along the first direction
+    assert data["columns"]["toy"]["surfaces"]["adm"]["loss"] == toy["series"]["learnt/adm"]["loss_surface"]["loss"]
+    figure = drawn("figure_1", data)
+    assert "SAM, $\\rho$ = 0.1: 3.1 to 7.1, 3 × 3 points" in words(figure)
+    (axes,) = [axes for axes in figure.axes if "Fashion" in axes.get_title(loc="left")]
+    shown = data["columns"]["fashion-mnist"]["surfaces"]["adm"]["loss"]
+    steep = [artist for artist in axes.collections if hasattr(artist, "levels")]
+    assert steep[0].levels[0] == pytest.approx(np.min(shown))  # one scale of colours for both methods
+    assert steep[0].levels[-1] == pytest.approx(at + 4)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_figure_1_is_steep_along_the_direction_that_is(side: int) -> None:
+    """A surface that rises along one direction only gives contours across that direction's axis."""
+    figure_1 = import_module("paper_figs.figure_1")
+    line = [-1.0, 0.0, 1.0]
+    loss = [[1.0 + abs((a, b)[side]) for b in line] for a in line]
+    with style.applied():
+        axes = style.figure(2.0).subplots()
+        figure_1._surface(axes, {"first": line, "second": line, "loss": loss}, np.geomspace(1.0, 2.0, 5))
+    lines = [vertices for path in axes.collections[1].get_paths() if len(vertices := np.asarray(path.vertices))]
+    reach = [np.ptp(np.abs(vertices[:, side])) for vertices in lines]
+    assert lines
+    assert max(reach) < 1e-9
+
+
+def test_what_failed_or_is_not_there_yet_is_said(results: Path) -> None:
+    folder = made.write(results / "ours", radii=(0.1,), grids=False)
+    failed = {"failed": "loss is not finite"}
+    made.change_row(folder, "run-2", "raw", **{"curve-random": failed, "exposure-20": failed, "surface": failed})
+    (folder / "rows" / "run-1-raw.json").unlink()
+    for name in ("figure_1", "figure_5", "figure_6", "figure_7"):
+        figure = drawn(name, computed(name))
+        assert "failed (run-2): loss is not finite" in words(figure), name
+        assert name == "figure_1" or "no row yet" in words(figure), name
+        assert not cut(figure)
+    for name in ("figure_2", "figure_4"):
+        assert words(drawn(name, computed(name))).count("no grid") == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_bytes_with_a_study(name: str, results: Path) -> None:
+    made.write(results / "ours")
+    data = computed(name)
+    written = []
+    for _ in range(2):
+        stream = io.BytesIO()
+        with style.applied():
+            import_module(f"paper_figs.{name}").draw(data).savefig(stream, format="png")
+        written.append(stream.getvalue())
+    assert written[0] == written[1]
+
+
+def test_overlaps_are_found() -> None:
+    with style.applied():
+        figure = style.figure(1.0)
+        figure.text(0.1, 0.5, "one text")
+        figure.text(0.15, 0.5, "another")
+        FigureCanvasAgg(figure).draw()
+        assert overlaps(figure) == [("one text", "another")]
+
+
+def test_an_empty_panel_has_no_axis_that_could_be_taken_for_data(results: Path) -> None:
+    figure = drawn("figure_5", computed("figure_5"))
+    bare = [axes for axes in figure.axes if any("no run yet" in text.get_text() for text in axes.texts)]
+    assert len(bare) == 2
+    for axes in bare:
+        assert not axes.lines
+        assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+        assert axes.spines["left"].get_linestyle() != "-"

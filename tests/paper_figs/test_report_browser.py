@@ -1,0 +1,236 @@
+"""The report in a browser: it loads nothing, fits every screen, sorts, filters, and opens sources by keyboard.
+
+The browser is the system's Chromium, driven headless. Where there is none the tests are skipped; in CI they fail.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from paper_figs import catalogue, output
+from paper_figs.report import document, page
+from tests.paper_figs.report_common import Checkout
+
+EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
+PHONE, DESK = 400, 1400
+"""Widths in CSS pixels."""
+LEAST_CONTRAST = 4.5
+"""Of text against its background, WCAG 2.1 level AA."""
+
+CONTRAST = """
+(selectors) => {
+  const light = (colour) => {
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {
+      const share = part / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const behind = (element) => {
+    for (let around = element; around; around = around.parentElement) {
+      const colour = getComputedStyle(around).backgroundColor;
+      if (!/, 0\\)$|transparent/.test(colour)) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return selectors.filter((selector) => document.querySelector(selector)).map((selector) => {
+    const element = document.querySelector(selector);
+    const pair = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
+    return [selector, (pair[0] + 0.05) / (pair[1] + 0.05)];
+  });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = next((found for name in EXECUTABLES if (found := shutil.which(name))), None)
+    if executable is None:
+        reason = f"no browser: none of {', '.join(EXECUTABLES)} is on the PATH"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        # as root, in containers, Chromium has no sandbox of its own; the page is ours and loads nothing
+        started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module", params=["small", "drawn"])
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a small checkout, and that of the figures that are drawn here."""
+    folder = tmp_path_factory.mktemp("page")
+    if request.param == "small":
+        made = Checkout(folder)
+        made.pretend()
+        text = page.written(made.report(), made.out, {})
+    else:
+        report = document.find(catalogue.figures())
+        assert report is not None
+        if set(report.states(output.OUT).values()) == {"missing"}:
+            pytest.skip(f"no figure is drawn in {output.OUT}; make figs draws them")
+        text = page.written(report, output.OUT, {})
+    path = folder / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser, file: Path) -> Iterator[Opener]:
+    """Opens the page so wide, light or dark; in the end nothing may have been loaded or complained of."""
+    contexts, unwanted = [], []
+
+    def open_page(width: int = DESK, scheme: str = "light", scripts: bool = True) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            java_script_enabled=scripts,
+        )
+        contexts.append(context)
+        made = context.new_page()
+        made.set_default_timeout(60_000)  # ms; a busy machine is slow, a fault never ends
+        made.on("console", lambda message: unwanted.append(f"console: {message.text}"))
+        made.on("pageerror", lambda error: unwanted.append(f"error: {error}"))
+        made.on("request", lambda request: unwanted.append(request.url[:80]) if not known(request.url) else None)
+        made.goto(file.as_uri())
+        return made
+
+    def known(address: str) -> bool:
+        return address.partition("#")[0] == file.as_uri() or address.startswith("data:")
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert unwanted == []
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_all_pictures_load_and_nothing_is_wider_than_the_window(opened: Opener, width: int) -> None:
+    shown = opened(width)
+    sizes = shown.evaluate("[...document.images].map((image) => [image.complete, image.naturalWidth])")
+    assert sizes
+    assert all(complete and natural > 0 for complete, natural in sizes)
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    shown.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    wide = shown.evaluate("[...document.images].filter((i) => i.getBoundingClientRect().right > innerWidth).length")
+    assert wide == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(opened: Opener, scheme: str) -> None:
+    shown = opened(scheme=scheme)
+    background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+    selectors = ["p", "a", "h2", "nav a", "code", "summary", ".note", "figcaption", "td small", "button.sorts"]
+    selectors += [".number > button", ".source b", ".origin", ".decimals", ".filter legend"]
+    verdicts = ("holds", "holds-under-conditions", "false-as-printed", "vacuous", "confirmed", "refuted", "undecided")
+    selectors += [f".verdict.{name}" for name in verdicts]
+    found = shown.evaluate(CONTRAST, selectors)
+    assert len(found) >= len(selectors) - 1  # a checkout without tables has no notes under them
+    assert [(selector, ratio) for selector, ratio in found if ratio < LEAST_CONTRAST] == []
+    # figures are drawn on white, and stay on a light card
+    assert shown.evaluate("getComputedStyle(document.images[0]).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_tables_sort_by_number_and_by_word(opened: Opener) -> None:
+    shown = opened()
+    rows = "#predictions tbody:first-of-type tr"
+    table = shown.locator("#predictions table").first
+    read = f"[...document.querySelectorAll('#predictions .box')[0].querySelectorAll('{rows.split(' ', 1)[1]}')]"
+    values = f"{read}.map((row) => +row.cells[3].dataset.sort)"
+    before = shown.evaluate(values)
+    header = table.locator("thead th", has_text="measured")
+    header.locator("button").focus()
+    shown.keyboard.press("Enter")
+    shown.wait_for_function(f"{values}[0] !== {before[0]}")
+    assert shown.evaluate(values) == sorted(before)
+    assert header.get_attribute("aria-sort") == "ascending"
+    shown.keyboard.press("Enter")
+    shown.wait_for_function(f"{values}[0] === {max(before)}")
+    assert shown.evaluate(values) == sorted(before, reverse=True)
+    assert header.get_attribute("aria-sort") == "descending"
+    table.locator("thead th", has_text="verdict").locator("button").click()
+    words = f"{read}.map((row) => row.dataset.verdict)"
+    shown.wait_for_function(f"{words}[0] === 'confirmed'")
+    assert shown.evaluate(words) == sorted(shown.evaluate(words))
+
+
+def test_the_filter_shows_one_verdict(opened: Opener) -> None:
+    shown = opened()
+    items = "#ledger [data-verdict]"
+    visible = (
+        f"[...document.querySelectorAll('{items}')].filter((i) => i.checkVisibility()).map((i) => i.dataset.verdict)"
+    )
+    everything = shown.evaluate(visible)
+    assert set(everything) == {"holds", "holds under conditions", "false as printed", "vacuous"}
+    shown.locator("#ledger fieldset").get_by_label("false as printed").check()
+    assert shown.evaluate(visible) == ["false as printed"] * everything.count("false as printed")
+    others = "document.querySelectorAll('#predictions tr[data-verdict][hidden]').length"
+    assert shown.evaluate(others) == 0  # each section has a filter of its own
+    shown.locator("#ledger fieldset").get_by_label("all").check()
+    assert shown.evaluate(visible) == everything
+
+
+def test_a_source_opens_by_keyboard_by_mouse_and_by_touch(opened: Opener) -> None:
+    shown = opened()
+    number = shown.locator("#predictions tbody .number").first
+    note = number.locator(".source")
+    assert not note.is_visible()
+    number.locator("button").focus()
+    shown.keyboard.press("Enter")
+    assert note.is_visible()
+    assert "results/toy.json" in note.inner_text()
+    assert "python -m toy" in note.inner_text()
+    box = note.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= DESK
+    shown.keyboard.press("Escape")
+    assert not note.is_visible()
+    number.locator("button").hover()
+    note.wait_for(state="visible")
+    number.locator("button").click()  # keeps it open
+    shown.mouse.move(0, 0)
+    assert note.is_visible()
+    number.locator("button").click()
+    assert not note.is_visible()
+
+
+def test_a_source_opens_without_scripts_and_fits_a_phone(opened: Opener) -> None:
+    shown = opened(PHONE, scripts=False)
+    number = shown.locator("#findings .number").first
+    number.locator("button").click()
+    box = number.locator(".source").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= PHONE
+    assert not shown.locator("fieldset").first.is_visible()  # a filter would do nothing
+
+
+def test_a_link_opens_the_claim_that_it_names(opened: Opener) -> None:
+    shown = opened()
+    claim = shown.locator("[id='claim-theorem-3.8']")
+    assert claim.get_attribute("open") is None
+    shown.locator("#ledger fieldset").get_by_label("false as printed").check()  # hides it
+    shown.locator("#findings a[href='#claim-theorem-3.8']").click()
+    shown.wait_for_function("document.getElementById('claim-theorem-3.8').open")
+    assert claim.is_visible()
+    assert claim.locator("math").first.is_visible()
+
+
+def test_in_print_nothing_is_left_to_press(opened: Opener) -> None:
+    shown = opened()
+    shown.emulate_media(media="print")
+    for selector in ("nav", "#ledger fieldset", ".source"):
+        assert not shown.locator(selector).first.is_visible()
+    assert shown.locator("#ledger table").first.is_visible()
+    assert shown.pdf(format="A4").startswith(b"%PDF")

@@ -1,0 +1,165 @@
+"""What may be printed on the report's page, and how it is shown."""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+
+from paper_figs.report import claims, findings, mathfont, page, predictions, prose, sourced
+from paper_figs.report.sourced import Number, Source
+from tests.paper_figs import report_common as common
+
+SOURCE = Source("results/a.json", "b.c", "2: 0, 1", "abc", "python -m toy")
+
+
+def printed(template: str, **values: Any) -> str:
+    return page.environment().from_string(template).render(values)
+
+
+@pytest.mark.parametrize("value", [1, 1.5, np.float64(2), "13.5", "about 3", 0, None, [1], True])
+def test_a_number_without_a_source_cannot_be_printed(value: Any) -> None:
+    with pytest.raises(TypeError, match="is printed without a source"):
+        printed("<p>{{ value }}</p>", value=value)
+    with pytest.raises(TypeError, match="is printed without a source"):
+        printed("{% for one in [value] %}<p title='{{ one }}'></p>{% endfor %}", value=value)
+
+
+def test_nor_one_that_a_template_makes() -> None:
+    for template in (
+        "{{ values | length }}",
+        "{{ values[0] ~ 2 }}",
+        "{% for x in values %}{{ loop.index }}{% endfor %}",
+    ):
+        with pytest.raises(TypeError, match="is printed without a source"):
+            printed(template, values=["a"])
+
+
+def test_a_number_with_its_source_can_and_each_has_its_own_note() -> None:
+    number = Number("1.5 < 2", 1.5, SOURCE)
+    page_ = printed("{{ number }} {{ number }} {{ 'words' }} {{ text }}", number=number, text=prose.prose("T2 & T3"))
+    assert re.findall(r'popovertarget="([^"]*)"', page_) == ["source-1", "source-2"]
+    assert page_.count("1.5 &lt; 2</button>") == 2
+    assert "T2 &amp; T3" in page_
+    for part in ("results/a.json", "b.c", "2: 0, 1", "abc", "python -m toy"):
+        assert page_.count(f"<code>{part}</code>") == 2
+
+
+@pytest.mark.parametrize("part", ["file", "key", "seeds", "commit", "command"])
+def test_a_source_says_everything(part: str) -> None:
+    parts = dict(SOURCE.lines())
+    with pytest.raises(ValueError, match=f"{part} of the source is empty"):
+        Source(**{**parts, part: " "})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0, "0"), (-0.0262, "−0.0262"), (1.02522e-13, "1.03 × 10⁻¹³"), (1234567.0, "1.23 × 10⁶"), (-2.0, "−2")],
+)
+def test_numbers_as_people_write_them(value: float, expected: str) -> None:
+    assert sourced.shown(value) == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_number_that_is_none(value: float) -> None:
+    with pytest.raises(ValueError, match="allowed: finite numbers"):
+        sourced.shown(value)
+
+
+def test_intervals_regions_and_whole_numbers() -> None:
+    interval = sourced.with_interval(-0.5, -0.75, 0.25, SOURCE)
+    assert (interval.text, interval.value) == ("−0.5 [−0.75, 0.25]", -0.5)
+    assert sourced.region([None, 0.0], SOURCE).text == "at most 0"
+    assert sourced.region([0.5, None], SOURCE).text == "at least 0.5"
+    assert sourced.region([3.999999, 4.000001], SOURCE).text == "3.999999 to 4.000001"
+    assert sourced.plain(123456, SOURCE).text == "123456"
+    assert sourced.counted(1234, SOURCE).text == "1,234"
+    with pytest.raises(ValueError, match="allowed: at least one end"):
+        sourced.region([None, None], SOURCE)
+
+
+def test_formulas_are_set_and_what_is_not_understood_is_refused() -> None:
+    formula = prose.formula(r"\text{if } \eta < 1:\; \max_{x} -x \leq \sum_{i=1}^{d} \left(- \sigma_{i}\right)")
+    assert "if" in formula
+    assert "&lt;" in formula
+    assert "<munder>" in formula
+    assert "<munderover>" in formula
+    assert len(re.findall('form="prefix"', str(formula).replace("fence", ""))) >= 2
+    for latex in (r"\nosuchcommand{x}", r"\left( x", "x $ y"):
+        with pytest.raises(ValueError, match="latex is"):
+            prose.formula(latex)
+
+
+def test_a_minus_between_two_terms_stays_one() -> None:
+    assert "prefix" not in prose.formula("a - b")
+    assert "prefix" in prose.formula("- b")
+
+
+def test_prose_marks_code_and_formulas_and_escapes_the_rest() -> None:
+    shown = prose.prose(r"a < b, `c < d`, $\alpha$")
+    assert shown.startswith("a &lt; b, <code>c &lt; d</code>, <math")
+    assert "α" in shown
+    assert prose.paragraphs("one\ntwo\n\nthree") == [Markup("one two"), Markup("three")]
+    assert prose.quoted("T' = 20") == Markup('<span class="quoted">T&#39; = 20</span>')
+
+
+def test_the_font_brings_every_character_of_the_formulas() -> None:
+    import base64
+    import io
+
+    from fontTools.ttLib import TTFont
+
+    formulas = [f for claim in claims.claims() for f in (claim.printed, claim.holds) if f is not None]
+    rule = mathfont.style(formulas)
+    encoded = re.search(r'url\("data:font/woff;base64,([^"]+)"\)', rule)
+    assert encoded is not None
+    font = TTFont(io.BytesIO(base64.b64decode(encoded[1])))
+    assert "MATH" in font
+    texts = {letter for formula in formulas for letter in Markup(formula).striptags()}
+    assert {letter for letter in texts if ord(letter) not in font.getBestCmap()} <= {"\u2061", "\n"}
+    assert len(rule) < 200_000
+
+
+def test_the_drawn_region_and_interval_lie_where_the_numbers_do() -> None:
+    drawn = predictions.strip([None, 0.0], -0.5, -0.75, -0.25)
+    number = {name: float(re.findall(rf'\b{name}="([-\d.]+)"', drawn)[-1]) for name in ("x", "width", "x1", "x2", "cx")}
+    assert number["x"] == 0
+    assert number["x1"] < number["cx"] < number["x2"] < number["width"]
+    assert number["cx"] == pytest.approx((number["x1"] + number["x2"]) / 2, abs=0.1)  # rounded to a tenth
+    right = predictions.strip([0.0, None], 0.5, 0.25, 0.75)
+    assert 'x="10.0"' in right
+    assert float(re.findall(r'cx="([\d.]+)"', right)[0]) > 60
+
+
+def _study(tmp_path: Any, **verdicts: str) -> predictions.Study:
+    import json
+
+    document = common.toy()
+    for prediction in document["predictions"]:
+        name = prediction["identifier"].replace("-", "_")
+        prediction["verdict"] = verdicts.get(name, prediction["verdict"])
+    path = tmp_path / "toy.json"
+    path.write_text(json.dumps(document))
+    return predictions.study(path, "results/toy.json")
+
+
+def test_the_findings_words_follow_the_verdicts(tmp_path: Any) -> None:
+    flatter, better = findings.toy(_study(tmp_path))
+    assert flatter.headline == "On the toy, SAM makes minima flatter"
+    assert better.headline == "There, SAM&#39;s samples are further from the data"
+    assert [str(p.anchor) for p in better.predictions] == ["prediction-P6a-20", "prediction-P6a-100"]
+    changed = _study(tmp_path, P2a="refuted", P6a_100="confirmed")
+    flatter, better = findings.toy(changed)
+    assert flatter.headline == "On the toy, SAM does not make minima flatter"
+    assert "undecided whether" in better.headline  # one refuted, one confirmed
+    both = findings.toy(_study(tmp_path, P6a_20="confirmed", P6a_100="confirmed"))[1]
+    assert "closer to the data" in both.headline
+
+
+def test_the_counts_of_the_ledger_add_up() -> None:
+    found = findings.theory(list(claims.claims()))
+    assert sum(number.value for _, number in found.counts) == found.total.value
+    assert found.proved.value == sum(claim.ours for claim in claims.claims()) == 7
+    assert [str(claim.label) for claim in found.central] == list(findings.CENTRAL)
