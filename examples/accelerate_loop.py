@@ -1,0 +1,69 @@
+"""SAM in a loop of Hugging Face accelerate: accelerate launch -m examples.accelerate_loop.
+
+SAM wraps the optimizer before `prepare` wraps it once more: step(closure) reaches SAM, and save_state and load_state
+keep its state beside the optimizer's. With mixed_precision="fp16" accelerate steps through a GradScaler, for which SAM
+takes no closure; bfloat16 needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from examples.ring import Batch, Denoiser, losses, noised, parser, points, report
+from flatness import SAM
+from flatness.low_pass_filter import LowPassFilter
+
+
+def train(accelerator: Accelerator, model: nn.Module, loader: DataLoader, steps: int, rho: float, seed: int) -> SAM:
+    """Steps over the loader of clean points, from its start again at its end; the optimizer as it was left."""
+    # "averaged" needs no model; for "local" SAM must know the prepared one: set sam.model after prepare
+    sam = SAM(torch.optim.AdamW(model.parameters(), lr=1e-3), rho=rho, gradients="averaged")
+    model, optimizer, loader = accelerator.prepare(model, sam, loader)
+    generator = torch.Generator().manual_seed(seed + accelerator.process_index)
+
+    def closure(batch: Batch) -> Tensor:
+        optimizer.zero_grad()
+        with accelerator.autocast():
+            loss = losses(model, batch).mean()
+        accelerator.backward(loss)
+        return loss
+
+    while sam.steps < steps:
+        for (x_0,) in loader:
+            # Noise and times before the closure, which runs at w and at w_hat
+            optimizer.step(partial(closure, noised(x_0, generator)))
+            if sam.steps == steps:
+                break
+    return sam
+
+
+def main(argv: Sequence[str] | None = None) -> list[LowPassFilter]:
+    """Train and measure without SAM and with it."""
+    options_of = parser(__doc__)
+    options_of.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help="(default: %(default)s)")
+    options_of.add_argument("--cpu", action="store_true", help="also where there is a GPU")
+    options = options_of.parse_args(argv)
+
+    accelerator = Accelerator(cpu=options.cpu, mixed_precision=options.mixed_precision)
+    found = []
+    for name, rho in (("plain", 0.0), ("SAM", options.rho)):
+        accelerator.print(f"{name}: {options.steps} steps of {options.batch} points on each process, rho {rho:g}")
+        generator = torch.Generator().manual_seed(options.seed)
+        clean = TensorDataset(points(64 * options.batch, generator))
+        loader = DataLoader(clean, batch_size=options.batch, shuffle=True, generator=generator)
+        model = Denoiser(seed=options.seed)
+        train(accelerator, model, loader, options.steps, rho, options.seed)
+        if accelerator.is_main_process:
+            found.append(report(name, model))
+    accelerator.end_training()
+    return found
+
+
+if __name__ == "__main__":
+    main()
