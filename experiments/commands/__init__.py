@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train by one of the methods; --dry-run says what it would take",
     "sample": "images from a run's weights, with a grid, an npz and their provenance",
     "evaluate": "every measure of a run: flatness, exposure bias, distances, quantisation",
+    "measure": "the instruments alone, on runs and public ADM checkpoints; several are compared",
     "reproduce": "the whole matrix of runs and measures, and its tables",
     "bridge": "whether trained networks behave as the theory and the toy say",
     "plan": "GPU hours of the whole paper",

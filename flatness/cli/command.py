@@ -1,0 +1,150 @@
+"""The two commands: options, networks and data, measures, tables and files."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flatness.cli.errors import DONE, FAILED, INTERRUPTED, REFUSED, CommandError
+from flatness.cli.options import (
+    QUICK,
+    DataOptions,
+    MeasureOptions,
+    PlaceOptions,
+    SourceOptions,
+    add_options,
+    taken,
+)
+
+if TYPE_CHECKING:
+    from flatness.cli.data import Data
+    from flatness.cli.subject import Subject
+
+TRACEBACK = "FLATNESS_TRACEBACK"
+SOURCE = (
+    "a folder as diffusers' save_pretrained writes it (a UNet2DModel, or a DDPM or DDIM pipeline), or module:function, "
+    "a function that returns (model, loss) or (model, loss, process): see `pydoc flatness.cli.sources`"
+)
+QUICK_HELP = (
+    "an answer in about a minute on two cores for 57 million weights at 32 x 32: noise per filter and 4 bits on a few "
+    "images; options given beside it count"
+)
+
+
+def parser(quick: bool = False) -> argparse.ArgumentParser:
+    """The command line; with quick, its defaults are --quick's."""
+    about = "How flat the minimum is that a diffusion model is in."
+    found = argparse.ArgumentParser(prog="flatness", description=about)
+    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    help_of = {
+        "measure": "measure one network: a table, and with --out a JSON file and plots",
+        "compare": "measure several on the same data, noise and weight noise; differences with intervals",
+    }
+    for name, text in help_of.items():
+        description = f"{text[0].upper()}{text[1:]}. Exit status: 0 done, 1 a measure failed, 2 not possible as asked."
+        # Abbreviations would hide --quick from `is_quick`
+        command = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+        command.add_argument("sources", nargs="+" if name == "compare" else 1, metavar="SOURCE", help=SOURCE)
+        add_measuring(command, quick)
+        add_options(command, SourceOptions, SourceOptions(), "networks without a scheduler")
+    return found
+
+
+def add_measuring(command: argparse.ArgumentParser, quick: bool) -> None:
+    """The options of what is measured, on which data, and where."""
+    command.add_argument("--quick", action="store_true", help=QUICK_HELP)
+    add_options(command, DataOptions, DataOptions(), "data")
+    add_options(command, MeasureOptions, QUICK if quick else MeasureOptions(), "measures")
+    add_options(command, PlaceOptions, PlaceOptions(), "place")
+
+
+def is_quick(arguments: Sequence[str]) -> bool:
+    """Whether --quick is given, which other options' defaults depend on."""
+    return "--quick" in arguments
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line; the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = parser(is_quick(words)).parse_args(words)
+    return guarded(lambda: _carried_out(given))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit status of some work; what a person can act on is a line on standard error."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (CommandError, OSError) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return REFUSED
+
+
+def _carried_out(given: argparse.Namespace) -> int:
+    options = taken(MeasureOptions, given, quick=given.quick)
+    place, data_options = taken(PlaceOptions, given), taken(DataOptions, given)
+    source_options = taken(SourceOptions, given)
+    from flatness.cli.data import found_data  # here, as all that --help does not wait for
+    from flatness.cli.sources import loaded
+
+    subjects = labelled([loaded(source, source_options) for source in given.sources])
+    shape = next((subject.shape for subject in subjects if subject.shape is not None), None)
+    return reported(subjects, found_data(data_options, shape), options, place)
+
+
+def labelled(subjects: Sequence[Subject]) -> list[Subject]:
+    """The subjects with labels of their own: those that share one are numbered."""
+    labels = [subject.label for subject in subjects]
+    found = []
+    for index, subject in enumerate(subjects):
+        label = subject.label if labels.count(subject.label) == 1 else f"{subject.label} ({index + 1})"
+        found.append(dataclasses.replace(subject, label=label))
+    return found
+
+
+def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, place: PlaceOptions) -> int:
+    """Measure the subjects, print tables, write files; the exit status.
+
+    Raises:
+        CommandError: it cannot be done as asked.
+    """
+    from rich.console import Console
+
+    from flatness.cli.comparing import differences
+    from flatness.cli.document import document, json_bytes, write_whole
+    from flatness.cli.measuring import gathered, measured
+    from flatness.cli.plots import available, figure
+    from flatness.cli.progress import ShownProgress
+    from flatness.cli.report import compared_table, measured_table, notes, show
+
+    if place.out is not None:
+        Path(place.out).mkdir(parents=True, exist_ok=True)
+    console, errors = Console(), Console(stderr=True)
+    common = gathered(subjects, data, options, place)
+    if data.note:
+        errors.print(f"note: {data.note}", markup=False, highlight=False, soft_wrap=True)
+    found = [measured(subject, common, ShownProgress(errors)) for subject in subjects]
+    several = len(found) > 1
+    told = differences(found, len(common.x_0)) if several else []
+    table = compared_table(found, told) if several else measured_table(found[0])
+    show(console, table, notes(found, common, told))
+    if place.out is not None:
+        name = "compare" if several else "measure"
+        entries = [one.entry() for one in told] if several else None
+        write_whole(Path(place.out) / f"{name}.json", json_bytes(document(found, common, data, entries)))
+        drawn = figure(found) if available() else None
+        if drawn is not None:
+            write_whole(Path(place.out) / f"{name}.png", drawn)
+        elif not available():
+            errors.print("note: no plots without matplotlib: pip install 'flatness[plot]'", markup=False)
+        errors.print(f"results: {place.out}", markup=False, highlight=False, soft_wrap=True)
+    return FAILED if any(one.failed for one in found) else DONE

@@ -1,0 +1,27 @@
+"""What a person can act on, in one line; and the ends of a command."""
+
+from __future__ import annotations
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses: everything was measured; a measure failed; it cannot be done as asked; Ctrl-C."""
+
+
+class CommandError(ValueError):
+    """The command cannot be carried out as asked; the message says what to do."""
+
+
+class MissingPackageError(CommandError):
+    """A package that is not installed is needed."""
+
+    def __init__(self, what: str, package: str, install: str) -> None:
+        """Say what needs which package, and how it is installed."""
+        super().__init__(f"{what} needs {package}, which is not installed: pip install {install}")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python had no memory left; torch says so on the CPU in a RuntimeError's text alone."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )

@@ -1,0 +1,212 @@
+"""All that `flatness measure` and `flatness compare` can be asked for, as frozen dataclasses and as a command line.
+
+What --quick can afford. ADM's network for CIFAR-10 (57 million weights, 32 x 32 pixels) makes 18.5 GFLOP an image. At
+40 GFLOP/s, which two cores of a server's CPU reach in float32, that is 2 images/s. Of a minute, loading torch,
+diffusers and the weights takes ten seconds, moving 57 million weights by noise two seconds a time, and rounding them
+six. What is left, some 70 passes of an image at most, is spent on 8 images: 4 passes under noise per filter (one of
+them without noise, 3 draws) and 2 of rounding to 4 bits, 48 in all. The loss comes with them. Exposure bias, at 40
+passes an image, and the curve are left out. Smaller networks get more images at the same cost, in inverse proportion
+to weights times pixels; larger ones the same 8, which takes longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flatness.cli.errors import CommandError
+
+T = TypeVar("T")
+SCALES = ("absolute", "layer", "filter")
+FULL_IMAGES = 256
+QUICK_IMAGES, QUICK_WORK = 8, 57_094_662 * 32 * 32
+"""Images that --quick affords of a network with so many weights times pixels."""
+
+
+def option(default: Any, text: str, **settings: Any) -> Any:
+    """A field with its sentence for --help; settings are argparse's."""
+    return dataclasses.field(default=default, metadata={"help": text, **settings})
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    """Raise for a smaller number.
+
+    Raises:
+        CommandError: it is smaller.
+    """
+    if value < least:
+        raise CommandError(f"{name} is {value}; allowed: a whole number of at least {least}")
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What is measured and how finely; recorded with every result."""
+
+    images: int | None = option(
+        None, f"images (samples) of all measures of a loss; {FULL_IMAGES} by default, or all where there are fewer",
+        type=int, metavar="N",
+    )  # fmt: skip
+    draws: int = option(20, "draws of weight noise for the low-pass filter (LPF)", metavar="N")
+    sigma: float = option(0.01, "standard deviation of absolute weight noise (Bisla et al., 2022)")
+    relative_sigma: float = option(
+        0.05, "standard deviation of weight noise relative to the root mean square of a tensor or a filter"
+    )
+    scales: tuple[str, ...] = option(
+        SCALES, "what weight noise is relative to: nothing (absolute), the layer's tensor, the filter", choices=SCALES
+    )
+    curve_rms: tuple[float, ...] = option(
+        (0.0025, 0.005, 0.01, 0.02), "distances of the perturbation curve, as the root mean square change of a weight"
+    )
+    curve_draws: int = option(5, "random directions of the perturbation curve", metavar="N")
+    bits: tuple[int, ...] = option((8, 4, 3), "widths to which weights are rounded", metavar="BITS")
+    granularity: str = option(
+        "tensor", "one grid of rounded values for a tensor, or for each output channel", choices=("tensor", "channel")
+    )
+    steps: tuple[int, ...] = option((20, 100), "sampling steps T' of exposure bias, where the process is known")
+    exposure_images: int = option(
+        64, "images, and as many sampling chains, of exposure bias; 2 T' passes each", metavar="N"
+    )
+    curvature: bool = option(False, "also the Hessian's largest eigenvalue and trace, by Hessian-vector products")
+    probes: int = option(10, "probe vectors of the Hessian's trace", metavar="N")
+    lanczos_steps: int = option(20, "most Lanczos steps towards the largest eigenvalue", metavar="N")
+    readout: bool = option(
+        True, "the feature energy of the last linear or convolutional layer, and the rises it predicts"
+    )
+    times: str = option(
+        "trained",
+        "distribution of timesteps: as trained (uniform where the source does not say), uniform, lognormal:MEAN,STD, "
+        "logitnormal:MEAN,STD or given:T1,T2,...",
+    )
+    seed: int = option(0, "images, noise, timesteps and weight noise are a function of it")
+    precision: str = option("float32", "of the network's passes; bfloat16 is autocast", choices=("float32", "bfloat16"))
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what argparse does not.
+
+        Raises:
+            CommandError: a number is too small.
+        """
+        whole = {"draws": 2, "curve_draws": 2, "exposure_images": 2, "probes": 2, "lanczos_steps": 0, "seed": 0}
+        for name, least in whole.items():
+            at_least(name, getattr(self, name), least)
+        if self.images is not None:
+            at_least("images", self.images, 2)
+        for name in ("sigma", "relative_sigma", *("curve_rms",) * len(self.curve_rms)):
+            for value in self.curve_rms if name == "curve_rms" else (getattr(self, name),):
+                if not 0 < value < float("inf"):
+                    raise CommandError(f"{name} is {value}; allowed: a number greater than 0")
+        for value in self.bits:
+            if not 2 <= value <= 16:
+                raise CommandError(f"bits is {value}; allowed: 2 to 16")
+        for value in self.steps:
+            at_least("steps", value, 2)
+
+    def resolved(self, weights: int, pixels: int, available: int) -> MeasureOptions:
+        """The same with the number of images settled, for a network of so many weights and samples of so many pixels.
+
+        Args:
+            weights, pixels: of the largest of the networks that are compared.
+            available: images there are.
+        """
+        wanted = self.images or FULL_IMAGES
+        if self.quick and self.images is None:
+            affordable = QUICK_IMAGES * QUICK_WORK // max(weights * pixels, 1)
+            wanted = min(max(affordable, QUICK_IMAGES), FULL_IMAGES)
+        exposure = min(self.exposure_images, available)
+        return dataclasses.replace(self, images=min(wanted, available), exposure_images=exposure)
+
+
+QUICK = MeasureOptions(draws=3, scales=("filter",), curve_rms=(), bits=(4,), steps=(), readout=False, quick=True)
+"""The defaults with --quick; see the module's docstring."""
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What a folder with a bare network leaves open: how it was trained."""
+
+    prediction: str | None = option(
+        None, "what a network without a scheduler predicts", choices=("epsilon", "sample", "v_prediction")
+    )
+    schedule: str | None = option(
+        None, "its beta schedule, as diffusers names it", choices=("linear", "scaled_linear", "squaredcos_cap_v2")
+    )
+    train_steps: int = option(1000, "its number of timesteps", metavar="T")
+    labels: str | None = option(
+        None, "how labels are passed on, where it is not known: positional, or the keyword's name", metavar="HOW"
+    )
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data, and what is done to it."""
+
+    data: str | None = option(
+        None,
+        "a folder of PNG or JPEG images; an .npz with arr_0 or images (and labels, or arr_1); or an .npy. uint8 is "
+        "scaled to [-1, 1], floats are taken as they are",
+    )
+    resize: int | None = option(
+        None, "scale images so that the shorter side has N pixels, and crop the middle square", type=int, metavar="N"
+    )
+    layout: str = option(
+        "auto", "where an array has its channels, if it cannot be told", choices=("auto", "nchw", "nhwc")
+    )
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where and how it is carried out; changes results by rounding, but for the kind of device, which is recorded."""
+
+    device: str = option("auto", "auto takes CUDA, then the CPU", choices=("auto", "cpu", "cuda", "mps"))
+    batch_size: int = option(64, "images in one pass", metavar="N")
+    gradient_batch: int = option(8, "images in one pass of --curvature, which needs more memory", metavar="N")
+    out: str | None = option(
+        None, "folder for results: a JSON, and PNG plots where matplotlib is installed", metavar="DIR"
+    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        at_least("batch_size", self.batch_size, 1)
+        at_least("gradient_batch", self.gradient_batch, 1)
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type, defaults: Any, title: str) -> None:
+    """An option for each field of a dataclass that has a sentence of help."""
+    group = parser.add_argument_group(title)
+    for field in dataclasses.fields(kind):
+        if "help" not in field.metadata:
+            continue
+        settings = {name: value for name, value in field.metadata.items() if name != "help"}
+        default = getattr(defaults, field.name)
+        flag = f"--{field.name.replace('_', '-')}"
+        sentence = field.metadata["help"]
+        if isinstance(default, bool):
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=sentence)
+            continue
+        if isinstance(field.default, tuple):
+            settings |= {"nargs": "*", "type": type(field.default[0]) if field.default else str}
+            shown = " ".join(map(str, default)) or "none"
+        else:
+            settings.setdefault("type", str if field.default is None else type(field.default))
+            shown = str(default)
+        if default is not None:
+            sentence += f" (default: {shown})"
+        group.add_argument(flag, default=default, help=sentence, **settings)
+
+
+def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
+    """The dataclass with the command line's values.
+
+    Raises:
+        CommandError: a value is not allowed.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if "help" in field.metadata:
+            value = getattr(given, field.name)
+            values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    return kind(**values, **own)

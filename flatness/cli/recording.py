@@ -1,0 +1,93 @@
+"""What single samples and draws gave while a measure ran, the precision it ran in, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatness.cli.statistics import stacked
+from flatness.measurement import Loss
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Passes in "float32", on CUDA without TF32, or in "bfloat16" by autocast; settings are put back."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    cast = torch.autocast(device.type, torch.bfloat16) if name == "bfloat16" else nullcontext()
+    try:
+        with cast:
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+class RecordedLoss:
+    """A loss that keeps what it returned, pass by pass over the same batches.
+
+    Args:
+        loss: as `flatness.measurement` describes it.
+        batches: how many make a pass.
+        advance: called with the number of samples of each batch.
+    """
+
+    def __init__(self, loss: Loss, batches: int, advance: Advance = lambda samples: None) -> None:
+        """Nothing is kept yet."""
+        self.loss, self.batches, self.advance = loss, batches, advance
+        self.seen: list[Tensor] = []
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        """The losses."""
+        values = self.loss(model, batch)
+        if isinstance(values, Tensor):  # anything else is refused by the measure
+            values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+            self.seen.append(values.detach().reshape(-1))
+            self.advance(values.numel())
+        return values
+
+    def matrix(self, passes: int) -> Tensor:
+        """The losses (passes, samples) of all passes that were made.
+
+        Raises:
+            RuntimeError: they are more or fewer.
+        """
+        if len(self.seen) != passes * self.batches:
+            raise RuntimeError(f"{len(self.seen)} batches were seen; expected: {passes} passes of {self.batches}")
+        step = self.batches
+        return stacked([self.seen[index * step : (index + 1) * step] for index in range(passes)])
+
+
+class RecordedNorms(nn.Module):
+    """A model of the noise that keeps the norms of what it predicts, as `flatness.exposure_bias` takes them.
+
+    Args:
+        epsilon_model: (x, t) -> the noise, or with v.
+        advance: called with the number of samples of each call.
+    """
+
+    def __init__(self, epsilon_model: Callable[[Tensor, Tensor], Any], advance: Advance) -> None:
+        """Nothing is kept yet."""
+        super().__init__()
+        self.epsilon_model, self.advance = epsilon_model, advance
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        """The noise, or with v."""
+        output = self.epsilon_model(x, t)
+        epsilon = output[0] if isinstance(output, tuple | list) else output
+        if isinstance(epsilon, Tensor):
+            norms = torch.linalg.vector_norm(epsilon.flatten(1).float(), dim=1)
+            self.seen.append(norms.detach().cpu().double())
+            self.advance(len(x))
+        return output
+
+    def means(self, steps: int, samples: int) -> tuple[Tensor, Tensor]:
+        """The means over steps (1, samples) on images, and (1, samples) along chains."""
+        norms = torch.cat(self.seen).view(2, steps, samples).mean(1)
+        return norms[:1], norms[1:]

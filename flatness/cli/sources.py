@@ -1,0 +1,110 @@
+"""What SOURCE may be: a folder as diffusers' save_pretrained writes it, or module:function.
+
+`module:function` names a function without arguments, in a module that Python finds from the current folder or among
+installed packages. Importing it runs its code: name only what you trust. It returns (model, loss) or
+(model, loss, process):
+
+    model     a torch.nn.Module with its weights, on the CPU
+    loss      loss(model, batch) -> the losses of the batch's samples (n,). One of flatness.epsilon_loss, x_0_loss,
+              v_loss, flow_loss and edm_loss, or a function of your own. A batch is a flatness.Batch: x_0 (n, ...) and
+              labels (n,) or None from --data; noise, of x_0's shape, and u (n,) within (0, 1), from which to take noise
+              and times, so that all measures and models see the same. What is drawn from torch's generators instead
+              is a function of (seed, index of the batch)
+    process   a flatness.SamplingProcess, for exposure bias. For a loss of this package it may be left out, and is
+              then sampling_process(model, loss): the small variance, and x_0 not clipped
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from flatness.adapters import DiffusionLoss
+from flatness.cli.errors import CommandError
+from flatness.cli.options import SourceOptions
+from flatness.cli.subject import Subject, weights_hash
+from flatness.sampling_process import EpsilonModel, SamplingProcess, sampling_process
+
+PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+INSTEAD = (
+    "is pickled, and reading it could run any code; load it where you trust it and write it anew by "
+    "save_pretrained(FOLDER), as safetensors, or name a function that returns the model: module:function"
+)
+
+
+def loaded(source: str, options: SourceOptions) -> Subject:
+    """The network that a source names, with its loss.
+
+    Raises:
+        CommandError: it is none of the two, cannot be loaded, or leaves open how it was trained.
+    """
+    path = Path(source)
+    if path.is_dir():
+        from flatness.cli.diffusers_folder import loaded_folder
+
+        return loaded_folder(path, options)
+    if path.is_file():
+        if path.suffix in PICKLED:
+            raise CommandError(f"{source} {INSTEAD}")
+        raise CommandError(
+            f"{source} is a file; SOURCE is a diffusers folder, with its configuration, or module:function"
+        )
+    module, colon, name = source.partition(":")
+    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise CommandError(f"{source} does not exist; SOURCE is a diffusers folder or module:function")
+    return _from_function(source, module, name)
+
+
+def _from_function(source: str, module: str, name: str) -> Subject:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise CommandError(f"{source}: there is no module {error.name} here or among installed packages") from error
+        raise
+    except AttributeError as error:
+        raise CommandError(f"{source}: module {module} has no {name}") from error
+    return subject_of(source, function())
+
+
+def subject_of(source: str, returned: Any) -> Subject:
+    """The subject that a function's (model, loss) or (model, loss, process) stands for.
+
+    Raises:
+        CommandError: it is something else.
+    """
+    parts = returned if isinstance(returned, tuple) else (returned,)
+    allowed = "allowed: (model, loss) or (model, loss, process), a torch module, a function and a SamplingProcess"
+    if len(parts) not in (2, 3) or not isinstance(parts[0], nn.Module) or not callable(parts[1]):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise CommandError(f"{source} returned ({kinds}); {allowed}")
+    model, loss = parts[:2]
+    process, why = None, "the source gives no process"
+    if len(parts) == 3 and parts[2] is not None:
+        if not isinstance(parts[2], SamplingProcess):
+            raise CommandError(f"{source} returned a process of type {type(parts[2]).__name__}; {allowed}")
+        process = functools.partial(_with_labels, parts[2])
+    elif isinstance(loss, DiffusionLoss):
+        process, why = functools.partial(_own_process, model, loss), ""
+    about: dict[str, Any] = {"kind": "function", "source": source, "model": type(model).__name__}
+    about["loss"] = loss.settings() if isinstance(loss, DiffusionLoss) else getattr(loss, "__qualname__", repr(loss))
+    about["sha256"] = weights_hash(model)
+    return Subject(source.rpartition(":")[2], model, loss, None, process, why, about)
+
+
+def _with_labels(process: SamplingProcess, labels: Tensor | None) -> SamplingProcess:
+    if isinstance(process.epsilon_model, EpsilonModel) and process.epsilon_model.labels is None:
+        process.epsilon_model.labels = labels
+    return process
+
+
+def _own_process(model: nn.Module, loss: DiffusionLoss, labels: Tensor | None) -> SamplingProcess:
+    return sampling_process(model, loss, labels=labels if loss.call.labels is not None else None)

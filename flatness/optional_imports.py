@@ -1,0 +1,35 @@
+"""Packages that are used where they are installed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from types import ModuleType
+
+
+def hide_an_unusable_torchvision() -> None:
+    """Let packages load that import torchvision as soon as it is installed, beside one that cannot be imported.
+
+    A torchvision of another build than torch's (its operators are missing from the CPU build of torch, say) raises when
+    imported, and takes diffusers down, which needs none of it here. None in its place reads as not installed.
+    """
+    if "torchvision" in sys.modules:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except Exception:  # whatever it raises, it is of no use
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+def imported_diffusers() -> ModuleType | None:
+    """diffusers, or None where it is not installed. Its warnings about itself are not shown."""
+    hide_an_unusable_torchvision()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module("diffusers")
+        except ImportError:
+            return None

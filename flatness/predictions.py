@@ -1,0 +1,163 @@
+"""What networks predict (epsilon, x_0, v, flow), what each is trained towards, and one as the other.
+
+With x_t = alpha x_0 + sigma epsilon:
+
+    epsilon   the noise (Ho et al., 2020)
+    x_0       the data, "sample" in diffusers
+    v         alpha epsilon - sigma x_0 (Salimans and Ho, 2022)
+    flow      epsilon - x_0, the velocity of the straight path from data to noise (Liu et al., 2023)
+
+Each determines x_0 and epsilon together with x_t, for any alpha and sigma that are not both 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatness import arguments
+
+PREDICTIONS = ("epsilon", "x_0", "v", "flow")
+POSITIONAL = "positional"
+
+
+def prediction_target(prediction: str, x_0: Tensor, epsilon: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What a network of this prediction is trained towards; alpha and sigma multiply x_0's shape.
+
+    Raises:
+        ValueError: prediction is not one of PREDICTIONS.
+    """
+    arguments.choice("prediction", prediction, PREDICTIONS)
+    if prediction == "epsilon":
+        return epsilon
+    if prediction == "x_0":
+        return x_0
+    return alpha * epsilon - sigma * x_0 if prediction == "v" else epsilon - x_0
+
+
+def data_and_noise(prediction: str, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """The x_0 and epsilon that an output of this prediction stands for at x_t.
+
+    From epsilon, x_0 is not finite where alpha is 0; from x_0, epsilon is not where sigma is 0.
+
+    Raises:
+        ValueError: prediction is not one of PREDICTIONS.
+    """
+    arguments.choice("prediction", prediction, PREDICTIONS)
+    if prediction == "epsilon":
+        return (x_t - sigma * output) / alpha, output
+    if prediction == "x_0":
+        return output, (x_t - alpha * output) / sigma
+    if prediction == "v":
+        power = alpha.square() + sigma.square()
+        return (alpha * x_t - sigma * output) / power, (sigma * x_t + alpha * output) / power
+    return (x_t - sigma * output) / (alpha + sigma), (x_t + alpha * output) / (alpha + sigma)
+
+
+def converted_prediction(source: str, wanted: str, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """An output of one prediction as another.
+
+    Args:
+        source, wanted: of PREDICTIONS.
+        output, x_t: of one shape.
+        alpha, sigma: multiply that shape.
+
+    Raises:
+        ValueError: source or wanted is not one of PREDICTIONS.
+    """
+    arguments.choice("wanted", wanted, PREDICTIONS)
+    if source == wanted:
+        return output
+    x_0, epsilon = data_and_noise(source, output, x_t, alpha, sigma)
+    return prediction_target(wanted, x_0, epsilon, alpha, sigma)
+
+
+def prediction_of(output: object) -> Tensor:
+    """The tensor in what a network returned: itself; a tuple's or list's first; "sample" of a mapping or an object.
+
+    Raises:
+        ValueError: there is no floating-point tensor at that place.
+    """
+    found = output
+    if isinstance(output, Mapping):
+        found = output["sample"] if "sample" in output else next(iter(output.values())) if len(output) == 1 else None
+    elif isinstance(output, tuple | list):
+        found = output[0] if output else None
+    elif not isinstance(output, Tensor):
+        found = getattr(output, "sample", None)
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        allowed = "a floating-point tensor, a tuple that begins with one, or one under the name 'sample'"
+        raise arguments.refuse("what model returned", output, allowed)
+    return found
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """How a network is called: (x, t), perhaps labels, perhaps keywords; and its output, split where it has to be.
+
+    Attributes:
+        labels: None, where the network is given none; "positional", for a third argument; or the name of a keyword.
+        keywords: further keyword arguments, the same at each call.
+        time_scale: what continuous times are multiplied by for the network; steps of a discrete process are not.
+    """
+
+    labels: str | None = None
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    time_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.labels is not None and (not isinstance(self.labels, str) or not self.labels.isidentifier()):
+            raise arguments.refuse("labels", self.labels, f"None, {POSITIONAL!r} or a keyword's name")
+        arguments.instance("keywords", self.keywords, Mapping)  # type: ignore[type-abstract]
+        arguments.number("time_scale", self.time_scale, above=0.0)
+
+    def __call__(self, model: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The prediction and, where the network returns twice x's channels, their second half; both of x's shape.
+
+        x is given in the type of the network's weights, continuous t in float32 (float64 where x is), and what comes
+        back is in x's type again.
+
+        Args:
+            model: the network.
+            x: (n, C, ...).
+            t: (n,), steps (int64) or times.
+            labels: (n,) classes, or None.
+
+        Raises:
+            ValueError: the network wants labels and there are none, or its output does not fit x.
+        """
+        positional, named = [self._input(model, x), self._time(x, t)], dict(self.keywords)
+        if self.labels is not None:
+            if labels is None:
+                raise ValueError("labels is None for a class-conditional model; allowed: data with labels (n,)")
+            if self.labels == POSITIONAL:
+                positional.append(labels.to(x.device))
+            else:
+                named[self.labels] = labels.to(x.device)
+        output = prediction_of(model(*positional, **named)).to(x.dtype)
+        if output.shape == x.shape:
+            return output, None
+        doubled = (x.shape[0], 2 * x.shape[1], *x.shape[2:])
+        if tuple(output.shape) == doubled:
+            first, second = output.chunk(2, dim=1)
+            return first, second
+        allowed = f"x's shape {tuple(x.shape)}, or {doubled} with a learned variance"
+        raise arguments.refuse("what model returned", output, allowed)
+
+    def _input(self, model: nn.Module, x: Tensor) -> Tensor:
+        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+        return x.to(own)
+
+    def _time(self, x: Tensor, t: Tensor) -> Tensor:
+        if t.is_floating_point():
+            t = (t * self.time_scale).to(torch.promote_types(x.dtype, torch.float32))
+        return t.to(x.device)
+
+    def settings(self) -> dict[str, Any]:
+        """For records."""
+        return {"labels": self.labels, "keywords": dict(self.keywords), "time_scale": self.time_scale}

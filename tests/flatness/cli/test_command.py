@@ -1,0 +1,163 @@
+"""The command line: what it prints and writes, its exit statuses, and what it costs to import the package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flatness import cli
+from flatness.cli import command, plots
+from flatness.cli.command import parser, run
+from flatness.cli.options import QUICK, MeasureOptions, PlaceOptions, taken
+
+MODELS = "tests.flatness.cli.models"
+SMALL = [
+    *("--images", "6", "--draws", "2", "--curve-draws", "2", "--curve-rms", ".01", ".02"),
+    *("--bits", "4", "--steps", "3", "--exposure-images", "4", "--device", "cpu"),
+]
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    values = np.random.default_rng(0).uniform(-1, 1, (8, 1, 4, 4))
+    np.savez(tmp_path / "d.npz", x=values, labels=np.arange(8) % 3)
+    return str(tmp_path / "d.npz")
+
+
+def test_measure_prints_a_table_and_writes_what_it_says(data: str, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    assert run(["measure", f"{MODELS}:mlp", "--data", data, *SMALL, "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "rise, noise 0.01" in printed.out
+    assert "6 images, 2 draws of weight noise, seed 0, float32 on cpu" in printed.out.replace("\n", " ")
+    assert "mlp: rounding to 4 bits" in printed.err
+    assert sorted(path.name for path in out.iterdir()) == ["measure.json", "measure.png"]
+    assert (out / "measure.png").read_bytes()[:4] == b"\x89PNG"
+    found = json.loads((out / "measure.json").read_text())
+    assert found["settings"]["draws"] == 2
+    assert found["settings"]["images"] == 6
+    assert len(found["sources"]["mlp"]["about"]["sha256"]) == 64
+    assert len(found["data"]["sha256"]) == 64
+    assert found["provenance"]["versions"]["torch"]
+    number = found["sources"]["mlp"]["numbers"]["quantization-4.rise"]
+    assert number["value"] == pytest.approx(np.mean(number["parts"][0]["by_sample"]), rel=1e-5)  # of 7 digits
+    assert abs(number["half_width"]) > number["error"] > 0
+    before = found
+    assert run(["measure", f"{MODELS}:mlp", "--data", data, *SMALL, "--out", str(out)]) == 0
+    again = json.loads((out / "measure.json").read_text())
+    for one in (before, again):
+        del one["sources"]["mlp"]["seconds"]
+    assert again == before  # a function of the options and the seed
+
+
+def test_compare_gives_differences_with_intervals(data: str, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    sources = [f"{MODELS}:mlp", f"{MODELS}:mlp", f"{MODELS}:other_mlp"]
+    assert run(["compare", *sources, "--data", data, *SMALL, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "differences are against mlp (1)" in printed
+    assert "undecided" in printed
+    found = json.loads((out / "compare.json").read_text())
+    assert list(found["sources"]) == ["mlp (1)", "mlp (2)", "other_mlp"]
+    same = [one for one in found["differences"] if one["source"] == "mlp (2)"]
+    assert same
+    assert all(one["value"] == 0.0 and one["verdict"] == "undecided" for one in same)
+    (loss,) = [one for one in found["differences"] if (one["source"], one["number"]) == ("other_mlp", "loss")]
+    numbers = [found["sources"][label]["numbers"]["loss"]["value"] for label in ("other_mlp", "mlp (1)")]
+    assert loss["value"] == pytest.approx(numbers[0] - numbers[1])
+    assert loss["paired"]
+    assert loss["half_width"] > 0
+    assert (out / "compare.png").exists()
+
+
+def test_without_matplotlib_the_numbers_are_there(
+    data: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "available", lambda: False)
+    words = ["measure", f"{MODELS}:mlp", "--data", data, "--scales", "filter", "--no-readout", *SMALL[:4]]
+    assert run([*words, "--bits", "--steps", "--curve-rms", "--out", str(tmp_path / "out")]) == 0
+    assert "pip install 'flatness[plot]'" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["measure.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["measure", "nowhere", "--data", "DATA"], 2, "nowhere does not exist"),
+        (["measure", f"{MODELS}:mlp"], 2, "--data is missing"),
+        (["measure", f"{MODELS}:mlp", "--data", "nowhere"], 2, "nowhere does not exist"),
+        (["measure", f"{MODELS}:mlp", "--data", "DATA", "--draws", "1"], 2, "draws is 1; allowed"),
+        (["measure", f"{MODELS}:mlp", "--data", "DATA", "--sigma", "0"], 2, "sigma is 0.0; allowed"),
+        (["measure", f"{MODELS}:mlp", "--data", "DATA", "--bits", "1"], 2, "bits is 1; allowed"),
+        (["measure", f"{MODELS}:mlp", "--data", "DATA", "--batch-size", "0"], 2, "batch_size is 0; allowed"),
+        (["measure", f"{MODELS}:hungry", "--data", "DATA"], 2, "a smaller --batch-size"),
+        (["measure", f"{MODELS}:nothing", "--data", "DATA"], 2, "returned (int)"),
+    ],
+)
+def test_what_a_person_can_act_on_is_a_line(
+    words: list[str], status: int, said: str, data: str, capsys: Captured
+) -> None:
+    assert run([data if word == "DATA" else word for word in words]) == status
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.splitlines()[-1].startswith("error: ")
+    assert error.count("error: ") == 1
+
+
+def test_a_measure_that_fails_is_told_and_ends_with_1(data: str, capsys: Captured) -> None:
+    words = ["measure", f"{MODELS}:broken", "--data", data, *SMALL, "--scales", "filter", "--no-readout"]
+    assert run(words) == 1
+    assert "lpf-filter failed: loss is" in capsys.readouterr().out
+
+
+def test_interruption(data: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "reported", interrupted)
+    assert run(["measure", f"{MODELS}:mlp", "--data", data]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_quick_changes_defaults_and_what_is_given_counts() -> None:
+    def options(*words: str) -> MeasureOptions:
+        quick = "--quick" in words
+        given = parser(quick).parse_args(["measure", "x", *words])
+        return taken(MeasureOptions, given, quick=given.quick)
+
+    assert options() == MeasureOptions()
+    assert options("--quick") == QUICK
+    assert options("--quick", "--draws", "7", "--bits", "8", "3").draws == 7
+    assert options("--quick", "--draws", "7", "--bits", "8", "3").bits == (8, 3)
+    assert options("--bits").bits == ()
+    assert taken(PlaceOptions, parser().parse_args(["measure", "x"])) == PlaceOptions()
+
+
+def test_every_option_has_its_sentence(capsys: Captured) -> None:
+    for name in ("measure", "compare"):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([name, "--help"])
+        assert ended.value.code == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        for option in ("sigma", "draws", "times", "scales", "granularity", "bits", "device", "batch-size", "precision"):
+            assert f"--{option}" in shown
+        assert "standard deviation of absolute weight noise" in shown
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["mesure"])
+    assert ended.value.code == 2
+
+
+def test_the_package_is_imported_without_its_command_line() -> None:
+    code = (
+        "import sys, flatness; "
+        "print([name for name in ('flatness.cli', 'rich', 'scipy', 'matplotlib', 'diffusers', 'PIL') "
+        "if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,135 @@
+"""Arrays and folders of images as the network knows them, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flatness.cli.data import Data, fingerprint, found_data
+from flatness.cli.errors import CommandError
+from flatness.cli.options import DataOptions
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 8, 3), dtype=np.uint8)
+
+
+def found(path: Path, shape: tuple[int, ...] | None = None, **options: Any) -> Data:
+    """The data of a path."""
+    return found_data(DataOptions(data=str(path), **options), shape)
+
+
+def saved(path: Path, **arrays: Any) -> Path:
+    """An .npz."""
+    np.savez(path, **arrays)
+    return path
+
+
+def rows(data: Data, count: int = 5, seed: int = 0) -> torch.Tensor:
+    """The samples in the file's order."""
+    x, _ = data.chosen(count, seed)
+    return x[np.argsort(data.indices(count, seed))]
+
+
+def test_arrays_of_either_layout_are_scaled_and_turned(tmp_path: Path) -> None:
+    expected = torch.from_numpy(PIXELS.transpose(0, 3, 1, 2) / 127.5 - 1.0).float()
+    last, first = saved(tmp_path / "last.npz", arr_0=PIXELS), tmp_path / "first.npy"
+    np.save(first, PIXELS.transpose(0, 3, 1, 2))
+    for path in (last, first):
+        for shape in (None, (3, 6, 8)):
+            # pixels / 127.5 - 1 in float32 against float64
+            assert torch.allclose(rows(found(path, shape)), expected, atol=1e-6)
+    assert torch.allclose(rows(found(last, layout="nhwc")), expected, atol=1e-6)
+    grey = saved(tmp_path / "grey.npz", images=PIXELS[..., 0])
+    assert torch.allclose(rows(found(grey, (1, 6, 8))), expected[:, :1], atol=1e-6)
+
+
+def test_floats_are_taken_as_they_are_with_their_labels(tmp_path: Path) -> None:
+    values = np.linspace(-1, 1, 5 * 7).reshape(5, 7)
+    path = saved(tmp_path / "v.npz", x=values, labels=np.arange(5))
+    data = found(path, (7,))
+    x, labels = data.chosen(4, 1)
+    assert labels is not None
+    assert labels.dtype == torch.int64
+    assert torch.allclose(x, torch.from_numpy(values).float()[labels])
+    assert len(set(labels.tolist())) == 4
+    assert data.chosen(4, 2)[1] is not None
+    assert labels.tolist() != data.chosen(4, 2)[1].tolist()  # type: ignore[union-attr]
+    assert data.note == ""
+    assert "-1 to 1" in found(saved(tmp_path / "u.npz", x=np.full((3, 1, 2, 2), 0.5))).note
+
+
+def test_folders_are_read_as_the_network_wants_and_resized_when_told(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for index, pixels in enumerate(PIXELS):
+        Image.fromarray(pixels).save(tmp_path / "inner" / f"{index}.png")
+    expected = torch.from_numpy(PIXELS.transpose(0, 3, 1, 2) / 127.5 - 1.0).float()
+    assert torch.allclose(rows(found(tmp_path)), expected, atol=1e-6)
+    assert found(tmp_path, (1, 6, 8)).chosen(2, 0)[0].shape == (2, 1, 6, 8)
+    square = found(tmp_path, (3, 6, 6), resize=6).chosen(5, 0)[0]
+    assert square.shape == (5, 3, 6, 6)
+    # the shorter side has 6 pixels already, so that only columns are cut away
+    assert torch.allclose(rows(found(tmp_path, resize=6)), expected[..., 1:7], atol=1e-6)
+    assert found(tmp_path, resize=2).chosen(5, 0)[0].shape == (5, 3, 2, 2)
+    with pytest.raises(CommandError, match=r"has 8 x 6 pixels.*6 x 6: --resize N"):
+        found(tmp_path, (3, 6, 6)).chosen(2, 0)
+    Image.fromarray(PIXELS[0, :3]).save(tmp_path / "z.png")
+    with pytest.raises(CommandError, match="--resize N"):
+        found(tmp_path).chosen(6, 0)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(CommandError, match=r"broken.jpg cannot be read"):
+        found(tmp_path, resize=2).chosen(7, 0)
+
+
+def test_fingerprints_tell_data_and_labels_apart() -> None:
+    x, labels = torch.zeros(3, 1, 2, 2), torch.arange(3)
+    prints = [fingerprint(x, None), fingerprint(x + 1, None), fingerprint(x, labels), fingerprint(x.view(3, 4), None)]
+    assert len(set(prints)) == 4
+    assert fingerprint(x.clone(), labels.clone()) == prints[2]
+
+
+class Trap:
+    """Would be noticed if it were unpickled."""
+
+    def __reduce__(self) -> Any:
+        """Fail."""
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+def test_what_is_not_data_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "trap.npy", np.array([Trap()] * 2), allow_pickle=True)
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "x.csv").write_text("1")
+    (tmp_path / "empty").mkdir()
+    saved(tmp_path / "names.npz", a=PIXELS)
+    saved(tmp_path / "whole.npz", x=np.arange(4).reshape(2, 2))
+    saved(tmp_path / "one.npz", x=PIXELS[:1])
+    saved(tmp_path / "vague.npz", x=np.zeros((2, 3, 5, 3)))
+    saved(tmp_path / "labels.npz", x=PIXELS, labels=np.zeros(4, dtype=int))
+    saved(tmp_path / "nan.npz", x=np.full((3, 2), np.nan))
+    cases: list[tuple[str, dict[str, Any], tuple[int, ...] | None, str]] = [
+        ("nowhere", {}, None, "does not exist"),
+        ("trap.npy", {}, None, "cannot be read as an array"),
+        ("text.npz", {}, None, "cannot be read as an array"),
+        ("x.csv", {}, None, "is not read"),
+        ("empty", {}, None, "holds 0 PNG or JPEG"),
+        ("names.npz", {}, None, "allowed: one of arr_0"),
+        ("whole.npz", {}, None, "allowed: uint8, or floats"),
+        ("one.npz", {}, None, "two samples or more"),
+        ("vague.npz", {}, None, "--layout nchw or --layout nhwc"),
+        ("labels.npz", {}, None, "holds labels of shape"),
+        ("labels.npz", {"resize": 2}, None, "--resize is for folders"),
+        ("names.npz", {}, (3, 8, 8), "allowed: one of"),
+        ("one.npz", {}, (3, 8, 8), "two samples"),
+        ("nan.npz", {}, None, "not finite"),
+    ]
+    for name, options, shape, message in cases:
+        with pytest.raises(CommandError, match=message):
+            found(tmp_path / name, shape, **options).chosen(2, 0)
+    with pytest.raises(CommandError, match=r"holds samples of shape \(3, 6, 8\); the network takes \(1, 6, 8\)"):
+        found(saved(tmp_path / "y.npz", x=PIXELS), (1, 6, 8))
+    with pytest.raises(CommandError, match="--data is missing"):
+        found_data(DataOptions(), None)

@@ -1,0 +1,234 @@
+"""All measures on networks of many kinds: nothing is disturbed, numbers are the library's, and models are paired."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import flatness
+from flatness.adapters import fixed_batches
+from flatness.cli import measures, measuring
+from flatness.cli.comparing import differences
+from flatness.cli.data import Data
+from flatness.cli.document import document, json_bytes
+from flatness.cli.errors import CommandError
+from flatness.cli.measuring import Common, Measured, gathered, measured
+from flatness.cli.options import FULL_IMAGES, QUICK, QUICK_IMAGES, MeasureOptions, PlaceOptions
+from flatness.cli.sources import subject_of
+from tests.flatness import measures_common as common_checks
+from tests.flatness.cli import models
+
+SMALL = MeasureOptions(
+    images=6, draws=2, curve_rms=(0.01,), curve_draws=2, bits=(4,), steps=(3,), exposure_images=4, curvature=True,
+    probes=2, lanczos_steps=2,
+)  # fmt: skip
+PLACE = PlaceOptions(device="cpu", batch_size=4, gradient_batch=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Random(Data):
+    """Random images with labels."""
+
+    def chosen(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        x = torch.randn(self.available, *models.SHAPE, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+        chosen = self.indices(count, seed)
+        return x[chosen], torch.tensor(chosen) % 3
+
+
+DATA = Random("random", 9)
+
+
+def common(**changes: Any) -> Common:
+    """Data and options of a short run."""
+    subjects = [subject_of("x:mlp", models.mlp())]
+    return gathered(subjects, DATA, dataclasses.replace(SMALL, **changes), PLACE)
+
+
+def taken(source: Callable[[], Any], **changes: Any) -> Measured:
+    """All measures of a source."""
+    return measured(subject_of(f"models:{source.__name__}", source()), common(**changes))
+
+
+ALL = {
+    "loss", "lpf-absolute.rise", "lpf-layer.rise", "lpf-filter.rise", "curve.rise-0.01", "quantization-4.rise",
+    "exposure-3.gap", "curvature.top", "curvature.trace", "readout.energy",
+}  # fmt: skip
+SOURCES = [models.mlp, models.crowded, models.dit, models.narrow, models.compiled]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_measure_takes_networks_that_it_has_never_seen_and_leaves_them_alone(source: Callable[[], Any]) -> None:
+    returned = source()
+    before = common_checks.state_of(returned[0])
+    found = measured(subject_of("x:y", returned), common())
+    assert common_checks.same(before, common_checks.state_of(returned[0]))
+    assert found.failed == {}
+    assert found.left_out == {}
+    assert set(found.quantities) >= ALL
+    # the transformer folds its readout's output into an image, so that its error is not the readout's
+    assert ("readout.quantization-4-predicted" in found.quantities) == (source is not models.dit)
+    assert all(quantity.found.value == quantity.found.value for quantity in found.quantities.values())
+    text = json_bytes(document([found], common(), DATA))
+    numbers = json.loads(text)["sources"]["y"]["numbers"]
+    assert len(numbers["lpf-filter.rise"]["parts"][0]["by_sample"]) == 6
+
+
+def test_a_network_without_a_readout_of_its_own_is_measured_without_it() -> None:
+    found = taken(models.tied_last)
+    assert found.failed == {}
+    assert "shares its weight" in found.left_out["readout"]
+    assert "lpf-layer.rise" in found.quantities
+    # flow matching has no steps of its own: 1000 stand for it
+    assert "exposure-3.gap" in found.quantities
+
+
+def test_a_loss_of_ones_own_is_measured_without_process_and_predictions() -> None:
+    found = taken(models.own_loss)
+    assert found.left_out == {"exposure-3": "the source gives no process"}
+    assert "readout.energy" in found.quantities
+    assert not any("predicted" in name for name in found.quantities)
+
+
+def check_numbers() -> None:
+    """The numbers are those that the library's functions give on the same batches, with their errors."""
+    found, at = taken(models.mlp).quantities, common()
+    model, loss = models.mlp()
+    batches = fixed_batches(at.x_0, batch_size=6, seed=0)
+    noise = flatness.low_pass_filter(model, loss, batches, sigma=0.05, draws=2, scale="filter")
+    rounded = flatness.quantization_rise(model, loss, batches, 4)
+    curve = flatness.perturbation_curve(
+        model, loss, batches, [0.01 * sum(p.numel() for p in model.parameters()) ** 0.5], draws=2,
+        seed=measures.derived_seed("curve", 0),
+    )  # fmt: skip
+    process = flatness.sampling_process(model, loss)
+    exposure = flatness.exposure_bias(process.epsilon_model, process.alphas_cumprod, [0, 6, 11], at.x_0[:4])
+    last = flatness.readout(model, loss, batches)
+    expected = {
+        "loss": noise.loss,
+        "lpf-filter.value": noise.value,
+        "lpf-filter.rise": noise.rise,
+        "quantization-4.rise": rounded.rise,
+        "curve.rise-0.01": curve.rises[0],
+        "exposure-3.gap": exposure.mean_gap,
+        "readout.energy": last.feature_energy,
+        "readout.noise-predicted": last.noise_rise(0.05, scale="layer"),
+        "readout.quantization-4-predicted": last.quantization_rise(4),
+        "readout.quantization-4-measured": flatness.quantization_rise(
+            model, loss, batches, 4, parameters=["last.weight"]
+        ).rise,
+    }
+    for name, estimate in expected.items():
+        # float32, batches of other sizes: rounding of losses near 1 against rises near .001
+        assert found[name].found.value == pytest.approx(estimate.value, rel=1e-3, abs=1e-6), name
+        assert found[name].found.draw_error == pytest.approx(estimate.draw_standard_error, rel=1e-2, abs=1e-7), name
+        assert found[name].found.data_error == pytest.approx(estimate.data_standard_error, rel=1e-2, abs=1e-7), name
+
+
+def test_numbers_are_the_librarys() -> None:
+    check_numbers()
+
+
+def test_mutants_of_the_numbers_fail() -> None:
+    rows = measures.RecordedLoss.matrix
+    mutants = (
+        common_checks.patched(measures.RecordedLoss, "matrix", lambda self, n: -rows(self, n)),
+        common_checks.patched(measures.RecordedLoss, "matrix", lambda self, n: rows(self, n)[:1].expand(n, -1)),
+        common_checks.patched(measures.RecordedNorms, "means", lambda self, s, n: (torch.zeros(1, n),) * 2),
+    )
+    for mutant in mutants:
+        with mutant, pytest.raises(AssertionError):
+            check_numbers()
+
+
+def test_common_random_numbers_make_equal_networks_equal_and_pair_unequal_ones() -> None:
+    at = common()
+    found = [measured(subject_of(f"m:{name}", source()), at) for name, source in
+             (("a", models.mlp), ("b", models.mlp), ("c", models.other_mlp))]  # fmt: skip
+    told = differences(found, 6)
+    paired = [one for one in told if one.paired]
+    assert {one.name for one in paired} >= {"loss", "lpf-layer.rise", "quantization-4.rise", "exposure-3.gap"}
+    for one in paired:
+        if one.label == "b":
+            assert (one.found.value, one.found.error, one.verdict) == (0.0, 0.0, "undecided")
+    ours, theirs = found[0].quantities["loss"].found, found[2].quantities["loss"].found
+    (loss,) = [one for one in told if (one.name, one.label) == ("loss", "c")]
+    assert loss.found.value == pytest.approx(theirs.value - ours.value, rel=1e-12)
+    assert loss.found.error != pytest.approx((ours.error**2 + theirs.error**2) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "message"),
+    [
+        (models.hungry, {}, "out of memory with 4 images in a pass: a smaller --batch-size"),
+        (models.dit, {"times": "lognormal:0,1"}, "discrete"),
+        (models.own_loss, {"times": "uniform"}, "loss of its own"),
+        (models.mlp, {"times": "given:99"}, "cannot be run on samples of shape"),
+        (models.mlp, {"times": "often"}, "times is often"),
+        (models.mlp, {"steps": (13,)}, "steps is 13; allowed: at most 12"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(source: Callable[[], Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        taken(source, **changes)
+
+
+def test_samples_that_do_not_fit_are_told_by_their_shape() -> None:
+    at = dataclasses.replace(common(), x_0=torch.zeros(6, 1, 5, 5))
+    with pytest.raises(CommandError, match=r"mlp cannot be run on samples of shape \(1, 5, 5\)"):
+        measured(subject_of("x:mlp", models.mlp()), at)
+
+
+def test_times_are_set_on_the_command_line() -> None:
+    given = taken(models.mlp, times="given:0", scales=(), curve_rms=(), bits=(), steps=(), curvature=False)
+    uniform = taken(models.mlp, times="uniform", scales=(), curve_rms=(), bits=(), steps=(), curvature=False)
+    trained = taken(models.mlp, scales=(), curve_rms=(), bits=(), steps=(), curvature=False)
+    values = [one.quantities["loss"].found.value for one in (given, uniform, trained)]
+    assert values[0] != values[1] == values[2]
+    assert given.about["loss"]["times"] == "GivenTimes(values=(0,))"
+
+
+def test_a_measure_that_fails_does_not_keep_others_from_being_taken() -> None:
+    found = taken(models.broken, scales=("filter",), bits=(), steps=(), curve_rms=(), readout=False)
+    assert set(found.failed) == {"lpf-filter", "curvature"}
+    assert "inf" in found.failed["lpf-filter"] or "nan" in found.failed["lpf-filter"]
+
+
+def test_memory_that_runs_out_later_costs_the_measures_that_it_runs_out_in() -> None:
+    large = common(images=9, bits=(), steps=(), curve_rms=(), scales=("filter",), readout=False)
+    place = dataclasses.replace(PLACE, batch_size=6, gradient_batch=9)
+    found = measured(subject_of("x:y", models.hungry_later()), dataclasses.replace(large, place=place))
+    assert set(found.outcomes) == {"lpf-filter"}
+    assert "smaller --batch-size (and --gradient-batch)" in found.failed["curvature"]
+    larger = dataclasses.replace(large, place=dataclasses.replace(PLACE, batch_size=9))
+    with pytest.raises(CommandError, match="out of memory with 9 images"):
+        measured(subject_of("x:y", models.hungry_later()), larger)
+
+
+def test_quick_spends_the_same_on_small_networks_as_on_large_ones() -> None:
+    of_57_million = QUICK.resolved(57_094_662, 32 * 32, 50_000)
+    assert of_57_million.images == QUICK_IMAGES
+    passes = sum(task.passes for task in measures.tasks_of(of_57_million, process=True))
+    assert passes * QUICK_IMAGES == 48  # as the arithmetic in flatness.cli.options has it
+    assert QUICK.resolved(57_094_662 // 4, 32 * 32, 50_000).images == 4 * QUICK_IMAGES
+    assert QUICK.resolved(1000, 16, 50_000).images == FULL_IMAGES
+    assert QUICK.resolved(1000, 16, 40).images == 40
+    assert QUICK.resolved(10**9, 64 * 64, 50_000).images == QUICK_IMAGES
+    assert dataclasses.replace(QUICK, images=3).resolved(1000, 16, 40).images == 3
+    assert MeasureOptions().resolved(1000, 16, 50_000).images == FULL_IMAGES
+
+
+def test_networks_of_different_shapes_are_not_compared() -> None:
+    subjects = [
+        dataclasses.replace(subject_of(f"x:{name}", models.mlp()), shape=shape)
+        for name, shape in (("a", (1, 4, 4)), ("b", (1, 8, 8)))
+    ]
+    with pytest.raises(CommandError, match=r"different shapes \(a: \(1, 4, 4\), b: \(1, 8, 8\)\)"):
+        gathered(subjects, DATA, SMALL, PLACE)
+    with pytest.raises(CommandError, match="torch finds none"):
+        measuring.chosen_device("cuda" if not torch.cuda.is_available() else "mps")
