@@ -1,0 +1,54 @@
+"""The README's tables are those of the result files."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from paper_figs import readme
+
+
+@pytest.fixture
+def tables() -> list[dict[str, Any]]:
+    return list(json.loads((readme.STUDY / "tables.json").read_bytes())["tables"])
+
+
+def test_the_readme_is_in_step_with_the_results() -> None:
+    page = readme.README.read_text(encoding="utf-8")
+    assert page == readme.renewed(page), f"renew it: {readme.COMMAND}"
+
+
+def test_numbers_are_the_rows_own_and_rounded_by_their_errors(tables: list[dict[str, Any]]) -> None:
+    changed = copy.deepcopy(tables)
+    by_name = {table["name"]: table for table in changed}
+    by_name["flatness"]["rows"]["sam rho=0.1"]["lpf-absolute-rise"] = {"value": 0.0087149, "error": 0.00052}
+    by_name["quantisation"]["rows"]["sam rho=0.1"]["frechet-20-4-change"] = {"value": -12.3456, "error": 0.996}
+    by_name["distances"]["rows"]["sam rho=0.1"]["frechet-20"] = None
+    (line,) = [line for line in readme.rows(changed).splitlines() if line.startswith("| sam rho=0.1 |")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[2] == "8.71 ± 0.52"
+    assert cells[8] == "-12.3 ± 1.0"
+    assert cells[5] == ""
+    assert len(readme.rows(tables).splitlines()) == 2 + len(by_name["summary"]["rows"])
+
+
+def test_a_table_of_another_version_is_refused(tables: list[dict[str, Any]]) -> None:
+    with pytest.raises(ValueError, match="no exposure-bias: mean_absolute_gap-20"):
+        readme.rows([table for table in tables if table["name"] != "exposure-bias"])
+
+
+def test_verdicts_are_counted_by_group() -> None:
+    found = [{"identifier": name, "verdict": verdict} for name, verdict in
+             (("B1a", "confirmed"), ("B1b", "refuted"), ("B1c-8", "confirmed"), ("B6a", "not measured"))]  # fmt: skip
+    lines = readme.verdicts(found).splitlines()
+    assert [line.rpartition(":")[2].split("|")[1:-1] for line in lines if line.startswith("| B1:")] == [
+        [" 2 ", " 1 ", "  ", "  "]
+    ]
+    assert next(line for line in lines if line.startswith("| B6:")).endswith("|  |  |  | 1 |")
+
+
+def test_every_prediction_of_the_bridge_is_in_a_group() -> None:
+    found = json.loads((readme.STUDY / "bridge.json").read_bytes())["predictions"]
+    assert {one["identifier"][:2] for one in found} == set(readme.GROUPS)
+    assert {one["verdict"] for one in found} <= set(readme.VERDICTS)
