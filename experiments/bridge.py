@@ -221,6 +221,7 @@ def judged(plan: Plan, toy: Path, paper: Path) -> dict[str, Any]:
             *correlation_claims.printed(paper_numbers(paper)),
             *tolerance_claims.claims(rows, every, tolerated, THEORY),
             *dose_claims.claims(rows, toys),
+            *dose_claims.of_snapshots(rows, snapshots),
         ]
     )
     document = {
@@ -250,6 +251,7 @@ def entry(outcome: Outcome, rows: Rows) -> dict[str, Any]:
         "identifier": claim.identifier,
         "statement": claim.statement,
         "source": claim.source,
+        "of": bridge_page.subject(claim.identifier, rows.seeds),
         "rows": [label for label in rows.labels if label in parts],
         "predicted": claim.predicted,
         "predicted_interval": None if claim.predicted_interval is None else list(claim.predicted_interval),

@@ -20,14 +20,21 @@ PRINTED = "B5p"
 """Identifiers that begin so are of the paper's numbers, not of these networks."""
 
 
+def subject(identifier: str, seeds: int) -> str:
+    """What a verdict speaks of: with one training seed of networks, not of methods."""
+    if identifier.startswith(PRINTED):
+        return "the paper's printed numbers, one run a method"
+    return f"methods, over {seeds} training seeds" if seeds >= 2 else "these networks, one training seed a method"
+
+
 def group(prediction: Document) -> str:
     """B1, ..., B7."""
     return str(prediction["identifier"])[:2]
 
 
 def number(value: float | None) -> str:
-    """Three significant digits."""
-    return "" if value is None else f"{value:.3g}"
+    """Four significant digits."""
+    return "" if value is None else f"{value:.4g}"
 
 
 def interval(prediction: Document) -> str:
@@ -70,10 +77,10 @@ def summary(document: Document) -> list[str]:
         ours = [one for one in document["predictions"] if group(one) == name]
         counted = {verdict: [one for one in ours if one["verdict"] == verdict] for verdict in VERDICTS}
         said = [f"{len(found)} {verdict}" for verdict, found in counted.items() if found]
-        lines.append(f"{name} ({title.lower()}): {', '.join(said) or 'nothing to say'}.")
+        lines.append(f"{name} ({title}): {', '.join(said) or 'nothing to say'}.")
         for one in counted["refuted"]:
             deciding = f"{one['deciding']}: {interval(one)}; claimed {region(one)}"
-            lines.append(f"{one['identifier']} refuted: {one['statement']}. {deciding}.")
+            lines.append(f"{one['identifier']} refuted ({one['of']}): {one['statement']}. {deciding}.")
     return lines
 
 
@@ -110,6 +117,12 @@ def _layers(document: Document) -> list[str]:
     return [*lines, ""]
 
 
+def _errors(document: Document) -> str:
+    """The range of the linearisation's error."""
+    found = [error for one in document["tolerated"] for error in one.get("linearisation_error", ())]
+    return f"{min(found):.0%} to {max(found):.0%}" if found else "an unknown share"
+
+
 def _tolerated(document: Document) -> list[str]:
     """What B6 compares, in nats."""
     if not document["tolerated"]:
@@ -120,7 +133,10 @@ def _tolerated(document: Document) -> list[str]:
         "## Tolerated divergences and the theory's bounds",
         "",
         "In nats; kappa is the rise of the loss summed over coordinates, a share of the row's own. rescored and "
-        "sampled are the least over laws; rho = eta |W|_op; a bound that is infinite is left empty.",
+        "sampled are the least over laws; rho = eta |W|_op; a bound that is infinite is left empty. The theory's setting "
+        "does not cover these networks: its activation is linear, its target a function of x, its Jacobian constant. "
+        f"Features differ from their linearisation at another draw of the noise by {_errors(document)} of their change "
+        "(squared).",
         "",
         "| " + " | ".join(heads) + " |",
         "|---" * len(heads) + "|",

@@ -76,10 +76,11 @@ def _outcomes(entry: Entry) -> dict[str, float]:
             found[f"gap-{rest}"] = measure["mean_absolute_gap"]["value"]
         elif kind == "quantization":
             found[f"rise-{rest}"] = measure["rise"]["value"]
-        elif kind == "frechet" and rest.endswith("-32"):
-            found[f"distance-{rest.removesuffix('-32')}"] = measure["value"]
         elif kind == "frechet" and not rest.startswith("floor"):
             steps, bits = rest.split("-")
+            if bits == "32":
+                found[f"distance-{steps}"] = measure["value"]
+                continue
             full = entry.measure(f"frechet-{steps}-32")
             if full is not None:
                 found[f"distance-{steps}-change-{bits}"] = measure["value"] - full["value"]

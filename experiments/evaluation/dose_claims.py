@@ -8,8 +8,8 @@ from typing import Any
 
 from experiments.evaluation import cells
 from experiments.evaluation.cells import Cell
-from experiments.evaluation.claims import INFINITE, Claim, Entry, Rows, ratio
-from experiments.evaluation.flatness_claims import PAIRED, rise_ratio
+from experiments.evaluation.claims import INFINITE, Claim, Comparison, Entry, Rows, ratio
+from experiments.evaluation.flatness_claims import PAIRED, rise_ratio, whole_ratio
 from experiments.evaluation.readout_claims import energy
 from experiments.evaluation.toy_numbers import Toy
 
@@ -71,6 +71,35 @@ def claims(rows: Rows, toy: Toy) -> list[Claim]:
                           f"layers/*.json and rows/*.json; toy.json: measures.learnt/*.{measure}")
                 )  # fmt: skip
     return found
+
+
+def of_snapshots(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
+    """SAM's snapshots against adm's after as many steps, of each radius and training seed.
+
+    Args:
+        rows: of the folder.
+        snapshots: documents of the first stage, by run.
+    """
+    raw = [entry for entry in rows.entries if entry.average == "raw"]
+    values: dict[str, list[Cell | None]] = {}
+    for entry in (one for one in raw if one.method == "sam" and one.run in snapshots):
+        others = [one.run for one in raw if one.method == "adm" and one.seed == entry.seed and one.run in snapshots]
+        for run in others[:1]:
+            ours, theirs = snapshots[entry.run]["measures"], snapshots[run]["measures"]
+            for step in [step for step in ours if "whole" in ours[step] and "whole" in theirs.get(step, {})]:
+                ratio_of = whole_ratio(ours[step]["whole"]["absolute"], theirs[step]["whole"]["absolute"])
+                values.setdefault(f"{entry.label} against adm, {step}", []).append(ratio_of)
+    comparisons = tuple(
+        Comparison(label, tuple(cell for cell in found if cell is not None))
+        for label, found in values.items()
+        if None not in found
+    )
+    return [
+        Claim("B7-snapshots", "All along training SAM's absolute rise is below adm's after as many steps",
+              "toy P2a (at its end)", (-INFINITE, 1.0), comparisons,
+              f"ratio of the whole network's rises of power-function EMAs; {PAIRED}",
+              "layers/*-snapshots.json: measures.step-*.whole.absolute")
+    ]  # fmt: skip
 
 
 def _direction(toy: Toy, measure: str, low: float, high: float) -> int:

@@ -32,16 +32,41 @@ def draws_error(entry: Entry, scale: str, of: float) -> Cell:
 
 
 def rise_ratio(scale: str) -> Callable[[Entry, Entry], Cell | None]:
-    """The whole rises of two rows, image by image and draw by draw the same noise; draws' errors as if independent."""
+    """Of the whole network's rises of two rows (`whole_ratio`)."""
 
     def number(a: Entry, b: Entry) -> Cell | None:
-        ours, theirs = by_image(a, scale), by_image(b, scale)
-        if ours is None or theirs is None or not np.mean(theirs) > 0:
-            return None
-        level = float(np.mean(theirs))
-        value = float(np.mean(ours)) / level
-        spread = (draws_error(a, scale, level), draws_error(b, scale, level / max(abs(value), 1e-12)))
-        return paired_ratio(ours, theirs, *spread)
+        ours, theirs = a.layered("whole"), b.layered("whole")
+        return None if ours is None or theirs is None else whole_ratio(ours[scale], theirs[scale])
+
+    return number
+
+
+def whole_ratio(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Cell | None:
+    """The ratio of two whole rises under the same noise: its error over images in pairs, and over draws.
+
+    Draws are paired too where the files hold them one by one; else their errors are added as if independent.
+    """
+    level = theirs["rise"]["value"]
+    if not level > 0:
+        return None
+    value = ours["rise"]["value"] / level
+    if "by_draw" in ours and "by_draw" in theirs:
+        paired = paired_ratio(ours["by_draw"], theirs["by_draw"])
+        spread = [] if paired is None else [paired._replace(value=0.0)]
+    else:
+        spread = [
+            Cell(0.0, factor * one["rise"]["draw_standard_error"] / level, one["draws"] - 1)
+            for one, factor in ((ours, 1.0), (theirs, abs(value)))
+        ]
+    return paired_ratio(ours["by_image"], theirs["by_image"], *spread)
+
+
+def sum_ratio(scale: str) -> Callable[[Entry, Entry], Cell | None]:
+    """Of the layers' sums, image by image, each with draws of its own that are the same in every row."""
+
+    def number(a: Entry, b: Entry) -> Cell | None:
+        ours, theirs = layer_sum(a, scale), layer_sum(b, scale)
+        return None if ours is None or theirs is None else paired_ratio(ours, theirs)
 
     return number
 
@@ -80,12 +105,16 @@ def readouts_share(a: Entry, b: Entry) -> Cell | None:
     return paired_ratio((ours - theirs).tolist(), (whole - others).tolist())
 
 
-def invariant_share(a: Entry, b: Entry) -> Cell | None:
+def invariant_share(of: Callable[[str], Callable[[Entry, Entry], Cell | None]]) -> Callable[..., Cell | None]:
     """log of the ratio of relative rises over that of absolute ones: what is left of the gain in invariant measure."""
-    relative, absolute = (logarithm(rise_ratio(scale)(a, b)) for scale in ("layer", "absolute"))
-    if relative is None or absolute is None or not absolute.value < 0:
-        return None
-    return ratio(relative._replace(value=-relative.value), absolute._replace(value=-absolute.value))
+
+    def number(a: Entry, b: Entry) -> Cell | None:
+        relative, absolute = (logarithm(of(scale)(a, b)) for scale in ("layer", "absolute"))
+        if relative is None or absolute is None or not absolute.value < 0:
+            return None
+        return ratio(relative._replace(value=-relative.value), absolute._replace(value=-absolute.value))
+
+    return number
 
 
 def norm_ratio(free: bool) -> Callable[[Entry, Entry], Cell | None]:
@@ -176,7 +205,7 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
     found += [
         Claim("B4f", "Part of SAM's gain in the absolute rise is scale: less than all of its logarithm is left in the "
               "rise under layer-relative noise", "theory T7, toy P8d", (-INFINITE, 1.0),
-              rows.against(sam, invariant_share),
+              rows.against(sam, invariant_share(rise_ratio)),
               "log of the ratio of layer-relative rises over log of that of absolute ones, where SAM lowers the "
               f"latter; {PAIRED}, the two logarithms as if independent",
               "layers/*.json: measures.whole.absolute, measures.whole.layer", share,
@@ -189,6 +218,30 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
               rows.against(sam, norm_ratio(False)),
               "ratio of L2 norms of all other layers together; exact numbers of these networks",
               "layers/*.json: measures.layers[].norm, scale_free"),
+    ]  # fmt: skip
+    return [*found, *_by_sums(rows, share)]
+
+
+def _by_sums(rows: Rows, share: float | None) -> list[Claim]:
+    """B4i to B4l: the same by the layers' sums, which are paired draw by draw and so tell smaller differences."""
+    sam = rows.counterparts("sam", "adm")
+    note = "Added after a first run, in which the whole network's few draws decided little."
+    how, where = "ratio of sums over layers, image by image; error over images and draws", "measures.layers[].rises"
+    found = [
+        Claim(f"B4{letter}", f"SAM lowers the sum of the layers' rises under {scale} noise", source, (-INFINITE, 1.0),
+              rows.against(sam, sum_ratio(scale)), how, f"layers/*.json: {where}.{scale}.by_image", note=note)
+        for letter, scale, source in (("i", "absolute", "paper, toy P2a"), ("j", "layer", "question, toy P8a"))
+    ]  # fmt: skip
+    others = [*rows.averages(), *rows.counterparts("ip", "adm")]
+    found += [
+        Claim("B4k", "EMA, SWA and input perturbation do not lower the sum of the layers' absolute rises (at most 5% "
+              "less)", "paper, toy P2c, P2d, P2e", (0.95, INFINITE), rows.against(others, sum_ratio("absolute")), how,
+              f"layers/*.json: {where}.absolute.by_image", note=note),
+        Claim("B4l", "Part of SAM's gain in the layers' absolute sum is scale: less than all of its logarithm is left "
+              "in their layer-relative sum", "theory T7, toy P8d", (-INFINITE, 1.0),
+              rows.against(sam, invariant_share(sum_ratio)),
+              f"log of the {how}, of relative over absolute noise; the two as if independent",
+              f"layers/*.json: {where}", share, note=note),
     ]  # fmt: skip
     return found
 

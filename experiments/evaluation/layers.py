@@ -253,7 +253,8 @@ def whole_rise(subject: Subject, scale: str, draws: int) -> dict[str, Any]:
     """The same rise under noise on all weights: one draw for all images, with both signs, and several draws.
 
     Returns:
-        The rise with its standard errors over draws and over images, its value image by image, and the loss.
+        The rise with its standard errors over draws and over images, its value image by image and draw by draw, and
+        the loss.
     """
     sigma, seed = sigma_of(subject, scale), subject.options.seed
     with measuring(subject.network, subject.objective, subject.batches, None, seed, True) as (weights, losses):
@@ -273,4 +274,5 @@ def whole_rise(subject: Subject, scale: str, draws: int) -> dict[str, Any]:
         "loss": plain(rises.unmoved_loss()),
         "rise": plain(found),
         "by_image": estimate(rises.sums / draws)["by_image"],
+        "by_draw": estimate(torch.tensor(rises.means))["by_image"],
     }

@@ -18,6 +18,8 @@ SAME = 0.05
 """Margin within which a method that leaves a measure alone must not lower it, as the toy's P2c."""
 FACTOR = 2.0
 """By how much the ratio may differ from the toy's to count as the same size."""
+SOURCES = {"T3": "theory T3, toy P3b", "T5": "theory T5, toy P4"}
+ROUNDED = "question (theory T5 has it on average over weights alone)"
 DRAWS = "error over draws, of images that the prediction is computed on too"
 IMAGES = "error over images and draws"
 
@@ -45,35 +47,39 @@ def _closed_forms(rows: Rows, bits: tuple[int, ...]) -> list[Claim]:
     found = []
     for identifier, rise, says, theorem in exact:
         comparisons = rows.each(_first_stage(rise))
-        found.append(_closed(identifier, f"The last layer: {says}", theorem, EXACT, comparisons, DRAWS, rise))
+        found.append(_closed(identifier, f"The last layer: {says}", SOURCES[theorem], EXACT, comparisons, DRAWS, rise))
         if identifier in ("B1a", "B1b"):
             pooled = _pooled(comparisons)
             says = f"The same in the mean over all rows ({rise})"
-            found.append(_closed(f"{identifier}-mean", says, theorem, EXACT, pooled, DRAWS, rise))
+            found.append(_closed(f"{identifier}-mean", says, SOURCES[theorem], EXACT, pooled, DRAWS, rise))
     for b in bits:
         even = rows.each(_first_stage(f"rounding-{b}"))
-        says = f"Rounding the last layer to {b} bits raises the loss's even part by (q^2 / 12) E|phi|^2"
-        found.append(_closed(f"B1d-{b}", says, "T5", ON_AVERAGE, even, IMAGES, f"rounding-{b}"))
+        says = f"Rounding the last layer to {b} bits raises the loss's even part by (q^2 / 12) E|phi|^2 in each network"
+        found.append(_closed(f"B1d-{b}", says, ROUNDED, ON_AVERAGE, even, IMAGES, f"rounding-{b}"))
+        mean = _over_runs(rows, _first_stage(f"rounding-{b}"))
+        says = f"The same at {b} bits in the mean over runs, whose weights are drawn apart"
+        over = "error over the runs' raw weights (Student)"
+        found.append(_closed(f"B1d-{b}-mean", says, SOURCES["T5"], ON_AVERAGE, mean, over, f"rounding-{b}"))
         whole = rows.each(_of_rows(f"quantization-{b}"))
-        says = f"Rounding the last layer to {b} bits raises the loss itself by (q^2 / 12) E|phi|^2"
+        says = f"Rounding the last layer to {b} bits raises the loss itself by (q^2 / 12) E|phi|^2 in each network"
         where = f"rows/*.json: measures.readout.rises.quantization-{b}"
-        found.append(_closed(f"B1e-{b}", says, "T5", ON_AVERAGE, whole, IMAGES, "", where))
+        found.append(_closed(f"B1e-{b}", says, ROUNDED, ON_AVERAGE, whole, IMAGES, "", where))
     for name in ("lpf-absolute", "lpf-layer"):
         comparisons = rows.each(_of_rows(name))
         says = (
             f"The rows' own measure of the last layer's rise ({name}, one sign, few draws) agrees with the closed form"
         )
         where = f"rows/*.json: measures.readout.rises.{name}"
-        found.append(_closed(f"B1f-{name}", says, "T3", EXACT, comparisons, IMAGES, "", where))
+        found.append(_closed(f"B1f-{name}", says, SOURCES["T3"], EXACT, comparisons, IMAGES, "", where))
     return found
 
 
 def _closed(
-    identifier: str, statement: str, theorem: str, margin: float, comparisons: tuple[Comparison, ...], error: str,
+    identifier: str, statement: str, source: str, margin: float, comparisons: tuple[Comparison, ...], error: str,
     rise: str, where: str = "",
 ) -> Claim:  # fmt: skip
     return Claim(
-        identifier, statement, f"theory {theorem}, toy {'P3b' if theorem == 'T3' else 'P4'}",
+        identifier, statement, source,
         (1.0 - margin, 1.0 + margin), comparisons, f"measured over predicted, margin {margin:.0%}; {error}",
         where or f"layers/*.json: measures.readout.rises.{rise}", predicted=1.0,
     )  # fmt: skip
@@ -120,6 +126,13 @@ def _pooled(comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
     number = len(of_rows)
     value, error = sum(c.value for c in of_rows) / number, sum(c.error or 0.0 for c in of_rows) / number
     return (Comparison(f"mean over {number} rows", (Cell(value, error, min(c.degrees for c in of_rows)),)),)
+
+
+def _over_runs(rows: Rows, number: Callable[[Entry], Cell | None]) -> tuple[Comparison, ...]:
+    """The mean over the runs' raw weights with the error over runs."""
+    values = [number(entry) for entry in rows.entries if entry.average == "raw"]
+    there = [cell.value for cell in values if cell is not None]
+    return (Comparison(f"mean over {len(there)} runs", (cells.mean(there),)),) if len(there) >= cells.FEWEST else ()
 
 
 def energy(entry: Entry) -> Cell | None:

@@ -243,13 +243,13 @@ def _pairs(rows: Rows, share: float, kind: str) -> tuple[Comparison, ...]:
 
 
 def _order(of_share: Sequence[tuple[Tolerated, Mapping[str, Any]]], share: float) -> Claim:
-    """Whether rows with a larger bound tolerate more, at each t."""
+    """Whether rows with a larger flat radius, the kernel's, tolerate more, at each t."""
     comparisons = []
     for t in dict.fromkeys(one.t for one, _ in of_share):
         pairs = [
-            (limit, one.sampled["least"][0])
+            (radius, one.sampled["least"][0])
             for one, detail in of_share
-            if one.t == t and (limit := _bound(detail, "kernel", "corrected")) is not None
+            if one.t == t and (radius := _bound(detail, "kernel", "eta")) is not None
         ]
         there = [(x, y) for x, y in pairs if math.isfinite(y)]
         if len(there) >= 2:
@@ -258,7 +258,7 @@ def _order(of_share: Sequence[tuple[Tolerated, Mapping[str, Any]]], share: float
                 interval = (found.low, found.high)
                 comparisons.append(Comparison(f"Spearman over {len(there)} rows, {t}", (Cell(found.value),), interval))
     return Claim(
-        f"B6e-{share:g}", "Rows with a larger bound (corrected, at the kernel's radius) tolerate a larger divergence",
+        f"B6e-{share:g}", "Rows with a larger flat radius (the kernel's) tolerate a larger divergence",
         "paper (Remark 3.10)", (0.0, INFINITE), tuple(comparisons),
         f"Spearman's rank correlation over rows, each at {share:.0%} of its own loss; bootstrap over rows as if "
         "independent, which those of one run are not", WHERE,

@@ -142,6 +142,9 @@ def test_the_whole_rises_by_the_closed_form_and_scales() -> None:
     error = found["rise"]["draw_standard_error"]
     assert abs(found["rise"]["value"] - expected) < STANDARD_ERRORS * error < 0.3 * expected
     assert found["loss"]["value"] == pytest.approx(float(objectives(of).mean()), rel=1e-6)
+    assert len(found["by_draw"]) == 64
+    for parts in (found["by_draw"], found["by_image"]):
+        assert sum(parts) / len(parts) == pytest.approx(found["rise"]["value"], rel=1e-5)
 
 
 def test_noise_is_a_function_of_seed_layer_and_image_and_nothing_is_left_moved() -> None:
