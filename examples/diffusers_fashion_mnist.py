@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, LowPassFilter]:
     parser.add_argument("--data", type=Path, default=DEBIAN, help="folder of the two files (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the pipeline")
     parser.add_argument("--rho", type=float, default=0.1, help="SAM's radius (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=500, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="(default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="images a step sees (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=32, help="of the network, a multiple of 8 (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=16, help="of the network, a multiple of 8 (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(argv)
     if options.out.exists():

@@ -133,10 +133,10 @@ def _tolerated(document: Document) -> list[str]:
         "## Tolerated divergences and the theory's bounds",
         "",
         "In nats; kappa is the rise of the loss summed over coordinates, a share of the row's own. rescored and "
-        "sampled are the least over laws; rho = eta |W|_op; a bound that is infinite is left empty. The theory's setting "
-        "does not cover these networks: its activation is linear, its target a function of x, its Jacobian constant. "
-        f"Features differ from their linearisation at another draw of the noise by {_errors(document)} of their change "
-        "(squared).",
+        "sampled are the least over laws; rho = eta |W|_op; a bound that is infinite is left empty. The theory's "
+        "setting does not cover these networks: its activation is linear, its target a function of x, its Jacobian "
+        f"constant. Features differ from their linearisation at another draw of the noise by {_errors(document)} of "
+        "their change (squared).",
         "",
         "| " + " | ".join(heads) + " |",
         "|---" * len(heads) + "|",
