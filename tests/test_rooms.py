@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("theory", "flatness", "toy", "experiments", "paper_figs", "benchmarks")
+ROOMS = ("theory", "flatness", "toy", "experiments", "paper_figs", "benchmarks", "examples")
 ALLOWED = {
     "theory": set(),
     "flatness": set(),
     "toy": {"theory", "flatness"},
     "experiments": {"flatness"},
     "paper_figs": {"theory"},
+    "examples": {"flatness"},
     "benchmarks": {"theory", "flatness", "toy", "experiments"},
 }
 BRIDGE = "experiments/bridge.py"  # the one module that may look at the toy and the theory
