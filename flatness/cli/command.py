@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flatness import __version__
 from flatness.cli.errors import DONE, FAILED, INTERRUPTED, REFUSED, CommandError
 from flatness.cli.options import (
     QUICK,
@@ -40,6 +41,7 @@ def parser(quick: bool = False) -> argparse.ArgumentParser:
     """The command line; with quick, its defaults are --quick's."""
     about = "How flat the minimum is that a diffusion model is in."
     found = argparse.ArgumentParser(prog="flatness", description=about)
+    found.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
     help_of = {
         "measure": "measure one network: a table, and with --out a JSON file and plots",

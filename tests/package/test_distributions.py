@@ -1,0 +1,107 @@
+"""Source distribution and wheel: they build without a warning, and hold what they should and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from tarfile import open as open_tar
+
+import pytest
+from markdown_it import MarkdownIt
+
+import flatness
+from tests.package.building import STILL, Built, built, copied
+
+CORE = {"numpy", "rich", "scipy", "torch"}
+BESIDE = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+SMALL = 500_000
+"""Bytes that a distribution of the instruments may have; the whole checkout has ten times as many."""
+FROM_SDIST = """
+import importlib.util, sys
+sys.path.append(sys.argv[1])
+assert not any(importlib.util.find_spec(room) for room in ("theory", "toy", "experiments"))
+import pytest
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+"""pytest under `python -S`, which has installed packages on its path but not the checkout of an editable install."""
+
+
+def test_they_build_without_a_warning(build: Built) -> None:
+    assert "warning" not in build.printed.lower()
+    assert "deprecat" not in build.printed.lower()
+    assert "Building wheel from sdist" in build.printed
+    assert sorted(build.sdist.parent.iterdir()) == [build.wheel, build.sdist]
+    assert build.sdist.stat().st_size < SMALL
+    assert build.wheel.stat().st_size < SMALL
+
+
+def test_the_build_leaves_nothing_beside_its_files(build: Built) -> None:
+    assert frozenset(build.copy.rglob("*")) == build.before
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(build: Built) -> None:
+    package = {path.relative_to(build.copy).as_posix() for path in (build.copy / "flatness").rglob("*.*")}
+    assert {"flatness/sam.py", "flatness/cli/command.py", "flatness/py.typed"} <= package
+    beside = f"flatness-{flatness.__version__}.dist-info"
+    assert set(build.in_wheel) == package | {f"{beside}/{name}" for name in BESIDE}
+    for name in package:
+        assert build.in_wheel[name] == (build.copy / name).read_bytes(), name
+    assert build.in_wheel[f"{beside}/licenses/LICENSE"] == (build.copy / "LICENSE").read_bytes()
+    scripts = build.in_wheel[f"{beside}/entry_points.txt"].decode()
+    assert scripts.split() == ["[console_scripts]", "flatness", "=", "flatness.cli:main"]
+
+
+def test_a_wheel_straight_from_the_checkout_is_the_same(build: Built, tmp_path: Path) -> None:
+    assert built(tmp_path, "--wheel").in_wheel == build.in_wheel
+
+
+def test_the_wheels_metadata(build: Built) -> None:
+    found = build.metadata
+    assert (found.name, str(found.version)) == ("flatness", flatness.__version__)
+    assert found.license_expression == "MIT"
+    assert found.description_content_type == "text/markdown"
+    assert str(found.description).strip() == (build.copy / "README.md").read_text(encoding="utf-8").strip()
+    assert "<h1>Flatness in diffusion models</h1>" in MarkdownIt().enable("table").render(str(found.description))
+    needed = [one for one in build.requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
+    assert {one.name for one in needed} == CORE
+    assert {"curvature", "diffusers", "plot"} <= set(found.provides_extra or [])
+
+
+def test_the_source_distribution_holds_the_instruments_and_their_tests(build: Built) -> None:
+    found = build.in_sdist
+    beside = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml", "conftest.py", "PKG-INFO"}
+    elsewhere = {name for name in found if not name.startswith(("flatness/", "tests/flatness/"))}
+    assert elsewhere == beside | {".gitignore", "tests/__init__.py"}
+    for folder in ("flatness", "tests/flatness"):
+        for path in (build.copy / folder).rglob("*.*"):
+            assert found[path.relative_to(build.copy).as_posix()] == path.read_bytes(), path
+
+
+def test_the_source_distribution_suffices_for_the_instruments_tests(build: Built, tmp_path: Path) -> None:
+    """All of them are collected, and some run, where the rest of the checkout cannot be imported."""
+    with open_tar(build.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (top,) = tmp_path.iterdir()
+    words = ["--numprocesses=0", "-p", "no:cacheprovider", "tests/flatness", "-k", "test_input_perturbation"]
+    program = [sys.executable, "-S", "-c", FROM_SDIST, sysconfig.get_path("purelib"), *words]
+    done = subprocess.run(program, cwd=top, capture_output=True, text=True, check=False, env=STILL)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_build_that_warns_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied_whole = copied
+
+    def planted(folder: Path) -> Path:
+        copy = copied_whole(folder)
+        hook = "import warnings\nfrom hatchling.metadata.plugin.interface import MetadataHookInterface\n"
+        hook += "class Hook(MetadataHookInterface):\n def update(self, metadata):\n  warnings.warn('planted')\n"
+        (copy / "hatch_build.py").write_text(hook)
+        with (copy / "pyproject.toml").open("a") as file:
+            file.write("\n[tool.hatch.metadata.hooks.custom]\n")
+        return copy
+
+    monkeypatch.setattr("tests.package.building.copied", planted)
+    with pytest.raises(RuntimeError, match="planted"):
+        built(tmp_path)
