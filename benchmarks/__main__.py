@@ -1,36 +1,70 @@
-"""`python -m benchmarks`: run the benchmarks and print what they measured."""
+"""`python -m benchmarks`: run the benchmarks and print what they measured; with --out, keep it in a file."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-ROOMS = ("theory", "instruments", "toy", "adm", "data", "training", "frechet", "sampling")
+from benchmarks.timing import Row
+
+# Not torch: the processes whose memory rooms measure begin by importing this module
+
+ROOMS = ("package", "theory", "instruments", "toy", "adm", "data", "training", "frechet", "sampling")
 """Modules of this folder; each lists its benchmarks, functions that return rows of the table, as PARTS."""
+OUT = "keep the results in this JSON file, such as results/benchmarks.json; rooms that are not run stay as they are"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ROOMS)}; all by default")
-    rooms = parser.parse_args().rooms or list(ROOMS)
+    parser.add_argument("--out", type=Path, metavar="FILE", help=OUT)
+    given = parser.parse_args(arguments)
+    rooms = given.rooms or list(ROOMS)
     unknown = [room for room in rooms if room not in ROOMS]
     if unknown:
         parser.error(f"ROOM is {unknown[0]!r}; allowed: {', '.join(ROOMS)}")
     console = Console()
+    if given.out is None:
+        for room in rooms:
+            measured(room, console)
+        return
+    from benchmarks import results
+
+    try:
+        kept = results.read(given.out)  # first, so that nothing is measured in vain
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    where = results.provenance()
     for room in rooms:
-        table = Table(title=room, title_justify="left")
-        for heading in ("measured", "result", "held against"):
-            table.add_column(heading, overflow="fold")
-        for part in importlib.import_module(f"benchmarks.{room}").PARTS:
-            with console.status(part.__name__.replace("_", " ")):
-                rows = part()
-            for row in rows:
-                table.add_row(*row)
-        console.print(table)
+        start = time.perf_counter()
+        title, rows = measured(room, console)
+        kept[room] = results.entry(title, rows, where, time.perf_counter() - start)
+    results.write(given.out, kept, ROOMS)
+    console.print(f"results: {given.out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def measured(room: str, console: Console) -> tuple[str, list[Row]]:
+    """Run a room's benchmarks and print its table; what the room says it measures, and the rows."""
+    module = importlib.import_module(f"benchmarks.{room}")
+    table = Table(title=room, title_justify="left")
+    for heading in ("measured", "result", "held against"):
+        table.add_column(heading, overflow="fold")
+    rows: list[Row] = []
+    for part in module.PARTS:
+        with console.status(part.__name__.replace("_", " ")):
+            rows += part()
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    return str(module.__doc__).partition("\n")[0], rows
 
 
 if __name__ == "__main__":
