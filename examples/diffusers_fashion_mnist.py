@@ -1,8 +1,9 @@
 """A diffusers UNet2DModel on Fashion-MNIST, late SAM, an EMA: python -m examples.diffusers_fashion_mnist --out FOLDER.
 
 Reads train-images-idx3-ubyte.gz and t10k-images-idx3-ubyte.gz from --data. Trains without SAM and with it, in the last
-fifth of the steps alone, and measures both, and their EMAs, on test images. The EMA of the model trained with SAM is
-saved by save_pretrained; DDPMPipeline.from_pretrained(FOLDER) reads it.
+fifth of the steps alone, and measures both, and their EMAs, on test images. Both EMAs are saved by save_pretrained, and
+beside them some test images: DDPMPipeline.from_pretrained("FOLDER/sam") reads one, `flatness compare FOLDER/plain
+FOLDER/sam --data FOLDER/test-images.npy` measures both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from flatness import EMA, SAM, Late, Shadows
 from flatness.low_pass_filter import LowPassFilter
 
 LATE = 0.8
+SAVED_IMAGES = 1000
 
 
 def network(width: int) -> UNet2DModel:
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, LowPassFilter]:
     """Train and measure without SAM and with it, and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEBIAN, help="folder of the two files (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the pipeline")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the pipelines")
     parser.add_argument("--rho", type=float, default=0.1, help="SAM's radius (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=400, help="(default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="images a step sees (default: %(default)s)")
@@ -72,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, LowPassFilter]:
         raise ValueError(f"--out is {options.out}, which is there already; allowed: a new folder")
     images, held_out = (read_images(options.data, part) for part in ("train", "t10k"))
 
+    unfinished = options.out.with_name(options.out.name + ".unfinished")
     scheduler, found = DDPMScheduler(num_train_timesteps=1000), {}
     for name, rho in (("plain", 0.0), ("SAM", options.rho)):
         print(f"{name}: {options.steps} steps of {options.batch} images, rho {rho:g} in the last fifth of them")
@@ -80,11 +84,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, LowPassFilter]:
         shadows = train(unet, scheduler, images, options.steps, options.batch, rho)
         found[name] = report(name, unet, held_out, scheduler)
         found[f"{name} EMA"] = report(f"{name} EMA", shadows["ema"], held_out, scheduler)
-    shadows.copy_to("ema", unet)
-    unfinished = options.out.with_name(options.out.name + ".unfinished")
-    DDPMPipeline(unet, scheduler).save_pretrained(unfinished)
+        shadows.copy_to("ema", unet)
+        DDPMPipeline(unet, scheduler).save_pretrained(unfinished / name.lower())
+    pixels = (127.5 * (held_out[:SAVED_IMAGES] + 1)).round().to(torch.uint8)
+    np.save(unfinished / "test-images.npy", pixels.numpy())
     unfinished.rename(options.out)  # there whole or not at all
-    print(f"the EMA of the model trained with SAM is in {options.out}")
+    print(f"the EMAs are in {options.out / 'plain'} and {options.out / 'sam'}")
     return found
 
 

@@ -101,16 +101,20 @@ def test_files_are_read_and_checked(tmp_path: Path) -> None:
         fashion_mnist.read_images(tmp_path, "t10k")
 
 
-def test_the_pipeline_it_saves_is_the_ema_that_was_measured(tmp_path: Path) -> None:
-    out = tmp_path / "pipeline"
+def test_the_pipelines_it_saves_are_the_emas_that_were_measured(tmp_path: Path) -> None:
+    out = tmp_path / "pipelines"
     options = ["--data", str(folder_of(tmp_path)), "--out", str(out), "--device", "cpu"]
     options += ["--steps", "5", "--batch", "4", "--width", "8"]
     found = module.main(options)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["pipeline"]
-    pipeline = module.DDPMPipeline.from_pretrained(out)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["pipelines"]
+    assert sorted(path.name for path in out.iterdir()) == ["plain", "sam", "test-images.npy"]
+    assert (np.load(out / "test-images.npy") == pixels()[:, None]).all()
     held_out = fashion_mnist.read_images(tmp_path, "t10k")
-    again = fashion_mnist.report("again", pipeline.unet, held_out, pipeline.scheduler)
-    assert again.loss.value == pytest.approx(found["SAM EMA"].loss.value, rel=1e-6)
-    assert again.loss.value != pytest.approx(found["SAM"].loss.value, rel=1e-4)
+    for name in ("plain", "SAM"):
+        pipeline = module.DDPMPipeline.from_pretrained(out / name.lower())
+        again = fashion_mnist.report("again", pipeline.unet, held_out, pipeline.scheduler)
+        assert again.loss.value == pytest.approx(found[f"{name} EMA"].loss.value, rel=1e-6)
+        assert again.loss.value != pytest.approx(found[name].loss.value, rel=1e-4)
+    assert found["SAM EMA"].loss.value != pytest.approx(found["plain EMA"].loss.value, rel=1e-6)
     with pytest.raises(ValueError, match=r"--out is .*; allowed: a new folder"):
         module.main(options)
