@@ -140,6 +140,11 @@ class Matrix:
         for run in runs:
             check_options(run.configuration, options)
             check_material(run.configuration, material)
+            if not run.configuration.swa_models:  # all of them would be trained, and the last rows missing
+                raise ValueError(
+                    f"steps is {run.configuration.steps}; allowed: so many that a multiple of averages.swa_cycle, "
+                    f"{run.configuration.averages.swa_cycle}, lies between averages.swa_start and the last step"
+                )
         self.out, self.runs, self.options, self.images, self.material = out, list(runs), options, images, material
         self.run_options, self.watchers = run_options, watchers
         self.device, self.batch_size, self.gradient_batch, self.watch = device, batch_size, gradient_batch, watch

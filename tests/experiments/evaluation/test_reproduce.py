@@ -210,6 +210,14 @@ def test_more_sampling_steps_than_the_process_has_are_refused_before_anything_is
     assert not list(tmp_path.iterdir())
 
 
+def test_runs_too_short_for_an_swa_row_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    averages = dataclasses.replace(BASE.averages, swa_start=0.9, swa_cycle=5)
+    runs = matrix(dataclasses.replace(BASE, averages=averages))
+    with pytest.raises(ValueError, match=r"steps is 3; allowed: so many that a multiple of averages.swa_cycle, 5"):
+        small(tmp_path, runs=runs).carried_out()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_a_signal_stops_ends_the_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduce, "train", lambda configuration, *args: configuration.steps - 1)
     with pytest.raises(KeyboardInterrupt):
