@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo figs test theory ledger thorough bench lint clean
+.PHONY: help demo figs docs test theory ledger thorough bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "==> setting up .venv (a minute or two, the first time)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench,test]'
+	@# A package that nothing here uses brings torchvision; built for another torch it takes diffusers down with it
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
 
 demo: $(STAMP) ## train and measure the nine rows on real Fashion-MNIST, at their smallest (minutes), in runs/demo
@@ -24,6 +26,11 @@ demo: $(STAMP) ## train and measure the nine rows on real Fashion-MNIST, at thei
 figs: $(STAMP) ## every figure, with its data, in paper_figs/out/; RUNS=path: with the runs in that folder
 	@echo "==> drawing the figures"
 	@$(BIN)/python -m paper_figs $(if $(RUNS),--runs "$(RUNS)")
+
+docs: $(STAMP) ## the site, in docs/_build/html; needs no network
+	@echo "==> building the site"
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 test: $(STAMP) ## all tests
 	@echo "==> running all tests"
@@ -50,5 +57,5 @@ lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/mypy
 
 clean: ## remove what the targets made, .venv included
-	rm -rf .venv .hypothesis .pytest_cache .ruff_cache .mypy_cache paper_figs/out runs/demo build dist
+	rm -rf .venv .hypothesis .pytest_cache .ruff_cache .mypy_cache paper_figs/out docs/_build docs/theory/claims runs/demo build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
