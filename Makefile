@@ -29,7 +29,7 @@ figs: $(STAMP) ## every figure, with its data, in paper_figs/out/; RUNS=path: wi
 
 docs: $(STAMP) ## the site, in docs/_build/html; needs no network
 	@echo "==> building the site"
-	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 test: $(STAMP) ## all tests

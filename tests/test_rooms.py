@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("theory", "flatness", "toy", "experiments", "paper_figs", "benchmarks", "examples")
+ROOMS = ("theory", "flatness", "toy", "experiments", "paper_figs", "benchmarks", "examples", "docs")
 ALLOWED = {
     "theory": set(),
     "flatness": set(),
@@ -14,6 +14,7 @@ ALLOWED = {
     "experiments": {"flatness"},
     "paper_figs": {"theory"},
     "examples": {"flatness"},
+    "docs": {"theory", "flatness", "paper_figs"},
     "benchmarks": {"theory", "flatness", "toy", "experiments"},
 }
 BRIDGE = "experiments/bridge.py"  # the one module that may look at the toy and the theory

@@ -16,6 +16,12 @@ _MARKED = re.compile(r"`([^`]+)`|\$([^$]+)\$")
 _LIMITS = {"msub": "munder", "msubsup": "munderover"}
 _SIGNS = ("-", "+", "\N{MINUS SIGN}")
 _CLOSING = (")", "]", "}", "|", "\N{DOUBLE VERTICAL LINE}", "!")
+_MISTAKEN = {
+    ";": ";",
+    "~": "\N{TILDE OPERATOR}",
+    "\N{LONG LEFT RIGHT DOUBLE ARROW}": "\N{LONG LEFT RIGHT DOUBLE ARROW}",
+}
+"""Signs that are taken for letters."""
 _WITH_LIMITS = ("max", "min", "sup", "inf", "\N{N-ARY SUMMATION}")
 
 
@@ -24,6 +30,15 @@ def _put_limits_under(element: ElementTree.Element) -> None:
     if element.tag in _LIMITS and element[0].text in _WITH_LIMITS:
         element.tag = _LIMITS[element.tag]
         element[0].set("movablelimits", "true")
+
+
+def _mend_kind(element: ElementTree.Element) -> None:
+    """Space relations and semicolons as signs, and a function's name as a name: latex2mathml has some mixed up."""
+    text = element.text or ""
+    if element.tag == "mi" and text in _MISTAKEN:
+        element.tag, element.text = "mo", _MISTAKEN[text]
+    elif element.tag == "mo" and text.isalpha() and text not in _WITH_LIMITS:
+        element.tag = "mi"
 
 
 def _join_signs(row: ElementTree.Element) -> None:
@@ -54,6 +69,7 @@ def formula(latex: str, block: bool = True) -> Markup:
     for element in tree.iter():
         element.text = html.unescape(element.text) if element.text else None  # it writes characters as references
         _put_limits_under(element)
+        _mend_kind(element)
     for element in tree.iter():
         _join_signs(element)
     left = "".join(tree.itertext())

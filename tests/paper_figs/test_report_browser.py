@@ -3,21 +3,17 @@
 The browser is the system's Chromium, driven headless. Where there is none the tests are skipped; in CI they fail.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from paper_figs import catalogue, output
 from paper_figs.report import document, page
+from tests.browser import DESK, PATIENCE, PHONE, chromium
 from tests.paper_figs.report_common import Checkout
 
-EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
-PHONE, DESK = 400, 1400
-"""Widths in CSS pixels."""
 LEAST_CONTRAST = 4.5
 """Of text against its background, WCAG 2.1 level AA."""
 
@@ -48,17 +44,8 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = next((found for name in EXECUTABLES if (found := shutil.which(name))), None)
-    if executable is None:
-        reason = f"no browser: none of {', '.join(EXECUTABLES)} is on the PATH"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        # as root, in containers, Chromium has no sandbox of its own; the page is ours and loads nothing
-        started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module", params=["small", "drawn"])
@@ -96,7 +83,7 @@ def opened(browser: Browser, file: Path) -> Iterator[Opener]:
         )
         contexts.append(context)
         made = context.new_page()
-        made.set_default_timeout(60_000)  # ms; a busy machine is slow, a fault never ends
+        made.set_default_timeout(PATIENCE)
         made.on("console", lambda message: unwanted.append(f"console: {message.text}"))
         made.on("pageerror", lambda error: unwanted.append(f"error: {error}"))
         made.on("request", lambda request: unwanted.append(request.url[:80]) if not known(request.url) else None)

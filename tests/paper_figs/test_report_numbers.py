@@ -97,6 +97,13 @@ def test_a_minus_between_two_terms_stays_one() -> None:
     assert "prefix" in prose.formula("- b")
 
 
+def test_signs_and_names_of_functions_are_spaced_as_what_they_are() -> None:
+    formula = prose.formula(r"L(x; \theta) \sim \operatorname{tr}\left(G\right) \Longleftrightarrow \max_{x} x")
+    signs = re.findall(r"<mo[^>]*>([^<]+)</mo>", formula)
+    assert {";", "\N{TILDE OPERATOR}", "\N{LONG LEFT RIGHT DOUBLE ARROW}", "max"} <= set(signs)
+    assert "<mi>tr</mi>" in formula
+
+
 def test_prose_marks_code_and_formulas_and_escapes_the_rest() -> None:
     shown = prose.prose(r"a < b, `c < d`, $\alpha$")
     assert shown.startswith("a &lt; b, <code>c &lt; d</code>, <math")

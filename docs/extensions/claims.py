@@ -1,0 +1,268 @@
+"""The theory's claims for pages written by hand, from the ledger: formulas, verdicts and links to the claims' pages.
+
+    {verdict}`corollary-3.9`        the verdict, linked to the claim's page
+    {claim}`T4 <theorem-t4>`        a link to a claim's page
+    {formula}`A`                    an expression of theory.notation by its name there
+    {formula}`theorem_t3_equal_flatness.LPF_RISE`      or of another module of the theory
+
+    ```{claim} corollary-3.9        its formula, with its name and verdict
+    :show: printed holds            one or both; what holds where nothing is said
+    ```
+
+    ```{verdicts}                   the table of all claims
+    :of: ours                       or paper; both where nothing is said
+    :filter:                        with a switch for each verdict
+    ```
+
+A label that the ledger does not have is an error that names those it has. The claims' own pages are written by
+`claim_pages` before Sphinx looks for sources.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sympy
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms import SphinxTransform
+from sphinx.util.docutils import ReferenceRole, SphinxDirective, SphinxRole
+from sphinx.util.typing import OptionSpec
+
+from docs.extensions import claim_pages
+from theory import ledger, notation
+from theory.verification import Statement, Verdict
+
+STYLE = Path(__file__).parent.parent / "_static" / "verdicts.css"
+SHOWN = ("printed", "holds")
+
+
+class UnknownLabelError(LookupError):
+    """A label that the ledger does not have."""
+
+
+def known(label: str) -> Statement:
+    """The claim of that label.
+
+    Raises:
+        UnknownLabelError: there is none.
+    """
+    if label not in ledger.statements():
+        raise UnknownLabelError(f"label is {label!r}; allowed: {', '.join(ledger.statements())}")
+    return ledger.statements()[label][1]
+
+
+def _depends_on_theory(env: BuildEnvironment) -> None:
+    """Have the page read again when the ledger may have changed; a claim's own page includes its module."""
+    if env.docname.removeprefix(f"{claim_pages.FOLDER}/") not in ledger.statements():
+        for path in ledger.ROOM.glob("*.py"):
+            if not path.name.startswith("test_"):
+                env.note_dependency(path)
+
+
+def _link(env: BuildEnvironment, label: str, text: str) -> addnodes.pending_xref:
+    return addnodes.pending_xref(
+        "",
+        nodes.inline(text, text),
+        refdoc=env.docname,
+        refdomain="std",
+        reftype="doc",
+        reftarget=f"/{claim_pages.FOLDER}/{label}",
+        refexplicit=True,
+        refwarn=True,
+    )
+
+
+def _badge(env: BuildEnvironment, label: str) -> nodes.inline:
+    verdict = known(label).verdict
+    badge = nodes.inline("", "", classes=["verdict", claim_pages.css_class(verdict)])
+    own = env.docname == f"{claim_pages.FOLDER}/{label}"
+    badge += nodes.Text(verdict.value) if own else _link(env, label, verdict.value)
+    return badge
+
+
+class VerdictRole(SphinxRole):
+    """The verdict of a claim, linked to its page."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The nodes; an error for a label that is not known."""
+        _depends_on_theory(self.env)
+        try:
+            return [_badge(self.env, self.text)], []
+        except UnknownLabelError as error:
+            return [], [self.inliner.reporter.error(str(error), line=self.lineno)]
+
+
+class ClaimRole(ReferenceRole):
+    """A link to the page of a claim, with its label or a title of one's own."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The nodes; an error for a label that is not known."""
+        _depends_on_theory(self.env)
+        try:
+            known(self.target)
+        except UnknownLabelError as error:
+            return [], [self.inliner.reporter.error(str(error), line=self.lineno)]
+        return [_link(self.env, self.target, self.title)], []
+
+
+def expression(name: str) -> sympy.Basic:
+    """A formula of the theory by its name.
+
+    Args:
+        name: of theory.notation, or of another module with its name before it.
+
+    Raises:
+        LookupError: there is no such formula.
+    """
+    module, _, constant = name.rpartition(".")
+    path = ledger.ROOM / f"{module or 'notation'}.py"
+    if not path.is_file():
+        raise LookupError(f"formula is {name!r}; allowed: module.NAME, with a module of theory")
+    known_there = vars(importlib.import_module(f"theory.{path.stem}"))
+    found = known_there.get(constant)
+    if not isinstance(found, sympy.Basic):
+        allowed = [other for other, value in known_there.items() if isinstance(value, sympy.Basic)]
+        raise LookupError(f"formula is {name!r}; allowed in theory/{path.name}: {', '.join(allowed)}")
+    return found
+
+
+class FormulaRole(SphinxRole):
+    """A formula of the theory by its name, set in the line."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The node; an error for a name that there is not."""
+        _depends_on_theory(self.env)
+        try:
+            latex = notation.latex(expression(self.text))
+        except LookupError as error:
+            return [], [self.inliner.reporter.error(str(error), line=self.lineno)]
+        node = nodes.math(latex, latex)
+        self.set_source_info(node)
+        return [node], []
+
+
+def _show(argument: str) -> list[str]:
+    return [directives.choice(word, SHOWN) for word in argument.split()]
+
+
+class ClaimDirective(SphinxDirective):
+    """The formulas of a claim, beneath its name and its verdict."""
+
+    required_arguments = 1
+    option_spec: ClassVar[OptionSpec] = {"show": _show}
+
+    def run(self) -> list[nodes.Node]:
+        """The nodes; an error for a label that is not known, and for a formula that the claim does not have."""
+        (label,) = self.arguments
+        _depends_on_theory(self.env)
+        try:
+            statement = known(label)
+        except UnknownLabelError as error:
+            raise self.error(str(error)) from error
+        box = nodes.container("", classes=["claim"], support_smartquotes=False)
+        link = _link(self.env, label, f"{label}: {statement.title}")
+        box += nodes.paragraph("", "", link, nodes.Text(" "), _badge(self.env, label), classes=["claim-name"])
+        for which in self.options.get("show", ["holds"]):
+            formula = getattr(statement, which)
+            if formula is None:
+                raise self.error(f"show is {which!r}, but {label} has no such formula")
+            if statement.printed is not None:  # ours have one formula, and its name above it
+                caption = claim_pages.caption(statement, which)
+                box += nodes.paragraph(caption, caption, classes=["claim-caption"])
+            box += self._formula(formula)
+        return [box]
+
+    def _formula(self, formula: sympy.Basic) -> nodes.Element:
+        lines = claim_pages.formula_lines(formula)
+        if lines is None:
+            words = notation.text(formula)
+            return nodes.block_quote("", nodes.paragraph(words, words))
+        latex = "\n\n".join(lines)
+        node = nodes.math_block(latex, latex, number=None, label=None)
+        self.set_source_info(node)
+        return node
+
+
+def _row(*cells: Sequence[nodes.Node], kind: str = "") -> nodes.row:
+    row = nodes.row("", classes=[kind] if kind else [])
+    for cell in cells:
+        row += nodes.entry("", nodes.paragraph("", "", *cell))
+    return row
+
+
+class VerdictsDirective(SphinxDirective):
+    """The table of all claims: linked to their pages, with their verdicts and the first sentence of their reasons."""
+
+    option_spec: ClassVar[OptionSpec] = {
+        "of": lambda argument: directives.choice(argument, ("paper", "ours")),
+        "filter": directives.flag,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """The table, in a box with the switches that hide its rows."""
+        _depends_on_theory(self.env)
+        wanted = self.options.get("of")
+        body = nodes.tbody()
+        for label, (_, statement) in ledger.statements().items():
+            if wanted is None or (statement.source == "ours") is (wanted == "ours"):
+                claim = [_link(self.env, label, label), nodes.Text(f": {statement.title}")]
+                short = [nodes.Text(ledger.in_short(statement))]
+                kind = f"of-{claim_pages.css_class(statement.verdict)}"
+                body += _row(claim, [_badge(self.env, label)], short, kind=kind)
+        head = nodes.thead("", _row(*([nodes.Text(title)] for title in ("claim", "verdict", "in short"))))
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (25, 15, 60)), head, body, cols=3)
+        box = nodes.container("", classes=["verdicts"], support_smartquotes=False)
+        if "filter" in self.options:
+            box += nodes.raw("", _switches(), format="html")
+        box += nodes.table("", group)
+        return [box]
+
+
+def _switches() -> str:
+    """A box to tick for each verdict; the style sheet hides the rows of those that are not ticked, without scripts."""
+    boxes = "".join(
+        f'<label><input type="checkbox" checked value="{claim_pages.css_class(verdict)}"> {verdict.value}</label> '
+        for verdict in Verdict
+    )
+    return f'<fieldset class="verdict-switches"><legend>Show</legend> {boxes}</fieldset>'
+
+
+class LetterByLetter(SphinxTransform):
+    """Keep the typographer's quotes and dashes out of what the ledger says."""
+
+    default_priority = 1
+
+    def apply(self, **kwargs: Any) -> None:
+        """Mark the pages of the claims."""
+        if self.env.docname.startswith(f"{claim_pages.FOLDER}/"):
+            self.document["support_smartquotes"] = False
+
+
+def _write_pages(app: Sphinx) -> None:
+    claim_pages.write(Path(app.srcdir))
+
+
+def _add_style(app: Sphinx, config: Config) -> None:
+    config.html_static_path += [str(STYLE)]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.connect("config-inited", _add_style)
+    app.connect("builder-inited", _write_pages)
+    app.add_css_file(STYLE.name)
+    app.add_role("verdict", VerdictRole())
+    app.add_role("claim", ClaimRole())
+    app.add_role("formula", FormulaRole())
+    app.add_directive("claim", ClaimDirective)
+    app.add_directive("verdicts", VerdictsDirective)
+    app.add_transform(LetterByLetter)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,134 @@
+"""The site as it is built: no complaint, no network, no link that leads nowhere, no figure missing."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser
+
+import flatness
+from tests.browser import DESK, PATIENCE, PHONE, chromium
+from theory import ledger
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site, made as `make docs` makes it."""
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "trees")]
+    built = subprocess.run([*command, "docs", str(out / "html")], cwd=ROOT, capture_output=True, text=True)
+    assert (built.returncode, built.stderr) == (0, "")
+    return out / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, BeautifulSoup]:
+    return {
+        path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in sorted(site.rglob("*.html"))
+    }
+
+
+def unresolved(pages: dict[Path, BeautifulSoup]) -> list[str]:
+    """What pages refer to that is not there: links with their anchors, images, styles and scripts."""
+    found = []
+    anchors = {path: {tag["id"] for tag in page.find_all(id=True)} for path, page in pages.items()}
+    for path, page in pages.items():
+        for tag, attribute in (("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")):
+            for element in page.find_all(tag, {attribute: True}):
+                address = urlsplit(str(element[attribute]))
+                if address.scheme or address.netloc:
+                    if tag != "a":
+                        found.append(f"{path.name} loads {element[attribute]}")
+                    continue
+                target = (path.parent / unquote(address.path)).resolve() if address.path else path
+                # search.html and the like exist for scripts; anchors of pages that we did not write are not ours
+                missing = not target.is_file()
+                lost = bool(address.fragment) and target in anchors and unquote(address.fragment) not in anchors[target]
+                if missing or lost:
+                    found.append(f"{path.name} refers to {element[attribute]}")
+    return found
+
+
+def test_every_link_leads_somewhere(pages: dict[Path, BeautifulSoup]) -> None:
+    assert len(pages) > 50
+    assert unresolved(pages) == []
+
+
+def test_links_that_lead_nowhere_are_noticed(site: Path, pages: dict[Path, BeautifulSoup]) -> None:
+    for html, expected in (
+        ('<a href="none.html">x</a>', "none.html"),
+        ('<a href="index.html#none">x</a>', "index.html#none"),
+        ('<img src="none.png">', "none.png"),
+        ('<script src="https://example.org/x.js"></script>', "https://example.org/x.js"),
+    ):
+        index = site / "index.html"
+        broken = {site / "broken.html": BeautifulSoup(html, "html.parser"), index: pages[index]}
+        (said,) = [line for line in unresolved(broken) if line.startswith("broken.html")]
+        assert said.endswith(expected)
+
+
+def test_everything_public_stands_in_the_reference(pages: dict[Path, BeautifulSoup]) -> None:
+    defined = {str(tag["id"]) for page in pages.values() for tag in page.find_all("dt", id=True)}
+    assert {f"flatness.{name}" for name in flatness.__all__} - defined == set()
+
+
+def test_every_claim_has_its_page(site: Path) -> None:
+    for label in ledger.statements():
+        assert (site / "theory" / "claims" / f"{label}.html").is_file(), label
+
+
+def test_the_tutorial_shows_what_the_command_prints_today(pages: dict[Path, BeautifulSoup], site: Path) -> None:
+    """Each measure's name in the recorded table is one that the command gives a number."""
+    from flatness.cli.options import MeasureOptions
+
+    shown = pages[site / "tutorial.html"].get_text()
+    for bits in MeasureOptions().bits:
+        assert f"rise, rounded to {bits} bits" in shown
+    for steps in MeasureOptions().steps:
+        assert f"exposure bias, T' = {steps}: norm's gap" in shown
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_pages_load_nothing_from_elsewhere_miss_nothing_and_fit(site: Path, browser: Browser, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("request", lambda made: wrong.append(made.url) if not made.url.startswith(("file:", "data:")) else None)
+    page.on("requestfailed", lambda made: wrong.append(f"failed: {made.url}"))
+    seen = [path for path in sorted(site.rglob("*.html")) if "_modules" not in path.parts]
+    for path in seen:
+        page.goto(path.as_uri())
+        name = path.relative_to(site).as_posix()
+        sizes = page.evaluate(
+            "[...document.images].map((image) => [image.src, image.complete && image.naturalWidth > 0])"
+        )
+        wrong += [f"{name}: no picture at {address}" for address, shown in sizes if not shown]
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            wrong.append(f"{name} is wider than {width}")
+    context.close()
+    assert wrong == []
+
+
+def test_the_search_finds_a_function(site: Path, browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{(site / 'search.html').as_uri()}?q=low_pass_filter")
+    page.locator("#search-results li a").first.wait_for()
+    found = page.locator("#search-results li a").evaluate_all("(links) => links.map((link) => link.href)")
+    assert any("reference/measuring.html" in address for address in found)
+    page.close()
