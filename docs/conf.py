@@ -25,7 +25,7 @@ extensions = [
     "docs.extensions.claims",
     "docs.extensions.benchmarks",
 ]
-exclude_patterns = ["_build", "README.md"]
+exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
