@@ -58,12 +58,13 @@ def reverse_steps(alphas_cumprod: Tensor, steps: Sequence[int]) -> list[ReverseS
     """The ancestral steps of the process respaced to the given ones, ascending in t, computed in float64.
 
     Raises:
-        ValueError: alphas_cumprod does not fall strictly within (0, 1), or steps do not ascend within its range.
+        ValueError: alphas_cumprod rises or leaves (0, 1), or does not fall strictly from step to step, or steps do not
+            ascend within its range.
     """
     shown = arguments.floating_tensor("alphas_cumprod", alphas_cumprod)
     bars = shown.detach().cpu().double()
-    allowed = "a tensor (T,) of strictly decreasing numbers between 0 and 1"
-    if bars.dim() != 1 or len(bars) == 0 or not bool(((bars > 0) & (bars < 1)).all()) or bool((bars.diff() >= 0).any()):
+    allowed = "a tensor (T,) of numbers between 0 and 1 that do not rise"
+    if bars.dim() != 1 or len(bars) == 0 or not bool(((bars > 0) & (bars < 1)).all()) or bool((bars.diff() > 0).any()):
         raise arguments.refuse("alphas_cumprod", alphas_cumprod, allowed)
     numbers = [arguments.count("steps", step) for step in steps] if isinstance(steps, Sequence) else []
     ascending = all(a < b for a, b in pairwise(numbers))
@@ -71,6 +72,11 @@ def reverse_steps(alphas_cumprod: Tensor, steps: Sequence[int]) -> list[ReverseS
         raise arguments.refuse("steps", steps, f"whole numbers from 0 to {len(bars) - 1}, ascending, at least one")
     found: list[ReverseStep] = []
     kept = [float(bars[t]) for t in numbers]
+    for (first, bar), (second, next_bar) in pairwise(zip(numbers, kept, strict=True)):
+        if bar == next_bar:  # as where a schedule is clamped
+            raise ValueError(
+                f"alphas_cumprod is {bar:g} at steps {first} and {second}; allowed: less noise at the first of them"
+            )
     for t, bar, previous in zip(numbers, kept, [1.0, *kept], strict=False):
         beta = 1.0 - bar / previous
         found.append(ReverseStep(t, bar, previous, beta, beta * (1.0 - previous) / (1.0 - bar)))

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flatness import arguments
+from flatness.compilation import as_written
+from flatness.gradients import Leaves, requiring_gradients
 from flatness.measurement import (
     Estimate,
     Loss,
@@ -33,8 +35,15 @@ from flatness.measurement import (
     settings_of,
     standard_error,
 )
-from flatness.perturbation import GaussianNoise, SavedWeights, Selection, derived_seed, direction_norm, widest
-from flatness.perturbation_curve import requiring_gradients
+from flatness.perturbation import (
+    GaussianNoise,
+    SavedWeights,
+    Selection,
+    at_least_float32,
+    derived_seed,
+    direction_norm,
+    widest,
+)
 from flatness.progress import Progress, reporter
 
 Product = Callable[[list[Tensor]], list[Tensor]]
@@ -77,7 +86,8 @@ def curvature(
     """The largest eigenvalue and the trace of the Hessian of the mean loss over all samples.
 
     Costs one Hessian-vector product (about four passes over the batches) per probe and per Lanczos step, and the memory
-    of a backward pass and about six copies of the weights. The product is taken in the weights' own precision.
+    of a backward pass and about six copies of the weights. The product is taken in the weights' own precision, and of
+    a compiled model as it was written: compiled code has no second derivative.
 
     Args:
         model: the module whose weights' Hessian is taken.
@@ -94,6 +104,7 @@ def curvature(
 
     Raises:
         ValueError: an argument is not as above, or a loss or product is not finite. The weights are as before then.
+        RuntimeError: within torch.inference_mode.
         ImportError: engine is "curvlinops" and it is not installed.
     """
     probes = arguments.count("probes", probes)
@@ -101,7 +112,7 @@ def curvature(
     tolerance = arguments.number("tolerance", tolerance, above=0.0)
     arguments.choice("engine", engine, ENGINES)
     report = reporter("curvature", probes + max_steps, progress)
-    with measuring(model, loss, batches, parameters, seed, eval_mode) as (weights, losses):
+    with as_written(), measuring(model, loss, batches, parameters, seed, eval_mode) as (weights, losses):
         unmoved = losses()
         product = _checked(
             _torch_product(weights, losses) if engine == "torch" else _curvlinops_product(weights, losses)
@@ -141,7 +152,7 @@ def curvature(
 def _random_vector(weights: SavedWeights, seed: int) -> list[Tensor]:
     """Gaussian numbers in the weights' precision, float32 at least."""
     noise = zip(GaussianNoise(weights.saved, seed), weights.saved, strict=True)
-    return [along.to(torch.promote_types(weight.dtype, torch.float32)) for along, weight in noise]
+    return [along.to(at_least_float32(weight.dtype)) for along, weight in noise]
 
 
 def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
@@ -197,27 +208,27 @@ def _tridiagonal(diagonal: Sequence[float], beside: Sequence[float]) -> Tensor:
 def _torch_product(weights: SavedWeights, losses: Losses) -> Product:
     """Hessian-vector products by differentiating the gradient's inner product with the vector."""
 
+    leaves = Leaves(weights.live, losses.model)
+
     def product(vector: list[Tensor]) -> list[Tensor]:
         found = [torch.zeros_like(part) for part in vector]
+        spread = leaves.spread(vector)
         # flash and memory-efficient attention have no second derivative
-        with requiring_gradients(weights.live), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with requiring_gradients(leaves.every), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             for index in range(len(losses.batches)):
                 values = losses.of_batch(index)
                 if not values.requires_grad:
                     continue
-                first = torch.autograd.grad(values.sum(), weights.live, create_graph=True, allow_unused=True)
+                first = torch.autograd.grad(values.sum(), leaves.every, create_graph=True, allow_unused=True)
                 terms = [
                     (slope * along.to(slope.dtype)).sum()
-                    for slope, along in zip(first, vector, strict=True)
+                    for slope, along in zip(first, spread, strict=True)
                     if slope is not None and slope.requires_grad
                 ]
                 if not terms:
                     continue
                 total = torch.stack(terms).sum()
-                second = torch.autograd.grad(total, weights.live, allow_unused=True)
-                for into, part in zip(found, second, strict=True):
-                    if part is not None:
-                        into.add_(part)
+                leaves.gather(torch.autograd.grad(total, leaves.every, allow_unused=True), found)
         losses.put_back_buffers()
         return [part.div_(losses.samples or 1) for part in found]
 
@@ -261,10 +272,11 @@ def _curvlinops_product(weights: SavedWeights, losses: Losses) -> Product:
         raise ImportError("engine 'curvlinops' needs curvlinops: pip install flatness[curvature]") from error
     with torch.no_grad():
         sizes = [len(losses.of_batch(index)) for index in range(len(losses.batches))]
+    leaves = Leaves(weights.live, losses.model)
     operator = HessianLinearOperator(
         _MeanLoss(losses),
         _Identity(),
-        weights.live,
+        leaves.every,
         [({"index": index}, torch.zeros(1)) for index in range(len(sizes))],
         check_deterministic=False,
         num_data=sum(sizes),
@@ -272,9 +284,12 @@ def _curvlinops_product(weights: SavedWeights, losses: Losses) -> Product:
     )
 
     def product(vector: list[Tensor]) -> list[Tensor]:
-        with requiring_gradients(weights.live), sdpa_kernel(SDPBackend.MATH), _scripting_allowed():
-            found = operator @ [part.to(live.dtype) for part, live in zip(vector, weights.live, strict=True)]
+        pairs = zip(leaves.spread(vector), leaves.every, strict=True)
+        with requiring_gradients(leaves.every), sdpa_kernel(SDPBackend.MATH), _scripting_allowed():
+            parts = operator @ [part.to(leaf.dtype) for part, leaf in pairs]
         losses.put_back_buffers()
-        return list(found)
+        found = [torch.zeros_like(part) for part in vector]
+        leaves.gather(parts, found)
+        return found
 
     return product

@@ -89,7 +89,7 @@ def exposure_bias(
     Args:
         epsilon_model: (x, t) -> the predicted noise, of x's shape; t (n,) holds the original process's steps in int64.
             With a learned variance: a pair of the noise and of v, of x's shape.
-        alphas_cumprod: (T,), strictly decreasing within (0, 1), of the original process.
+        alphas_cumprod: (T,), within (0, 1) and not rising, of the original process; strictly decreasing over the steps.
         steps: the respaced process's steps, ascending (`respaced_steps`).
         x_0: (n, ...), real images as the network knows them, on its device.
         chains: number of sampling chains; as many as images by default.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from flatness import arguments
+from flatness.compilation import plain_name
 from flatness.measurement import Estimate, Losses, standard_error
 from flatness.perturbation import widest
+from flatness.selection import memory_of
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -22,7 +24,7 @@ ENTRIES_AT_ONCE = 2**24
 
 def readout_layer(losses: Losses, name: str | None) -> tuple[str, Layer]:
     """The layer of that name, or the one that the first batch calls last."""
-    layers = {key: module for key, module in losses.model.named_modules() if isinstance(module, LAYERS)}
+    layers = {plain_name(key): module for key, module in losses.model.named_modules() if isinstance(module, LAYERS)}
     if name is None:
         called: list[str] = []
         with ExitStack() as hooks:
@@ -32,14 +34,19 @@ def readout_layer(losses: Losses, name: str | None) -> tuple[str, Layer]:
             losses.of_batch(0)
         losses.put_back_buffers()
         if not called:
-            raise ValueError("model calls no linear layer or convolution; allowed: a model with such a readout")
+            raise ValueError(
+                "model calls no linear layer or convolution; allowed: a model with such a readout (one that "
+                "torch.jit.script or torch.export made has none to see)"
+            )
         name = called[-1]
+    name = plain_name(name) if isinstance(name, str) else name
     if name not in layers:
         raise arguments.refuse("layer", name, "None or one of " + ", ".join(map(repr, layers)))
     weight = dict(layers[name].named_parameters(recurse=False)).get("weight")
     if weight is None:
         raise ValueError(f"layer {name!r} computes its weight; allowed: a layer whose weight is a parameter")
-    sharing = [key for key, other in losses.model.named_parameters(remove_duplicate=False) if other is weight]
+    every = losses.model.named_parameters(remove_duplicate=False)
+    sharing = [plain_name(key) for key, other in every if memory_of(other) == memory_of(weight)]
     if len(sharing) > 1:
         raise ValueError(f"layer {name!r} shares its weight ({', '.join(sharing)}); allowed: a layer with its own")
     return name, layers[name]
@@ -60,7 +67,8 @@ class Capture:
 
     def model_hook(self, module: nn.Module, args: Any, output: Any) -> None:
         """Note whether a call of the model returned the layer's output, or views of it."""
-        returned = output if isinstance(output, tuple | list) else (output,)
+        returned = tuple(output.values()) if isinstance(output, Mapping) else output
+        returned = returned if isinstance(returned, tuple | list) else (getattr(output, "sample", output),)
         last = self.calls[-1][1] if self.calls else None
         same = [
             last is not None and tensor.untyped_storage().data_ptr() == last.untyped_storage().data_ptr()

@@ -6,6 +6,9 @@ meant). A model's loss is the mean over all samples of all batches. Random numbe
 noise, dropout) from torch's, numpy's and Python's global generators are a function of (seed, index of the batch): the
 same at every setting of the weights and for every model, so that differences are paired sample by sample. A loss that
 keeps a generator of its own must seed it itself.
+
+Batches are what the loss takes, in a list or from anything that yields them: [(x, y)] is one batch of two tensors. A
+bare (x, y) is refused, as is the tuple that `Tensor.split` returns: list(...) of that is a list of batches.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from torch import Tensor, nn
 
 from flatness import arguments
 from flatness.perturbation import SavedWeights, Selection, derived_seed, selected_parameters
+from flatness.saved_buffers import SavedBuffers
 
 Loss = Callable[[nn.Module, Any], Tensor]
 UNMOVED = "the unperturbed weights"
@@ -140,7 +144,7 @@ class Losses:
         if not isinstance(values, Tensor) or not values.is_floating_point() or values.dim() > 1 or values.numel() == 0:
             allowed = "a floating-point tensor of shape (n,), one loss per sample, or ()"
             raise arguments.refuse(f"what loss returned for batch {index}", values, allowed)
-        return values.reshape(-1)
+        return values.reshape(-1).clone()  # a compiled loss may write the next where this lies
 
     def put_back_buffers(self) -> None:
         """Undo what a pass has left in the buffers, so that it does not reach the next one."""
@@ -178,14 +182,34 @@ def fixed_batches(batches: Iterable[Any]) -> Sequence[Any]:
     """The batches as a sequence: a list or tuple as it is, anything else read once into a list.
 
     Raises:
-        ValueError: no batch, or one tensor, mapping or string in place of batches.
+        ValueError: no batch, or what is one batch in place of batches: a tensor, mapping or string; a tuple of a tensor
+            and more, a `Batch` too; or a list of tensors unlike in type or dimension, or of tensors and other things.
     """
     if isinstance(batches, Tensor | Mapping | str) or not isinstance(batches, Iterable):
         raise arguments.refuse("batches", batches, "a list of batches, or something that yields them")
     found = batches if isinstance(batches, Sequence) else list(batches)
     if len(found) == 0:
         raise ValueError("batches is empty; allowed: at least one batch")
+    if _is_one_batch(found):
+        kinds = ", ".join(_kind(part) for part in found[:4]) + (", ..." if len(found) > 4 else "")
+        raise ValueError(
+            f"batches is a {type(found).__name__} of {kinds}; allowed: a list of batches: [(x, y)] for one of two "
+            "tensors, [x_1, x_2] for two of one"
+        )
     return found
+
+
+def _is_one_batch(batches: Sequence[Any]) -> bool:
+    """Whether a sequence is rather one batch of several parts: (x, y), what a data loader yields, or a named tuple."""
+    tensors = [part for part in batches if isinstance(part, Tensor)]
+    if not isinstance(batches, tuple | list) or not tensors or len(batches) == 1:
+        return False
+    unlike = len({(part.dtype, part.dim()) for part in tensors}) > 1
+    return isinstance(batches, tuple) or unlike or not all(isinstance(part, Tensor | tuple | list) for part in batches)
+
+
+def _kind(part: object) -> str:
+    return f"{part.dtype} {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
 
 
 def devices_of(model: nn.Module) -> list[torch.device]:
@@ -231,32 +255,6 @@ def preserved_generators(devices: Iterable[torch.device]) -> Iterator[None]:
             torch.mps.set_rng_state(mps_state)
 
 
-class SavedBuffers:
-    """A copy of a module's buffers (running statistics and the like), to which they are put back."""
-
-    def __init__(self, model: nn.Module) -> None:
-        """Copy all of them."""
-        self.saved = [
-            (module, dict(module._buffers), {name: _copied(buffer) for name, buffer in module._buffers.items()})
-            for module in model.modules()
-        ]
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        """Give every module the buffers it had, with their values; one that has not changed is not written to."""
-        for module, buffers, values in self.saved:
-            module._buffers.clear()
-            module._buffers.update(buffers)
-            for name, buffer in buffers.items():
-                value = values[name]
-                if buffer is not None and value is not None and not torch.equal(buffer, value):
-                    buffer.copy_(value)
-
-
-def _copied(buffer: Tensor | None) -> Tensor | None:
-    return None if buffer is None else buffer.detach().clone()
-
-
 @contextmanager
 def undisturbed(model: nn.Module, eval_mode: bool) -> Iterator[SavedBuffers]:
     """Every submodule's mode, every buffer and all generators are after the block as they were; evaluation mode in it.
@@ -269,13 +267,22 @@ def undisturbed(model: nn.Module, eval_mode: bool) -> Iterator[SavedBuffers]:
     buffers = SavedBuffers(model)
     try:
         if eval_mode:
-            model.eval()
+            _evaluating(model)
         with preserved_generators(devices_of(model)):
             yield buffers
     finally:
         for module, training in modes:
             module.training = training
         buffers.put_back()
+
+
+def _evaluating(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError as error:  # torch.export's
+        raise ValueError(
+            f"eval_mode is True, and a {type(model).__name__} has no evaluation mode; allowed: False, as it is"
+        ) from error
 
 
 @contextmanager

@@ -33,3 +33,13 @@ def imported_diffusers() -> ModuleType | None:
             return importlib.import_module("diffusers")
         except ImportError:
             return None
+
+
+def why_not(package: str) -> str:
+    """Why a package could not be imported: it "is not installed", or another that it needs is missing."""
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        if error.name != package:
+            return f"cannot be imported ({' '.join(str(error).split())})"
+    return "is not installed"

@@ -38,7 +38,8 @@ def whole_norm(tensors: list[Tensor]) -> float:
     """
     on_cpu = [_in_memory_order(t) for t in tensors if t.device.type == "cpu"]
     elsewhere = [t for t in tensors if t.device.type != "cpu"]
-    wide = torch.empty(CHUNK if on_cpu else 0, dtype=torch.float64)  # one, used again: fresh ones fragment the heap
+    size = min(CHUNK, max((len(t) for t in on_cpu), default=0))
+    wide = torch.empty(size, dtype=torch.float64)  # one, used again: fresh ones fragment the heap
     norms = [torch.linalg.vector_norm(wide[: len(part)].copy_(part)) for t in on_cpu for part in t.split(CHUNK)]
     if elsewhere:
         dtype = torch.float32 if elsewhere[0].device.type == "mps" else torch.float64  # MPS has no float64

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flatness import arguments
+from flatness.compilation import plain_name
+from flatness.passes import whole_norm
+from flatness.selection import Selection, selected_parameters
 
-Selection = Callable[[str, Tensor], bool] | Iterable[str] | str | None
-Target = nn.Module | Mapping[str, Tensor] | Iterable[Tensor]
 Direction = Iterable[Tensor] | Mapping[str, Tensor]
 TargetType = TypeVar("TargetType")
 
@@ -36,62 +37,10 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def selected_parameters(target: Target, parameters: Selection = None) -> dict[str, Tensor]:
-    """The weights to move, by name; weights that modules share are listed once, under their first name.
-
-    Args:
-        target: a module, or tensors, or tensors by name.
-        parameters: None for all of them, frozen ones too; "trainable" for those that require gradients; their names; or
-            a function of (name, tensor) that says which.
-
-    Raises:
-        ValueError: no tensor, an unknown name, or one that is not of a real floating-point type.
-    """
-    if isinstance(target, nn.Module):
-        every: dict[str, Tensor] = {**dict(target.named_parameters(remove_duplicate=False))}
-    elif isinstance(target, Mapping):
-        every = {**target}
-    elif isinstance(target, Iterable) and not isinstance(target, Tensor | str):
-        every = {str(i): tensor for i, tensor in enumerate(target)}
-    else:
-        raise arguments.refuse("target", target, "a module, or tensors, or tensors by name")
-    chosen: dict[str, Tensor] = {}
-    seen: set[Any] = set()
-    for name in _chosen_names(every, parameters):
-        tensor = every[name]
-        if isinstance(tensor, nn.UninitializedParameter):  # has no shape to show
-            raise ValueError(f"parameter {name!r} is not initialised; allowed: initialised parameters")
-        if not isinstance(tensor, Tensor) or tensor.is_meta or not tensor.is_floating_point():
-            raise arguments.refuse(f"parameter {name!r}", tensor, "a tensor with data, of a real floating-point type")
-        # parameters that are views of the same memory are one weight, like those that are the same object
-        view = (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-        memory = view if tensor.data_ptr() else id(tensor)
-        if memory not in seen:
-            seen.add(memory)
-            chosen[name] = tensor
-    if not sum(tensor.numel() for tensor in chosen.values()):
-        raise ValueError("no parameter is selected; allowed: a module (and a choice among its parameters) with some")
-    return chosen
-
-
-def _chosen_names(every: Mapping[str, Tensor], parameters: Selection) -> list[str]:
-    if parameters is None:
-        return list(every)
-    if isinstance(parameters, str) and parameters == "trainable":
-        return [name for name, tensor in every.items() if tensor.requires_grad]
-    if callable(parameters):
-        return [name for name, tensor in every.items() if parameters(name, tensor)]
-    if isinstance(parameters, Iterable) and not isinstance(parameters, str):
-        names = list(parameters)
-        unknown = [name for name in names if not isinstance(name, str) or name not in every]
-        if unknown:
-            raise arguments.refuse("parameters", unknown, "names among " + ", ".join(every))
-        return names
-    raise arguments.refuse("parameters", parameters, "None, 'trainable', names, or a function of (name, tensor)")
-
-
 class SavedWeights:
     """A saved copy of some weights, from which they are moved in place and to which they are put back.
+
+    Inside an autocast block of the caller's, the cast weights that it keeps are dropped whenever weights change.
 
     Attributes:
         named: the weights by name.
@@ -110,18 +59,28 @@ class SavedWeights:
         """Set the weights to saved + scale * direction."""
         for live, saved, along in zip(self.live, self.saved, direction, strict=True):
             live.copy_(moved_tensor(saved, along, scale))
+        torch.clear_autocast_cache()
 
     @torch.no_grad()
     def write(self, values: Iterable[Tensor]) -> None:
         """Set the weights to the values."""
         for live, value in zip(self.live, values, strict=True):
             live.copy_(value)
+        torch.clear_autocast_cache()
+
+    @torch.no_grad()
+    def change(self) -> Iterator[Tensor]:
+        """By how much each weight differs from its copy, in float32 at least."""
+        for live, saved in zip(self.live, self.saved, strict=True):
+            precision = at_least_float32(saved.dtype)
+            yield live.to(precision) - saved.to(precision)
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Set the weights to what they were, bit for bit."""
         for live, saved in zip(self.live, self.saved, strict=True):
             live.copy_(saved)
+        torch.clear_autocast_cache()
 
     @contextmanager
     def kept(self) -> Iterator[SavedWeights]:
@@ -134,7 +93,7 @@ class SavedWeights:
 
 def moved_tensor(saved: Tensor, along: Tensor, scale: float) -> Tensor:
     """saved + scale * along, in float32 at least: a weight in bfloat16 is rounded once, at the end."""
-    precision = torch.promote_types(saved.dtype, torch.float32)
+    precision = at_least_float32(saved.dtype)
     return torch.add(saved.to(precision), along.to(precision), alpha=scale)
 
 
@@ -190,6 +149,7 @@ class GaussianNoise:
     """Gaussian noise for weights, drawn tensor by tensor; each pass over it draws the same numbers.
 
     Independent entries with mean zero and a standard deviation of
+
     - "absolute": 1 everywhere;
     - "layer": the root mean square of the entries of the tensor, so that the noise's expected squared norm is the
       tensor's own;
@@ -228,7 +188,10 @@ def _root_mean_square(weight: Tensor, scale: str) -> Tensor:
 
 def _norms(tensor: Tensor, by_filter: bool) -> Tensor:
     """L2 norms in float32, shaped to multiply the tensor: one, or one for each index of dimension 0."""
-    wide = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
+    precision = at_least_float32(tensor.dtype)
+    if not by_filter and tensor.device.type == "cpu":  # whose float32 sum errs by a per cent at 20 million entries
+        return torch.full([1] * tensor.dim(), whole_norm([tensor.detach()]), dtype=precision)
+    wide = tensor.detach().to(precision)
     dims = tuple(range(1, tensor.dim())) if by_filter else tuple(range(tensor.dim()))
     if not dims:
         return wide.abs()
@@ -276,12 +239,17 @@ class NormalizedDirection:
 
 def direction_norm(direction: Iterable[Tensor]) -> float:
     """The L2 norm over all tensors together."""
-    return math.hypot(*(float(torch.linalg.vector_norm(along, dtype=widest(along.device))) for along in direction))
+    return math.hypot(*(whole_norm([along]) for along in direction))
 
 
 def widest(device: torch.device) -> torch.dtype:
     """The widest real type the device computes in."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The type in which weights of another are computed with."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def matching_direction(name: str, direction: object, weights: Mapping[str, Tensor]) -> list[Tensor]:
@@ -292,6 +260,7 @@ def matching_direction(name: str, direction: object, weights: Mapping[str, Tenso
     """
     allowed = "one finite tensor per selected weight, of its shape, by name or in order"
     if isinstance(direction, Mapping):
+        direction = {plain_name(key) if isinstance(key, str) else key: along for key, along in direction.items()}
         if set(direction) != set(weights):
             raise arguments.refuse(f"{name}'s names", sorted(set(direction) ^ set(weights)), allowed)
         found = [direction[key] for key in weights]

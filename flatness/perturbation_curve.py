@@ -7,17 +7,22 @@ rises by gamma^2 tr(H) / (2 n) in the mean, the second by gamma |g| + gamma^2 g^
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from flatness import arguments
+from flatness.gradients import loss_gradient
 from flatness.measurement import Estimate, Loss, Losses, Measurement, PairedRises, measuring, settings_of
-from flatness.perturbation import GaussianNoise, SavedWeights, Selection, derived_seed, direction_norm
+from flatness.perturbation import (
+    GaussianNoise,
+    SavedWeights,
+    Selection,
+    derived_seed,
+    direction_norm,
+)
 from flatness.progress import Progress, reporter
 
 DIRECTIONS = ("random", "gradient")
@@ -75,6 +80,7 @@ def perturbation_curve(
     Raises:
         ValueError: an argument is not as above, a loss is not finite, or the gradient is zero or not finite. The
             weights are as before then.
+        RuntimeError: with "gradient" within torch.inference_mode.
     """
     gammas = _checked_distances(distances)
     arguments.choice("directions", directions, DIRECTIONS)
@@ -133,40 +139,3 @@ def _direction(kind: str, weights: SavedWeights, losses: Losses, seed: int) -> I
             f"the gradient of loss has norm {norm}; allowed for directions='gradient': positive and finite"
         )
     return gradient
-
-
-def loss_gradient(weights: SavedWeights, losses: Losses) -> list[Tensor]:
-    """The gradient of the mean loss over all samples with respect to the weights as they are; `.grad` is left alone.
-
-    Raises:
-        ValueError: the loss returned other than as many values as are expected of it.
-    """
-    gradient = [torch.zeros_like(live, dtype=torch.promote_types(live.dtype, torch.float32)) for live in weights.live]
-    samples = 0
-    with requiring_gradients(weights.live), torch.enable_grad():
-        for index in range(len(losses.batches)):
-            values = losses.of_batch(index)
-            samples += len(values)
-            if not values.requires_grad:
-                continue
-            parts = torch.autograd.grad(values.sum(), weights.live, allow_unused=True)
-            for total, part in zip(gradient, parts, strict=True):
-                if part is not None:
-                    total.add_(part)
-    losses.put_back_buffers()
-    if losses.samples not in (None, samples):
-        raise ValueError(f"loss returned {samples} values for the gradient; allowed: {losses.samples}, as before")
-    return [total.div_(samples) for total in gradient]
-
-
-@contextmanager
-def requiring_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Tensors that require gradients inside the block, frozen ones too, and are afterwards as before."""
-    flags = [tensor.requires_grad for tensor in tensors]
-    try:
-        for tensor in tensors:
-            tensor.requires_grad_(True)
-        yield
-    finally:
-        for tensor, flag in zip(tensors, flags, strict=True):
-            tensor.requires_grad_(flag)

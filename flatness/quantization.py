@@ -18,21 +18,17 @@ from torch import Tensor, nn
 
 from flatness import arguments
 from flatness.measurement import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
-from flatness.perturbation import (
-    SavedWeights,
-    Selection,
-    derived_seed,
-    direction_norm,
-    selected_parameters,
-    widest,
-)
+from flatness.perturbation import SavedWeights, derived_seed, direction_norm, widest
 from flatness.progress import Progress, reporter, tracked
+from flatness.selection import Selection, memory_of, selected_parameters
 
 ModelType = TypeVar("ModelType", bound=nn.Module)
 FEWEST_BITS, MOST_BITS = 2, 16
 GRANULARITIES = ("tensor", "channel")
 SCHEMES = ("symmetric", "minmax")
 ROUNDINGS = ("nearest", "stochastic")
+AT_ONCE, AT_ONCE_ELSEWHERE = 2**14, 2**24
+"""Entries that are rounded at a time: on the CPU so few that they stay in the cache, and with one thread."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def quantize_tensor(
     """
     grid = Grid(bits, granularity, scheme, rounding)
     arguments.floating_tensor("tensor", tensor)
-    if not bool(tensor.isfinite().all()):
+    if not _is_finite(tensor):
         raise arguments.refuse("tensor", tensor, "finite entries")
     return rounded_to_grid(tensor.detach(), grid, generator)
 
@@ -105,27 +101,58 @@ def rounded_to_grid(tensor: Tensor, grid: Grid, generator: torch.Generator | Non
     """As `quantize_tensor`, of arguments that have been checked."""
     if tensor.numel() == 0:
         return tensor.clone()
-    wide = tensor.to(widest(tensor.device))
-    per_channel = grid.granularity == "channel" and wide.dim() > 1
-    dims = tuple(range(1, wide.dim())) if per_channel else tuple(range(wide.dim()))
-    smallest, largest = wide.amin(dims, keepdim=True), wide.amax(dims, keepdim=True)
+    if tensor.dim() == 0:
+        return rounded_to_grid(tensor.reshape(1), grid, generator).reshape(())
+    precision = widest(tensor.device)
+    per_channel = grid.granularity == "channel" and tensor.dim() > 1
+    smallest, largest = (end.to(precision) for end in _extremes(tensor, per_channel))
     step = step_size(smallest, largest, grid.bits, grid.scheme)
     offset = torch.zeros_like(smallest) if grid.scheme == "symmetric" else smallest
     last = 2**grid.bits - 1 if grid.scheme == "minmax" else 2 ** (grid.bits - 1) - 1
     first = 0 if grid.scheme == "minmax" else -last
-    codes = (wide - offset) / step
-    if grid.rounding == "nearest":
-        codes = codes.round()
-    else:
-        codes = (codes + torch.rand(codes.shape, generator=generator, device=codes.device, dtype=codes.dtype)).floor()
-    values = torch.addcmul(offset, codes.clamp(first, last), step)
-    return torch.where(step > 0, values, wide).to(tensor.dtype)
+    stays = bool((step == 0).any())
+    result = torch.empty_like(tensor)
+    at_once = AT_ONCE if tensor.device.type == "cpu" else AT_ONCE_ELSEWHERE
+    rows = max(1, at_once * len(tensor) // tensor.numel())
+    for start in range(0, len(tensor), rows):
+        at = slice(start, start + rows)
+        q, base = (step[at], offset[at]) if per_channel else (step, offset)
+        codes = tensor[at].to(precision, copy=True)
+        codes.sub_(base).div_(q)
+        if grid.rounding == "stochastic":  # a number is rounded down after adding one in [0, 1)
+            codes.add_(torch.rand(codes.shape, generator=generator, device=codes.device, dtype=precision)).sub_(0.5)
+        _round(codes)
+        values = torch.addcmul(base, codes.clamp_(first, last), q)
+        result[at].copy_(torch.where(q > 0, values, tensor[at]) if stays else values)
+    return result
+
+
+def _round(codes: Tensor) -> None:
+    """Round numbers that are not large to the nearest whole ones, halves to even, in place.
+
+    As the sum with a number whose last digit counts units does. torch.round is as exact, but shares even two thousand
+    entries out among threads, and so waits for the slowest of them.
+    """
+    unit = 1.5 / torch.finfo(codes.dtype).eps
+    codes.add_(unit).sub_(unit)
+
+
+def _extremes(tensor: Tensor, per_channel: bool) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest entry, of all or for each index of dimension 0, shaped to be set against it."""
+    known = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # float8 knows no order
+    dims = tuple(range(1, tensor.dim())) if per_channel else tuple(range(tensor.dim()))
+    return known.amin(dims, keepdim=True), known.amax(dims, keepdim=True)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all entries are; faster than looking at each, as both extremes then are, and NaN passes through."""
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in _extremes(tensor.detach(), per_channel=False))
 
 
 def _quantized_values(tensors: Iterable[Tensor], names: Iterable[str], grid: Grid, seed: int) -> Iterator[Tensor]:
     generators: dict[torch.device, torch.Generator] = {}
     for name, tensor in zip(names, tensors, strict=True):
-        if not bool(tensor.isfinite().all()):
+        if not _is_finite(tensor):
             raise arguments.refuse(f"parameter {name!r}", tensor, "finite entries")
         if tensor.device not in generators:
             generators[tensor.device] = torch.Generator(tensor.device).manual_seed(derived_seed("rounding", seed))
@@ -155,13 +182,19 @@ def quantize_weights(
     """
     grid = Grid(bits, granularity, scheme, rounding)
     arguments.count("seed", seed)
-    selected_parameters(arguments.module("model", model), parameters)
+    weights = selected_parameters(arguments.module("model", model), parameters)
     twin = copy.deepcopy(model)
-    weights = selected_parameters(twin, parameters)
+    # one weight under several names is one here; views of one place in memory are several in the copy
+    names: dict[Any, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(memory_of(parameter), []).append(name)
     with torch.no_grad():
-        tensors = list(weights.values())
-        for live, value in zip(tensors, _quantized_values(tensors, weights, grid, seed), strict=True):
-            live.copy_(value)
+        tensors = [weight.detach() for weight in weights.values()]
+        for weight, value in zip(tensors, _quantized_values(tensors, weights, grid, seed), strict=True):
+            for name in names[memory_of(weight)]:
+                view = model.get_parameter(name)
+                same = view.stride() == weight.stride()
+                twin.get_parameter(name).copy_(value if same else value.as_strided(view.shape, view.stride()))
     return twin
 
 
@@ -243,8 +276,7 @@ def quantization_rise(
         squared_error = 0.0
         for draw in tracked(range(draws), report, draws):
             weights.write(_quantized_values(weights.saved, weights.named, grid, derived_seed("draw", seed, draw)))
-            change = (live.detach() - saved for live, saved in zip(weights.live, weights.saved, strict=True))
-            squared_error += direction_norm(change) ** 2 / draws
+            squared_error += direction_norm(weights.change()) ** 2 / draws
             rises.add(losses(f"{bits} bits, {rounding} rounding {draw}"))
         settings = settings_of(
             "quantization_rise",

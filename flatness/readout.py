@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from flatness import arguments
+from flatness.compilation import as_written
 from flatness.layer_features import LayerFeatures, capturing, readout_layer
 from flatness.measurement import Estimate, Loss, Losses, Measurement, PairedRises, settings_of, undisturbed
 from flatness.perturbation import NOISE_SCALES, direction_norm
@@ -147,14 +148,16 @@ def readout(
 ) -> Readout:
     """The features that reach the last linear or convolutional layer, and what they say about its flatness.
 
-    Costs one pass over the batches, two over the first, and for the second moment m^2 products per position.
+    Costs one pass over the batches, two over the first, and for the second moment m^2 products per position. A compiled
+    model runs as it was written.
 
     Args:
         model: the module.
         loss: `loss(model, batch)`, as `flatness.measurement` describes it; its inputs and random numbers are those of
             the other measures at the same seed.
         batches: the data; read once into a list where it is not a sequence.
-        layer: the layer's name in `model.named_modules()`; None takes the one that is called last.
+        layer: the layer's name in `model.named_modules()`, of a compiled model as before; None takes the one that is
+            called last.
         second_moment: whether to compute lambda_max(E phi phi^T), which holds an (m, m) matrix per group.
         seed: the loss's random numbers are a function of it.
         eval_mode: False leaves the submodules in the modes they are in. Modes and buffers are put back either way.
@@ -168,7 +171,7 @@ def readout(
     arguments.flag("eval_mode", eval_mode)
     losses = Losses(loss, model, batches, seed)
     report = reporter("readout", len(losses.batches), progress)
-    with torch.no_grad(), undisturbed(model, eval_mode) as buffers:
+    with as_written(), torch.no_grad(), undisturbed(model, eval_mode) as buffers:
         losses.buffers = buffers
         name, found = readout_layer(losses, layer)
         features = LayerFeatures(found, second_moment)

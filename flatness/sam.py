@@ -34,9 +34,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import inspect
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,13 +43,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flatness import arguments
+from flatness.ascent import SMALLEST_NORM, Ascent
 from flatness.passes import RandomState, gradients_of, random_state, set_random_state, whole_norm
+from flatness.saved_buffers import SavedBuffers
 from flatness.schedules import Always
 
-Closure = Callable[[], Tensor | float]
+__all__ = ["SAM", "SMALLEST_NORM", "Closure"]
 
-SMALLEST_NORM = 1e-30
-"""A gradient of a smaller norm counts as zero: rho over it would leave float32's range."""
+Closure = Callable[[], Tensor | float]
 
 
 class _Phase(enum.Enum):
@@ -62,7 +61,7 @@ class _Phase(enum.Enum):
     VOID = enum.auto()  # as READY, but the gradient at w was not finite, so the gradients are of no use
 
 
-class SAM(Optimizer):
+class SAM(Ascent):
     """Sharpness-aware minimisation with the step of the given optimizer (module docstring: equations, examples).
 
     `param_groups`, `state` and `defaults` are the optimizer's own, so learning-rate schedulers take either of the two;
@@ -122,22 +121,16 @@ class SAM(Optimizer):
         same_randomness: bool = True,
     ) -> None:
         """Take over the optimizer's steps."""
-        self.optimizer = arguments.instance("optimizer", optimizer, Optimizer)
-        self.rho = rho
-        self.adaptive = arguments.flag("adaptive", adaptive)
+        super().__init__(optimizer, rho, adaptive, eta)
         self.schedule = arguments.function("schedule", Always() if schedule is None else schedule)
         self.on_nonfinite = arguments.choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
         self.gradients = arguments.choice("gradients", gradients, ("local", "averaged"))
         self.model = None if model is None else arguments.instance("model", model, nn.Module)
-        self.eta = arguments.number("eta", eta, at_least=0)
         self.same_randomness = arguments.flag("same_randomness", same_randomness)
-        _check_optimizer(optimizer)
         self._check_ranks()
         self.steps = self.skipped = 0
         self._phase = _Phase.START
         self._random: RandomState | None = None
-        self._saved: dict[Tensor, Tensor] = {}
-        self.__setstate__({})  # sets up Optimizer's hooks; its __init__ would make groups and a state of its own
 
     def _check_ranks(self) -> None:
         distributed = torch.distributed
@@ -147,15 +140,6 @@ class SAM(Optimizer):
                 f"model is None; allowed with gradients='local' and {ranks} ranks: the module that is trained, whose "
                 "no_sync keeps the first pass's gradients local (or gradients='averaged')"
             )
-
-    @property
-    def rho(self) -> float:
-        """The radius of the perturbation."""
-        return self._rho
-
-    @rho.setter
-    def rho(self, value: float) -> None:
-        self._rho = arguments.number("rho", value, at_least=0)
 
     @property
     def due(self) -> bool:
@@ -170,6 +154,7 @@ class SAM(Optimizer):
         Args:
             closure: clears the gradients, runs forward and backward, returns the loss. Called at w and at w_hat, or
                 once where the step does not perturb. None finishes a two-phase step.
+                Takes no arguments: `functools.partial(closure, batch)` hands a batch over, in any wrapper of step too.
             ascent_closure: called at w in place of `closure`: the same for a part of the batch, at less cost.
 
         Returns:
@@ -178,8 +163,13 @@ class SAM(Optimizer):
         Raises:
             RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused.
             FloatingPointError: a gradient is not finite and on_nonfinite is "raise"; the weights are as before.
-            ValueError: a closure returned None, or an ascent closure alone.
+            ValueError: what cannot be called in place of a closure, one that returned None, or an ascent closure alone.
         """
+        for name, given in (("closure", closure), ("ascent_closure", ascent_closure)):
+            if given is not None and not callable(given):
+                raise arguments.refuse(
+                    name, given, "something to call; functools.partial(closure, batch) takes a batch"
+                )
         # GradScaler.step sets both around its call and deletes them after; taken off so that no error leaves them here
         scaler: dict[str, Any] = {k: self.__dict__.pop(k) for k in ("grad_scale", "found_inf") if k in self.__dict__}
         if scaler:
@@ -232,7 +222,7 @@ class SAM(Optimizer):
         if self.due and self._holds_back() and self._phase is not _Phase.PASSED:
             raise RuntimeError("gradients='local' under DDP: enclose forward and backward at w in sam.first_pass()")
         parameters = self._parameters()
-        kept = [] if self.model is None else [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        buffers = None if self.model is None else SavedBuffers(self.model)
         hooks: list[torch.utils.hooks.RemovableHandle] = []
         after, self._phase = _Phase.START, _Phase.INSIDE
         self._save(parameters)
@@ -248,9 +238,8 @@ class SAM(Optimizer):
         finally:
             self._phase, self._random = after, None
             self._put_back(parameters)
-            with torch.no_grad():
-                for buffer, value in kept:
-                    buffer.copy_(value)
+            if buffers is not None:
+                buffers.put_back(compare=False)  # which would wait for the device
             for hook in hooks:
                 hook.remove()
 
@@ -262,9 +251,6 @@ class SAM(Optimizer):
     def _holds_back(self) -> bool:
         return self.gradients == "local" and hasattr(self.model, "no_sync")
 
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
     def _run(self, closure: Closure, ascent_closure: Closure | None) -> Tensor | float:
         self._check_unfinished()
         if not self.due:
@@ -274,44 +260,6 @@ class SAM(Optimizer):
         with self.perturbed(set_to_none=False):  # the closure clears them as it likes
             _loss("closure", closure)
         return loss
-
-    @torch.no_grad()
-    def _save(self, parameters: list[Tensor]) -> None:
-        for p in parameters:
-            copy = self._saved.get(p)
-            if copy is None or (copy.shape, copy.dtype, copy.device) != (p.shape, p.dtype, p.device):
-                self._saved[p] = torch.empty_like(p)
-        torch._foreach_copy_([self._saved[p] for p in parameters], parameters)
-
-    @torch.no_grad()
-    def _put_back(self, parameters: list[Tensor]) -> None:
-        torch._foreach_copy_(parameters, [self._saved[p] for p in parameters])
-        torch.clear_autocast_cache()
-
-    @torch.no_grad()
-    def _ascend(self, parameters: list[Tensor]) -> bool:
-        """Move from the saved weights w to w_hat; False, and no move, where the gradient is not finite.
-
-        ASAM works within the weights and the gradients, which are no longer needed, so that it takes no more memory.
-        """
-        g = gradients_of(parameters)
-        w_hat = [p for p in parameters if p.grad is not None]
-        if self.adaptive:
-            torch._foreach_abs_(w_hat)
-            torch._foreach_add_(w_hat, self.eta)  # T
-            torch._foreach_mul_(g, w_hat)  # T g
-        norm = whole_norm(g)
-        moves = math.isfinite(norm) and norm >= SMALLEST_NORM
-        if not moves:
-            self._put_back(parameters)
-        elif self.adaptive:
-            torch._foreach_mul_(w_hat, g)  # T^2 g
-            torch._foreach_mul_(w_hat, self.rho / norm)
-            torch._foreach_add_(w_hat, [self._saved[p] for p in w_hat])
-        else:
-            torch._foreach_add_(w_hat, g, alpha=self.rho / norm)
-        torch.clear_autocast_cache()  # within autocast the second pass would run with the cast weights of the first
-        return math.isfinite(norm)
 
     def _descend(self, scaler: dict[str, Any]) -> None:
         """The optimizer's step with the gradients at hand, unless they or those at w are not finite."""
@@ -332,36 +280,6 @@ class SAM(Optimizer):
                 torch._foreach_mul_(gradients, 1 / float(scaler["grad_scale"]))
             self.optimizer.step()
         self.steps += 1
-
-    # What any Optimizer is asked for, answered by the wrapped one.
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The wrapped optimizer's parameter groups."""
-        return self.optimizer.param_groups
-
-    @property
-    def state(self) -> defaultdict[Tensor, Any]:  # type: ignore[override]
-        """The wrapped optimizer's state."""
-        return self.optimizer.state
-
-    @property
-    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        """The wrapped optimizer's defaults."""
-        return self.optimizer.defaults
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters to the wrapped optimizer; they join the whole-model norm.
-
-        Raises:
-            ValueError: parameters that SAM refuses; they are not added.
-        """
-        self.optimizer.add_param_group(param_group)
-        try:
-            _check_optimizer(self.optimizer)
-        except ValueError:
-            self.optimizer.param_groups.pop()
-            raise
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; outside of `perturbed()` this also drops a step that was begun."""
@@ -386,21 +304,6 @@ class SAM(Optimizer):
         for name in ("rho", "adaptive", "eta", "steps", "skipped"):
             setattr(self, name, state_dict["sam"][name])
         self._phase = _Phase.START
-
-
-def _check_optimizer(optimizer: Optimizer) -> None:
-    name = type(optimizer).__name__
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if isinstance(optimizer, SAM) or closure is None or closure.default is inspect.Parameter.empty:
-        raise ValueError(f"optimizer is {name}; allowed: an optimizer whose step can do without a closure, not SAM")
-    for group in optimizer.param_groups:
-        if group.get("maximize", False):
-            raise ValueError(f"optimizer is {name} with maximize=True; allowed: one that minimises")
-        for p in group["params"]:
-            if p.dtype not in (torch.float32, torch.float64):
-                raise ValueError(f"optimizer holds a parameter of dtype {p.dtype}; allowed: float32, float64")
-            if hasattr(p, "device_mesh") or hasattr(p, "_is_flat_param"):
-                raise ValueError(f"optimizer holds a sharded {type(p).__name__}; allowed: whole parameters")
 
 
 def _check_scaler(scaler: dict[str, Any], closure: Closure | None) -> None:

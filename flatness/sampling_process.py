@@ -23,26 +23,35 @@ class EpsilonModel(nn.Module):
         model: the network.
         loss: names the path, the prediction and the call.
         times: (T,), of the steps, in order of rising noise.
-        labels: (n,) classes of the samples, which are gone through again and again in their order.
+        labels: (n,) classes of the samples, which are gone through again and again in their order, at every step from
+            the first on: a sample keeps its class along its chain.
     """
 
     def __init__(self, model: nn.Module, loss: DiffusionLoss, times: Tensor, labels: Tensor | None = None) -> None:
         """Around the network."""
         super().__init__()
         self.model, self.loss, self.times, self.labels = model, loss, times, labels
-        self._seen = 0
+        self._step, self._seen = -1, 0
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """The noise, or noise and v, of x's shape, at the steps t (n,)."""
-        labels = None
-        if self.labels is not None:
-            labels = self.labels[(torch.arange(len(x)) + self._seen) % len(self.labels)]
-            self._seen = (self._seen + len(x)) % len(self.labels)
-        times = self.times[t.cpu()]
+        steps = t.cpu()
+        labels = self._next_labels(int(steps[0]), len(x))
+        times = self.times[steps]
         alpha, sigma = self.loss.path.coefficients(times)
         scale, _ = broadcast(((alpha.square() + sigma.square()).sqrt(), sigma), x)
         epsilon, v = self.loss.epsilon(self.model, x * scale, times, labels)
         return epsilon if v is None else (epsilon, v)
+
+    def _next_labels(self, step: int, count: int) -> Tensor | None:
+        """The labels of the next so many samples of this step."""
+        if self.labels is None:
+            return None
+        if step != self._step:
+            self._step, self._seen = step, 0
+        places = (torch.arange(count) + self._seen) % len(self.labels)
+        self._seen = (self._seen + count) % len(self.labels)
+        return self.labels[places]
 
 
 class SamplingProcess(NamedTuple):

@@ -7,11 +7,10 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flatness import __version__
-from flatness.cli.errors import DONE, FAILED, INTERRUPTED, REFUSED, CommandError
+from flatness.cli.errors import DONE, FAILED, INTERRUPTED, REFUSED, TRACEBACK, CommandError
 from flatness.cli.options import (
     QUICK,
     DataOptions,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from flatness.cli.data import Data
     from flatness.cli.subject import Subject
 
-TRACEBACK = "FLATNESS_TRACEBACK"
 SOURCE = (
     "a folder as diffusers' save_pretrained writes it (a UNet2DModel, or a DDPM or DDIM pipeline), or module:function, "
     "a function that returns (model, loss) or (model, loss, process): see `pydoc flatness.cli.sources`"
@@ -87,7 +85,7 @@ def guarded(work: Callable[[], int]) -> int:
     except (CommandError, OSError) as error:
         if os.environ.get(TRACEBACK):
             raise
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"{getattr(error, 'trace', '')}error: {error}", file=sys.stderr, flush=True)
         return REFUSED
 
 
@@ -122,31 +120,40 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
     from rich.console import Console
 
     from flatness.cli.comparing import differences
-    from flatness.cli.document import document, json_bytes, write_whole
-    from flatness.cli.measuring import gathered, measured
+    from flatness.cli.document import document, json_bytes, results_folder, write_result
+    from flatness.cli.measuring import gathered, measured, tried
     from flatness.cli.plots import available, figure
     from flatness.cli.progress import ShownProgress
     from flatness.cli.report import compared_table, measured_table, notes, show
 
-    if place.out is not None:
-        Path(place.out).mkdir(parents=True, exist_ok=True)
+    folder = None if place.out is None else results_folder(place.out)  # before minutes are spent
     console, errors = Console(), Console(stderr=True)
     common = gathered(subjects, data, options, place)
     if data.note:
         errors.print(f"note: {data.note}", markup=False, highlight=False, soft_wrap=True)
-    found = [measured(subject, common, ShownProgress(errors)) for subject in subjects]
+    for subject in subjects[1:]:  # which would else be told once the first has been measured
+        tried(subject, common)
+    found, lost = [], False
+    for subject in subjects:
+        try:
+            found.append(measured(subject, common, ShownProgress(errors)))
+        except CommandError as error:
+            if not found:
+                raise
+            errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+            lost = True
     several = len(found) > 1
     told = differences(found, len(common.x_0)) if several else []
     table = compared_table(found, told) if several else measured_table(found[0])
     show(console, table, notes(found, common, told))
-    if place.out is not None:
+    if folder is not None:
         name = "compare" if several else "measure"
         entries = [one.entry() for one in told] if several else None
-        write_whole(Path(place.out) / f"{name}.json", json_bytes(document(found, common, data, entries)))
+        write_result(folder / f"{name}.json", json_bytes(document(found, common, data, entries)))
         drawn = figure(found) if available() else None
         if drawn is not None:
-            write_whole(Path(place.out) / f"{name}.png", drawn)
+            write_result(folder / f"{name}.png", drawn)
         elif not available():
             errors.print("note: no plots without matplotlib: pip install 'flatness[plot]'", markup=False)
         errors.print(f"results: {place.out}", markup=False, highlight=False, soft_wrap=True)
-    return FAILED if any(one.failed for one in found) else DONE
+    return FAILED if lost or any(one.failed for one in found) else DONE

@@ -112,8 +112,9 @@ def _array(path: Path, layout: str, shape: Shape | None) -> Data:
     if labels is not None and (labels.shape != values.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
         raise CommandError(f"{path} holds labels of shape {labels.shape}, {labels.dtype}; allowed: a whole number each")
     note = ""
-    if values.dtype != np.uint8 and values.ndim == 4 and values.min() >= 0 and 0 < values.max() <= 1:
-        note = f"all of {path.name} lies within 0 and 1 and is taken as it is; most networks know -1 to 1"
+    if values.dtype != np.uint8 and values.ndim == 4 and values.min() >= 0 and values.max() > 0:
+        high = max(float(values.max()), 1.0)
+        note = f"all of {path.name} lies within 0 and {high:g} and is taken as it is; most networks know -1 to 1"
     return _Array(path.name, len(values), note, values, labels)
 
 

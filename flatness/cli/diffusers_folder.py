@@ -19,7 +19,7 @@ from flatness.cli.errors import CommandError, MissingPackageError
 from flatness.cli.options import SourceOptions
 from flatness.cli.subject import Subject, weights_hash
 from flatness.noise_paths import DiscretePath
-from flatness.optional_imports import imported_diffusers
+from flatness.optional_imports import imported_diffusers, why_not
 from flatness.predictions import ModelCall
 from flatness.sampling_process import SamplingProcess, sampling_process
 
@@ -132,7 +132,7 @@ def _network(folder: Path) -> nn.Module:
         raise CommandError(f"{folder} holds no weights: {WEIGHTS}.safetensors is missing")
     diffusers = imported_diffusers()
     if diffusers is None:
-        raise MissingPackageError("a diffusers folder", "diffusers", "'flatness[diffusers]'")
+        raise MissingPackageError("a diffusers folder", "diffusers", "'flatness[diffusers]'", why_not("diffusers"))
     try:
         network: nn.Module = getattr(diffusers, str(name)).from_pretrained(
             str(folder), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False

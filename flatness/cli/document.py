@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 import flatness
 from flatness.cli.data import Data, fingerprint
+from flatness.cli.errors import CommandError
 from flatness.cli.measuring import Common, Measured
 from flatness.cli.statistics import by_sample
 from flatness.measurement import plain
@@ -80,6 +82,39 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def results_folder(name: str) -> Path:
+    """The folder for results, made where there is none.
+
+    Raises:
+        CommandError: it cannot be written to.
+    """
+    path = Path(name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise CommandError(f"--out {name} is no folder that can be written to: {error.strerror or error}") from error
+    return path
+
+
+def write_result(path: Path, content: bytes) -> None:
+    """Put a file in its place whole, or else among temporary files, so that what took long is not lost.
+
+    Raises:
+        CommandError: it is not in its place, and where it is instead.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        instead = None
+        with contextlib.suppress(OSError):
+            instead = Path(tempfile.mkdtemp(prefix="flatness-")) / path.name
+            instead.write_bytes(content)
+        kept = f"it is {instead} instead" if instead is not None and instead.is_file() else "the table is all there is"
+        raise CommandError(f"{path} cannot be written ({error.strerror or error}); {kept}") from error
 
 
 def json_bytes(value: Any) -> bytes:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: everything was measured; a measure failed; it cannot be done as asked; Ctrl-C."""
+TRACEBACK = "FLATNESS_TRACEBACK"
+"""The variable of the environment that, set to anything, has errors raised as Python does."""
 
 
 class CommandError(ValueError):
-    """The command cannot be carried out as asked; the message says what to do."""
+    """The command cannot be carried out as asked; the message says what to do.
+
+    Attributes:
+        trace: what is printed above the message: the traceback of the user's own code, where it has raised; or "".
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        """The message, in one line."""
+        super().__init__(message)
+        self.trace = trace
 
 
 class MissingPackageError(CommandError):
-    """A package that is not installed is needed."""
+    """A package that is not installed, or cannot be imported, is needed."""
 
-    def __init__(self, what: str, package: str, install: str) -> None:
+    def __init__(self, what: str, package: str, install: str, problem: str = "is not installed") -> None:
         """Say what needs which package, and how it is installed."""
-        super().__init__(f"{what} needs {package}, which is not installed: pip install {install}")
+        super().__init__(f"{what} needs {package}, which {problem}: pip install {install}")
 
 
 def out_of_memory(error: BaseException) -> bool:

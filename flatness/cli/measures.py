@@ -192,20 +192,20 @@ def _rounding(bits: int) -> Callable[[Setting], Outcome]:
 
 def _readout(at: Setting) -> Outcome:
     """Feature energy; and where the loss is the output's squared error, the rises it predicts beside measured ones."""
-    options, model = at.options, uncompiled(at.model)
-    found = flatness.readout(model, at.recorded(), at.batches, second_moment=False, seed=options.seed, progress=False)
+    options = at.options
+    found = flatness.readout(
+        at.model, at.recorded(), at.batches, second_moment=False, seed=options.seed, progress=False
+    )
     samples = int(found.settings["samples"])
     energy = Uncertain.of_estimate(found.feature_energy, samples)
     quantities = [Quantity("readout.energy", f"feature energy of {found.layer or 'the model'}", energy)]
     rises: dict[str, Any] = {}
     if squared_error(at.loss) and found.is_output:
-        rises = _predicted_and_measured(at, model, found, quantities, samples)
+        rises = _predicted_and_measured(at, found, quantities, samples)
     return Outcome(stored(found) | {"rises": plain(rises)}, quantities)
 
 
-def _predicted_and_measured(
-    at: Setting, model: nn.Module, found: Readout, quantities: list[Quantity], samples: int
-) -> dict[str, Any]:
+def _predicted_and_measured(at: Setting, found: Readout, quantities: list[Quantity], samples: int) -> dict[str, Any]:
     options = at.options
     weight = f"{found.layer}.weight".lstrip(".")
     noise = found.noise_rise(options.relative_sigma, scale="layer")
@@ -219,7 +219,7 @@ def _predicted_and_measured(
     for bits in options.bits:
         loss = at.recorded()
         measured = flatness.quantization_rise(
-            model, loss, at.batches, bits, granularity=options.granularity, parameters=[weight], seed=options.seed
+            at.model, loss, at.batches, bits, granularity=options.granularity, parameters=[weight], seed=options.seed
         )
         expected = found.quantization_rise(bits, granularity=options.granularity)
         rises[f"quantization-{bits}"] = {"predicted": expected, "measured": measured.rise}
@@ -237,12 +237,6 @@ def squared_error(loss: object) -> bool:
         and loss.weight is None
         and not (isinstance(loss, EDMLoss) and loss.preconditioned)
     )
-
-
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The module that torch.compile has wrapped, which hooks reach; any other as it is."""
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
 
 
 def _exposure(count: int) -> Callable[[Setting], Outcome]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flatness.adapters import Batch, DiffusionLoss, fixed_batches
 from flatness.cli.data import Data
-from flatness.cli.errors import CommandError, out_of_memory
+from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory
 from flatness.cli.measures import LOSS, Outcome, Quantity, Setting, tasks_of
 from flatness.cli.options import MeasureOptions, PlaceOptions
 from flatness.cli.recording import Advance, precision
 from flatness.cli.subject import Subject
+from flatness.cli.user_code import is_ours, one_line, place, their_traceback
 from flatness.noise_paths import DiscretePath, GivenTimes, LogitNormal, LogNormal, Times
 
 
@@ -168,43 +170,61 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
     """
     watch = watch or Silent()
     subject = with_times(subject, common.options.times)
-    subject.model.to(common.device)
-    setting = _setting(subject, common, watch.advance)
-    tasks = tasks_of(common.options, process=setting.process is not None)
-    images = len(common.x_0)
     outcomes: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
     left_out: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    if setting.process is None:
-        left_out = {f"exposure-{steps}": subject.no_process for steps in common.options.steps}
-    watch.begins(subject.label, sum(task.passes for task in tasks) * images)
-    try:
-        with _told(subject, common):
-            _first_pass(setting)
+    with _placed(subject, common, watch.advance) as setting, contextlib.ExitStack() as at_the_end:
+        tasks = tasks_of(common.options, process=setting.process is not None)
+        if setting.process is None:
+            left_out = {f"exposure-{steps}": subject.no_process for steps in common.options.steps}
+        watch.begins(subject.label, sum(task.passes for task in tasks) * len(common.x_0))
+        at_the_end.callback(watch.ends)
         for task in tasks:
             watch.measure(task.words)
             begin = time.perf_counter()
             try:
                 with precision(common.options.precision, common.device):
                     outcomes[task.name] = task.run(setting)
-            except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+            except Exception as error:  # of the user's code too: what the other measures have given is kept
                 if out_of_memory(error) and not outcomes:
                     raise CommandError(f"{subject.label}: {_less_memory(common)}") from error
-                told = _less_memory(common) if out_of_memory(error) else " ".join(str(error).split())
+                if os.environ.get(TRACEBACK):
+                    raise
+                told = _less_memory(common) if out_of_memory(error) else f"{one_line(error)}{place(error)}"
                 # Not every network has a readout
                 absent = task.name == "readout" and isinstance(error, ValueError)
                 (left_out if absent else failed)[task.name] = told
             seconds[task.name] = round(time.perf_counter() - begin, 3)
-    finally:
-        watch.ends()
-        subject.model.to("cpu")
     about = subject.about | {"weights": subject.weights}
     return Measured(subject.label, about, outcomes, failed, left_out, seconds)
 
 
+def tried(subject: Subject, common: Common) -> None:
+    """Run a network once on two samples.
+
+    Raises:
+        CommandError: as `measured`.
+    """
+    with _placed(with_times(subject, common.options.times), common, lambda samples: None):
+        pass
+
+
+@contextlib.contextmanager
+def _placed(subject: Subject, common: Common, advance: Advance) -> Iterator[Setting]:
+    """The network on its device, where it has been run once; it is back on the CPU after the block."""
+    try:
+        with _told(subject, common):
+            subject.model.to(common.device)
+            setting = _setting(subject, common, advance)
+            _first_pass(setting)
+        yield setting
+    finally:
+        subject.model.to("cpu")
+
+
 def _less_memory(common: Common) -> str:
-    size = common.place.batch_size
+    size = min(common.place.batch_size, len(common.x_0))
     return f"out of memory with {size} images in a pass: a smaller --batch-size (and --gradient-batch) needs less"
 
 
@@ -243,7 +263,18 @@ def _told(subject: Subject, common: Common) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise CommandError(f"{subject.label}: {_less_memory(common)}") from error
-        if isinstance(error, ValueError | RuntimeError | TypeError | IndexError):
-            reason = " ".join(str(error).split())[:300]
-            raise CommandError(f"{subject.label} cannot be run on samples of shape {shape}: {reason}") from error
-        raise
+        own = subject.about.get("kind") == "function"
+        if not own and not isinstance(error, ValueError | RuntimeError | TypeError | IndexError):
+            raise
+        if is_ours(error):
+            raise CommandError(f"{subject.label}: {one_line(error)}{_not_finite(subject.model)}") from error
+        told = f"{subject.label} cannot be run on samples of shape {shape}: {one_line(error)}"
+        raise CommandError(told, their_traceback(error) if own else "") from error
+
+
+def _not_finite(model: nn.Module) -> str:
+    """Says which weight is not finite, where one is not."""
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.detach().float().isfinite().all()):
+            return f" (its weight {name} is not finite)"
+    return ""

@@ -2,11 +2,11 @@
 
 What --quick can afford. ADM's network for CIFAR-10 (57 million weights, 32 x 32 pixels) makes 18.5 GFLOP an image. At
 40 GFLOP/s, which two cores of a server's CPU reach in float32, that is 2 images/s. Of a minute, loading torch,
-diffusers and the weights takes ten seconds, moving 57 million weights by noise two seconds a time, and rounding them
-six. What is left, some 70 passes of an image at most, is spent on 8 images: 4 passes under noise per filter (one of
-them without noise, 3 draws) and 2 of rounding to 4 bits, 48 in all. The loss comes with them. Exposure bias, at 40
-passes an image, and the curve are left out. Smaller networks get more images at the same cost, in inverse proportion
-to weights times pixels; larger ones the same 8, which takes longer.
+diffusers and the weights takes ten seconds, moving 57 million weights by noise or rounding them half a second a time,
+more on busy cores. What is left, some 90 passes of an image at most, is spent on 8 images: 4 passes under noise per
+filter (one of them without noise, 3 draws) and 2 of rounding to 4 bits, 48 in all. The loss comes with them. Exposure
+bias, at 40 passes an image, and the curve are left out. Smaller networks get more images at the same cost, in inverse
+proportion to weights times pixels; larger ones the same 8, which takes longer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RISES = ("lpf-absolute.rise", "lpf-layer.rise", "lpf-filter.rise")
-LABELS = {"lpf-absolute.rise": "noise", "lpf-layer.rise": "noise,\nlayer", "lpf-filter.rise": "noise,\nfilter"}
+LABELS = {
+    "lpf-absolute.rise": "noise,\nabsolute",
+    "lpf-layer.rise": "noise,\nlayer",
+    "lpf-filter.rise": "noise,\nfilter",
+}
 
 
 def available() -> bool:

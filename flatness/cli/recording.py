@@ -47,7 +47,7 @@ class RecordedLoss:
         values = self.loss(model, batch)
         if isinstance(values, Tensor):  # anything else is refused by the measure
             values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-            self.seen.append(values.detach().reshape(-1))
+            self.seen.append(values.detach().reshape(-1).clone())  # a compiled loss may write its next where this lies
             self.advance(values.numel())
         return values
 

@@ -12,12 +12,16 @@ installed packages. Importing it runs its code: name only what you trust. It ret
               is a function of (seed, index of the batch)
     process   a flatness.SamplingProcess, for exposure bias. For a loss of this package it may be left out, and is
               then sampling_process(model, loss): the small variance, and x_0 not clipped
+
+What the function, the model or the loss raises before anything is measured is shown where it was raised, and then in a
+line; what they raise later costs the measures that it is raised in.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,7 @@ from flatness.adapters import DiffusionLoss
 from flatness.cli.errors import CommandError
 from flatness.cli.options import SourceOptions
 from flatness.cli.subject import Subject, weights_hash
+from flatness.cli.user_code import from_their_code
 from flatness.sampling_process import EpsilonModel, SamplingProcess, sampling_process
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -65,14 +70,34 @@ def _from_function(source: str, module: str, name: str) -> Subject:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise CommandError(f"{source}: there is no module {error.name} here or among installed packages") from error
-        raise
-    except AttributeError as error:
-        raise CommandError(f"{source}: module {module} has no {name}") from error
-    return subject_of(source, function())
+        loaded_module = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (module == missing or module.startswith(f"{missing}.")):
+            raise CommandError(f"{source}: there is no module {missing} here or among installed packages") from error
+        raise from_their_code(f"{source}: module {module} cannot be imported", error) from error
+    if not hasattr(loaded_module, name):
+        raise CommandError(f"{source}: module {module} has no {name}")
+    function = getattr(loaded_module, name)
+    if not _takes_nothing(function):
+        raise CommandError(f"{source} is no function without arguments; allowed: a function that returns (model, loss)")
+    try:
+        returned = function()
+    except (Exception, SystemExit) as error:
+        raise from_their_code(f"{source} raised an error", error) from error
+    return subject_of(source, returned)
+
+
+def _takes_nothing(function: object) -> bool:
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # of a kind whose arguments cannot be told
+        return True
+    return True
 
 
 def subject_of(source: str, returned: Any) -> Subject:

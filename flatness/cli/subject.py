@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flatness.compilation import plain_name
 from flatness.measurement import Loss
 from flatness.sampling_process import SamplingProcess
 
@@ -45,11 +46,14 @@ class Subject:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """The SHA-256 of all parameters and buffers: names, types, shapes and bits, in the order of the state_dict."""
+    """The SHA-256 of all parameters and buffers: names, types, shapes and bits, in the order of the state_dict.
+
+    The same whether the model is compiled or not.
+    """
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, Tensor):
-            digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
+            digest.update(f"{plain_name(name)}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

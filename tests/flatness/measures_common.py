@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from flatness import measurement, perturbation
+from flatness.adapters import Batch
 from flatness.measurement import Estimate, Measurement
 
 Measure = Callable[..., Measurement]
+LABELS = torch.zeros(5, dtype=torch.int64)
 STANDARD_ERRORS = 5.0
 """How many standard errors a mean may be off: passed by a right implementation in all but 6 of 10^7 seeds."""
 
@@ -197,6 +199,13 @@ def check_refuses(measure: Measure) -> None:
         ("loss is inf for sample 0", lambda: measure(model, lambda m, x: m(x).mean(1).abs() / 0, data)),
         ("batches is empty", lambda: measure(model, noisy_loss, [])),
         ("batches is a tensor", lambda: measure(model, noisy_loss, data[0])),
+        (
+            r"batches is a tuple of torch.float32 \(5, 3\), .*allowed: a list of batches: \[\(x, y\)\]",
+            lambda: measure(model, noisy_loss, tuple(data)),
+        ),
+        ("batches is a Batch of .*, NoneType, ", lambda: measure(model, noisy_loss, Batch(data[0]))),
+        ("batches is a list of torch.float32 .*, torch.int64", lambda: measure(model, noisy_loss, [data[0], LABELS])),
+        ("batches is a list of torch.float32 .*, dict", lambda: measure(model, noisy_loss, [data[0], {"y": LABELS}])),
         ("batches is 3", lambda: measure(model, noisy_loss, 3)),
         ("without parameters", lambda: measure(nn.ReLU(), noisy_loss, data)),
         ("model is", lambda: measure(noisy_loss, noisy_loss, data)),

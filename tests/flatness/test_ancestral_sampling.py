@@ -35,6 +35,13 @@ def test_reverse_steps_are_consistent() -> None:
     assert [step.t for step in found] == steps
 
 
+def test_schedules_may_be_clamped_where_no_steps_are() -> None:
+    clamped = ALPHA_BAR.clamp(0.05, 0.95)
+    assert [step.t for step in reverse_steps(clamped, [0, 50, 99])] == [0, 50, 99]
+    with pytest.raises(ValueError, match=r"alphas_cumprod is 0.95 at steps 0 and 3; allowed: less noise"):
+        reverse_steps(clamped, [0, 3, 50])
+
+
 def test_wrong_numbers_are_refused() -> None:
     for total, count, message in ((0, 1, "total is 0"), (5, 0, "count is 0"), (5, 6, "count is 6")):
         with pytest.raises(ValueError, match=message):

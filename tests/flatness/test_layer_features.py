@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,21 +33,24 @@ class Tangled(nn.Module):
             "in place": output.tanh_,
             "sum": lambda: output + 0,
             "twice": lambda: output + self.final(x),
+            "by name": lambda: {"sample": output},
+            "as an attribute": lambda: SimpleNamespace(sample=output),
         }
         return changes[self.how]()
 
 
 def plain_loss(model: nn.Module, x: Tensor) -> Tensor:
     output = model(x)
+    output = output["sample"] if isinstance(output, dict) else getattr(output, "sample", output)
     return (output[0] if isinstance(output, tuple) else output).square().flatten(1).mean(1)
 
 
 def test_the_layer_called_last_is_found_and_whether_the_model_returns_it() -> None:
     model = Tangled()
     batches = common.crowded_batches()
-    for how in ("as it is", "two views", "reshaped", "function", "in place", "sum"):
+    for how in ("as it is", "two views", "reshaped", "by name", "as an attribute", "function", "in place", "sum"):
         model.how = how
-        is_output = how in ("as it is", "two views", "reshaped")
+        is_output = how not in ("function", "in place", "sum")
         result = readout(model, plain_loss, batches)
         assert result.layer == "final"
         assert result.settings["parameters"] == ["final.weight"]
@@ -65,6 +69,8 @@ def test_layers_that_cannot_be_read_are_refused() -> None:
     twice, shared, computed = Tangled(), Tangled(), Tangled()
     twice.how = "twice"
     shared.unused.weight = shared.final.weight
+    viewed = Tangled()
+    viewed.unused.weight = nn.Parameter(viewed.final.weight.detach().view(4, 3))
     nn.utils.parametrizations.weight_norm(computed.final)
     flat = nn.Conv1d(3, 2, 1)
     cases: list[tuple[Callable[[], Any], str]] = [
@@ -72,6 +78,7 @@ def test_layers_that_cannot_be_read_are_refused() -> None:
         (lambda: readout(Tangled(), plain_loss, batches, layer="unused"), "called 0 times"),
         (lambda: readout(twice, plain_loss, batches), "called 2 times"),
         (lambda: readout(shared, plain_loss, batches), "shares its weight"),
+        (lambda: readout(viewed, plain_loss, batches), r"shares its weight \(final.weight, unused.weight\)"),
         (lambda: readout(computed, plain_loss, batches), "computes its weight"),
         (lambda: readout(nn.BatchNorm1d(3), plain_loss, batches), "calls no linear layer"),
         (lambda: readout(flat, lambda m, x: m(x.t()).mean(0), batches), "layer's input is"),

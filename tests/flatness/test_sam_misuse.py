@@ -104,6 +104,10 @@ def test_misuse_of_the_two_phases_is_refused() -> None:
         sam.step(lambda: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match="closure is None"):
         sam.step(None, lambda: 0.0)
+    with pytest.raises(ValueError, match=r"closure is a tensor.*functools.partial\(closure, batch\)"):
+        sam.step(x)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"ascent_closure is a tensor.*functools.partial"):
+        sam.step(closure_of(sam, model, x, y), x)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="no parameter has a gradient"):
         sam.step(lambda: loss_of(model, x, y))
     with pytest.raises(ValueError, match="written by SAM"):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 import flatness
 from flatness import cli
-from flatness.cli import command, plots
+from flatness.cli import document, plots
 from flatness.cli.command import parser, run
 from flatness.cli.options import QUICK, MeasureOptions, PlaceOptions, taken
+from tests.flatness.cli import models
 
 MODELS = "tests.flatness.cli.models"
 SMALL = [
@@ -109,19 +114,71 @@ def test_what_a_person_can_act_on_is_a_line(
     assert error.count("error: ") == 1
 
 
+def test_a_folder_for_results_that_cannot_be_written_to_is_told_before_anything_is_measured(
+    data: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    words = ["measure", f"{MODELS}:mlp", "--data", data, *SMALL, "--out"]
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert run([*words, str(out)]) == 2
+        assert capsys.readouterr().err.startswith(f"error: --out {out} is no folder that can be written to: ")
+
+    def read_only(**own: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    # not by the folder's mode, as the superuser, who may be running this, writes to a folder of any
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    assert run([*words, str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_results_are_kept_elsewhere_when_the_disk_is_full(
+    data: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **own: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(document, "write_whole", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    words = ["measure", f"{MODELS}:mlp", "--data", data, *SMALL, "--out", str(tmp_path / "out")]
+    assert run(words) == 2
+    printed = capsys.readouterr()
+    assert "rise, noise 0.01" in printed.out
+    (kept,) = tmp_path.glob("flatness-*/measure.json")
+    last = printed.err.splitlines()[-1]
+    assert last == f"error: {tmp_path / 'out' / 'measure.json'} cannot be written (No space left on device); it is " + (
+        f"{kept} instead"
+    )
+    assert json.loads(kept.read_text())["settings"]["draws"] == 2
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    assert run(words) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("; the table is all there is")
+
+
 def test_a_measure_that_fails_is_told_and_ends_with_1(data: str, capsys: Captured) -> None:
     words = ["measure", f"{MODELS}:broken", "--data", data, *SMALL, "--scales", "filter", "--no-readout"]
     assert run(words) == 1
     assert "lpf-filter failed: loss is" in capsys.readouterr().out
 
 
-def test_interruption(data: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: object) -> int:
-        raise KeyboardInterrupt
+def test_interruption(data: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a measure: the weights are back, and no file is left."""
+    model, loss = models.mlp()
+    weights = [p.detach().clone() for p in model.parameters()]
+    calls = []
 
-    monkeypatch.setattr(command, "reported", interrupted)
-    assert run(["measure", f"{MODELS}:mlp", "--data", data]) == 130
-    assert capsys.readouterr().err == "error: interrupted\n"
+    def interrupting(net: nn.Module, batch: object) -> Tensor:
+        calls.append(batch)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return loss(net, batch)
+
+    monkeypatch.setattr(models, "mlp", lambda: (model, interrupting))
+    words = ["measure", f"{MODELS}:mlp", "--data", data, *SMALL, "--out", str(tmp_path / "out")]
+    assert run(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted"
+    assert list((tmp_path / "out").iterdir()) == []
+    assert all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
 
 
 def test_quick_changes_defaults_and_what_is_given_counts() -> None:

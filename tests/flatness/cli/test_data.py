@@ -59,7 +59,10 @@ def test_floats_are_taken_as_they_are_with_their_labels(tmp_path: Path) -> None:
     assert data.chosen(4, 2)[1] is not None
     assert labels.tolist() != data.chosen(4, 2)[1].tolist()  # type: ignore[union-attr]
     assert data.note == ""
-    assert "-1 to 1" in found(saved(tmp_path / "u.npz", x=np.full((3, 1, 2, 2), 0.5))).note
+    for high in (0.5, 255.0):
+        note = found(saved(tmp_path / "u.npz", x=np.full((3, 1, 2, 2), high))).note
+        assert f"within 0 and {max(high, 1.0):g} and is taken as it is; most networks know -1 to 1" in note
+    assert found(saved(tmp_path / "w.npz", x=np.linspace(-3, 9, 12).reshape(3, 1, 2, 2))).note == ""
 
 
 def test_folders_are_read_as_the_network_wants_and_resized_when_told(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from flatness.cli.options import SourceOptions
 from flatness.cli.sources import loaded
 from flatness.cli.subject import weights_hash
 from flatness.optional_imports import hide_an_unusable_torchvision, imported_diffusers
-from tests.flatness.cli import models
+from tests.flatness import networks
 
 PREFIX = "tests.flatness.cli.models"
 
@@ -140,6 +140,20 @@ def test_diffusers_missing_is_told(pipeline: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("flatness.cli.diffusers_folder.imported_diffusers", lambda: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'flatness\[diffusers\]'"):
         loaded(str(pipeline), SourceOptions())
+    for missing, told in (("diffusers", "is not installed"), ("PIL", r"cannot be imported \(No module named 'PIL'\)")):
+        error = ImportError(f"No module named {missing!r}", name=missing)
+        monkeypatch.setattr(optional_imports, "importlib", SimpleNamespace(import_module=raising(error)))
+        with pytest.raises(MissingPackageError, match=f"needs diffusers, which {told}: pip install"):
+            loaded(str(pipeline), SourceOptions())
+
+
+def raising(error: Exception) -> Any:
+    """A function that raises the error, whatever it is called with."""
+
+    def function(*arguments: object) -> None:
+        raise error
+
+    return function
 
 
 def test_a_schedule_without_signal_at_its_end_has_no_exposure_bias(pipeline: Path, tmp_path: Path) -> None:
@@ -162,12 +176,13 @@ def test_functions_are_named_by_module(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_hashes_tell_weights_apart() -> None:
-    first, second = models.seeded(models.MLP), models.seeded(models.MLP)
-    assert weights_hash(first) == weights_hash(second)
+    first, second = networks.seeded(networks.MLP), networks.seeded(networks.MLP)
+    compiled: Any = torch.compile(first, backend="eager")
+    assert weights_hash(first) == weights_hash(second) == weights_hash(compiled)
     with torch.no_grad():
         second.last.bias[0] += 1e-6
     assert weights_hash(first) != weights_hash(second)
-    assert weights_hash(models.seeded(models.Narrow)) != weights_hash(first)
+    assert weights_hash(networks.seeded(networks.Narrow)) != weights_hash(first)
 
 
 def test_an_unusable_torchvision_is_hidden_and_a_usable_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,44 @@
+"""A copy of a module's buffers (running statistics and the like), to which they are put back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class SavedBuffers:
+    """All buffers of a module as they were, those that a pass writes to as those that it replaces by others."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Copy all of them."""
+        self.saved = [
+            (module, dict(module._buffers), {name: _copied(buffer) for name, buffer in module._buffers.items()})
+            for module in model.modules()
+        ]
+
+    @torch.no_grad()
+    def put_back(self, compare: bool = True) -> None:
+        """Give every module the buffers it had, with their values.
+
+        Args:
+            compare: whether one that has not changed is left unwritten. On an accelerator this waits for it.
+        """
+        for module, buffers, values in self.saved:
+            if isinstance(module._buffers, dict):  # a scripted module's cannot be replaced
+                module._buffers.clear()
+                module._buffers.update(buffers)
+            for name, buffer in buffers.items():
+                value = values[name]
+                if buffer is None or value is None or not writable(buffer):
+                    continue
+                if not compare or not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def writable(buffer: Tensor) -> bool:
+    """Whether torch can write to it; not where one place in memory holds several entries, as `expand` makes them."""
+    return not any(size > 1 and stride == 0 for size, stride in zip(buffer.shape, buffer.stride(), strict=True))
+
+
+def _copied(buffer: Tensor | None) -> Tensor | None:
+    return None if buffer is None else buffer.detach().clone()

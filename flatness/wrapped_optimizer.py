@@ -1,0 +1,86 @@
+"""An optimizer around another one: what any torch optimizer is asked for, answered by the one inside."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from flatness import arguments
+from flatness.selection import memory_of
+
+PRECISIONS = (torch.float32, torch.float64)
+"""Bfloat16 weights would mostly swallow a perturbation in rounding."""
+
+
+class WrappedOptimizer(Optimizer):
+    """`param_groups`, `state` and `defaults` are the optimizer's own; how it steps is for a subclass to say.
+
+    Args:
+        optimizer: any torch optimizer that minimises and whose step needs no closure, of whole float32 or float64
+            parameters.
+
+    Raises:
+        ValueError: another one.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        """Take over the optimizer's steps."""
+        self.optimizer = arguments.instance("optimizer", optimizer, Optimizer)
+        check_optimizer(optimizer)
+        self.__setstate__({})  # sets up Optimizer's hooks; its __init__ would make groups and a state of its own
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The wrapped optimizer's parameter groups."""
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> defaultdict[Tensor, Any]:  # type: ignore[override]
+        """The wrapped optimizer's state."""
+        return self.optimizer.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The wrapped optimizer's defaults."""
+        return self.optimizer.defaults
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters to the wrapped optimizer; they join the whole-model norm.
+
+        Raises:
+            ValueError: parameters that are refused; they are not added.
+        """
+        self.optimizer.add_param_group(param_group)
+        try:
+            check_optimizer(self.optimizer)
+        except ValueError:
+            self.optimizer.param_groups.pop()
+            raise
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Refuse what cannot be wrapped; ValueError says why."""
+    name = type(optimizer).__name__
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if isinstance(optimizer, WrappedOptimizer) or closure is None or closure.default is inspect.Parameter.empty:
+        raise ValueError(f"optimizer is {name}; allowed: an optimizer whose step can do without a closure, not SAM")
+    places: set[Any] = set()
+    for group in optimizer.param_groups:
+        if group.get("maximize", False):
+            raise ValueError(f"optimizer is {name} with maximize=True; allowed: one that minimises")
+        for p in group["params"]:
+            if p.dtype not in PRECISIONS:
+                raise ValueError(f"optimizer holds a parameter of dtype {p.dtype}; allowed: float32, float64")
+            if hasattr(p, "device_mesh") or hasattr(p, "_is_flat_param"):
+                raise ValueError(f"optimizer holds a sharded {type(p).__name__}; allowed: whole parameters")
+            if memory_of(p) in places:
+                raise ValueError("optimizer holds views of the same memory; allowed: one parameter for each weight")
+            places.add(memory_of(p))
