@@ -31,13 +31,18 @@ class SavedBuffers:
                 value = values[name]
                 if buffer is None or value is None or not writable(buffer):
                     continue
-                if not compare or not torch.equal(buffer, value):
+                if not compare or not _same_bits(buffer, value):
                     buffer.copy_(value)
 
 
 def writable(buffer: Tensor) -> bool:
     """Whether torch can write to it; not where one place in memory holds several entries, as `expand` makes them."""
     return not any(size > 1 and stride == 0 for size, stride in zip(buffer.shape, buffer.stride(), strict=True))
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether entries are equal, signs of zeros too; NaN is never."""
+    return torch.equal(a, b) and (not a.is_floating_point() or torch.equal(a.signbit(), b.signbit()))
 
 
 def _copied(buffer: Tensor | None) -> Tensor | None:

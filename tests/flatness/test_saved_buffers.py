@@ -26,6 +26,8 @@ class Statistics(nn.Module):
         self.register_buffer("written", torch.zeros(3))
         self.replaced: Tensor
         self.register_buffer("replaced", torch.zeros(3))
+        self.signed: Tensor
+        self.register_buffer("signed", -torch.zeros(1))
         self.register_buffer("made", None)
         self.register_buffer("expanded", torch.arange(3.0).expand(2, 3), persistent=False)
         self.register_buffer("grows", torch.zeros(0), persistent=False)
@@ -37,6 +39,7 @@ class Statistics(nn.Module):
         mean = y.detach().mean(0)
         self.written.lerp_(mean, 0.1)
         self.replaced = torch.lerp(self.replaced, mean, 0.1)
+        self.signed.abs_()
         self.made = torch.ones(2)
         self.grows = torch.cat([self.get_buffer("grows"), mean])
         self.apart = mean[:1]
