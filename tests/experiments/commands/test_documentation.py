@@ -21,7 +21,7 @@ SLURM = FOLDER / "launch" / "train.slurm"
 def written(path: Path) -> list[list[str]]:
     """The words after `-m experiments` of each line that has it in a block of code or a script."""
     text = path.read_text().replace("\\\n", " ")
-    blocks = "\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL)) if path.suffix == ".md" else text
+    blocks = "\n".join(re.findall(r"```(?:sh)?\n(.*?)```", text, re.DOTALL)) if path.suffix == ".md" else text
     return [shlex.split(line, comments=True) for line in re.findall(r"-m experiments (\w.*)", blocks)]
 
 
