@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{name}: {options.steps} steps of {options.batch} points on {world} ranks, rho {rho:g}")
             report(name, network)
     if world > 1:
+        # In this order: torch's threads may still hold the last step's work, which they free with Python's lock
+        del model
+        dist.barrier()
         dist.destroy_process_group()
 
 
