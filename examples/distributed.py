@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 
 import torch
@@ -68,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{name}: {options.steps} steps of {options.batch} points on {world} ranks, rho {rho:g}")
             report(name, network)
     if world > 1:
-        # In this order: torch's threads may still hold the last step's work, which they free with Python's lock
-        del model
-        dist.barrier()
+        # gloo frees the last collective on a thread of its own, which needs Python's lock and aborts the process
+        # if the interpreter is gone by then
+        time.sleep(0.1)
         dist.destroy_process_group()
 
 

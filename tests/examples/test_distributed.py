@@ -33,7 +33,6 @@ def run_rank(folder: Path) -> None:
         train(model, data(), RHO, MICRO_BATCH, gradients)
         found[gradients] = network.state_dict()
     torch.save(found, folder / f"{rank}.pt")
-    del model  # before the group that it holds, as in the example
     torch.distributed.destroy_process_group()
     main(["--steps", "2", "--batch", "8"])
 
