@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,9 @@ PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others: rank 0 alone makes sample grids and verifies checkpoints."""
 ABANDONED = 30.0
 """Seconds that leaving the process group after an error may take."""
+SETTLING = 0.1
+"""Seconds that gloo gets before the end: it frees the last collective on a thread of its own, which needs Python's lock
+and aborts the process if the interpreter is gone by then."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,8 @@ def joined(choice: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Ranks]:
     except BaseException:
         _abandon()
         raise
+    if device.type != "cuda":
+        time.sleep(SETTLING)
     dist.destroy_process_group()
 
 

@@ -43,6 +43,13 @@ def test_ranks_leave_together_at_the_end(left: list[str]) -> None:
     assert left == ["with the others"]
 
 
+def test_gloo_is_given_a_moment_before_the_group_is_left(left: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: left.append(f"after {seconds} s"))
+    with joined("cpu"):
+        assert left == []
+    assert left == ["after 0.1 s", "with the others"]
+
+
 def fails_within() -> None:
     with joined("cpu"):
         raise KeyError
