@@ -7,7 +7,8 @@ shares with the package are the names of the streams of random numbers and the l
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,6 +160,14 @@ class At:
         unmoved = self.unmoved if eval_mode else self.subject.losses(eval_mode=False)
         there = self.subject.losses(lambda weights: [sign * move for move in change(weights)], eval_mode)
         return float((there - unmoved).mean())
+
+
+@contextmanager
+def left_alone(at: At) -> Iterator[None]:
+    """The model is after the block as it was, bit for bit."""
+    before = state_of(at.model)
+    yield
+    assert common.same(before, state_of(at.model))
 
 
 def weights_of(model: nn.Module) -> list[Tensor]:

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 
 import flatness
 from flatness.perturbation import derived_seed
-from tests.flatness import measures_common as common
 from tests.flatness.subjects import (
     IMAGES,
     SEED,
     SUBJECTS,
     At,
     check_rise,
+    left_alone,
     norm,
-    state_of,
     weights_of,
 )
 
@@ -36,10 +35,9 @@ def built(request: pytest.FixtureRequest) -> At:
 
 @pytest.fixture
 def at(built: At) -> Iterator[At]:
-    """One model for all measures, which each has to leave as it was, bit for bit."""
-    before = state_of(built.model)
-    yield built
-    assert common.same(before, state_of(built.model))
+    """One model for all measures."""
+    with left_alone(built):
+        yield built
 
 
 def rounded(weight: Tensor, bits: int, granularity: str, scheme: str, chances: Tensor | None) -> Tensor:
