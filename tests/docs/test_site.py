@@ -1,5 +1,6 @@
 """The site as it is built: no complaint, no network, no link that leads nowhere, no figure missing."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser
 
 import flatness
+from flatness.cli.options import MeasureOptions
 from tests.browser import DESK, PATIENCE, PHONE, chromium
 from theory import ledger
 
@@ -83,15 +85,31 @@ def test_every_claim_has_its_page(site: Path) -> None:
         assert (site / "theory" / "claims" / f"{label}.html").is_file(), label
 
 
-def test_the_tutorial_shows_what_the_command_prints_today(pages: dict[Path, BeautifulSoup], site: Path) -> None:
-    """Each measure's name in the recorded table is one that the command gives a number."""
-    from flatness.cli.options import MeasureOptions
+def names_in(table: str) -> list[str]:
+    """The first column of a table as a terminal shows it; a name may run on over lines without a number."""
+    found: list[str] = []
+    for line in table.split("\n"):
+        if line.startswith("│"):
+            name, value = (cell.strip() for cell in line.split("│")[1:3])
+            if value:
+                found.append(name)
+            else:
+                found[-1] += f" {name}"
+    return found
 
-    shown = pages[site / "tutorial.html"].get_text()
+
+def test_the_tutorial_shows_what_the_command_prints_today(pages: dict[Path, BeautifulSoup], site: Path) -> None:
+    """Each measure's name in the recorded table is one that the command gives a number, and all of them stand there."""
+    measured, compared = (
+        names_in(block.get_text()) for block in pages[site / "tutorial.html"].find_all("pre") if "┏" in block.get_text()
+    )
     for bits in MeasureOptions().bits:
-        assert f"rise, rounded to {bits} bits" in shown
+        assert f"rise, rounded to {bits} bits" in measured
     for steps in MeasureOptions().steps:
-        assert f"exposure bias, T' = {steps}: norm's gap" in shown
+        assert f"exposure bias, T' = {steps}: norm's gap" in measured
+    ((_, recorded),) = json.loads((ROOT / "results/tutorial/measure.json").read_bytes())["sources"].items()
+    assert measured == [number["words"] for number in recorded["numbers"].values()]
+    assert compared == [name for name in measured if "distance" not in name]
 
 
 @pytest.fixture(scope="module")
