@@ -1,8 +1,9 @@
 """Instruments of flatness for any torch model: find flat minima, and measure how flat a minimum is.
 
-Training: `SAM` around any torch optimizer, `Shadows` of the weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
-Measuring: `low_pass_filter`, `perturbation_curve`, `loss_surface`, `curvature`, `quantization_rise`, `exposure_bias`,
-`readout`, and the tools they stand on. Everything takes modules and callables; no network class is known here.
+Training: `SAM`, `RandomSAM`, `FriendlySAM` or `RandomWeightPerturbation` around any torch optimizer, `Shadows` of the
+weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
+Measuring: `low_pass_filter`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`, `curvature`,
+`quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and callables; no network class is known here.
 Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data;
 `sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
@@ -20,6 +21,7 @@ from flatness.adapters import (
 )
 from flatness.curvature import curvature
 from flatness.exposure_bias import exposure_bias
+from flatness.friendly_sam import FriendlySAM
 from flatness.input_perturbation import perturbed_noise
 from flatness.loss_surface import loss_surface
 from flatness.low_pass_filter import low_pass_filter
@@ -27,10 +29,12 @@ from flatness.perturbation import moved, perturbed_weights
 from flatness.perturbation_curve import perturbation_curve
 from flatness.predictions import converted_prediction
 from flatness.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
+from flatness.random_sam import RandomSAM
 from flatness.readout import readout
 from flatness.sam import SAM
 from flatness.sampling_process import SamplingProcess, sampling_process
 from flatness.schedules import Always, EveryK, Late
+from flatness.sharpness import worst_case_sharpness
 from flatness.weight_averaging import EMA, SWA, PowerEMA, Shadows
 
 __version__ = "0.1.0"
@@ -44,8 +48,10 @@ __all__ = [
     "DiffusionLoss",
     "EDMLoss",
     "EveryK",
+    "FriendlySAM",
     "Late",
     "PowerEMA",
+    "RandomSAM",
     "SamplingProcess",
     "Shadows",
     "converted_prediction",
@@ -68,5 +74,6 @@ __all__ = [
     "readout",
     "sampling_process",
     "v_loss",
+    "worst_case_sharpness",
     "x_0_loss",
 ]

@@ -241,8 +241,8 @@ def sampling_measures(
 ) -> Sampled:
     """Sliced W_2 to fresh data and the epsilon-norm gap, with `count` respaced steps.
 
-    `gap` is the magnitude of the gap's mean over steps, `absolute_gap` the mean of its magnitude at each step; sampling
-    noise raises the latter, alike for all methods.
+    `absolute_gap` is the epsilon-norm gap, the mean over steps of the difference's magnitude, which sampling noise
+    raises, alike for all methods; `signed_gap` is the mean with signs.
     """
     found = sample(models.epsilon, models.process, data.dimension, count, seeds, points=points, clip=data.extent)
     real = training_norms(models.epsilon, models.process, data, count, seeds, points=points)
@@ -251,9 +251,8 @@ def sampling_measures(
     distance = sliced_wasserstein(found.points, fresh, projections(data.dimension)).value
     measures = {
         f"sw_{count}": distance,
-        f"gap_{count}": difference.mean(1).abs(),
-        f"signed_gap_{count}": difference.mean(1),
         f"absolute_gap_{count}": difference.abs().mean(1),
+        f"signed_gap_{count}": difference.mean(1),
     }
     return Sampled(found.points, measures, found.norms.steps, found.norms.mean, real.mean)
 
