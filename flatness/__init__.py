@@ -3,7 +3,8 @@
 Training: `SAM`, `RandomSAM`, `FriendlySAM` or `RandomWeightPerturbation` around any torch optimizer, `Shadows` of the
 weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
 Measuring: `low_pass_filter`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`, `curvature`,
-`quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and callables; no network class is known here.
+`quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and callables; no
+network class is known here.
 Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data;
 `sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
@@ -30,6 +31,7 @@ from flatness.perturbation_curve import perturbation_curve
 from flatness.predictions import converted_prediction
 from flatness.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
 from flatness.random_sam import RandomSAM
+from flatness.random_weight_perturbation import RandomWeightPerturbation
 from flatness.readout import readout
 from flatness.sam import SAM
 from flatness.sampling_process import SamplingProcess, sampling_process
@@ -52,6 +54,7 @@ __all__ = [
     "Late",
     "PowerEMA",
     "RandomSAM",
+    "RandomWeightPerturbation",
     "SamplingProcess",
     "Shadows",
     "converted_prediction",

@@ -76,7 +76,7 @@ class PerturbedOptimizer(WrappedOptimizer):
         """Whether the step that comes next perturbs: weights move at all, and the schedule says so."""
         return getattr(self, self._size) > 0 and bool(self.schedule(self.steps))
 
-    def perturbed(self, set_to_none: bool = True) -> contextlib.AbstractContextManager[None]:
+    def perturbed(self) -> contextlib.AbstractContextManager[None]:
         """Within, weights are moved; on leaving, also by an exception, they are back."""
         raise NotImplementedError
 
@@ -154,11 +154,11 @@ class PerturbedOptimizer(WrappedOptimizer):
 
     def _descend(self, scaler: dict[str, Any]) -> None:
         """The optimizer's step with the gradients at hand, unless they or those of the first pass are not finite."""
+        phase, self._phase = self._phase, Phase.START
         gradients = gradients_of(self._parameters())
-        place = self._moved_to if self._phase is Phase.READY and self.due else "w"
+        place = self._moved_to if phase is Phase.READY and self.due else "w"
         finite = not scaler["found_inf"] if scaler else math.isfinite(whole_norm(gradients))
-        void = self._phase is Phase.VOID or not finite
-        self._phase = Phase.START
+        void = phase is Phase.VOID or not finite
         if void and not scaler and self.on_nonfinite == "raise":
             raise FloatingPointError(
                 f"the gradient at {place} is not finite at step {self.steps}; the weights are as before it "

@@ -4,6 +4,7 @@ A flattener is made around an optimizer at a size (a radius or a deviation); 0 i
 """
 
 import contextlib
+import functools
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from flatness.friendly_sam import FriendlySAM
 from flatness.perturbed_optimizer import PerturbedOptimizer, Phase
 from flatness.random_sam import RandomSAM
+from flatness.random_weight_perturbation import RandomWeightPerturbation
 from flatness.sam import SAM
 from flatness.schedules import EveryK, Late
 from tests.flatness.sam_common import Optimizers, data, loss_of, network, same, weights
@@ -27,6 +29,7 @@ FLATTENERS: dict[str, Make] = {
     "ASAM": lambda optimizer, size=SIZE, **own: SAM(optimizer, rho=size, adaptive=True, **own),
     "RandomSAM": lambda optimizer, size=SIZE, **own: RandomSAM(optimizer, rho=size, sigma=0.1, seed=3, **own),
     "FriendlySAM": lambda optimizer, size=SIZE, **own: FriendlySAM(optimizer, rho=size, **own),
+    "RandomWeightPerturbation": lambda optimizer, size=SIZE, **own: RandomWeightPerturbation(optimizer, size, 3, **own),
 }
 make_each = pytest.mark.parametrize("make", FLATTENERS.values(), ids=FLATTENERS)
 
@@ -39,6 +42,10 @@ def closure_of(flattener: PerturbedOptimizer, model: nn.Module, x: Tensor, y: Te
         return loss
 
     return closure
+
+
+def run_backward(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    loss_of(model, x, y).backward()
 
 
 def in_two_phases(flattener: Any, passes: Callable[[], None]) -> None:
@@ -126,7 +133,7 @@ def check_two_phases(make: Make) -> None:
         flattener = make(torch.optim.SGD(model.parameters(), lr=0.1))
         for _ in range(3):
             if two_phase:
-                in_two_phases(flattener, lambda: loss_of(model, x, y).backward())
+                in_two_phases(flattener, functools.partial(run_backward, model, x, y))
                 flattener.step()
             else:
                 flattener.step(closure_of(flattener, model, x, y))
@@ -248,7 +255,7 @@ def test_size_zero_and_no_schedule_are_the_plain_optimizer(make: Make, base: str
             if k % 2:
                 flattener.step(closure_of(flattener, wrapped, x, y))
             else:
-                in_two_phases(flattener, lambda x=x, y=y: loss_of(wrapped, x, y).backward())  # type: ignore[misc]
+                in_two_phases(flattener, functools.partial(run_backward, wrapped, x, y))
                 flattener.step()
         assert same(weights(plain), weights(wrapped))
 
@@ -377,7 +384,7 @@ def test_misuse_is_refused(make: Make) -> None:
     with pytest.raises(RuntimeError, match=r"no perturbed pass.*\.perturbed\(\)"):
         flattener.step()
     flattener.zero_grad()
-    in_two_phases(flattener, lambda: loss_of(model, x, y).backward())
+    in_two_phases(flattener, functools.partial(run_backward, model, x, y))
     with pytest.raises(RuntimeError, match="begun before"), flattener.perturbed():
         pass
     with pytest.raises(RuntimeError, match="begun before"):
@@ -392,12 +399,12 @@ def test_misuse_is_refused(make: Make) -> None:
     with pytest.raises(ValueError, match=f"written by {type(flattener).__name__}"):
         flattener.load_state_dict(flattener.optimizer.state_dict())
     scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(loss_of(model, x, y)).backward()
     with pytest.raises(RuntimeError, match="two-phase"):
-        scaler.scale(loss_of(model, x, y)).backward()
         scaler.step(flattener, closure_of(flattener, model, x, y))
     with pytest.raises(ValueError, match="optimizer is "):
         make(flattener)
-    with pytest.raises(ValueError, match="is -0.1; allowed: a finite number of at least 0"):
+    with pytest.raises(ValueError, match=r"is -0\.1; allowed: a finite number of at least 0"):
         make(flattener.optimizer, -0.1)
     with pytest.raises(ValueError, match="on_nonfinite is 'ignore'"):
         make(flattener.optimizer, on_nonfinite="ignore")

@@ -117,8 +117,8 @@ def test_relative_noise(scale: str) -> None:
     with common.far_weights(), pytest.raises(AssertionError):
         check_relative(scale)
     other = {"layer": "filter", "filter": "layer"}[scale]
-    original = common.perturbation._root_mean_square
-    mutant = common.patched(common.perturbation, "_root_mean_square", lambda weight, _: original(weight, other))
+    original = common.perturbation.root_mean_square
+    mutant = common.patched(common.perturbation, "root_mean_square", lambda weight, _: original(weight, other))
     with mutant, pytest.raises(AssertionError):
         check_relative(scale)
 

@@ -22,9 +22,10 @@ gradient_of: Any = implementation.loss_gradient
 
 
 def largest_rise(hessian: Tensor, gradient: Tensor, rho: float) -> float:
-    """max of g delta + delta H delta / 2 over |delta| <= rho, by the secular equation: (mu - H) delta = g, |delta| = rho.
+    """max of g delta + delta H delta / 2 over |delta| <= rho, by the secular equation.
 
-    For g with a part along the top eigenvector, and H with a positive eigenvalue.
+    (mu - H) delta = g with |delta| = rho, mu at least the largest eigenvalue. For g with a part along the top
+    eigenvector, and H with a positive eigenvalue.
     """
     values, vectors = torch.linalg.eigh(hessian)
     along = vectors.T @ gradient
