@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from theory import gaussians, perturbations, random_features, robustness, worst_case
+from theory import gaussians, perturbations, random_features, robustness, step_noise, worst_case
 
 W = np.array([[1.0, 0.5, -0.3], [0.2, 1.0, 0.4]])
 DELTA = perturbations.project_admissible(np.array([[0.1, 0.2, 0.3], [0.0, -0.1, 0.2]]), W)
@@ -55,6 +55,26 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "score": (
         random_features.RandomFeatureScore(DELTA, W, U, "relu").__call__,
         {"x": np.zeros((4, 2)), "e": E},
+    ),
+    "gradient_second_moment": (
+        step_noise.gradient_second_moment,
+        {"residuals": DELTA, "features": W, "batch": 3},
+    ),
+    "sam_dose": (step_noise.sam_dose, {"radius": 0.1, "gradient_norm": 2.0, "loss": 0.5}),
+    "matched_noise": (step_noise.matched_noise, {"radius": 0.1, "gradient_norm": 2.0, "rise_per_variance": 3.0}),
+    "stationary_covariance": (
+        step_noise.stationary_covariance,
+        {"hessian": np.diag([1.0, 2.0]), "noise": np.eye(2), "rate": 0.1},
+    ),
+    "stationary_sgd": (
+        step_noise.stationary_sgd,
+        {"hessians": np.stack([np.eye(2), 2 * np.eye(2)]), "gradients": np.array([E, -E]), "rate": 0.1, "batch": 2},
+    ),
+    "ema_share": (step_noise.ema_share, {"curvature": np.ones(2), "rate": 0.1, "decay": 0.9}),
+    "swa_share": (step_noise.swa_share, {"curvature": np.ones(2), "rate": 0.1, "count": 5, "every": 2}),
+    "averaged_excess": (
+        step_noise.averaged_excess,
+        {"hessian": np.eye(2), "covariance": np.eye(2), "share": np.ones(2)},
     ),
     "feature_second_moment": (random_features.feature_second_moment, {"W": W, "b": B, "activation": "relu"}),
     "feature_second_moment, quadrature": (
