@@ -19,6 +19,7 @@ from toy.distances import projections, sliced_wasserstein
 from toy.models import ScoreModels, predicted_noise
 from toy.process import Process
 from toy.sampling import gap, sample, training_norms
+from toy.training_sets import Data, source_of
 
 PerSeed = Float[Tensor, " S"]
 DRAWS_AT_ONCE = 32
@@ -42,13 +43,13 @@ class Evaluation:
     seeds: tuple[int, ...]
 
 
-def evaluation_points(data: GaussianMixture, process: Process, seeds: Sequence[int], points: int) -> Evaluation:
+def evaluation_points(data: Data, process: Process, seeds: Sequence[int], points: int) -> Evaluation:
     """Points and targets of each seed. Two mixtures of equal shape get the same underlying draws."""
     t = (torch.arange(points) * process.steps // points).expand(len(seeds), points)
     x, targets = [], []
     for number in seeds:
         generator = generator_of("evaluation", number)
-        x_0 = data.sample(points, generator, torch.float32)
+        x_0 = source_of(data, number).sample(points, generator, torch.float32)
         targets.append(torch.randn(x_0.shape, generator=generator))
         x.append(process.noisy(x_0, t[0], targets[-1]))
     return Evaluation(t, torch.stack(x), torch.stack(targets), tuple(seeds))
