@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from theory import pages
+from findings import files
 from theory.proof import notation
 from theory.proof.statement import Report, Statement, Verdict
 
@@ -124,7 +124,7 @@ def with_verdicts(page: str) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    return pages.renewed(page, MARKS, verdict_table("theory/claims/", brief=True))
+    return files.renewed(page, MARKS, verdict_table("theory/claims/", brief=True))
 
 
 def markdown() -> str:

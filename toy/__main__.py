@@ -14,13 +14,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from findings.provenance import ROOT
 from toy import report as results
+from toy import settings as sizes
 from toy import study
 from toy.claims import PREDICTIONS
 from toy.predictions import Outcome, judge
 from toy.statistics import FEWEST_SEEDS, Verdict
 
-DEFAULT_OUT = results.ROOT / "results" / "toy.json"
+DEFAULT_OUT = ROOT / "results" / "toy.json"
 COLOURS = {Verdict.CONFIRMED: "green", Verdict.REFUTED: "red", Verdict.UNDECIDED: "yellow"}
 
 
@@ -71,9 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
     options = parser.parse_args(given)
-    settings = study.QUICK if options.quick else study.Settings()
+    settings = sizes.QUICK if options.quick else sizes.Settings()
     try:
-        settings = settings if options.seeds is None else study.with_seeds(settings, options.seeds)
+        settings = settings if options.seeds is None else settings.with_seeds(options.seeds)
     except ValueError as error:
         parser.error(str(error))
     if options.workers < 0:
@@ -103,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(settings: study.Settings, workers: int) -> study.Study:
+def _run(settings: sizes.Settings, workers: int) -> study.Study:
     columns = (
         TextColumn("{task.description:28}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,15 +16,17 @@ import torch
 from numpy import ndarray
 
 import flatness
-from theory import pages
+from findings import files
+from findings.provenance import commit, versions
 from toy import gap_tolerance
 from toy.claims import CHEAP
 from toy.data import ring
 from toy.measures import distance_floor
 from toy.predictions import BITS, COUNTS, SWEEP, Comparison, Outcome
 from toy.rows import DISTANCES, RELATIVE_SIGMA, SIGMA
+from toy.settings import Settings
 from toy.statistics import FEWEST_SEEDS, LEVEL, Interval, mean_interval
-from toy.study import SHIFT_FACTORS, Settings, Study, jobs_of
+from toy.study import SHIFT_FACTORS, Study, jobs_of
 from toy.training import METHODS, Plan, default_averages
 
 PAIRS = (
@@ -35,7 +36,6 @@ PAIRS = (
     *((f"quantized_readout_rise_{bits}_t5", f"dithered_readout_rise_{bits}") for bits in BITS),
 )
 """What is predicted and measured, P3 and P4."""
-ROOT = Path(__file__).parent.parent
 
 
 def document(
@@ -48,7 +48,7 @@ def document(
         "verdicts_may_be_quoted": not quick and study.settings.seeds >= FEWEST_SEEDS,
         "command": command,
         "configuration": configuration(study.settings),
-        "versions": versions(),
+        "versions": versions(torch, np, scipy, flatness),
         "device": f"cpu, {platform.machine()}",
         "commit": commit(),
         "wall_seconds": round(wall_seconds, 1),
@@ -91,31 +91,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "relative_sigma": RELATIVE_SIGMA,
         "distances": list(DISTANCES),
     }
-
-
-def versions() -> dict[str, str]:
-    """Of everything that computes."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "flatness": flatness.__version__,
-    }
-
-
-def commit() -> str | None:
-    """The commit of the checkout, with "+changes" where files differ from it; None outside of one."""
-    try:
-        head = _git("rev-parse", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return found.stdout.strip()
 
 
 def verdict_entry(outcome: Outcome) -> dict[str, Any]:
@@ -201,4 +176,5 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
         ValueError: a number that is not finite.
         OSError: the folder cannot be written to.
     """
-    pages.write_whole(path, json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n")
+    text = json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n"
+    files.write_whole(path, text)

@@ -28,10 +28,10 @@ from experiments.bridge.files import paper_numbers, read, row_documents
 from experiments.bridge.rows import Claim, Comparison, Rows, over_seeds
 from experiments.bridge.toy_numbers import Toy
 from experiments.measures.layer_rows import Plan
+from experiments.provenance import provenance
 from findings.documents import VERSION, json_text
 from findings.estimates import FEWEST, Cell
 from findings.files import write_whole
-from findings.provenance import provenance
 from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
 from theory.model.robustness import flat_radius, gap_radius
 from theory.model.worst_case import worst_case_divergence
