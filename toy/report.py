@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,14 +17,14 @@ from numpy import ndarray
 import flatness
 from findings import files
 from findings.provenance import commit, versions
+from findings.verdicts import FEWEST_SEEDS, LEVEL, Interval, Outcome, Verdict, mean_interval
 from toy import gap_tolerance
 from toy.claims import CHEAP
 from toy.data import ring
 from toy.measures import distance_floor
-from toy.predictions import BITS, COUNTS, SWEEP, Comparison, Outcome
+from toy.predictions import BITS, COUNTS, SWEEP, Comparison, Prediction
 from toy.rows import DISTANCES, RELATIVE_SIGMA, SIGMA
 from toy.settings import Settings
-from toy.statistics import FEWEST_SEEDS, LEVEL, Interval, mean_interval
 from toy.study import SHIFT_FACTORS, Study, jobs_of
 from toy.training import METHODS, Plan, default_averages
 
@@ -39,7 +38,7 @@ PAIRS = (
 
 
 def document(
-    study: Study, outcomes: Sequence[Outcome], *, quick: bool, command: str, wall_seconds: float
+    study: Study, outcomes: Sequence[Outcome[Prediction]], *, quick: bool, command: str, wall_seconds: float
 ) -> dict[str, Any]:
     """Everything, in plain lists and numbers."""
     return {
@@ -93,9 +92,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def verdict_entry(outcome: Outcome) -> dict[str, Any]:
+def verdict_entry(outcome: Outcome[Prediction]) -> dict[str, Any]:
     """A prediction with its verdict, the interval of each comparison and, only if it was revised, how."""
-    prediction = outcome.prediction
+    prediction = outcome.claim
     revised = {"revised": prediction.revised} if prediction.revised else {}
     return {
         "identifier": prediction.identifier,
@@ -105,18 +104,21 @@ def verdict_entry(outcome: Outcome) -> dict[str, Any]:
         "measured": prediction.measured,
         "verdict": outcome.verdict.value,
         "comparisons": [
-            compared(*three) for three in zip(prediction.comparisons, outcome.intervals, outcome.verdicts, strict=True)
+            compared(comparison, interval, verdict)
+            for comparison, interval, verdict in zip(
+                prediction.comparisons, outcome.intervals, outcome.verdicts, strict=True
+            )
+            if interval is not None  # as it always is: the toy has several seeds
         ],
     } | revised
 
 
-def compared(comparison: Comparison, interval: Interval, verdict: Any) -> dict[str, Any]:
-    """One comparison; a bound of the region that is infinite is None."""
-    region = [bound if math.isfinite(bound) else None for bound in (comparison.region.low, comparison.region.high)]
+def compared(comparison: Comparison, interval: Interval, verdict: Verdict) -> dict[str, Any]:
+    """One comparison."""
     return {
         "what": comparison.label,
         "form": comparison.form,
-        "region": region,
+        "region": comparison.region.ends,
         "verdict": verdict.value,
     } | interval_entry(interval)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from findings.verdicts import Verdict
 from toy import __main__ as command
 from toy import report, settings, study
 from toy.claims import PREDICTIONS
 from toy.minibatches import BLOCK
 from toy.predictions import BITS, NINE, SWEEP
 from toy.settings import Settings
-from toy.statistics import Verdict
 from toy.training import METHODS
 
 TINY = Settings(
