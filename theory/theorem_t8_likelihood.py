@@ -1,15 +1,15 @@
 """Theorem T8: what noise on the weights of a diffusion model costs in likelihood, exactly.
 
-Holds: (i) KL(P_theta || P_theta') = Sum(E_P_theta[|-epsilon_theta'[t] + epsilon_theta[t]|^2]*w[t], (t, 1, T)); (ii) E_delta[gap(theta')] = Sum(R[t]*w[t], (t, 1, T)) + gap(theta) and E_delta[KL(q_0 || p_theta')] <= Sum(R[t]*w[t], (t, 1, T)) + gap(theta); (iii) linear readout implies Sum(R[t]*w[t], (t, 1, T)) = d*s^2*Sum(E_q[|phi[t]|^2]*w[t], (t, 1, T))/m^2
+Holds: (i) KL(P_theta || P_vartheta) = Sum(E_P_theta[|-epsilon_vartheta[t] + epsilon_theta[t]|^2]*w[t], (t, 1, T)); (ii) E_delta[gap(vartheta)] = Sum(R[t]*w[t], (t, 1, T)) + gap(theta) and E_delta[KL(q_0 || p_vartheta)] <= Sum(R[t]*w[t], (t, 1, T)) + gap(theta); (iii) linear readout implies Sum(R[t]*w[t], (t, 1, T)) = d*s^2*Sum(E_q[|phi[t]|^2]*w[t], (t, 1, T))/m^2
 
-The sampler is DDPM's, x_{t-1} = (x_t - beta_t eps_theta / sqrt(1 - alpha_bar_t)) / sqrt(alpha_t) + sigma_t z, with
+The sampler is DDPM's, x_(t-1) = (x_t - beta_t eps_theta / sqrt(1 - alpha_bar_t)) / sqrt(alpha_t) + sigma_t z, with
 fixed variances sigma_t^2 > 0, and w_t = beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)). P_theta is the law of its
 whole path, p_theta that of x_0, q_0 the data's and q that of the data's path under noising; gap(theta) = KL(q ||
-P_theta), the variational bound less the data's entropy; R_t = E_delta E_q |eps - eps_theta'|^2 - E_q |eps -
-eps_theta|^2, theta' = theta + delta, the rise of the squared error at t, summed over coordinates.
+P_theta), the variational bound less the data's entropy; R_t = E_delta E_q |eps - eps_vartheta|^2 - E_q |eps
+- eps_theta|^2, vartheta = theta + delta, the rise of the squared error at t, summed over coordinates.
 
 (i) Any network. By the chain rule the divergence of two paths is the sum of their steps', and a step is a Gaussian
-whose mean differs by beta_t (eps_theta - eps_theta') / sqrt(alpha_t (1 - alpha_bar_t)). (ii) Any network, any random
+whose mean differs by beta_t (eps_theta - eps_vartheta) / sqrt(alpha_t (1 - alpha_bar_t)). (ii) Any network, any random
 delta with any law: noise, dither, step noise. The cross-entropy to a Gaussian is quadratic in its mean, and forgetting
 all but x_0 lowers a divergence. So the w-weighted rise of the low-pass filter is a number of nats. (iii) A linear
 readout eps_theta = theta phi/m and independent noise of mean 0 and deviation s; rounding with dither of step q has
@@ -51,10 +51,10 @@ beta, alpha, alpha_bar, sigma = (
     sympy.IndexedBase(name, positive=True) for name in ("beta", "alpha", "alphabar", "sigma")
 )
 weight, rise, energy = sympy.IndexedBase("w"), sympy.IndexedBase("R"), sympy.IndexedBase("phi")
-one_noise, other_noise = sympy.IndexedBase("epsilon_theta"), sympy.IndexedBase("epsilon_theta'")
-path, other_path, data, samples = sympy.symbols("P_theta P_theta' q_0 p_theta'")
+one_noise, other_noise = sympy.IndexedBase("epsilon_theta"), sympy.IndexedBase("epsilon_vartheta")
+path, other_path, data, samples = sympy.symbols("P_theta P_vartheta q_0 p_vartheta")
 gap = sympy.Function("gap")
-_here, _moved = sympy.symbols("theta theta'")
+_here, _moved = sympy.symbols("theta vartheta")
 
 WEIGHT = beta[t] ** 2 / (2 * sigma[t] ** 2 * alpha[t] * (1 - alpha_bar[t]))
 """w_t, in nats a squared error of 1."""
