@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from theory.model import gaussians, likelihood, perturbations, random_features, robustness, step_noise, worst_case
+from theory.model import (
+    gaussians,
+    likelihood,
+    perturbations,
+    random_features,
+    robustness,
+    sampling_law,
+    step_noise,
+    worst_case,
+)
 
 W = np.array([[1.0, 0.5, -0.3], [0.2, 1.0, 0.4]])
 DELTA = perturbations.project_admissible(np.array([[0.1, 0.2, 0.3], [0.0, -0.1, 0.2]]), W)
@@ -57,6 +66,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         random_features.RandomFeatureScore(DELTA, W, U, "relu").__call__,
         {"x": np.zeros((4, 2)), "e": E},
     ),
+    "sde_law": (sampling_law.sde_law, {"delta": DELTA, "W": W, "b": B, "time": np.inf, "start": NORMAL}),
+    "ode_law": (sampling_law.ode_law, {"delta": DELTA, "W": W, "b": B, "time": 2.0, "start": None}),
     "reverse_variances": (likelihood.reverse_variances, {"alpha_bar": BARS, "variances": "large"}),
     "likelihood_weights": (likelihood.likelihood_weights, {"alpha_bar": BARS, "variances": np.ones(3)}),
     "likelihood_rise": (likelihood.likelihood_rise, {"rises": np.ones(3), "weights": BARS}),
