@@ -22,7 +22,9 @@ Regimes are measured and not named by who runs a study, by these limits:
     memorised     its EMA has a held-out loss more than MEMORISED above that on the images it was trained on
     neither       else
 
-A claim of a regime is judged where the study is in it. Regions of "log ratio" are of log(a / b): 0 is no change, and an
+A claim of a regime is judged where the study is in it. Intervals are Student's over seeds, paired by seed, at LEVEL for
+all comparisons of a group together (Bonferroni): with five seeds a stricter level would leave little decided, and in
+one group of twenty a claim may be decided by chance. Regions of "log ratio" are of log(a / b): 0 is no change, and an
 interval cannot pass a ratio of zero.
 """
 
@@ -35,6 +37,8 @@ STEP_NOISE = 0.02
 """Relative excess of the raw weights' held-out loss over the EMA's."""
 MEMORISED = 0.05
 """Relative excess of the EMA's held-out loss over its loss on the training images."""
+LEVEL = 0.95
+"""Of all intervals of a group together."""
 SAME = 0.05
 """A change of less than this in the logarithm is none that matters."""
 INFINITE = float("inf")

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 import flatness
-from toy import ladder_measures, results
+from toy import ladder_measures
+from toy import report as results
 from toy.ladder_measures import PerSeed
 from toy.models import ScoreModels, random_models
 from toy.process import cosine_process

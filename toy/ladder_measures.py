@@ -2,7 +2,7 @@
 
     held_out_loss, train_loss          mean squared error on points not trained on, and on the training set
     lpf, lpf_rise                      loss under weight noise, and its rise
-    worst_case_rise                    the loss's rise after a few steps of ascent in a ball (flatness.sharpness)
+    worst_case_rise                    the loss's rise after a few steps of ascent in a ball
     gradient_norm, gradient_square     E|grad L_B| and E|grad L_B|^2 over minibatches of the training data
     feature_energy, readout_rise, readout_rise_t3, dither_rise-B, dither_rise-B_t5      T3 and T5
     distance-T, choice_distance-T      sliced W_2 of samples in T steps to held-out points; with other noise and points

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flatness import arguments
-from flatness.schedules import EveryK, Late
-from flatness.weight_averaging import PowerEMA
+from flatness.training.schedules import EveryK, Late
+from flatness.training.weight_averaging import PowerEMA
 from toy.data import ring
 from toy.images import ROOT, fashion_mnist
 from toy.ladder_measures import Measuring

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from flatness import arguments
 from flatness.progress import Progress, reporter
-from flatness.sam import SMALLEST_NORM
-from flatness.schedules import Always
-from flatness.weight_averaging import EMA, SWA, PowerEMA
+from flatness.training.sam import SMALLEST_NORM
+from flatness.training.schedules import Always
+from flatness.training.weight_averaging import EMA, SWA, PowerEMA
 from toy.data import generator_of
 from toy.minibatches import BLOCK, Minibatch, Minibatches
 from toy.models import ScoreModels, losses_and_gradients
@@ -38,7 +38,7 @@ class Method:
     Args:
         input_perturbation: gamma of DDPM-IP.
         rho: SAM's radius; 0 climbs nothing.
-        schedule: from the step, counted from 0, to whether weights are perturbed; see `flatness.schedules`.
+        schedule: from the step, counted from 0, to whether weights are perturbed; see `flatness.training.schedules`.
         ascent_share: the share of the minibatch, its first points, on which SAM's ascent is computed.
         noise: deviation of noise on the weights, fresh each step: with rho = 0 random weight perturbation, of which
             the gradient there is the step's; with rho > 0 random SAM, which climbs from there.
@@ -152,7 +152,7 @@ class Run:
 
 
 class _Averages:
-    """Averages of the learnt tensors, as `flatness.weight_averaging` defines them."""
+    """Averages of the learnt tensors, as `flatness.training.weight_averaging` defines them."""
 
     def __init__(self, rules: Mapping[str, Rule], weights: list[Tensor]) -> None:
         self.rules = rules
@@ -195,9 +195,9 @@ class _Batch:
 
 
 ADAPTIVE_ETA = 0.01
-"""ASAM's eta, as in `flatness.sam.SAM`."""
+"""ASAM's eta, as in `flatness.training.sam.SAM`."""
 FRIENDLY_DECAY = 0.9
-"""Of friendly SAM's mean, as in `flatness.friendly_sam.FriendlySAM`."""
+"""Of friendly SAM's mean, as in `flatness.training.friendly_sam.FriendlySAM`."""
 
 
 def sam_weights(

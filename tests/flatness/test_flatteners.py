@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.friendly_sam import FriendlySAM
-from flatness.perturbed_optimizer import PerturbedOptimizer, Phase
-from flatness.random_sam import RandomSAM
-from flatness.random_weight_perturbation import RandomWeightPerturbation
-from flatness.sam import SAM
-from flatness.schedules import EveryK, Late
+from flatness.training.friendly_sam import FriendlySAM
+from flatness.training.perturbed_optimizer import PerturbedOptimizer, Phase
+from flatness.training.random_sam import RandomSAM
+from flatness.training.random_weight_perturbation import RandomWeightPerturbation
+from flatness.training.sam import SAM
+from flatness.training.schedules import EveryK, Late
 from tests.flatness.sam_common import Optimizers, data, loss_of, network, same, weights
 
 SIZE = 0.3

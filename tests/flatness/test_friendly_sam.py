@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.friendly_sam import FriendlySAM
-from flatness.sam import SAM
+from flatness.training.friendly_sam import FriendlySAM
+from flatness.training.sam import SAM
 from tests.flatness.sam_common import EPS, RHO, ROUNDING, Optimizers, closure_of, data, loss_of, network, same, weights
 from tests.flatness.test_sam import NumpySAM
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from flatness.perturbation import GaussianNoise, derived_seed
-from flatness.random_sam import RandomSAM
-from flatness.sam import SAM
+from flatness.training.random_sam import RandomSAM
+from flatness.training.sam import SAM
+from flatness.weights import GaussianNoise, derived_seed
 from tests.flatness.sam_common import EPS, RHO, ROUNDING, Optimizers, closure_of, data, loss_of, network, same, weights
 
 SIGMA = 0.2

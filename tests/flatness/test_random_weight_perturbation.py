@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import RandomWeightPerturbation
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 PINNED = (0.13884336, 1.2312411, -0.13614345, -2.2382679, -0.36722401, 1.7001933, -0.76178467)
 """Noise of seed 7 at step 11 on weights of shapes (3,) and (2, 2)."""

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from flatness.sharpness import WorstCaseSharpness, worst_case_sharpness
+from flatness.measuring.sharpness import WorstCaseSharpness, worst_case_sharpness
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric
 
-implementation = import_module("flatness.sharpness")
+implementation = import_module("flatness.measuring.sharpness")
 RHO = 0.7
 gradient_of: Any = implementation.loss_gradient
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 import toy.minibatches
 import toy.training
-from flatness.friendly_sam import FriendlySAM
-from flatness.random_sam import RandomSAM
-from flatness.random_weight_perturbation import RandomWeightPerturbation
-from flatness.sam import SAM
-from flatness.schedules import EveryK, Late
-from flatness.weight_averaging import EMA, SWA, PowerEMA, Shadows
+from flatness.training.friendly_sam import FriendlySAM
+from flatness.training.random_sam import RandomSAM
+from flatness.training.random_weight_perturbation import RandomWeightPerturbation
+from flatness.training.sam import SAM
+from flatness.training.schedules import EveryK, Late
+from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
 from toy.data import generator_of, ring
 from toy.exact import minimiser
 from toy.minibatches import BLOCK, Minibatches
