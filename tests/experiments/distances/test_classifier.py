@@ -62,7 +62,7 @@ def test_other_images_are_refused() -> None:
     for bad in (_images(size=32), _images().float(), _images()[0], _images().expand(-1, 3, -1, -1), "images"):
         with pytest.raises(ValueError, match="images is"):
             features(bad)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="image_size is 28; allowed: 16 or 32"):
+    with pytest.raises(ValueError, match="image_size is 28; allowed: 8 or 16 or 32"):
         ClassifierFeatures(28)
     with pytest.raises(ValueError, match="batch"):
         ClassifierFeatures(16, batch=0)
