@@ -48,7 +48,6 @@ from experiments.training.randomness import drawn
 from findings.documents import ResultFile
 from flatness import arguments
 from flatness.measuring.base import plain, standard_error
-from flatness.measuring.sharpness import worst_case_sharpness
 from flatness.weights import derived_seed
 
 FOLDER = "points"
@@ -112,14 +111,16 @@ class PointOptions:
 
 QUICK = PointOptions(
     images=64,
-    samples=128,
-    long_samples=128,
-    exposure_images=16,
-    long_exposure_images=8,
-    lpf_images=32,
+    samples=64,
+    long_samples=64,
+    exposure_images=8,
+    long_exposure_images=4,
+    lpf_images=16,
     lpf_draws=2,
+    worst_case_steps=2,
     gradient_batches=2,
     reference=64,
+    groups=8,
 )
 """Everything runs, nothing is settled."""
 
@@ -451,7 +452,7 @@ def exposure_bias(
     count = options.exposure_images if steps <= LONGEST_SHORT else options.long_exposure_images
     shortened = dataclasses.replace(subject, options=dataclasses.replace(subject.options, exposure_images=count))
     found = exposure.measured(steps)(shortened)
-    return {name: found[name] for name in ("mean_absolute_gap", "mean_gap")}
+    return {name: found[name] for name in ("mean_absolute_gap", "mean_signed_gap")}
 
 
 def low_pass(
@@ -477,7 +478,7 @@ def worst_case(
 ) -> dict[str, Any]:
     """The rise of the held-out loss at the end of a climb in a ball around the weights."""
     options = material.options
-    found = worst_case_sharpness(
+    found = flatness.worst_case_sharpness(
         subject.network,
         subject.objective,
         subject.batches,
