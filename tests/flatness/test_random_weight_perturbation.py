@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import RandomWeightPerturbation
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 
 def parameter(values: list[float]) -> nn.Parameter:
