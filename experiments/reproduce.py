@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from experiments.configuration import Configuration, Method, RunOptions
+from experiments.configuration import Configuration, RunOptions
 from experiments.data import Images
 from experiments.measures.evaluate import Progress, evaluate
 from experiments.measures.options import EvaluationOptions
-from experiments.measures.rows import AVERAGES, Checkpoint, check_material, check_options
+from experiments.measures.rows import Checkpoint, check_material, check_options
 from experiments.measures.sample_grids import write_grids
 from experiments.measures.subject import GRADIENT_BATCH, Material
 from experiments.training.checkpoints import checkpoint_folder, newest_good, read_configuration, step_of, verify
@@ -32,9 +32,9 @@ from experiments.training.trainer import train
 from findings import comparisons, tables
 from findings.documents import VERSION, json_text, read_document, refuse_other
 from findings.files import write_whole
+from findings.names import AVERAGES, PAPER_METHODS
 from flatness import arguments
 
-METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
 DONE = "trained"
 """The file that says so in a run's folder."""
 
@@ -92,7 +92,7 @@ def matrix(base: Configuration, radii: Sequence[float] = (), seeds: Sequence[int
     found = []
     for seed in seeds or (base.seed,):
         of_seed = f"-seed-{seed}" if len(seeds) > 1 else ""
-        for method in METHODS:
+        for method in PAPER_METHODS:
             for rho in (radii or (base.sam.rho,)) if method == "sam" else (base.sam.rho,):
                 of_radius = f"-rho-{rho:g}" if method == "sam" and len(radii) > 1 else ""
                 sam = dataclasses.replace(base.sam, rho=rho)

@@ -23,12 +23,10 @@ from experiments.configuration import Configuration
 from experiments.diffusion.process import Process
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import (
-    Average,
     Checkpoint,
     check_data,
     check_material,
     check_options,
-    label,
     loaded,
     row_settings,
 )
@@ -36,6 +34,7 @@ from experiments.measures.subject import GRADIENT_BATCH, Material, Subject
 from experiments.measures.tasks import Task, passes_of, tasks_of
 from experiments.provenance import provenance
 from findings.documents import FAILED, ResultFile, json_text
+from findings.names import Average, RowName
 from flatness.precision import whole_float32
 
 
@@ -97,7 +96,7 @@ def evaluate(
     check_data(checkpoint, material)
     settings = row_settings(checkpoint, average, options, material, device)
     result = ResultFile(path, settings)
-    name = label(configuration.method, average)
+    name = str(RowName(configuration.method, average))
     found = result.finished()
     if found is not None:
         count = len(found["measures"])

@@ -39,12 +39,13 @@ from experiments.measures.layers import WHOLE_NOISES, measured_layers, whole_ris
 from experiments.measures.linearisation import measured_linearisation
 from experiments.measures.noise_tolerance import measured_tolerance
 from experiments.measures.options import EvaluationOptions
-from experiments.measures.rows import AVERAGES, Average, Checkpoint, check_data, label, loaded
+from experiments.measures.rows import Checkpoint, check_data, loaded
 from experiments.measures.subject import Material, Subject
 from experiments.provenance import provenance
 from experiments.reproduce import DONE
 from experiments.training.checkpoints import checkpoint_folder
 from findings.documents import FAILED, ResultError, ResultFile, json_text, read_document
+from findings.names import AVERAGES, Average, RowName
 from flatness import arguments
 from flatness.precision import whole_float32
 
@@ -169,7 +170,7 @@ def row(plan: Plan, run: str, average: Average, options: LayerOptions, place: Pl
             }
         return found
 
-    about = {"run": run, "row": label(plan.runs[run].method, average), "average": average}
+    about = {"run": run, "row": str(RowName(plan.runs[run].method, average)), "average": average}
     return measured(result, about | {"method": plan.runs[run].method}, measures, place)
 
 
