@@ -118,7 +118,7 @@ def quantisation(settings: Settings) -> list[Column]:
 
 def exposure(settings: Settings) -> list[Column]:
     """Exposure bias."""
-    reductions = {GAP: GAP_WORDS, "mean_gap": "mean gap, signed", "last_gap": "gap at the last step"}
+    reductions = {GAP: GAP_WORDS, "mean_signed_gap": "mean gap, signed", "last_gap": "gap at the last step"}
     return [
         estimates.stored(f"{key}-{steps}", f"T'={steps}, {words}", names.exposure(steps), key)
         for steps in settings["evaluation"]["sampling_steps"]

@@ -141,7 +141,9 @@ def norm_curves(study: Study, method: str, steps: int, rho: float | None = None)
         | {key: study.series(method, measure, name, rho=rho)[key] for key in ("mean", "low", "high")}
         for name in ("training", "sampling", "gap")
     }
-    return found | {name: study.value(method, measure, name, rho=rho) for name in ("mean_gap", "mean_absolute_gap")}
+    return found | {
+        name: study.value(method, measure, name, rho=rho) for name in ("mean_signed_gap", "mean_absolute_gap")
+    }
 
 
 def toy_norm_curves(results: Data, method: str) -> Data:
@@ -152,6 +154,6 @@ def toy_norm_curves(results: Data, method: str) -> Data:
     gap = [b - a for a, b in zip(curves["training"]["mean"], curves["sampling"]["mean"], strict=True)]
     return found | {
         "gap": {"x": curves["step"], "mean": gap, "low": gap, "high": gap},
-        "mean_gap": toy_study.number(results, row, "signed_gap_20"),
+        "mean_signed_gap": toy_study.number(results, row, "signed_gap_20"),
         "mean_absolute_gap": toy_study.number(results, row, "absolute_gap_20"),
     }

@@ -18,10 +18,10 @@ INCHES = 2.0
 EMPTY_HEIGHT = 2.0
 """Of the figure where no source has anything, in inches."""
 GAPS: dict[str, dict[str, Any]] = {
-    "mean_gap": {"markerfacecolor": "white"},
+    "mean_signed_gap": {"markerfacecolor": "white"},
     "mean_absolute_gap": {},
 }
-SHIFTS = {"mean_gap": -0.17, "mean_absolute_gap": 0.17}
+SHIFTS = {"mean_signed_gap": -0.17, "mean_absolute_gap": 0.17}
 
 
 def of_study(study: Study) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def _study(study: Study) -> dict[str, Any]:
     steps = study.shortest(STEPS)
     curves = {base: sources.norm_curves(study, base, steps) for base in PAPER_METHODS}
     others = {
-        f"{rho:g}": {key: curve.get(key) for key in ("missing", "mean_gap", "mean_absolute_gap")}
+        f"{rho:g}": {key: curve.get(key) for key in ("missing", "mean_signed_gap", "mean_absolute_gap")}
         for rho in study.radii
         if rho != study.main_rho
         for curve in [sources.norm_curves(study, "sam", steps, rho)]
@@ -55,7 +55,7 @@ def _panel(axes: Axes, column: dict[str, Any], base: str) -> None:
     curves = column["curves"][base]
     name = sources.label(base, column["rho"])
     others = [
-        f"$\\rho$ = {rho}: mean {other['missing'] or _signed(other['mean_gap'])}"
+        f"$\\rho$ = {rho}: mean {other['missing'] or _signed(other['mean_signed_gap'])}"
         for rho, other in (column["others"] if base == "sam" else {}).items()
     ]
     if "missing" in curves:
@@ -66,7 +66,7 @@ def _panel(axes: Axes, column: dict[str, Any], base: str) -> None:
     size = _signed(curves["mean_absolute_gap"]).replace("+", "", 1)
     said = [
         f"{name}, $T' = {column['steps']}$: sampling less training,",
-        f"mean {_signed(curves['mean_gap'])}, of its size {size}",
+        f"mean {_signed(curves['mean_signed_gap'])}, of its size {size}",
     ]
     panels.name(axes, "\n".join([*said, *others]))
     axes.set_ylabel(r"mean $\|\hat{\epsilon}\|$")

@@ -26,8 +26,8 @@ DATASET = "cifar10"
 STEPS = table_sources.STEPS
 METHODS = ("adm", "sam")
 BITS = quantised.BITS
-GAPS = {"mean_absolute_gap": "norm gap, mean size", "mean_gap": "norm gap, mean"}
-TOY_GAPS = {"mean_absolute_gap": f"absolute_gap_{STEPS}", "mean_gap": f"signed_gap_{STEPS}"}
+GAPS = {"mean_absolute_gap": "norm gap, mean size", "mean_signed_gap": "norm gap, mean"}
+TOY_GAPS = {"mean_absolute_gap": f"absolute_gap_{STEPS}", "mean_signed_gap": f"signed_gap_{STEPS}"}
 
 
 def compute() -> dict[str, Any]:
@@ -41,7 +41,7 @@ def compute() -> dict[str, Any]:
     describe_toy(columns, results)
     quantised.add_toy(columns, results, (BITS,))
     for key, heading in GAPS.items():
-        columns.add(f"toy/{key}", "toy", heading, of_toy(results, TOY_GAPS[key]), signed=key == "mean_gap")
+        columns.add(f"toy/{key}", "toy", heading, of_toy(results, TOY_GAPS[key]), signed=key == "mean_signed_gap")
     sigma = results["configuration"]["sigma"]
     columns.add("toy/lpf", "toy", f"LPF, σ = {sigma:g}", of_toy(results, "lpf"))
     columns.add("toy/rise", "toy", "LPF rise", of_toy(results, "lpf_rise"))
@@ -67,7 +67,7 @@ def _add_study(columns: Columns, study: trained.Study, steps: int) -> None:
     quantised.add_study(columns, study, steps, (BITS,))
     for name, heading in GAPS.items():
         cells = of_study(study, f"exposure-{steps}", name)
-        columns.add(f"{key}/{name}", group, f"{heading}, T' = {steps}", cells, signed=name == "mean_gap")
+        columns.add(f"{key}/{name}", group, f"{heading}, T' = {steps}", cells, signed=name == "mean_signed_gap")
     heading = f"LPF{studies.noise_words(study, 'absolute')}"
     columns.add(f"{key}/lpf", group, heading, of_study(study, "lpf-absolute", "value"))
     columns.add(f"{key}/rise", group, "LPF rise", of_study(study, "lpf-absolute", "rise"))

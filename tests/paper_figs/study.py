@@ -60,7 +60,7 @@ def measures(at: float, options: dict[str, Any], bits: Sequence[int]) -> dict[st
             "training": [_estimate(norm) for norm in training],
             "sampling": [_estimate(norm + at) for norm in training],
             "gap": [_estimate(at) for _ in training],
-            "mean_gap": _estimate(at),
+            "mean_signed_gap": _estimate(at),
             "mean_absolute_gap": _estimate(2 * at),
         }
         for width in (32, *bits):

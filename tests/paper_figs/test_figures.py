@@ -139,7 +139,7 @@ def test_figure_6_shows_both_norms_and_the_gap_with_its_sign(results: Path, toy:
     folder = made.write(results / "ours", grids=False)
     estimate = {"value": -0.25, "draw_standard_error": 0.0, "data_standard_error": 0.125}
     row = json.loads((folder / "rows" / "run-0-raw.json").read_bytes())["measures"]["exposure-20"]
-    made.change_row(folder, "run-0", "raw", **{"exposure-20": {**row, "mean_gap": estimate}})
+    made.change_row(folder, "run-0", "raw", **{"exposure-20": {**row, "mean_signed_gap": estimate}})
     data = computed("figure_6")
     ours = data["columns"]["fashion-mnist"]["curves"]["ip"]
     np.testing.assert_allclose(np.subtract(ours["sampling"]["mean"], ours["training"]["mean"]), level(*_parts("ip")))
@@ -147,10 +147,10 @@ def test_figure_6_shows_both_norms_and_the_gap_with_its_sign(results: Path, toy:
     for base in PAPER_METHODS:
         measures = toy["measures"][f"learnt/{base}"]
         shown = data["columns"]["toy"]["curves"][base]
-        assert shown["mean_gap"]["mean"] == measures["signed_gap_20"]["mean"]
+        assert shown["mean_signed_gap"]["mean"] == measures["signed_gap_20"]["mean"]
         assert shown["mean_absolute_gap"]["mean"] == measures["absolute_gap_20"]["mean"]
         assert shown["sampling"]["mean"] == toy["series"][f"learnt/{base}"]["epsilon_norm"]["sampling"]["mean"]
-        assert np.mean(shown["gap"]["mean"]) == pytest.approx(shown["mean_gap"]["mean"], abs=1e-5)  # six digits
+        assert np.mean(shown["gap"]["mean"]) == pytest.approx(shown["mean_signed_gap"]["mean"], abs=1e-5)  # six digits
     said = words(drawn("figure_6", data))
     assert "ADM, $T' = 20$: sampling less training, mean $-0.250 \\pm 0.125$, of its size $2.000 \\pm 0.005$" in said
     assert f"$\\rho$ = 0.01: mean ${level('sam', 'raw', 0.01, 0):+.3f}" in said

@@ -104,7 +104,7 @@ def test_a_misprinted_change_is_corrected_and_said(results: Path) -> None:
 
 TOY_COLUMNS = {
     "table_1": {"toy/full": "sw_20", "toy/8": "sw_at_8", "toy/change-8": "sw_rise_8", "toy/lpf": "lpf"}
-    | {"toy/rise": "lpf_rise", "toy/mean_absolute_gap": "absolute_gap_20", "toy/mean_gap": "signed_gap_20"},
+    | {"toy/rise": "lpf_rise", "toy/mean_absolute_gap": "absolute_gap_20", "toy/mean_signed_gap": "signed_gap_20"},
     "table_2": {"toy/20": "sw_20", "toy/100": "sw_100"},
     "table_3": {f"toy/{name}": name for name in ("loss", "lpf", "lpf_rise", "relative_rise")},
     "table_4": {"toy/change-4": "sw_rise_4", **{f"toy/rise-{bits}": f"quantized_rise_{bits}" for bits in (8, 4, 3)}},
