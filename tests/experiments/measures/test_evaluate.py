@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from experiments.data import Images
 from experiments.measures import evaluate as module
 from experiments.measures import sample_distance
-from experiments.measures.evaluate import Progress, evaluate
+from experiments.measures.evaluate import evaluate
 from experiments.measures.rows import Checkpoint, loaded, row_settings
+from experiments.measures.runner import Progress
 from experiments.measures.subject import Subject
 from experiments.measures.tasks import Task, tasks_of
 from experiments.measures.weight_noise import held_out_loss
