@@ -21,8 +21,7 @@ from typing import Any
 import torch
 
 import flatness
-from toy import ladder_measures
-from toy import report as results
+from toy import ladder_measures, report
 from toy.ladder_measures import PerSeed
 from toy.models import ScoreModels, random_models
 from toy.process import cosine_process
@@ -144,7 +143,7 @@ class Kept:
         """Keep a run's rows, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"what": arm.label, "seconds": round(seconds, 1), "rows": [asdict(row) for row in rows]}
-        results.write_whole(self.path(arm), content)
+        report.write_whole(self.path(arm), content)
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def work_of(rung: Rung, kept: Kept) -> Work:
 
 
 def run(
-    rung: Rung, kept: Kept, *, workers: int = 2, report: Callable[[str, float], None] = lambda what, share: None
+    rung: Rung, kept: Kept, *, workers: int = 2, tell: Callable[[str, float], None] = lambda what, share: None
 ) -> list[Row]:
     """All rows of a rung, in order; runs without a result are made and kept.
 
@@ -194,7 +193,7 @@ def run(
         rung: what.
         kept: where results are.
         workers: processes of one thread each; 0 runs everything in this one.
-        report: called with (what was done, its share of the time of what was to do).
+        tell: called with (what was done, its share of the time of what was to do).
 
     Raises:
         ValueError: images cannot be read.
@@ -202,14 +201,13 @@ def run(
     """
     work = work_of(rung, kept)
     for arm in _made(work.missing, rung, kept, workers):
-        report(arm.label, seconds_of(arm, rung) / work.seconds)
-    rows = []
-    for arm in work.arms:
-        found = kept.get(arm)
-        if found is None:
-            raise OSError(f"{kept.path(arm)} was written and is gone")
-        rows += found
-    return rows
+        tell(arm.label, seconds_of(arm, rung) / work.seconds)
+    return kept_rows(work, kept)
+
+
+def kept_rows(work: Work, kept: Kept) -> list[Row]:
+    """The rows of all runs that have a result, in order."""
+    return [row for arm in work.arms for row in kept.get(arm) or []]
 
 
 def _made(arms: Sequence[Arm], rung: Rung, kept: Kept, workers: int) -> Iterator[Arm]:

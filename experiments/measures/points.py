@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,6 +109,17 @@ class PointOptions:
             arguments.number(name, getattr(self, name), above=0)
 
 
+SMALL = PointOptions(
+    images=1024,
+    samples=640,
+    long_samples=256,
+    exposure_images=128,
+    long_exposure_images=32,
+    lpf_images=512,
+    lpf_draws=8,
+    gradient_batches=16,
+)
+"""For networks that cost some ten times as much a pass as `fashion-mnist-mini`."""
 QUICK = PointOptions(
     images=64,
     samples=64,
@@ -123,6 +134,8 @@ QUICK = PointOptions(
     groups=8,
 )
 """Everything runs, nothing is settled."""
+SizesName = Literal["full", "small", "quick"]
+SIZES: dict[SizesName, PointOptions] = {"full": PointOptions(), "small": SMALL, "quick": QUICK}
 
 
 class Halves(NamedTuple):
