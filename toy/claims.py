@@ -230,7 +230,7 @@ def _at_one_radius(prediction: Prediction) -> Prediction:
     P2f, P2g and P3c are on radii; everything by dose is in `findings.ladder_claims`.
     """
     rows = {side for c in prediction.comparisons for side in (c.row, c.baseline)}
-    rests = any(row in rows for row in (*(learnt("sam" + a) for a in AVERAGES), *map(learnt, CHEAP)))
+    rests = any(row in rows for row in (*(learnt("sam" + a) for a in SUFFIXES), *map(learnt, CHEAP)))
     if not rests or prediction.identifier in ("P2f", "P2g", "P3c"):
         return prediction
     statement = f"{prediction.statement} (SAM at the radius .1 alone)"
