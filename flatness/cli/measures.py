@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import flatness
-from flatness.adapters import Batch, DiffusionLoss, EDMLoss
+from flatness.adapters import Batch, DiffusionLoss
 from flatness.ancestral_sampling import respaced_steps
 from flatness.cli.options import MeasureOptions
 from flatness.cli.recording import Advance, RecordedLoss, RecordedNorms
@@ -232,11 +232,7 @@ def _predicted_and_measured(at: Setting, found: Readout, quantities: list[Quanti
 
 def squared_error(loss: object) -> bool:
     """Whether a sample's loss is known to be the mean squared error of the network's output, with weight 1."""
-    return (
-        isinstance(loss, DiffusionLoss)
-        and loss.weight is None
-        and not (isinstance(loss, EDMLoss) and loss.preconditioned)
-    )
+    return isinstance(loss, DiffusionLoss) and loss.is_squared_error
 
 
 def _exposure(count: int) -> Callable[[Setting], Outcome]:

@@ -19,6 +19,7 @@ line; what they raise later costs the measures that it is raised in.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -30,23 +31,21 @@ from torch import Tensor, nn
 
 from flatness.adapters import DiffusionLoss
 from flatness.cli.errors import CommandError
+from flatness.cli.hub import cached, is_hub_id
 from flatness.cli.options import SourceOptions
+from flatness.cli.stored_weights import INSTEAD, PICKLED
 from flatness.cli.subject import Subject, weights_hash
 from flatness.cli.user_code import from_their_code
 from flatness.sampling_process import EpsilonModel, SamplingProcess, sampling_process
 
-PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-INSTEAD = (
-    "is pickled, and reading it could run any code; load it where you trust it and write it anew by "
-    "save_pretrained(FOLDER), as safetensors, or name a function that returns the model: module:function"
-)
+ALLOWED = "SOURCE is a diffusers folder, a .safetensors beside its config.json, a hub id or module:function"
 
 
 def loaded(source: str, options: SourceOptions) -> Subject:
     """The network that a source names, with its loss.
 
     Raises:
-        CommandError: it is none of the two, cannot be loaded, or leaves open how it was trained.
+        CommandError: it is none of these, cannot be loaded, or leaves open how it was trained.
     """
     path = Path(source)
     if path.is_dir():
@@ -56,12 +55,18 @@ def loaded(source: str, options: SourceOptions) -> Subject:
     if path.is_file():
         if path.suffix in PICKLED:
             raise CommandError(f"{source} {INSTEAD}")
-        raise CommandError(
-            f"{source} is a file; SOURCE is a diffusers folder, with its configuration, or module:function"
-        )
+        if path.suffix == ".safetensors":
+            from flatness.cli.diffusers_folder import loaded_folder
+
+            return loaded_folder(path, options)
+        raise CommandError(f"{source} is a file; {ALLOWED}")
+    if is_hub_id(source):
+        from flatness.cli.diffusers_folder import loaded_folder
+
+        return dataclasses.replace(loaded_folder(cached(source), options), label=source)
     module, colon, name = source.partition(":")
     if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise CommandError(f"{source} does not exist; SOURCE is a diffusers folder or module:function")
+        raise CommandError(f"{source} does not exist; {ALLOWED}")
     return _from_function(source, module, name)
 
 
