@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 
+from findings.verdicts import above, below, within
 from toy.predictions import (
     AVERAGES,
     BITS,
@@ -25,7 +26,6 @@ from toy.predictions import (
     sam_against_adm,
     stopped,
 )
-from toy.statistics import above, below, within
 
 CHEAP = {"sam late tenth": "late tenth", "sam every 5": "every fifth step", "sam quarter batch": "quarter batch"}
 """Cheap schedules of SAM by row; all at the radius of the full one."""

@@ -21,7 +21,7 @@ from flatness.cli.classes import Classes
 from flatness.cli.errors import CommandError
 from flatness.cli.image_data import ImageSource, Pictures, decoded, dimensions, is_grey_image
 from flatness.cli.options import DataOptions
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 Shape = tuple[int, ...]
 ALLOWED = "--data is a folder of images, a zip of them, an .npz or an .npy"

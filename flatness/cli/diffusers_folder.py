@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatness.adapters import DiffusionLoss
 from flatness.cli.encoding import Encoder, bound, built_network
 from flatness.cli.errors import CommandError
 from flatness.cli.families import family_of_network, family_of_pipeline, networks, pipelines
@@ -24,7 +23,8 @@ from flatness.cli.options import SourceOptions
 from flatness.cli.schedulers import Training, check_scheduler, training_of
 from flatness.cli.stored_weights import refuse_adapter, stored_weights
 from flatness.cli.subject import Encoding, Process, Shape, Subject, weights_hash
-from flatness.sampling_process import SamplingProcess, sampling_process
+from flatness.diffusion.losses import DiffusionLoss
+from flatness.diffusion.sampling import SamplingProcess, sampling_process
 
 SCHEDULER = "scheduler_config.json"
 

@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.adapters import DiffusionLoss
 from flatness.cli.errors import CommandError, MissingPackageError
 from flatness.cli.families.contract import IMAGE_SIZE, CaptionedCall, Configuration, Family
 from flatness.cli.stored_weights import load_stored, stored_weights
+from flatness.diffusion.losses import DiffusionLoss
 from flatness.optional_imports import imported_diffusers, why_not
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 CHUNK = 4
 """Images encoded at a time."""

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.adapters import DiffusionLoss, EDMLoss
 from flatness.cli.errors import CommandError
-from flatness.noise_paths import EDM_PATH, RECTIFIED_FLOW, DiscretePath
+from flatness.diffusion.losses import DiffusionLoss, EDMLoss
+from flatness.diffusion.noise_paths import EDM_PATH, RECTIFIED_FLOW, DiscretePath
+from flatness.diffusion.predictions import ModelCall
 from flatness.optional_imports import imported_diffusers
-from flatness.predictions import ModelCall
 
 WITH_BETAS = (
     "DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler",

@@ -29,14 +29,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatness.adapters import DiffusionLoss
-from flatness.cli.errors import CommandError
+from flatness.cli.errors import INSTEAD, CommandError
 from flatness.cli.hub import cached, is_hub_id
 from flatness.cli.options import SourceOptions
-from flatness.cli.stored_weights import INSTEAD, PICKLED
+from flatness.cli.stored_weights import PICKLED
 from flatness.cli.subject import Subject, weights_hash
 from flatness.cli.user_code import from_their_code
-from flatness.sampling_process import EpsilonModel, SamplingProcess, sampling_process
+from flatness.diffusion.losses import DiffusionLoss
+from flatness.diffusion.sampling import EpsilonModel, SamplingProcess, sampling_process
 
 ALLOWED = "SOURCE is a diffusers folder, a .safetensors beside its config.json, a hub id or module:function"
 

@@ -18,14 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.cli.errors import CommandError, out_of_memory
+from flatness.cli.errors import INSTEAD, CommandError, out_of_memory
 
 NAME = "diffusion_pytorch_model"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-INSTEAD = (
-    "is pickled, and reading it could run any code; load it in a module of your own that you trust, save it with "
-    "safe_serialization=True or safetensors.torch.save_file, or name that module's function as module:function"
-)
 PREFIXES = ("module.", "_orig_mod.", "model._orig_mod.")
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """What diffusers called the projections of an attention before 0.15."""

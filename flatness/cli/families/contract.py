@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness.cli.classes import Classes
-from flatness.predictions import ModelCall
+from flatness.diffusion.predictions import ModelCall
 
 Configuration = Mapping[str, Any]
 Rows = Mapping[str, Tensor]

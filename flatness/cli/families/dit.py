@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from flatness.cli.classes import Classes
 from flatness.cli.families.contract import KL, Configuration, Family, Parts
-from flatness.predictions import ModelCall
+from flatness.diffusion.predictions import ModelCall
 
 
 class DiT(Family):

@@ -18,7 +18,7 @@ from flatness.cli.families.contract import (
     Parts,
     Rows,
 )
-from flatness.predictions import ModelCall
+from flatness.diffusion.predictions import ModelCall
 
 
 class StableDiffusion3(Family):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.adapters import Batch, EDMLoss
 from flatness.cli.errors import CommandError
 from flatness.cli.schedulers import SCHEDULERS, WITH_BETAS, ShiftedTimes, Training, training_of
-from flatness.noise_paths import GivenTimes
+from flatness.diffusion.losses import Batch, EDMLoss
+from flatness.diffusion.noise_paths import GivenTimes
+from flatness.diffusion.predictions import ModelCall
 from flatness.optional_imports import imported_diffusers
-from flatness.predictions import ModelCall
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # in diffusers
 X, NOISE = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0)).unbind(0)
@@ -48,7 +49,7 @@ def trained(diffusers: ModuleType, name: str, **own: Any) -> Training:
     return training_of("pipe", configuration, ModelCall())
 
 
-def losses(training: Training, times: list[float]) -> tuple[Tensor, Network]:
+def losses(training: Training, times: Sequence[float]) -> tuple[Tensor, Network]:
     """Of the network at these times."""
     network = Network()
     batch = Batch(X, None, NOISE, (torch.arange(3, dtype=torch.float64) + 0.5) / 3)
@@ -69,11 +70,11 @@ def test_losses_are_those_of_diffusers_arithmetic(name: str, prediction: str, di
     except ImportError as error:
         pytest.skip(str(error))
     steps = [3, 400, 990]
-    found, network = losses(training, steps)  # type: ignore[arg-type]
+    found, network = losses(training, steps)
     given = {"beta_schedule": "scaled_linear", "beta_end": 0.03}
     if name in ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "LCMScheduler",
                 "TCDScheduler"):  # fmt: skip
-        given |= {"beta_start": 0.00085}  # type: ignore[dict-item]  # these classes' own default
+        given |= {"beta_start": 0.00085}  # these classes' own default
     scheduler = diffusers.DDPMScheduler(**given)
     t = torch.tensor(steps)
     noised = scheduler.add_noise(X, NOISE, t)
@@ -177,7 +178,7 @@ def test_keys_that_change_loss_or_chain_are_honoured_or_the_measure_is_left_out(
     assert of(predict_epsilon=False).loss.prediction == "x_0"
     with pytest.raises(CommandError, match="predict_epsilon"):
         of(predict_epsilon=False, prediction_type="v_prediction")
-    refused = [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"prediction_type": "score"}, "predicts 'score'"), ({"beta_schedule": "steep"}, "cannot be built"),
         ({"num_train_timesteps": "many"}, "cannot be built"), ({"_class_name": "ScoreSdeVeScheduler"}, "has a Score"),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type"),
@@ -185,7 +186,7 @@ def test_keys_that_change_loss_or_chain_are_honoured_or_the_measure_is_left_out(
     ]  # fmt: skip
     for changes, told in refused:
         with pytest.raises(CommandError, match=told):
-            of(**({"name": changes.pop("_class_name")} if "_class_name" in changes else {}), **changes)  # type: ignore[arg-type]
+            of(**({"name": changes.pop("_class_name")} if "_class_name" in changes else {}), **changes)
 
 
 def test_flow_sigmas_of_other_solvers_are_flows(diffusers: ModuleType) -> None:

@@ -217,7 +217,7 @@ def test_options_for_training_apply_or_are_refused(
         ({"schedule": "squaredcos_cap_v2", "beta_end": 0.1}, "has no betas"),
     ):
         with pytest.raises(CommandError, match=told):
-            loaded(str(folder), SourceOptions(prediction="epsilon", **options))  # type: ignore[arg-type]
+            loaded(str(folder), SourceOptions(prediction="epsilon", **options))
     betas = SourceOptions(prediction="epsilon", schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     found = loaded(str(folder), betas)
     expected = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod

@@ -1,0 +1,152 @@
+"""The command line of a run: every field of Configuration and RunOptions as an option, by tyro.
+
+Names are flat (`--rho`, `--dropout`); a name that two parts have keeps its part's prefix in the later one
+(`--steps` of the run, `--process.steps` of the diffusion process).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments.configuration import Configuration, RunOptions
+from experiments.presets import PRESETS, PresetName
+
+DEFAULT_PRESET: PresetName = "cifar10"
+FOLLOWERS = {("process", "learn_sigma"): "network"}
+"""Fields that must equal the one of the same name in another part: no option of their own."""
+CLOSED = {("network", "num_classes")}
+"""Fields that training allows one value of: no option."""
+NO_FOLDER = Path("runs")
+DESCRIPTION = (
+    "Train by one of the paper's methods. A run carries averages of its weights along, so that one run gives three "
+    "rows of the paper's tables (raw, +EMA, +SWA). Given again, the same command resumes a run."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `train` was asked to do."""
+
+    preset: PresetName
+    configuration: Configuration
+    options: RunOptions
+    dry_run: bool
+
+
+def given_preset(arguments: Sequence[str]) -> PresetName:
+    """The preset that `--config` names, read before the options proper, whose defaults depend on it."""
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config":
+            found = value if equals else "".join(arguments[index + 1 : index + 2])
+            return found if found in PRESETS else DEFAULT_PRESET  # tyro refuses the others
+    return DEFAULT_PRESET
+
+
+def parse(arguments: Sequence[str]) -> Run:
+    """The command line of `train`. Prints help, or what is wrong, and exits, as command lines do.
+
+    Raises:
+        SystemExit: 0 after --help, 2 for what is not allowed.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    preset = given_preset(arguments)
+    command = _command()
+    parts: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(command)}
+    # A dry run writes nothing, so it needs no folder
+    run = parts["run"](out=NO_FOLDER if "--dry-run" in arguments else tyro.MISSING)
+    parsed = tyro.cli(
+        command,
+        prog="python -m experiments train",
+        description=f"{DESCRIPTION} The defaults shown are those of --config {preset}.",
+        args=list(arguments),
+        default=command(preset, False, run, _converted(PRESETS[preset], parts["configuration"])),
+        config=(tyro.conf.OmitArgPrefixes,),
+        console_outputs=rank == 0,
+    )
+    try:
+        for (part, name), leader in FOLLOWERS.items():
+            followed = getattr(getattr(parsed.configuration, leader), name)
+            object.__setattr__(getattr(parsed.configuration, part), name, followed)
+        configuration = _converted(parsed.configuration, Configuration)
+        _check_method(configuration, PRESETS[preset])
+        return Run(preset, configuration, _converted(parsed.run, RunOptions), parsed.dry_run)
+    except ValueError as error:
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _check_method(configuration: Configuration, preset: Configuration) -> None:
+    """Refuse options of a method that the run has not: they would do nothing.
+
+    Raises:
+        ValueError: naming the first such option.
+    """
+    given = dataclasses.asdict(configuration.sam) if not configuration.perturbs_weights else {}
+    idle = [(name, value, "sam") for name, value in given.items() if value != getattr(preset.sam, name)]
+    if "ip" not in configuration.method and configuration.input_perturbation != preset.input_perturbation:
+        idle.append(("input_perturbation", configuration.input_perturbation, "ip"))
+    if configuration.method != "rwp" and configuration.weight_noise != preset.weight_noise:
+        idle.append(("noise_sigma", configuration.weight_noise.noise_sigma, "rwp"))
+    for name, value, method in idle:
+        allowed = method if method == "rwp" else f"{method} or ip+sam"
+        raise ValueError(
+            f"{name} is {value!r}, which method {configuration.method!r} does not use; allowed with --method {allowed}"
+        )
+
+
+@functools.cache
+def _command() -> Any:
+    """The dataclass whose fields are the options."""
+    taken = {f.name for kind in (RunOptions, Configuration) for f in dataclasses.fields(kind)}
+    preset = Annotated[PresetName, tyro.conf.arg(help="Preset whose values are the defaults of the options below.")]
+    dry_run = Annotated[bool, tyro.conf.arg(help="Say what the run would be, need and take. Writes nothing.")]
+    fields = [
+        ("config", preset),
+        ("dry_run", tyro.conf.FlagCreatePairsOff[dry_run]),
+        ("run", _open(RunOptions, taken)),
+        ("configuration", _open(Configuration, taken)),
+    ]
+    return dataclasses.make_dataclass("Train", fields, frozen=True)
+
+
+def _open(kind: type, taken: set[str], part: str = "") -> Any:
+    """A subclass without the checks, so that what is wrong is told in our words, with option names as said above.
+
+    Args:
+        kind: the dataclass.
+        taken: names that options have; a part's own are added.
+        part: the field that holds it; none for the outermost.
+    """
+    hints = typing.get_type_hints(kind)
+    changed: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(kind)):
+        if dataclasses.is_dataclass(hints[name]):
+            changed[name] = _open(typing.cast("type", hints[name]), taken, name)
+        elif (part, name) in FOLLOWERS or (part, name) in CLOSED:
+            changed[name] = Annotated[hints[name], tyro.conf.Suppress]
+        elif part and name in taken:
+            changed[name] = Annotated[hints[name], tyro.conf.arg(name=f"{part}.{name}")]
+        taken.add(name)
+    body = {"__annotations__": changed, "__post_init__": lambda self: None, "__doc__": kind.__doc__}
+    return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """A dataclass with the same fields, of another type, and so its parts; runs the other type's checks."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return kind(**{name: _converted(found, hints[name]) for name, found in fields.items()})

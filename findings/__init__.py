@@ -1,0 +1,1 @@
+"""What results say: claims as data, documents, provenance, estimates with errors, verdicts, tables."""
