@@ -16,8 +16,8 @@ so that steps descend E_z L(w + sigma z), the low-pass filter's own value, at th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class RandomWeightPerturbation(WrappedOptimizer):
         ValueError: an argument outside of what is allowed.
     """
 
+    _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {"_saved": list}
+
     def __init__(self, optimizer: Optimizer, sigma: float = 0.01, seed: int = 0) -> None:
         """Take over the optimizer's steps."""
         super().__init__(optimizer)
@@ -54,6 +56,9 @@ class RandomWeightPerturbation(WrappedOptimizer):
         self.steps = self.skipped = 0
         self._saved: list[Tensor] = []
         self._passed = False
+
+    def _within_a_step(self) -> bool:
+        return self._passed
 
     @contextlib.contextmanager
     def perturbed(self, step: int | None = None) -> Iterator[None]:

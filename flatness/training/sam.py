@@ -35,8 +35,8 @@ from __future__ import annotations
 import contextlib
 import enum
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ from torch.optim import Optimizer
 from flatness import arguments
 from flatness.passes import RandomState, gradients_of, random_state, set_random_state, whole_norm
 from flatness.saved_buffers import SavedBuffers
+from flatness.training.accumulation import Gradients, gradients_now, refusing_accumulation
 from flatness.training.ascent import SMALLEST_NORM, Ascent
 from flatness.training.schedules import Always
 
@@ -105,6 +106,7 @@ class SAM(Ascent):
         ValueError: an argument outside of what is allowed.
     """
 
+    _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {"_saved": dict, "_random": lambda: None, "_left": dict}
     _step_supports_amp_scaling = True  # GradScaler.step then hands over its scale and leaves unscaling to `step`
 
     def __init__(
@@ -131,6 +133,10 @@ class SAM(Ascent):
         self.steps = self.skipped = 0
         self._phase = _Phase.START
         self._random: RandomState | None = None
+        self._left: Gradients = {}
+
+    def _within_a_step(self) -> bool:
+        return self._phase is not _Phase.START
 
     def _check_ranks(self) -> None:
         distributed = torch.distributed
@@ -153,7 +159,8 @@ class SAM(Ascent):
 
         Args:
             closure: clears the gradients, runs forward and backward, returns the loss. Called at w and at w_hat, or
-                once where the step does not perturb. None finishes a two-phase step.
+                once where the step does not perturb. None finishes a two-phase step. One that adds to gradients of
+                earlier micro-batches, or clears them (accumulation by Lightning or accelerate), is refused.
                 Takes no arguments: `functools.partial(closure, batch)` hands a batch over, in any wrapper of step too.
             ascent_closure: called at w in place of `closure`: the same for a part of the batch, at less cost.
 
@@ -161,7 +168,8 @@ class SAM(Ascent):
             The loss at w, detached: the ascent closure's where it was called; None without closure.
 
         Raises:
-            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused.
+            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused;
+                gradients accumulated outside of the closure.
             FloatingPointError: a gradient is not finite and on_nonfinite is "raise"; the weights are as before.
             ValueError: what cannot be called in place of a closure, one that returned None, or an ascent closure alone.
         """
@@ -255,8 +263,9 @@ class SAM(Ascent):
         self._check_unfinished()
         if not self.due:
             return _loss("closure", closure)
-        with self.first_pass():
-            loss = _loss("closure", closure) if ascent_closure is None else _loss("ascent_closure", ascent_closure)
+        name, first = ("closure", closure) if ascent_closure is None else ("ascent_closure", ascent_closure)
+        with self.first_pass(), refusing_accumulation(name, self._parameters(), self._left):
+            loss = _loss(name, first)
         with self.perturbed(set_to_none=False):  # the closure clears them as it likes
             _loss("closure", closure)
         return loss
@@ -280,6 +289,7 @@ class SAM(Ascent):
                 torch._foreach_mul_(gradients, 1 / float(scaler["grad_scale"]))
             self.optimizer.step()
         self.steps += 1
+        self._left = gradients_now(self._parameters())
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; outside of `perturbed()` this also drops a step that was begun."""
