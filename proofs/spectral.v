@@ -173,4 +173,42 @@ exists (P *m extend O1), (row_mx a%:M tau1 : 'rV[R]_(1 + n)); split.
 by rewrite A_turned B_block B1 -extend_diagonal trmx_mul !mulmxA.
 Qed.
 
+(* In a turned basis: v^T A v is a weighted sum of squares, and lengths stay. *)
+Lemma sqnorm_turned n (O : 'M[R]_n) v : O^T *m O = 1%:M -> sqnorm (O^T *m v) = sqnorm v.
+Proof.
+move=> orthogonal; have scalar (a b : R) : a%:M = b%:M :> 'M_1 -> a = b.
+  by move/matrixP/(_ 0 0); rewrite !mxE eqxx !mulr1n.
+by apply: scalar; rewrite -!sqnorm_mul trmx_mul trmxK -mulmxA [O *m _]mulmxA (mulmx1C orthogonal) mul1mx.
+Qed.
+
+Lemma quadratic_mul n (A : 'M[R]_n) v : quadratic A v = (v^T *m A *m v) 0 0.
+Proof.
+rewrite mxE /quadratic exchange_big; apply: eq_bigr => k _; rewrite !mxE mulr_suml; apply: eq_bigr => j _.
+by rewrite !mxE mulrAC.
+Qed.
+
+Lemma quadratic_turned n (O : 'M[R]_n) (tau : 'rV[R]_n) v :
+  quadratic (O *m diag_mx tau *m O^T) v = \sum_i tau 0 i * (O^T *m v) i 0 ^+ 2.
+Proof.
+rewrite quadratic_mul (_ : v^T *m _ *m v = (O^T *m v)^T *m diag_mx tau *m (O^T *m v)); last first.
+  by rewrite trmx_mul trmxK !mulmxA.
+rewrite mxE; apply: eq_bigr => i _; rewrite mul_mx_diag !mxE.
+by rewrite mulrAC mulrC expr2.
+Qed.
+
+(* So every symmetric matrix has a largest value of v^T A v over unit v: `largest` asks for nothing more. *)
+Theorem largest_exists n (A : 'M[R]_n.+1) : A^T = A -> exists top, largest A top.
+Proof.
+move=> symmetric; have [O [tau [orthogonal ->]]] := spectral_theorem symmetric.
+have [i most] : exists i, forall j, tau 0 j <= tau 0 i.
+  by have [i _ most] := @arg_maxP _ _ _ (0 : 'I_n.+1) predT (fun i => tau 0 i) isT; exists i => j; apply: most.
+exists (tau 0 i); split=> [v|].
+  rewrite quadratic_turned -(sqnorm_turned v orthogonal) mulr_sumr; apply: ler_sum => j _.
+  by rewrite ler_wpmul2r ?sqr_ge0.
+exists (col i O); have image : O^T *m col i O = delta_mx i 0 by rewrite colE mulmxA orthogonal mul1mx.
+rewrite -(sqnorm_turned _ orthogonal) quadratic_turned image sqnorm_delta; split=> //.
+rewrite (bigD1 i) //= big1 => [|j /negPf ji]; first by rewrite mxE !eqxx expr1n mulr1 addr0.
+by rewrite mxE ji expr0n mulr0.
+Qed.
+
 End Spectral.
