@@ -42,6 +42,16 @@ apply/matrixP => i j; rewrite !ord1 !mxE eqxx mulr1n.
 by apply: eq_bigr => k _; rewrite mxE.
 Qed.
 
+Lemma rank_one_diagonal n (O : 'M[R]_n.+1) a :
+  a *: (col 0 O *m (col 0 O)^T) = O *m diag_mx (a *: delta_mx 0 0) *m O^T.
+Proof.
+rewrite colE trmx_mul trmx_delta mulmxA -[O *m _ *m _]mulmxA mul_delta_mx.
+rewrite scalemxAl scalemxAr; congr (_ *m _ *m _).
+apply/matrixP => i j; rewrite !mxE !eqxx /=.
+by case: (i =P 0) => [->|ne]; case: (j =P 0) => [->|ne'] /=; rewrite ?eqxx ?mulr1 ?mulr0 ?mul0rn //;
+  case: eqP => // ?; subst.
+Qed.
+
 End Norm.
 
 Section Eigenvectors.
@@ -202,11 +212,7 @@ have Db : D *m b = - (eta * inner v b) *: u.
 have O_u : O^T *m u = delta_mx 0 0 by rewrite -first colE mulmxA orthogonal mul1mx.
 exists D, O, tau; split=> //.
 - by rewrite -[W *m D^T]trmxK trmx_mul trmxK DW linearZ /= trmx_mul trmxK.
-- rewrite DW -first colE trmx_mul trmx_delta mulmxA -[O *m _ *m _]mulmxA mul_delta_mx -mulmxA.
-  rewrite scalemxAl scalemxAr mulmxA; congr (_ *m _ *m _).
-  apply/matrixP => i j; rewrite !mxE !eqxx /=.
-  by case: (i =P 0) => [->|ne]; case: (j =P 0) => [->|ne'] /=; rewrite ?eqxx ?mulr1 ?mulr0 ?mul0rn //;
-    case: eqP => // ?; subst.
+- by rewrite DW -first rank_one_diagonal.
 - by rewrite /D frobenius2_scale frobenius2_outer unit_u unit_v !mulr1 sqrrN.
 rewrite /divergence (bigD1 0) //= big1 ?addr0 => [|i i0].
   rewrite Db -scalemxAr O_u !mxE !eqxx !mulr1 sqrrN.
