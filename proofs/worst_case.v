@@ -139,6 +139,18 @@ apply: le_trans ball; rewrite -(pulled_energy D orthogonal) (bigD1 i) //= ler_ad
 by apply: sumr_ge0 => j _; apply: sqnorm_ge0.
 Qed.
 
+(* |tau_i| is at most rho, so that the perturbed density can be normalised. *)
+Lemma eigenvalue_inside i : `|tau 0 i| < 1.
+Proof.
+rewrite -image -/w; have [w0|w0] := eqVneq (w i) 0.
+  by rewrite w0 mulmx0 (_ : norm 0 = 0) ?ltr01 //; apply/eqP; rewrite norm_eq0.
+pose r := norm (w i); have r0 : 0 < r by rewrite lt_def norm_ge0 norm_eq0 w0.
+have unit_v : sqnorm (r^-1 *: w i) = 1.
+  by rewrite sqnorm_scale -norm_sqr -/r exprVn mulVf // expf_neq0 // gt_eqF.
+apply: le_lt_trans (inside unit_v); rewrite -scalemxAr norm_scale gtr0_norm ?invr_gt0 // mulrA ler_pemull ?norm_ge0 //.
+by rewrite ler_pdivl_mulr // mul1r -ler_sqr ?nnegrE ?norm_ge0 // norm_sqr pulled_in_ball.
+Qed.
+
 (* Each eigenvalue costs at most the share of its w_i in the ball. *)
 Lemma one_eigenvalue i :
   term (tau 0 i) + (O^T *m (D *m b)) i 0 ^+ 2 * weight (tau 0 i) <= sqnorm (w i) / eta ^+ 2 * most.
