@@ -27,6 +27,7 @@ from flatness.perturbation import moved, perturbed_weights
 from flatness.perturbation_curve import perturbation_curve
 from flatness.predictions import converted_prediction
 from flatness.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
+from flatness.random_weight_perturbation import RandomWeightPerturbation
 from flatness.readout import readout
 from flatness.sam import SAM
 from flatness.sampling_process import SamplingProcess, sampling_process
@@ -46,6 +47,7 @@ __all__ = [
     "EveryK",
     "Late",
     "PowerEMA",
+    "RandomWeightPerturbation",
     "SamplingProcess",
     "Shadows",
     "converted_prediction",

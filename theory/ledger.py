@@ -39,11 +39,12 @@ _ORDER = (
 """The order of the ledger: the paper's, then ours. A label comes with those that it is the beginning of."""
 
 
-def _place(statement: Statement) -> tuple[int, str]:
+def _place(statement: Statement) -> tuple[int, int, str]:
     fitting = [place for place, label in enumerate(_ORDER) if statement.label.startswith(label)]
     if not fitting:
         raise LookupError(f"{statement.label} has no place in the ledger's order")
-    return fitting[0], statement.label
+    number = re.fullmatch(r"theorem-t(\d+)", statement.label)  # T10 comes after T9
+    return fitting[0], int(number.group(1)) if number else 0, statement.label
 
 
 def module_names() -> list[str]:

@@ -47,7 +47,7 @@ def escaped(text: str) -> str:
 def linked(text: str, within: str) -> str:
     """A text, escaped, in which what names another claim links to its page.
 
-    Claims are named by their own labels, by the paper's ("Theorem 3.8", "Eq. (18)" or "(18)") and as T1 to T7.
+    Claims are named by their own labels, by the paper's ("Theorem 3.8", "Eq. (18)" or "(18)") and as T1, T2 and so on.
 
     Args:
         text: plain, out of the ledger.
@@ -57,7 +57,7 @@ def linked(text: str, within: str) -> str:
     for label, (_, statement) in ledger.statements().items():
         pages |= dict.fromkeys(statement.paper_labels, label)
     names = sorted(map(re.escape, pages), key=len, reverse=True)
-    pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-]|\.\d)|(?<![\w,(])\(\d+\)|\bT[1-7]\b")
+    pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-]|\.\d)|(?<![\w,(])\(\d+\)|\bT\d+\b")
     parts, done = [], 0
     for found in pattern.finditer(text):
         name = found.group()

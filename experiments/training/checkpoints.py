@@ -7,7 +7,9 @@
         manifest.json                                     size and SHA-256 of each of the others
 
 A checkpoint is written into a temporary folder beside, synchronised to the disk, and renamed; then all but the newest
-and the one before are removed. A killed write leaves a folder whose name begins with a dot, removed at the next start.
+and the one before are removed. Points that a run is to be measured at stand in out/points/ in the same form, with
+weights, EMA and SWA alone, and stay. A killed write leaves a folder whose name begins with a dot, removed at the next
+start.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from flatness import arguments
 FORMAT = 1
 KEPT = 2
 FOLDER = "checkpoints"
+POINTS = "points"
+MEASURED = ("raw", "ema", "swa")
+"""The weights and averages that a point holds, of those that the run has by then."""
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ASIDE = "corrupt-"
@@ -64,6 +69,11 @@ def checkpoint_folder(out: Path, step: int) -> Path:
     return out / FOLDER / f"step-{step:08d}"
 
 
+def point_folder(out: Path, step: int) -> Path:
+    """Where the weights after that many steps were put aside for measuring."""
+    return out / POINTS / f"step-{step:08d}"
+
+
 def step_of(folder: Path) -> int:
     """After how many steps the checkpoint was taken."""
     return int(folder.name.removeprefix("step-"))
@@ -83,6 +93,26 @@ def write_checkpoint(out: Path, contents: Contents) -> Path:
         FloatingPointError: a weight is not finite; nothing is written.
     """
     final = checkpoint_folder(out, contents.step)
+    _write_folder(final, contents)
+    for old in checkpoints(out)[KEPT:]:
+        _remove(old)
+    return final
+
+
+def write_point(out: Path, contents: Contents) -> Path:
+    """Write the weights, EMA and SWA of a checkpoint's contents, in a checkpoint's form, to stay for measuring.
+
+    Raises:
+        OSError, FloatingPointError: as `write_checkpoint`.
+    """
+    files = {WEIGHTS, *(shadow_file(name) for name in MEASURED)}
+    tensors = {name: of for name, of in contents.tensors.items() if name in files}
+    final = point_folder(out, contents.step)
+    _write_folder(final, Contents(contents.step, tensors, contents.documents))
+    return final
+
+
+def _write_folder(final: Path, contents: Contents) -> None:
     beside = final.with_name(f"{BESIDE}{final.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -97,9 +127,6 @@ def write_checkpoint(out: Path, contents: Contents) -> Path:
         shutil.rmtree(beside, ignore_errors=True)
         raise
     sync_folder(final.parent)
-    for old in checkpoints(out)[KEPT:]:
-        _remove(old)
-    return final
 
 
 def _write_files(folder: Path, contents: Contents) -> Iterator[tuple[str, Written]]:
@@ -123,7 +150,7 @@ def _remove(folder: Path) -> None:
 
 def remove_leftovers(out: Path) -> None:
     """Remove what killed writes left; only while no other process writes there."""
-    for path in (out / FOLDER).glob(".*"):
+    for path in (*(out / FOLDER).glob(".*"), *(out / POINTS).glob(".*")):
         shutil.rmtree(path, ignore_errors=True)
     for path in out.rglob(f"{BESIDE}*"):
         if path.is_file():
