@@ -254,5 +254,5 @@ Lemma printed_bound_exceeded (delta : R) : - (1 / 2) <= delta <= 1 / 2 ->
   printed_bound delta < divergence_in_one_dimension (- (1 / 2)).
 Proof.
 intros range; unfold printed_bound, divergence_in_one_dimension.
-interval with (i_bisect delta).
+interval with (i_bisect delta, i_prec 40).
 Qed.
