@@ -1,1 +1,1 @@
-"""What results say: claims as data, and what is read from result files."""
+"""What results say: claims as data, documents, provenance, estimates with errors, verdicts, tables."""

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paper_figs import tabular, toy_results
+from findings import files
 from paper_figs.catalogue import ROOT
+from paper_figs.columns import tabular
+from paper_figs.drawing import methods
 from paper_figs.report import claims, findings
-from theory import pages
 
 STUDY = ROOT / "results" / "fashion-mnist-tiny"
 README = ROOT / "README.md"
@@ -170,16 +171,16 @@ def renewed(page: str) -> str:
         ValueError: a mark is missing, or a result.
     """
     tables, predictions = _read("tables.json")["tables"], _read("bridge.json")["predictions"]
-    said = three_findings(claims.claims(), toy_results.load(), tables, predictions)
+    said = three_findings(claims.claims(), methods.load(), tables, predictions)
     for marks, content in ((FINDINGS, said), (ROWS, rows(tables)), (BRIDGE, verdicts(predictions))):
-        page = pages.renewed(page, marks, content)
+        page = files.renewed(page, marks, content)
     return page
 
 
 def main(readme: Path = README) -> int:
     """Renew the page; the exit status."""
     try:
-        pages.write_whole(readme, renewed(readme.read_text(encoding="utf-8")))
+        files.write_whole(readme, renewed(readme.read_text(encoding="utf-8")))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

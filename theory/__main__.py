@@ -15,8 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from theory import ledger, notation, pages, profiles
-from theory.verification import Report, Statement, Verdict
+from findings import files
+from theory import ledger
+from theory.proof import notation, profiles
+from theory.proof.statement import Report, Statement, Verdict
 
 _COLOURS = {
     Verdict.HOLDS: "green",
@@ -88,7 +90,7 @@ def _print_table(reports: dict[str, list[Report]], console: Console) -> None:
 def _print_in_full(statement: Statement, module: str, run: list[Report], console: Console) -> None:
     colour = _COLOURS[statement.verdict]
     console.print(f"[bold]{statement.label}[/]: {escape(statement.title)}")
-    console.print(f"source:     {escape(statement.source)}; module theory/{module}.py")
+    console.print(f"source:     {escape(statement.source)}; module theory/claims/{module}.py")
     for name, formula in (("printed", statement.printed), ("holds", statement.holds)):
         if formula is not None:
             console.print(f"{name + ':':11} {escape(notation.text(formula))}", soft_wrap=True)
@@ -140,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
             (ledger.LEDGER, ledger.markdown()),
             (ledger.README, ledger.with_verdicts(ledger.README.read_text(encoding="utf-8"))),
         ):
-            pages.write_whole(path, text)
+            files.write_whole(path, text)
             console.print(f"wrote {path.relative_to(ledger.ROOM.parent)}", highlight=False)
     return 0 if holds else 1
 

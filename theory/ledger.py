@@ -8,15 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from theory import notation, pages
-from theory.verification import Report, Statement, Verdict
+from findings import files
+from theory.proof import notation
+from theory.proof.statement import Report, Statement, Verdict
 
 ROOM = Path(__file__).parent
 LEDGER = ROOM / "README.md"
 README = ROOM.parent / "README.md"
 MARKS = ("<!-- verdicts: written by python -m theory --write -->", "<!-- end of verdicts -->")
 
-_PREFIXES = ("equation", "definition", "theorem", "corollary", "proposition", "remark", "appendix", "norm_of", "tables")
 _ORDER = (
     "equation-9",
     "definition-3.1",
@@ -49,13 +49,13 @@ def _place(statement: Statement) -> tuple[int, int, str]:
 
 def module_names() -> list[str]:
     """The statement modules, by file name."""
-    return sorted(path.stem for path in ROOM.glob("*.py") if path.stem.startswith(_PREFIXES))
+    return sorted(path.stem for path in (ROOM / "claims").glob("*.py") if path.stem != "__init__")
 
 
 @cache
 def statements() -> dict[str, tuple[str, Statement]]:
     """Module name and statement by label, in the order of the ledger."""
-    found = [(name, importlib.import_module(f"theory.{name}").STATEMENT) for name in module_names()]
+    found = [(name, importlib.import_module(f"theory.claims.{name}").STATEMENT) for name in module_names()]
     return {statement.label: (name, statement) for name, statement in sorted(found, key=lambda pair: _place(pair[1]))}
 
 
@@ -80,7 +80,7 @@ def as_json(reports: dict[str, list[Report]]) -> list[dict[str, Any]]:
                 "reason": statement.reason,
                 "printed": _shown(statement.printed),
                 "holds": _shown(statement.holds),
-                "module": f"theory/{module}.py",
+                "module": f"theory/claims/{module}.py",
                 "evidence": [
                     {
                         "kind": evidence.kind.value,
@@ -103,7 +103,7 @@ def _cell(formula: Any) -> str:
     return "" if formula is None else f"$`{notation.latex(formula)}`$"
 
 
-def verdict_table(link: str = "", brief: bool = False) -> str:
+def verdict_table(link: str = "claims/", brief: bool = False) -> str:
     """The table of verdicts in Markdown, with links to the modules, which lie under `link`.
 
     Args:
@@ -125,7 +125,7 @@ def with_verdicts(page: str) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    return pages.renewed(page, MARKS, verdict_table("theory/", brief=True))
+    return files.renewed(page, MARKS, verdict_table("theory/claims/", brief=True))
 
 
 def markdown() -> str:
@@ -149,6 +149,6 @@ def markdown() -> str:
         if statement.conditions:
             rows.append("Conditions: " + "; ".join(statement.conditions) + ".")
         evidence = "\n".join(f"- {piece.kind.value}: {piece.shows}" for piece in statement.evidence)
-        rows.append(f"Evidence in [{module}.py]({module}.py):\n\n{evidence}")
+        rows.append(f"Evidence in [{module}.py](claims/{module}.py):\n\n{evidence}")
         parts.append("\n\n".join(rows))
     return "\n\n".join(parts) + "\n"

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.adm.options import ADMOptions
-from experiments.commands.options import Run
 from experiments.commands.progress import rate
+from experiments.commands.train_options import Run
 from experiments.presets import PRESETS
 from experiments.provenance import device_name
 from experiments.training import planning

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flatness import arguments
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 SPLITS = ("train", "test", "all")
 CHANNELS = (1, 3)

@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.configuration import Configuration
-from experiments.files import BESIDE, Written, hash_file, json_bytes, safetensors_chunks, sync_folder, write_file
+from findings.files import BESIDE, Written, hash_file, json_bytes, sync_folder, write_file
 from flatness import arguments
 
 FORMAT = 1
@@ -38,6 +40,9 @@ MEASURED = ("raw", "ema", "swa")
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ASIDE = "corrupt-"
+CHUNK = 2**23
+"""Bytes that are written at a time."""
+DTYPES = {torch.float64: "F64", torch.int64: "I64", torch.float32: "F32"}
 
 
 class CheckpointError(RuntimeError):
@@ -57,6 +62,46 @@ class Contents:
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
     documents: Mapping[str, Any]
+
+
+def safetensors_chunks(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, finite: bool = False
+) -> Iterator[bytes | memoryview]:
+    """A safetensors file of tensors on any device, in pieces.
+
+    The library's own writer holds Python's lock for as long as the disk takes, which would stop training.
+
+    Args:
+        tensors: by name, of dtype float32, float64 or int64.
+        metadata: for the file's header.
+        finite: refuse NaN and infinities.
+
+    Raises:
+        FloatingPointError: an entry is not finite, where they have to be; raised while the pieces are taken.
+    """
+    # Wider types first, so that every tensor begins at a multiple of its entries' size
+    names = sorted(tensors, key=lambda name: -tensors[name].element_size())
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    begin = 0
+    for name in names:
+        end = begin + tensors[name].numel() * tensors[name].element_size()
+        header[name] = {
+            "dtype": DTYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in names:
+        # numpy, as torch would start a second team of threads beside training's
+        array = np.ascontiguousarray(tensors[name].detach().cpu().numpy())
+        if finite and not np.isfinite(array).all():
+            raise FloatingPointError(f"{name} has entries that are not finite")
+        data = array.reshape(-1).view(np.uint8).data
+        for place in range(0, len(data), CHUNK):
+            yield data[place : place + CHUNK]
 
 
 def shadow_file(name: str) -> str:

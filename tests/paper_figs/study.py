@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib import image
 
-from paper_figs.toy_results import BASES
+from paper_figs.drawing.methods import BASES
 
 AVERAGES = ("raw", "ema", "swa")
 RMS = (0.005, 0.01)
@@ -61,7 +61,7 @@ def measures(at: float, options: dict[str, Any], bits: Sequence[int]) -> dict[st
             "training": [_estimate(norm) for norm in training],
             "sampling": [_estimate(norm + at) for norm in training],
             "gap": [_estimate(at) for _ in training],
-            "mean_gap": _estimate(at),
+            "mean_signed_gap": _estimate(at),
             "mean_absolute_gap": _estimate(2 * at),
         }
         for width in (32, *bits):

@@ -110,7 +110,7 @@ def written(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     checkout.pretend()
     report = checkout.report()
     assert not report.up_to_date(checkout.out)
-    report.write(checkout.out)
+    page.write(report, checkout.out)
     assert report.up_to_date(checkout.out)
     return checkout
 
@@ -123,7 +123,7 @@ def written(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Checkout:
         ("out/zeta.json", b"{}"),
         ("results/toy.json", b"{}"),
         ("results/another/bridge.json", b"{}"),
-        ("theory/theorem_t9.py", b"X = 1\n"),
+        ("theory/claims/theorem_t9.py", b"X = 1\n"),
         ("paper_figs/report/templates/page.html", b"x"),
         ("paper_figs/report/vendor/simple.min.css", b"x"),
         ("paper_figs/report/page.py", b"X = 1\n"),
@@ -136,14 +136,14 @@ def test_what_makes_it_out_of_date(written: Checkout, name: str, content: bytes)
     assert not written.report().up_to_date(written.out)
 
 
-@pytest.mark.parametrize("name", ["theory/test_theorem_t9.py", "results/another/plan.json", "out/note.txt"])
+@pytest.mark.parametrize("name", ["theory/tests/test_theorem_t9.py", "results/another/plan.json", "out/note.txt"])
 def test_what_does_not(written: Checkout, name: str) -> None:
     written.write(name, b"{}")
     assert written.report().up_to_date(written.out)
 
 
 def test_a_figure_that_failed_makes_it_out_of_date(written: Checkout) -> None:
-    written.report().write(written.out, {"zeta": "ValueError: no"})
+    page.write(written.report(), written.out, {"zeta": "ValueError: no"})
     assert not written.report().up_to_date(written.out)
 
 
@@ -169,7 +169,7 @@ def test_an_interrupted_write_leaves_the_old_page(written: Checkout, monkeypatch
 
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError, match="disk full"):
-        written.report().write(written.out)
+        page.write(written.report(), written.out)
     assert (written.out / "report.html").read_bytes() == old
     assert not [path for path in written.out.iterdir() if path.name.endswith(".tmp")]
     assert not written.report().up_to_date(written.out)
@@ -183,8 +183,8 @@ def test_the_stamp_says_what_was_written(written: Checkout) -> None:
 
 def test_asking_for_its_state_loads_nothing_heavy() -> None:
     program = (
-        "import sys; from paper_figs import catalogue, output; from paper_figs.report import document; "
-        "document.find(catalogue.figures()).up_to_date(output.OUT); "
+        "import sys; from paper_figs import build, catalogue; from paper_figs.report import document; "
+        "document.find(catalogue.figures()).up_to_date(build.OUT); "
         "print(sorted({'jinja2', 'latex2mathml', 'fontTools', 'matplotlib', 'theory'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=catalogue.ROOT, capture_output=True, check=True)

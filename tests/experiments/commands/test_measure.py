@@ -14,13 +14,13 @@ from experiments.__main__ import main
 from experiments.adm import ADM
 from experiments.commands import measure
 from experiments.diffusion import Process
-from experiments.evaluation import exposure
-from experiments.evaluation.subject import Material, Subject
+from experiments.measures import exposure
+from experiments.measures.subject import Material, Subject
 from experiments.presets import PRESETS
 from experiments.training.trainer import train
-from flatness.adapters import Batch
-from flatness.exposure_bias import exposure_bias
-from tests.experiments.evaluation.small_rows import CONFIGURATION, OPTIONS, images
+from flatness.diffusion.losses import Batch
+from flatness.measuring.exposure_bias import exposure_bias
+from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, images
 from tests.experiments.training.small_runs import run_options
 
 SMALL = [
@@ -78,8 +78,8 @@ def test_the_loss_and_exposure_bias_are_those_of_the_evaluation() -> None:
         epsilon_model, bars, steps, whole.scaled_images(OPTIONS.exposure_images, "exposure"), variance=variance,
         clip=clip, seed=OPTIONS.seed,
     )  # fmt: skip
-    (theirs,) = (exposure.measured(3)(whole)["mean_gap"]["value"],)
-    assert gap.mean_gap.value == pytest.approx(theirs, rel=1e-4)
+    (theirs,) = (exposure.measured(3)(whole)["mean_signed_gap"]["value"],)
+    assert gap.mean_signed_gap.value == pytest.approx(theirs, rel=1e-4)
     assert abs(theirs) > 1e-3
 
 

@@ -7,7 +7,7 @@ from experiments.data import Batches, to_float
 from experiments.diffusion import Process, UniformTimesteps
 from experiments.training.randomness import drawn, generator
 from experiments.training.state import initial_network
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 from tests.experiments.training.small_runs import configured, images
 
 CPU = torch.device("cpu")
