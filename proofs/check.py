@@ -105,7 +105,9 @@ def sources(folder: Path = FOLDER) -> list[Path]:
         raise ProofsError(f"no Coq file in {folder}")
     required = {}
     for name, path in remaining.items():
-        statements = re.findall(r"From Flatness Require (?:Import )?([\w\s]+)\.", without_comments(path.read_text("utf-8")))
+        statements = re.findall(
+            r"From Flatness Require (?:Import )?([\w\s]+)\.", without_comments(path.read_text("utf-8"))
+        )
         required[name] = {word for statement in statements for word in statement.split()}
     ordered: list[Path] = []
     while remaining:
@@ -153,7 +155,10 @@ def assumptions(folder: Path, files: list[Path]) -> dict[str, list[str]]:
     lines = ["Require Import ssreflect.", *(f"From Flatness Require {path.stem}." for path in files)]
     for path in files:
         everything = ", ".join(f"@{path.stem}.{name}" for name in named(path.read_text("utf-8")))
-        lines += [f"Definition all_of_{path.stem} := ({everything}).", f'Goal True. idtac "### {path.stem}". exact I. Qed.']
+        lines += [
+            f"Definition all_of_{path.stem} := ({everything}).",
+            f'Goal True. idtac "### {path.stem}". exact I. Qed.',
+        ]
         lines.append(f"Print Assumptions all_of_{path.stem}.")
     (folder / "print_assumptions.v").write_text("\n".join(lines) + "\n", encoding="utf-8")
     blocks = re.split(r"^### (\w+)$\n?", _run(folder, "print_assumptions.v"), flags=re.MULTILINE)
@@ -215,7 +220,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the check; the exit status."""
     parser = argparse.ArgumentParser(prog="python3 proofs/check.py", description="Check the proofs with Coq.")
     parser.add_argument("--write", action="store_true", help="renew the record of what was checked, checked.json")
+    parser.add_argument("--missing", action="store_true", help="print the Debian packages to be installed, and no more")
     options = parser.parse_args(arguments)
+    if options.missing:
+        print(*missing_packages())
+        return 0
     if packages := missing_packages():
         print(f"to check the proofs, first: apt-get install {' '.join(packages)}", file=sys.stderr)
         return 1
@@ -229,7 +238,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         RECORD.write_text(text, encoding="utf-8")
     elif not RECORD.exists() or RECORD.read_text("utf-8") != text:
-        print("the proofs stand, but checked.json is of others: renew it, python3 proofs/check.py --write", file=sys.stderr)
+        print(
+            "the proofs stand, but checked.json is of others: renew it, python3 proofs/check.py --write",
+            file=sys.stderr,
+        )
         return 1
     print(f"{len(record)} files, no gap, no axiom beyond the libraries': {time.monotonic() - start:.0f} s")
     return 0
