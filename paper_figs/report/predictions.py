@@ -18,6 +18,7 @@ from paper_figs.report.sourced import Number, Source
 
 VERDICTS = tuple(verdict.value for verdict in DECIDED)
 FORMS = {
+    "change": "relative change, of geometric means",
     "excess": "relative excess",
     "difference": "difference",
     "ratio": "ratio",
