@@ -131,10 +131,8 @@ def verdicts(predictions: Sequence[Mapping[str, Any]]) -> str:
     Args:
         predictions: of bridge.json.
     """
-    lines = [
-        "| the bridge | " + " | ".join(predicted.VERDICTS) + " |",
-        "|---" + "|---:" * len(predicted.VERDICTS) + "|",
-    ]
+    heads = predicted.VERDICTS
+    lines = ["| the bridge | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
     for group, title in predicted.TITLES.items():
         found = [one["verdict"] for one in predictions if predicted.group(one) == group]
         counts = [str(found.count(verdict) or "") for verdict in heads]
