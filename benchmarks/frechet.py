@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from benchmarks.timing import Row, alone, interleaved
-from experiments.evaluation.frechet import Moments, frechet_distance
+from experiments.distances.frechet import Moments, frechet_distance
 
 NUMBER = 10_000
 WIDTH = 2048

@@ -18,10 +18,10 @@ from benchmarks.peers import imported
 from benchmarks.timing import Row, interleaved
 from experiments.adm import ADM, ADMOptions
 from experiments.diffusion import Process, ProcessOptions
-from experiments.evaluation.sampling import generate
-from experiments.evaluation.sampling_noise import ImageNoise
-from experiments.precision import whole_float32
 from experiments.presets import PRESETS, PresetName
+from experiments.sampling.chains import generate
+from experiments.sampling.noise import ImageNoise
+from flatness.precision import whole_float32
 
 IMAGES = {"cpu": 16, "cuda": 256}
 STEPS = 20

@@ -14,9 +14,9 @@ import numpy as np
 from numpy import ndarray
 
 from benchmarks.timing import Row, alone, interleaved
-from theory import brute_force, worst_case
-from theory.divergences import DIVERGENCES
-from theory.krylov import dense, krylov
+from theory.model import brute_force, worst_case
+from theory.model.divergences import DIVERGENCES
+from theory.model.krylov import dense, krylov
 
 LARGE = ((768, 2048), (1536, 4096), (3072, 8192))
 

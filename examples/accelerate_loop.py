@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from examples.ring import Batch, Denoiser, losses, noised, parser, points, report
 from flatness import SAM
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 
 def train(accelerator: Accelerator, model: nn.Module, loader: DataLoader, steps: int, rho: float, seed: int) -> SAM:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from examples.transformer import Transformer
 from flatness import SAM, EveryK, arguments, low_pass_filter
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 CLASSES, SIZE = 4, 16

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from examples.fashion_mnist import DEBIAN, Batch, drawn, losses, read_images, report
 from flatness import EMA, SAM, Late, Shadows
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 LATE = 0.8
 SAVED_IMAGES = 1000

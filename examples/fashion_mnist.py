@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from flatness import low_pass_filter
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from examples.ring import Batch, Denoiser, batches, losses, parser, report
 from flatness import SAM
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 
 def accumulate(model: nn.Module, batch: Batch, micro_batch: int) -> None:

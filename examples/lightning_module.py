@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from examples.ring import Batch, Denoiser, batches, losses, parser, report
 from flatness import SAM
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 
 class Diffusion(pl.LightningModule):

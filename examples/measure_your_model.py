@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import flatness
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 Data = list[tuple[Tensor, Tensor]]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from examples.ring import Batch, Denoiser, batches, losses, parser, report
 from flatness import SAM
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 
 def train(model: nn.Module, data: Sequence[Batch], rho: float, learning_rate: float = 1e-3) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments, low_pass_filter
-from flatness.low_pass_filter import LowPassFilter
+from flatness.measuring.low_pass_filter import LowPassFilter
 
 HELD_OUT_SEED = 10**6
 

@@ -7,7 +7,7 @@ Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`
 `sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
 
-from flatness.adapters import (
+from flatness.diffusion.losses import (
     Batch,
     DiffusionLoss,
     EDMLoss,
@@ -18,20 +18,20 @@ from flatness.adapters import (
     v_loss,
     x_0_loss,
 )
-from flatness.curvature import curvature
-from flatness.exposure_bias import exposure_bias
-from flatness.input_perturbation import perturbed_noise
-from flatness.loss_surface import loss_surface
-from flatness.low_pass_filter import low_pass_filter
-from flatness.perturbation import moved, perturbed_weights
-from flatness.perturbation_curve import perturbation_curve
-from flatness.predictions import converted_prediction
-from flatness.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
-from flatness.readout import readout
-from flatness.sam import SAM
-from flatness.sampling_process import SamplingProcess, sampling_process
-from flatness.schedules import Always, EveryK, Late
-from flatness.weight_averaging import EMA, SWA, PowerEMA, Shadows
+from flatness.diffusion.predictions import converted_prediction
+from flatness.diffusion.sampling import SamplingProcess, sampling_process
+from flatness.measuring.curvature import curvature
+from flatness.measuring.exposure_bias import exposure_bias
+from flatness.measuring.loss_surface import loss_surface
+from flatness.measuring.low_pass_filter import low_pass_filter
+from flatness.measuring.perturbation_curve import perturbation_curve
+from flatness.measuring.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
+from flatness.measuring.readout import readout
+from flatness.training.input_perturbation import perturbed_noise
+from flatness.training.sam import SAM
+from flatness.training.schedules import Always, EveryK, Late
+from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
+from flatness.weights import moved, perturbed_weights
 
 __version__ = "0.1.0"
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from paper_figs import catalogue, output, trained
+from paper_figs import build, catalogue, trained
 from paper_figs.report import document
 
 
@@ -18,7 +18,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m paper_figs", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to draw, or report: up to date or not")
     parser.add_argument("--list", action="store_true", help="show every figure, what it shows and its state")
-    parser.add_argument("--out", type=Path, default=output.OUT, metavar="DIR", help="default: paper_figs/out")
+    parser.add_argument("--out", type=Path, default=build.OUT, metavar="DIR", help="default: paper_figs/out")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="also show the trained networks in this folder")
     parser.add_argument("--force", action="store_true", help="draw all, up to date or not")
     return parser.parse_args(argv)
@@ -64,7 +64,7 @@ def _draw(entries: list[catalogue.Entry], out: Path) -> dict[str, str]:
         for entry in entries:
             progress.update(task, description=entry.name)
             try:
-                files = output.draw(entry, out)
+                files = build.draw(entry, out)
             except Exception as error:
                 failed[entry.name] = f"{type(error).__name__}: {error}"
                 progress.console.print(f"{entry.name}: failed", traceback.format_exc(), markup=False, highlight=False)
@@ -101,12 +101,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if options.list:
         for entry in entries:
-            print(_line(entry.name, output.up_to_date(entry, out), entry.title))
+            print(_line(entry.name, build.up_to_date(entry, out), entry.title))
         if report is not None:
             print(_line(report.name, report.up_to_date(out), report.title))
         return 0
     if not options.names and not options.force:
-        stale = [entry for entry in entries if not output.up_to_date(entry, out)]
+        stale = [entry for entry in entries if not build.up_to_date(entry, out)]
         if len(stale) < len(entries):
             print(f"{len(entries) - len(stale)} of {len(entries)} figures are up to date in {_shown(out)}")
         entries = stale

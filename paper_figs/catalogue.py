@@ -11,7 +11,7 @@ from paper_figs.fingerprint import declared_inputs, fingerprint
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
-DRAWING = ("paper_figs.output",)
+DRAWING = ("paper_figs.build",)
 """Modules that decide how every figure is written."""
 
 
@@ -39,14 +39,14 @@ class Entry:
 
 
 def figures(root: Path = ROOT, package: str = "paper_figs") -> dict[str, Entry]:
-    """All figures by name, in alphabetical order."""
+    """All figures by name, in alphabetical order: the modules of the package's folder `figures`."""
     found = {}
-    for source in sorted((root / package).glob("*.py")):
+    for source in sorted((root / package / "figures").glob("*.py")):
         tree = ast.parse(source.read_bytes(), str(source))
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         if {"compute", "draw"} <= functions:
             title = (ast.get_docstring(tree) or "").partition("\n")[0]
-            found[source.stem] = Entry(source.stem, f"{package}.{source.stem}", title, source, root)
+            found[source.stem] = Entry(source.stem, f"{package}.figures.{source.stem}", title, source, root)
     return found
 
 

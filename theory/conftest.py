@@ -4,7 +4,7 @@ import jaxtyping
 import pytest
 from threadpoolctl import threadpool_limits
 
-from theory import profiles
+from theory.proof import profiles
 
 profiles.register()
 # The matrices of the tests are small: BLAS threads would wait for each other longer than they work.
@@ -13,7 +13,7 @@ threadpool_limits(1, "blas")
 # The shapes in the signatures of these modules can be checked at run time; `shapes_checked` turns that on. It stays off
 # elsewhere because it costs more than the small computations themselves, and refuses the lists that users may pass.
 NUMERICAL = ("gaussians", "perturbations", "robustness", "random_features", "bivariate")
-jaxtyping.install_import_hook([f"theory.{name}" for name in NUMERICAL], "beartype.beartype")
+jaxtyping.install_import_hook([f"theory.model.{name}" for name in NUMERICAL], "beartype.beartype")
 jaxtyping.config.update("jaxtyping_disable", True)
 
 

@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from toy import results, study
+from toy import report as results
+from toy import study
 from toy.claims import PREDICTIONS
 from toy.predictions import Outcome, judge
 from toy.statistics import FEWEST_SEEDS, Verdict

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 from toy.process import AlphaBar
 
 DEVIATIONS_COVERED = 5.0

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from theory.gaussians import Gaussian, kl_divergence
+from theory.model.gaussians import Gaussian, kl_divergence
 from toy.data import generator_of
 
 

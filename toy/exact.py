@@ -22,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from flatness.quantization import Grid, step_size
-from theory import robustness
+from flatness.measuring.quantization import Grid, step_size
+from theory.model import robustness
 from toy.data import GaussianMixture, generator_of
 from toy.moments import CHUNK, Moments
 from toy.process import Process

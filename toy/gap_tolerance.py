@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from flatness.perturbation import derived_seed
-from theory.perturbations import loss_rise, perturbation_divergence, perturbed_noise, project_admissible
-from theory.robustness import flat_radius, gap_radius
-from theory.worst_case import worst_case_divergence
+from flatness.weights import derived_seed
+from theory.model.perturbations import loss_rise, perturbation_divergence, perturbed_noise, project_admissible
+from theory.model.robustness import flat_radius, gap_radius
+from theory.model.worst_case import worst_case_divergence
 
 SCALES = (0.5, 1.0, 2.0)
 """What W and b are multiplied by: a model's flat radius is 1 / a of another's with the same function."""

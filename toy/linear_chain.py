@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from flatness.ancestral_sampling import ReverseStep, ancestral_step, variance_of
-from theory.gaussians import Gaussian, kl_divergence
+from flatness.diffusion.ancestral_sampling import ReverseStep, ancestral_step, variance_of
+from theory.model.gaussians import Gaussian, kl_divergence
 from toy.data import GaussianMixture
 from toy.models import ScoreModels
 from toy.process import FIXED_VARIANCES, Process

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flatness.quantization import quantize_tensor
+from flatness.measuring.quantization import quantize_tensor
 from toy.data import GaussianMixture, generator_of
 from toy.distances import projections, sliced_wasserstein
 from toy.models import ScoreModels, predicted_noise

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flatness import arguments
-from flatness.input_perturbation import perturbed_noise
+from flatness.training.input_perturbation import perturbed_noise
 from toy.data import GaussianMixture, generator_of
 from toy.process import Process
 

@@ -25,8 +25,8 @@ from scipy import special
 from torch import Tensor
 
 from flatness import arguments
-from theory.random_features import ACTIVATIONS as THEORY_ACTIVATIONS
-from theory.random_features import QUADRATURE_NODES, feature_second_moment
+from theory.model.random_features import ACTIVATIONS as THEORY_ACTIVATIONS
+from theory.model.random_features import QUADRATURE_NODES, feature_second_moment
 from toy.data import GaussianMixture, generator_of
 from toy.models import ScoreModels
 
@@ -91,7 +91,7 @@ class Moments:
 
 
 def exact_moments(models: ScoreModels, seed: int, data: GaussianMixture, steps: Sequence[int] | None = None) -> Moments:
-    """The moments in closed form (quadrature for smooth activations, `theory.random_features`).
+    """The moments in closed form (quadrature for smooth activations, `theory.model.random_features`).
 
     Args:
         models: W, U, the activation and the process are taken from them.

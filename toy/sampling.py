@@ -1,7 +1,7 @@
 """Ancestral DDPM sampling of many seeds' models at once, and exposure bias as the drift of the predicted noise's norm.
 
-The steps are those of `flatness.ancestral_sampling`; the norms are those of `flatness.exposure_bias`, for S models in
-one pass and with their squares, whose means the exact law of a linear chain gives (`toy.linear_chain`).
+The steps are those of `flatness.diffusion.ancestral_sampling`; the norms are those of `flatness.exposure_bias`, for S
+models in one pass and with their squares, whose means the exact law of a linear chain gives (`toy.linear_chain`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from flatness.ancestral_sampling import ancestral_step, variance_of
+from flatness.diffusion.ancestral_sampling import ancestral_step, variance_of
 from toy.data import GaussianMixture, generator_of
 from toy.process import FIXED_VARIANCES, Process
 

@@ -21,7 +21,7 @@ import torch
 from numpy import ndarray
 
 from flatness import arguments
-from flatness.schedules import EveryK, Late
+from flatness.training.schedules import EveryK, Late
 from toy import gap_tolerance
 from toy.claims import GAP_ROWS
 from toy.data import GaussianMixture, equal_mixture, ring

@@ -3,7 +3,7 @@
     runs = train_rows(models, data, Plan(steps=6000), seeds)     # {"adm": ..., "adm+ema": ..., ..., "sam+swa": ...}
 
 A run gives three rows, since EMA and SWA do not act on training. Each seed is trained exactly as it would be alone with
-torch.optim.Adam and flatness.sam.SAM: Adam works elementwise, and SAM's norm is taken over each seed's own weights. The
+torch.optim.Adam and flatness.SAM: Adam works elementwise, and SAM's norm is taken over each seed's own weights. The
 learnt weights (theta, or theta, W and U) are perturbed together.
 """
 
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from flatness import arguments
 from flatness.progress import Progress, reporter
-from flatness.sam import SMALLEST_NORM
-from flatness.schedules import Always
-from flatness.weight_averaging import EMA, SWA
+from flatness.training.sam import SMALLEST_NORM
+from flatness.training.schedules import Always
+from flatness.training.weight_averaging import EMA, SWA
 from toy.data import GaussianMixture
 from toy.minibatches import BLOCK, Minibatch, Minibatches
 from toy.models import ScoreModels, losses_and_gradients
@@ -35,7 +35,7 @@ class Method:
     Args:
         input_perturbation: gamma of DDPM-IP.
         rho: SAM's radius; 0 is a plain step.
-        schedule: from the step, counted from 0, to whether SAM perturbs; see `flatness.schedules`.
+        schedule: from the step, counted from 0, to whether SAM perturbs; see `flatness.training.schedules`.
         ascent_share: the share of the minibatch, its first points, on which SAM's ascent is computed.
 
     Raises:
@@ -87,7 +87,9 @@ class Plan:
             object.__setattr__(self, "averages", default_averages(self.steps))
         for name, rule in self.rules.items():
             if not isinstance(rule, EMA | SWA):
-                raise arguments.refuse(f"averages[{name!r}]", rule, "an EMA or SWA of flatness.weight_averaging")
+                raise arguments.refuse(
+                    f"averages[{name!r}]", rule, "an EMA or SWA of flatness.training.weight_averaging"
+                )
             if isinstance(rule, SWA) and -(-rule.start // rule.cycle) * rule.cycle >= self.steps:
                 raise arguments.refuse(f"averages[{name!r}]", rule, f"an SWA that begins within {self.steps} steps")
 
@@ -126,7 +128,7 @@ class Run:
 
 
 class _Averages:
-    """EMA and SWA of the learnt tensors, as `flatness.weight_averaging` defines them."""
+    """EMA and SWA of the learnt tensors, as `flatness.training.weight_averaging` defines them."""
 
     def __init__(self, rules: Mapping[str, EMA | SWA], weights: list[Tensor]) -> None:
         self.rules = rules

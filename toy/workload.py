@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from flatness.input_perturbation import perturbed_noise
-from flatness.sam import SAM
-from flatness.weight_averaging import Shadows
+from flatness.training.input_perturbation import perturbed_noise
+from flatness.training.sam import SAM
+from flatness.training.weight_averaging import Shadows
 from toy.data import generator_of, ring
 from toy.models import ScoreModels, random_models
 from toy.process import cosine_process

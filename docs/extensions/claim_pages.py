@@ -1,8 +1,8 @@
 """The ledger as pages: one for each claim, in MyST Markdown, and one that lists them all.
 
 They are written before Sphinx looks for sources, and only where their text differs from what is on disk, so that a
-second build reads nothing anew. Nothing is typed here that the ledger knows: formulas are `theory.notation.latex` of
-its expressions, and its sentences are set letter by letter. The evidence is named, not run.
+second build reads nothing anew. Nothing is typed here that the ledger knows: formulas are `theory.proof.notation.latex`
+of its expressions, and its sentences are set letter by letter. The evidence is named, not run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 import sympy
 
 from docs.extensions import line_breaks
-from theory import ledger, notation
-from theory.verification import Evidence, Falsifier, Kind, Statement, Verdict
+from theory import ledger
+from theory.proof import notation
+from theory.proof.statement import Evidence, Falsifier, Kind, Statement, Verdict
 
 FOLDER = "theory/claims"
 """Of the pages, beneath the site's sources; git ignores it."""
@@ -74,7 +75,7 @@ def css_class(verdict: Verdict) -> str:
 
 
 def formula_lines(formula: sympy.Basic) -> list[str] | None:
-    """A formula in LaTeX, line by line; None where it is a sentence, which `theory.notation.text` has."""
+    """A formula in LaTeX, line by line; None where it is a sentence, which `theory.proof.notation.text` has."""
     return None if isinstance(formula, notation.Words) else line_breaks.lines(notation.latex(formula))
 
 
@@ -105,7 +106,7 @@ def _formula(heading: str, formula: sympy.Basic | None) -> Iterator[str]:
 
 def _argument(module: str) -> Iterator[str]:
     """What the module's own text says beyond its title and its formulas: what is meant, and how it is proved."""
-    text = inspect.getdoc(importlib.import_module(f"theory.{module}")) or ""
+    text = inspect.getdoc(importlib.import_module(f"theory.claims.{module}")) or ""
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")[1:]]
     return (part for part in paragraphs if part and not part.startswith(("Printed:", "Holds:")))
 
@@ -124,11 +125,11 @@ def _evidence(statement: Statement) -> Iterator[str]:
 
 
 def _source(module: str, folder: Path) -> str:
-    path = ledger.ROOM / f"{module}.py"
+    path = ledger.ROOM / "claims" / f"{module}.py"
     relative = Path(os.path.relpath(path, folder)).as_posix()
     return "\n".join(
         [
-            f"::::{{admonition}} theory/{module}.py",
+            f"::::{{admonition}} theory/claims/{module}.py",
             ":class: source",
             ":collapsible: closed",
             "",
@@ -151,8 +152,8 @@ def page(module: str, statement: Statement, sources: Path) -> str:
     label = statement.label
     ours = statement.source == "ours"
     commands = [f"python -m theory explain {label}"]
-    if (ledger.ROOM / f"test_{module}.py").exists():
-        commands.append(f"pytest theory/test_{module}.py")
+    if (ledger.ROOM / "tests" / f"test_{module}.py").exists():
+        commands.append(f"pytest theory/tests/test_{module}.py")
     parts = [
         f"# {escaped(f'{label}: {statement.title}')}",
         f"{{verdict}}`{label}`",

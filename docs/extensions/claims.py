@@ -2,7 +2,7 @@
 
     {verdict}`corollary-3.9`        the verdict, linked to the claim's page
     {claim}`T4 <theorem-t4>`        a link to a claim's page
-    {formula}`A`                    an expression of theory.notation by its name there
+    {formula}`A`                    an expression of theory.proof.notation by its name there
     {formula}`theorem_t3_equal_flatness.LPF_RISE`      or of another module of the theory
 
     ```{claim} corollary-3.9        its formula, with its name and verdict
@@ -37,8 +37,9 @@ from sphinx.util.docutils import ReferenceRole, SphinxDirective, SphinxRole
 from sphinx.util.typing import OptionSpec
 
 from docs.extensions import claim_pages
-from theory import ledger, notation
-from theory.verification import Statement, Verdict
+from theory import ledger
+from theory.proof import notation
+from theory.proof.statement import Statement, Verdict
 
 STYLE = Path(__file__).parent.parent / "_static" / "verdicts.css"
 SHOWN = ("printed", "holds")
@@ -62,8 +63,8 @@ def known(label: str) -> Statement:
 def _depends_on_theory(env: BuildEnvironment) -> None:
     """Have the page read again when the ledger may have changed; a claim's own page includes its module."""
     if env.docname.removeprefix(f"{claim_pages.FOLDER}/") not in ledger.statements():
-        for path in ledger.ROOM.glob("*.py"):
-            if not path.name.startswith("test_"):
+        for path in ledger.ROOM.rglob("*.py"):
+            if not path.is_relative_to(ledger.ROOM / "tests"):
                 env.note_dependency(path)
 
 
@@ -117,20 +118,21 @@ def expression(name: str) -> sympy.Basic:
     """A formula of the theory by its name.
 
     Args:
-        name: of theory.notation, or of another module with its name before it.
+        name: of theory.proof.notation, or of a statement's module with its name before it.
 
     Raises:
         LookupError: there is no such formula.
     """
     module, _, constant = name.rpartition(".")
-    path = ledger.ROOM / f"{module or 'notation'}.py"
+    path = ledger.ROOM / "claims" / f"{module}.py" if module else ledger.ROOM / "proof" / "notation.py"
     if not path.is_file():
-        raise LookupError(f"formula is {name!r}; allowed: module.NAME, with a module of theory")
-    known_there = vars(importlib.import_module(f"theory.{path.stem}"))
+        raise LookupError(f"formula is {name!r}; allowed: module.NAME, with a module of theory/claims")
+    known_there = vars(importlib.import_module(f"theory.{path.parent.name}.{path.stem}"))
     found = known_there.get(constant)
     if not isinstance(found, sympy.Basic):
         allowed = [other for other, value in known_there.items() if isinstance(value, sympy.Basic)]
-        raise LookupError(f"formula is {name!r}; allowed in theory/{path.name}: {', '.join(allowed)}")
+        where = path.relative_to(ledger.ROOM.parent).as_posix()
+        raise LookupError(f"formula is {name!r}; allowed in {where}: {', '.join(allowed)}")
     return found
 
 

@@ -67,7 +67,7 @@ def lines(latex: str, longest: float = LONGEST, strength: int = 0) -> list[str]:
     line may still be longer where it has none.
 
     Args:
-        latex: as `theory.notation.latex` writes it.
+        latex: as `theory.proof.notation.latex` writes it.
         longest: see LONGEST.
         strength: which of BREAKS may be made; the weaker ones too.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from experiments.commands.evaluate import BATCH_SIZES, parsed
-from experiments.evaluation.layer_options import LayerOptions
+from experiments.measures.layer_options import LayerOptions
 from flatness import arguments as checks
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from experiments.evaluation.layer_rows import Plan
+    from experiments.measures.layer_rows import Plan
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ def main(arguments: list[str]) -> int:
     asked = parse(arguments)
     from rich.console import Console
 
-    from experiments.evaluation.layer_rows import Plan
+    from experiments.measures.layer_rows import Plan
 
     plan, console = Plan.of(asked.folder), Console()
     unknown = [run for run in asked.runs if run not in plan.runs]
     if unknown:
         raise checks.refuse("runs", unknown, "among the plan's, " + ", ".join(plan.runs))
     if asked.stage != "measure":
-        from experiments import bridge
+        from experiments.bridge import document as bridge
 
         bridge.check(plan, asked.toy, asked.paper)  # before hours of measuring
     if asked.stage != "judge":
@@ -94,11 +94,11 @@ def _measure(asked: BridgeCommand, plan: Plan) -> None:
 
     from experiments import data
     from experiments.adm.network import ADM
-    from experiments.evaluation.layer_rows import Place, averages_of, row
-    from experiments.evaluation.layers import layers_of
-    from experiments.evaluation.results import FAILED
-    from experiments.evaluation.snapshot_rows import snapshots
+    from experiments.measures.layer_rows import Place, averages_of, row
+    from experiments.measures.layers import layers_of
+    from experiments.measures.snapshot_rows import snapshots
     from experiments.training.distributed import chosen_device
+    from findings.documents import FAILED
 
     errors = Console(stderr=True)
 
@@ -127,10 +127,10 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
     """The predictions as a table, and the summary."""
     from rich.table import Table
 
-    from experiments.evaluation import bridge_page
+    from experiments.bridge import page
 
-    for name, title in bridge_page.TITLES.items():
-        ours = [one for one in document["predictions"] if bridge_page.group(one) == name]
+    for name, title in page.TITLES.items():
+        ours = [one for one in document["predictions"] if page.group(one) == name]
         if not ours:
             continue
         table = Table(title=f"{name}: {title}", title_justify="left")
@@ -139,8 +139,8 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
         table.add_column("verdict", no_wrap=True)
         for one in ours:
             table.add_row(
-                one["identifier"], one["statement"], bridge_page.region(one), bridge_page.predicted(one),
-                bridge_page.interval(one), one["verdict"],
+                one["identifier"], one["statement"], page.region(one), page.predicted(one),
+                page.interval(one), one["verdict"],
             )  # fmt: skip
         console.print(table, highlight=False, markup=False)
     for line in document["summary"]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from experiments.evaluation.options import EVALUATIONS, EvaluationOptions, PresetName
+from experiments.measures.options import EVALUATIONS, EvaluationOptions, PresetName
 from flatness import arguments as checks
 
 FOLDER = "evaluation"
@@ -130,12 +130,12 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     from experiments.commands.rows_shown import ShownRows
-    from experiments.evaluation.comparisons import failures
-    from experiments.evaluation.evaluate import evaluate
-    from experiments.evaluation.material import gathered
-    from experiments.evaluation.rows import AVERAGES, Average, Checkpoint
-    from experiments.evaluation.tables import shown
+    from experiments.measures.evaluate import evaluate
+    from experiments.measures.material import gathered
+    from experiments.measures.rows import AVERAGES, Average, Checkpoint
     from experiments.training.distributed import chosen_device
+    from findings.comparisons import failures
+    from findings.tables import shown
 
     place = asked.place
     device = chosen_device(place.device)

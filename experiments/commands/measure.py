@@ -73,8 +73,8 @@ class _Source:
 
 def _loaded(path: Path, average: str, preset: str | None) -> _Source:
     from experiments.adm.loading import read_state_dict
-    from experiments.evaluation.sampling_source import load_source
     from experiments.presets import PRESETS
+    from experiments.sampling.source import load_source
 
     if path.is_dir():
         run = load_source(path, average)
@@ -104,10 +104,10 @@ def subject(configuration: Configuration, weights: dict[str, Tensor], label: str
     from experiments.adm import ADM
     from experiments.adm.loading import load_state_dict
     from experiments.diffusion.process import Process
-    from experiments.evaluation.exposure import CLIP
-    from flatness.adapters import epsilon_loss
+    from experiments.measures.exposure import CLIP
     from flatness.cli.subject import Subject, weights_hash
-    from flatness.sampling_process import SamplingProcess, sampling_process
+    from flatness.diffusion.losses import epsilon_loss
+    from flatness.diffusion.sampling import SamplingProcess, sampling_process
 
     network = ADM(configuration.network)
     load_state_dict(weights, network, source=label)

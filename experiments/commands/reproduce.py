@@ -13,8 +13,8 @@ import tyro
 
 from experiments.commands.evaluate import Place, parsed, preset_options
 from experiments.configuration import Configuration, RunOptions
-from experiments.evaluation.options import EvaluationOptions
-from experiments.evaluation.options import PresetName as EvaluationName
+from experiments.measures.options import EvaluationOptions
+from experiments.measures.options import PresetName as EvaluationName
 from experiments.presets import PRESETS, PresetName
 
 DEFAULT: EvaluationName = "tiny"
@@ -56,7 +56,7 @@ class Reproduce:
         Raises:
             ValueError: a value is not allowed.
         """
-        from experiments.evaluation.reproduce import shortened
+        from experiments.reproduce import shortened
 
         preset = PRESETS[self.config]
         found = dataclasses.replace(
@@ -102,10 +102,10 @@ def main(arguments: list[str]) -> int:
     from experiments import data
     from experiments.commands.rows_shown import ShownRows
     from experiments.commands.watched import Watched
-    from experiments.evaluation.material import gathered
-    from experiments.evaluation.reproduce import Matrix, matrix
-    from experiments.evaluation.tables import shown
+    from experiments.measures.material import gathered
+    from experiments.reproduce import Matrix, matrix
     from experiments.training.distributed import chosen_device
+    from findings.tables import shown
 
     try:
         base = asked.base()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.evaluation.sampling_run import Outcome
-    from experiments.evaluation.sampling_source import SampleSettings
+    from experiments.sampling.run import Outcome
+    from experiments.sampling.source import SampleSettings
 
 DESCRIPTION = (
     "Sample images from a run's weights. Image i is a function of the weights, the options and (seed, i), but for "
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         parser.error(str(error))
     # Here, not above: --help does not wait for torch
-    from experiments.evaluation.sampling_run import sample_into
+    from experiments.sampling.run import sample_into
 
     first = part == 0 or given.shard is not None
     outcome = sample_into(
@@ -91,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(given: argparse.Namespace) -> SampleSettings:
-    from experiments.evaluation.sampling import ChainOptions
-    from experiments.evaluation.sampling_source import SampleSettings
+    from experiments.sampling.chains import ChainOptions
+    from experiments.sampling.source import SampleSettings
 
     if given.batch_size is not None and given.batch_size < 1:
         raise ValueError(f"batch_size is {given.batch_size}; allowed: a whole number of at least 1")

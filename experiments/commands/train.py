@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from experiments.commands import options
+from experiments.commands import train_options
 
 NO_SWA = (
     "note: no multiple of --swa-cycle lies between --swa-start and the last step, so this run has no SWA weights; a "
@@ -15,7 +15,7 @@ NO_SWA = (
 
 def main(arguments: list[str]) -> int:
     """Run the command line; 0 when the run has come to its last step, to --until, or to a signal's checkpoint."""
-    asked = options.parse(arguments)
+    asked = train_options.parse(arguments)
     if asked.dry_run:
         from experiments.commands import dry_run  # not above: --help does not wait for what the commands need
 
@@ -27,7 +27,7 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _train(asked: options.Run) -> int:
+def _train(asked: train_options.Run) -> int:
     from experiments import data
     from experiments.commands.progress import ShownProgress
     from experiments.training.grids import SampleGrids

@@ -19,7 +19,7 @@ from torch import Tensor
 from experiments.data.images import Images
 from experiments.data.prefetching import Prefetcher
 from flatness import arguments
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 DEPTH = 2
 """Batches made ahead: one that waits while the next is made. More would only hide irregular storage."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments.diffusion.schedules import cosine_betas, linear_betas
 from flatness import arguments
-from flatness.ancestral_sampling import reverse_steps
+from flatness.diffusion.ancestral_sampling import reverse_steps
 
 SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
 HALF_BIN = 1.0 / 255.0

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.configuration import Configuration
-from experiments.files import BESIDE, Written, hash_file, json_bytes, safetensors_chunks, sync_folder, write_file
+from findings.files import BESIDE, Written, hash_file, json_bytes, safetensors_chunks, sync_folder, write_file
 from flatness import arguments
 
 FORMAT = 1

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from experiments.data import to_uint8
 from experiments.diffusion.process import Process
 from experiments.diffusion.sampling import sample
-from experiments.files import write_whole
-from experiments.precision import whole_float32
 from experiments.training.events import RunState, StepReport
+from findings.files import write_whole
 from flatness import arguments
-from flatness.measurement import devices_of, undisturbed
-from flatness.perturbation import derived_seed
+from flatness.measuring.base import devices_of, undisturbed
+from flatness.precision import whole_float32
+from flatness.weights import derived_seed
 
 FOLDER = "samples"
 GAP = 2

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Process
-from experiments.precision import whole_float32
 from experiments.training.events import RunState, StepReport
 from experiments.training.metrics import Metrics
 from flatness import arguments
-from flatness.measurement import devices_of, standard_error, undisturbed
+from flatness.measuring.base import devices_of, standard_error, undisturbed
+from flatness.precision import whole_float32
 
 KIND = "held_out"
 

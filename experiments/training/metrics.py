@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.files import write_whole
 from experiments.training.events import RunState, StepReport
-from flatness.measurement import plain
+from findings.files import write_whole
+from flatness.measuring.base import plain
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

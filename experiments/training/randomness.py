@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.diffusion.timesteps import SecondMomentTimesteps, UniformTimesteps
 from flatness import perturbed_noise
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 
 class Draws(NamedTuple):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.configuration import Configuration
-from experiments.files import json_bytes, write_whole
 from experiments.training.checkpoints import (
     CheckpointError,
     newest_good,
@@ -19,6 +18,7 @@ from experiments.training.checkpoints import (
     set_aside,
     verify,
 )
+from findings.files import json_bytes, write_whole
 
 
 @contextlib.contextmanager

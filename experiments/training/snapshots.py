@@ -3,8 +3,9 @@
     reconstruct(load_snapshots("runs/..."), PowerEMA.of_width(0.07))
 
 They are evenly spaced and SNAPSHOTS of them an EMA: with widths .05 and .1 the reconstruction's relative error
-(`flatness.weight_averaging.fit`) is then at most 4 per cent for widths from .03 to .2, 12 at .02 and 8 at .25, at the
-end of training; snapshots at geometric steps do worse at every width but the longest, and much worse half way through.
+(`flatness.training.weight_averaging.fit`) is then at most 4 per cent for widths from .03 to .2, 12 at .02 and 8 at .25,
+at the end of training; snapshots at geometric steps do worse at every width but the longest, and much worse half way
+through.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from experiments.files import safetensors_chunks, write_whole
-from flatness.weight_averaging import Snapshot
+from findings.files import safetensors_chunks, write_whole
+from flatness.training.weight_averaging import Snapshot
 
 FOLDER = "snapshots"
 SNAPSHOTS = 16
@@ -40,7 +41,7 @@ def write_snapshots(out: Path, snapshots: Sequence[Snapshot]) -> None:
 
 
 def load_snapshots(out: Path | str) -> list[Snapshot]:
-    """All snapshots in a run's folder, for `flatness.weight_averaging.reconstruct`; by exponent, then by step.
+    """All snapshots in a run's folder, for `flatness.training.weight_averaging.reconstruct`; by exponent, then by step.
 
     Raises:
         ValueError: there are none.

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from experiments.configuration import Configuration, RunOptions
 from experiments.data import Batches, Images
-from experiments.precision import whole_float32
 from experiments.training.checkpoints import CheckpointError, checkpoint_folder, step_of
 from experiments.training.distributed import Ranks, fastest_convolutions, joined, synchronize
 from experiments.training.events import RunState, StepReport, Watcher
@@ -26,6 +25,7 @@ from experiments.training.state import TrainingState
 from experiments.training.step import StepLosses, check_shares
 from experiments.training.writer import Writer
 from flatness import arguments
+from flatness.precision import whole_float32
 
 GO, STOP, FAIL = 0, 1, 2
 """What a rank asks of all: the largest wins."""

@@ -11,7 +11,7 @@ import torch
 from experiments.training.checkpoints import CheckpointError, Contents, write_checkpoint
 from experiments.training.distributed import side_stream
 from experiments.training.snapshots import write_snapshots
-from flatness.weight_averaging import Snapshot
+from flatness.training.weight_averaging import Snapshot
 
 
 class Writer:

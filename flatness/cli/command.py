@@ -121,10 +121,10 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
 
     from flatness.cli.comparing import differences
     from flatness.cli.document import document, json_bytes, results_folder, write_result
-    from flatness.cli.measuring import gathered, measured, tried
     from flatness.cli.plots import available, figure
     from flatness.cli.progress import ShownProgress
     from flatness.cli.report import compared_table, measured_table, notes, show
+    from flatness.cli.runner import gathered, measured, tried
 
     folder = None if place.out is None else results_folder(place.out)  # before minutes are spent
     console, errors = Console(), Console(stderr=True)

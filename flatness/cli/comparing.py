@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flatness.cli.measuring import Measured
+from flatness.cli.runner import Measured
 from flatness.cli.statistics import Uncertain, paired_difference
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from flatness.cli.errors import CommandError, MissingPackageError
 from flatness.cli.options import DataOptions
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 CHANNELS = (1, 2, 3, 4)

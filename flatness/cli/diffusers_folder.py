@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.adapters import DiffusionLoss
 from flatness.cli.errors import CommandError, MissingPackageError
 from flatness.cli.options import SourceOptions
 from flatness.cli.subject import Subject, weights_hash
-from flatness.noise_paths import DiscretePath
+from flatness.diffusion.losses import DiffusionLoss
+from flatness.diffusion.noise_paths import DiscretePath
+from flatness.diffusion.predictions import ModelCall
+from flatness.diffusion.sampling import SamplingProcess, sampling_process
 from flatness.optional_imports import imported_diffusers, why_not
-from flatness.predictions import ModelCall
-from flatness.sampling_process import SamplingProcess, sampling_process
 
 NETWORKS = ("UNet2DModel",)
 PIPELINES = ("DDPMPipeline", "DDIMPipeline")

@@ -18,9 +18,9 @@ import torch
 import flatness
 from flatness.cli.data import Data, fingerprint
 from flatness.cli.errors import CommandError
-from flatness.cli.measuring import Common, Measured
+from flatness.cli.runner import Common, Measured
 from flatness.cli.statistics import by_sample
-from flatness.measurement import plain
+from flatness.measuring.base import plain
 
 VERSION = 1
 

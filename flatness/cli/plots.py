@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flatness.cli.measures import Quantity
-from flatness.cli.measuring import Measured
+from flatness.cli.runner import Measured
+from flatness.cli.tasks import Quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness.cli.statistics import stacked
-from flatness.measurement import Loss
+from flatness.measuring.base import Loss
 
 Advance = Callable[[int], None]
 
@@ -32,7 +32,7 @@ class RecordedLoss:
     """A loss that keeps what it returned, pass by pass over the same batches.
 
     Args:
-        loss: as `flatness.measurement` describes it.
+        loss: as `flatness.measuring.base` describes it.
         batches: how many make a pass.
         advance: called with the number of samples of each batch.
     """

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flatness.cli.comparing import Difference
-from flatness.cli.measuring import Common, Measured
+from flatness.cli.runner import Common, Measured
 from flatness.cli.statistics import Uncertain
 
 HIDDEN = ("curve.",)

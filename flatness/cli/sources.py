@@ -28,12 +28,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatness.adapters import DiffusionLoss
 from flatness.cli.errors import CommandError
 from flatness.cli.options import SourceOptions
 from flatness.cli.subject import Subject, weights_hash
 from flatness.cli.user_code import from_their_code
-from flatness.sampling_process import EpsilonModel, SamplingProcess, sampling_process
+from flatness.diffusion.losses import DiffusionLoss
+from flatness.diffusion.sampling import EpsilonModel, SamplingProcess, sampling_process
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 INSTEAD = (

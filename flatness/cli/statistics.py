@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatness.measurement import Estimate, standard_error
+from flatness.measuring.base import Estimate, standard_error
 
 LEVEL = 0.95
 

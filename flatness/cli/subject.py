@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from flatness.compilation import plain_name
-from flatness.measurement import Loss
-from flatness.sampling_process import SamplingProcess
+from flatness.diffusion.sampling import SamplingProcess
+from flatness.measuring.base import Loss
 
 Process = Callable[[Tensor | None], SamplingProcess]
 
@@ -24,7 +24,7 @@ class Subject:
     Attributes:
         label: how tables call it.
         model: the network, on the CPU.
-        loss: as `flatness.measurement` describes it; its batches are `flatness.adapters.Batch`.
+        loss: as `flatness.measuring.base` describes it; its batches are `flatness.diffusion.losses.Batch`.
         shape: of a sample as the network takes it; None where that is not known.
         process: what exposure bias is measured with, given the images' labels; None where it is not known.
         no_process: why not.

@@ -17,8 +17,9 @@ from markupsafe import Markup
 
 from paper_figs.report import prose, sourced
 from paper_figs.report.sourced import Number, Source
-from theory import ledger, notation
-from theory.verification import Comparison, Evidence, Kind, Statement, Verdict
+from theory import ledger
+from theory.proof import notation
+from theory.proof.statement import Comparison, Evidence, Kind, Statement, Verdict
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 
@@ -104,7 +105,7 @@ def _line(comparison: Comparison, source: Source) -> Line:
 def _piece(evidence: Evidence, module: str, label: str) -> Piece:
     lines: tuple[Line, ...] = ()
     if evidence.kind is Kind.EXACT:
-        source = own_source(f"theory/{module}.py", evidence.shows, f"python -m theory explain {label}")
+        source = own_source(f"theory/claims/{module}.py", evidence.shows, f"python -m theory explain {label}")
         lines = tuple(_line(comparison, source) for comparison in evidence.check())
     return Piece(evidence.kind.value, prose.prose(evidence.shows), lines)
 
@@ -124,7 +125,7 @@ def claim(module: str, statement: Statement) -> Claim:
         printed=_formula(statement.printed),
         holds=_formula(statement.holds),
         evidence=tuple(_piece(evidence, module, statement.label) for evidence in statement.evidence),
-        module=prose.prose(f"theory/{module}.py"),
+        module=prose.prose(f"theory/claims/{module}.py"),
         command=prose.prose(f"python -m theory explain {statement.label}"),
     )
 

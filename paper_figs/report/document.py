@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from paper_figs import catalogue, output
+from paper_figs import build, catalogue
 from paper_figs.fingerprint import fingerprint
 
 NAME = "report"
@@ -30,9 +30,9 @@ SHOWN_SUFFIXES = (".png", ".csv", ".json")
 
 
 def find(figures: Mapping[str, catalogue.Entry]) -> Report | None:
-    """The report of these figures: there is one where a package `report` lies beside their modules."""
+    """The report of these figures: there is one where a package `report` lies beside their folder."""
     for entry in figures.values():
-        if (entry.source.parent / NAME / "__init__.py").is_file():
+        if (entry.source.parents[1] / NAME / "__init__.py").is_file():
             return Report(entry.root, dict(figures))
     return None
 
@@ -64,7 +64,7 @@ class Report:
         found = {}
         for name, entry in self.figures.items():
             there = (out / f"{name}.png").is_file()
-            found[name] = "drawn" if output.up_to_date(entry, out) else "old" if there else "missing"
+            found[name] = "drawn" if build.up_to_date(entry, out) else "old" if there else "missing"
         return found
 
     def fingerprint(self, out: Path, failed: Mapping[str, str]) -> str:
@@ -74,8 +74,9 @@ class Report:
             out: the figures' folder.
             failed: figures that failed to be drawn, each with its reason.
         """
-        theory = sorted((self.root / "theory").glob("*.py"))
-        modules = [f"theory.{path.stem}" for path in theory if not path.stem.startswith(("test_", "conftest"))]
+        theory = self.root / "theory"
+        paths = [path for path in sorted(theory.rglob("*.py")) if not path.is_relative_to(theory / "tests")]
+        modules = [".".join(path.relative_to(self.root).with_suffix("").parts) for path in paths]
         whole = {
             "sources": fingerprint(["paper_figs.report.page", *modules], INPUTS, self.root),
             "versions": {package: metadata.version(package) for package in PACKAGES},
@@ -117,8 +118,8 @@ class Report:
         failed = failed or {}
         made_of = self.fingerprint(out, failed)  # before anything is read: an edit meanwhile must count as one
         text = page.written(self, out, failed).encode()
-        output.write_whole(self.file(out), lambda stream: stream.write(text))
+        build.write_whole(self.file(out), lambda stream: stream.write(text))
         stamp = {"report": self.name, "fingerprint": made_of, "files": {".html": hashlib.sha256(text).hexdigest()}}
         content = (json.dumps(stamp, indent=1) + "\n").encode()
-        output.write_whole(out / f"{self.name}.stamp", lambda stream: stream.write(content))
+        build.write_whole(out / f"{self.name}.stamp", lambda stream: stream.write(content))
         return self.file(out)

@@ -82,7 +82,7 @@ def size(png: bytes) -> tuple[int, int]:
         ValueError: it is no PNG.
     """
     if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:
-        raise ValueError("the picture is no PNG; allowed: what `output.save` writes")
+        raise ValueError("the picture is no PNG; allowed: what `build.save` writes")
     width, height = struct.unpack(">II", png[16:24])
     return width, height
 

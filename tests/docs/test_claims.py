@@ -14,8 +14,9 @@ from bs4 import BeautifulSoup
 from docs.extensions import claim_pages, line_breaks
 from paper_figs.report import prose
 from tests.docs.small_site import CLAIMS, FORMULAS, THEORY, Site, build, build_theory, claim_page
-from theory import ledger, notation
-from theory.verification import Falsifier, Kind, Statement, Verdict
+from theory import ledger
+from theory.proof import notation
+from theory.proof.statement import Falsifier, Kind, Statement, Verdict
 
 EVERY = pytest.mark.parametrize(("module", "statement"), ledger.statements().values(), ids=ledger.statements().keys())
 BY_HAND = {path.name: path.read_text(encoding="utf-8") for path in sorted(THEORY.glob("*.md"))}
@@ -59,10 +60,10 @@ def test_a_claim_s_page_says_what_the_ledger_says(module: str, statement: Statem
             assert notation.text(formula) in text
     for condition in statement.conditions:
         assert condition in text
-    said = " ".join((importlib.import_module(f"theory.{module}").__doc__ or "").split("\n\n")[-1].split())
+    said = " ".join((importlib.import_module(f"theory.claims.{module}").__doc__ or "").split("\n\n")[-1].split())
     assert said in text
     assert f"python -m theory explain {statement.label}" in text
-    assert f"pytest theory/test_{module}.py" in text
+    assert f"pytest theory/tests/test_{module}.py" in text
 
 
 @EVERY
@@ -92,7 +93,7 @@ def test_nothing_is_left_unset_and_the_module_s_source_is_there(module: str, sta
     assert "open" not in source.attrs
     code = source.select_one("pre")
     assert code is not None
-    assert code.get_text().strip() == (ledger.ROOM / f"{module}.py").read_text(encoding="utf-8").strip()
+    assert code.get_text().strip() == (ledger.ROOM / "claims" / f"{module}.py").read_text(encoding="utf-8").strip()
     text = text_of(site.article(claim_page(statement.label)))
     assert "$" not in text
     assert "\\" not in text
@@ -272,7 +273,7 @@ WRONG = {
     "```{claim} theorem-t4\n:show: printed\n```": "theorem-t4 has no such formula",
     "```{claim} theorem-t4\n:show: proof\n```": '"proof" unknown',
     "```{verdicts}\n:of: others\n```": '"others" unknown',
-    "{formula}`Q`": "formula is 'Q'; allowed in theory/notation.py: ",
+    "{formula}`Q`": "formula is 'Q'; allowed in theory/proof/notation.py: ",
     "{formula}`nowhere.Q`": "formula is 'nowhere.Q'; allowed: module.NAME",
 }
 

@@ -8,7 +8,8 @@ from bs4 import BeautifulSoup
 from docs.extensions import formulas, line_breaks
 from paper_figs.report import mathfont, prose
 from tests.docs.small_site import Site, build
-from theory import ledger, notation
+from theory import ledger
+from theory.proof import notation
 
 PAGE = r"""# Page
 

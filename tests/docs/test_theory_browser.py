@@ -9,7 +9,7 @@ from docs.extensions import claim_pages
 from tests.browser import DESK, PATIENCE, PHONE, chromium
 from tests.docs.small_site import Site, build_theory, claim_page
 from theory import ledger
-from theory.verification import Verdict
+from theory.proof.statement import Verdict
 
 PAGES = [f"theory/{name}" for name in ("index", "where_it_breaks", "what_holds_instead", "notation", "claims/index")]
 WIDE = r"""# Wide

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from flatness.adapters import DiffusionLoss, edm_loss, epsilon_loss, flow_loss, v_loss, x_0_loss
-from flatness.noise_paths import GivenTimes
+from flatness.diffusion.losses import DiffusionLoss, edm_loss, epsilon_loss, flow_loss, v_loss, x_0_loss
+from flatness.diffusion.noise_paths import GivenTimes
 
 SPREAD = 0.7
 """The data's standard deviation: not 1, where the best v is 0."""
@@ -59,7 +59,7 @@ def case(name: str) -> Case:
         found = flow_loss()
     elif name == "v, continuous":
         # the variance-preserving path of angles (Salimans and Ho, 2022)
-        from flatness.noise_paths import ContinuousPath
+        from flatness.diffusion.noise_paths import ContinuousPath
 
         t = torch.atan2(sigma, alpha)
         times = t.tolist()

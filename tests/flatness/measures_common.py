@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness import measurement, perturbation
-from flatness.adapters import Batch
-from flatness.measurement import Estimate, Measurement
+from flatness import weights
+from flatness.diffusion.losses import Batch
+from flatness.measuring import base
+from flatness.measuring.base import Estimate, Measurement
 
 Measure = Callable[..., Measurement]
 LABELS = torch.zeros(5, dtype=torch.int64)
@@ -264,22 +265,22 @@ def patched(where: object, name: str, value: object) -> Iterator[None]:
 
 def forgetful_weights() -> Any:
     """Mutant: weights are not put back."""
-    return patched(perturbation.SavedWeights, "put_back", lambda self: None)
+    return patched(weights.SavedWeights, "put_back", lambda self: None)
 
 
 def forgetful_buffers() -> Any:
     """Mutant: buffers are not put back."""
-    return patched(measurement.SavedBuffers, "put_back", lambda self: None)
+    return patched(base.SavedBuffers, "put_back", lambda self: None)
 
 
 def forgetful_generators() -> Any:
     """Mutant: the global generators are not put back."""
-    return patched(measurement, "preserved_generators", lambda devices: nullcontext())
+    return patched(base, "preserved_generators", lambda devices: nullcontext())
 
 
 def forgetful_modes() -> Any:
     """Mutant: submodules stay in evaluation mode."""
-    original = measurement.undisturbed
+    original = base.undisturbed
 
     @contextmanager
     def mutant(model: nn.Module, eval_mode: bool) -> Iterator[Any]:
@@ -287,28 +288,28 @@ def forgetful_modes() -> Any:
             yield buffers
         model.eval()
 
-    return patched(measurement, "undisturbed", mutant)
+    return patched(base, "undisturbed", mutant)
 
 
 def still_weights() -> Any:
     """Mutant: weights are not moved."""
-    return patched(perturbation, "moved_tensor", lambda saved, along, scale: saved)
+    return patched(weights, "moved_tensor", lambda saved, along, scale: saved)
 
 
 def backward_weights() -> Any:
     """Mutant: weights are moved the other way."""
-    return patched(perturbation, "moved_tensor", lambda saved, along, scale: saved - scale * along)
+    return patched(weights, "moved_tensor", lambda saved, along, scale: saved - scale * along)
 
 
 def far_weights() -> Any:
     """Mutant: weights are moved half as far again."""
-    return patched(perturbation, "moved_tensor", lambda saved, along, scale: saved + 1.5 * scale * along)
+    return patched(weights, "moved_tensor", lambda saved, along, scale: saved + 1.5 * scale * along)
 
 
 def negative_rises() -> Any:
     """Mutant: the loss less the perturbed loss."""
-    add = measurement.PairedRises.add
-    return patched(measurement.PairedRises, "add", lambda self, losses: add(self, 2 * self.unmoved - losses))
+    add = base.PairedRises.add
+    return patched(base.PairedRises, "add", lambda self, losses: add(self, 2 * self.unmoved - losses))
 
 
 def check_kills_common_mutants(measure: Measure, moves: bool = True, calls: int = 4) -> None:

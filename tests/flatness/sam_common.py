@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.sam import SAM
+from flatness.training.sam import SAM
 
 EPS = torch.finfo(torch.float64).eps
 RHO = 0.3

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.adapters import Batch, DiffusionLoss, edm_loss, epsilon_loss, fixed_batches, v_loss
-from flatness.perturbation import derived_seed
+from flatness.diffusion.losses import Batch, DiffusionLoss, edm_loss, epsilon_loss, fixed_batches, v_loss
+from flatness.weights import derived_seed
 from tests.flatness import measures_common as common
 from tests.flatness.networks import BARS, MLP, Crowded, DiT, Mixed, Narrow, Strided, Viewed, seeded, unet
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness import adapters, noise_paths
-from flatness.adapters import Batch, edm_loss, epsilon_loss, fixed_batches, flow_loss, v_loss, x_0_loss
-from flatness.low_pass_filter import low_pass_filter
-from flatness.noise_paths import ContinuousPath, DiscretePath, LogNormal, UniformSteps
+from flatness.diffusion import losses as adapters
+from flatness.diffusion import noise_paths
+from flatness.diffusion.losses import Batch, edm_loss, epsilon_loss, fixed_batches, flow_loss, v_loss, x_0_loss
+from flatness.diffusion.noise_paths import ContinuousPath, DiscretePath, LogNormal, UniformSteps
+from flatness.measuring.low_pass_filter import low_pass_filter
 from tests.flatness import measures_common as common
 from tests.flatness.adapters_common import BARS, NAMES, Gains, case, data
 
@@ -45,7 +46,7 @@ def check_minimum(name: str) -> None:
 
 def flipped_target(*given: Any) -> Tensor:
     """Mutant: the target's sign."""
-    from flatness.predictions import prediction_target
+    from flatness.diffusion.predictions import prediction_target
 
     return -prediction_target(*given)
 

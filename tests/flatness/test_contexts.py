@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import flatness
 from flatness import EMA, Shadows
 from flatness.compilation import as_written, plain_modules, plain_name, uncompiled
-from flatness.perturbation import moved
+from flatness.weights import moved
 from tests.flatness import measures_common as common
 
 

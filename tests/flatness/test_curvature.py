@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from flatness.curvature import curvature
+from flatness.measuring.curvature import curvature
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric
 
-implementation = import_module("flatness.curvature")  # the package may export the function by this name
+implementation = import_module("flatness.measuring.curvature")  # the package may export the function by this name
 needs_curvlinops = pytest.mark.skipif(util.find_spec("curvlinops") is None, reason="curvlinops is not installed")
 ENGINES = ["torch", pytest.param("curvlinops", marks=needs_curvlinops)]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import flatness
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 from tests.flatness.subjects import (
     SEED,
     SUBJECTS,

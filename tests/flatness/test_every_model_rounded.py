@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import flatness
-from flatness.perturbation import derived_seed
+from flatness.weights import derived_seed
 from tests.flatness.subjects import (
     IMAGES,
     SEED,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import flatness
 from flatness import EMA, SAM, SWA, PowerEMA, Shadows
-from flatness.weight_averaging import Rule
+from flatness.training.weight_averaging import Rule
 from tests.flatness import measures_common as common
 from tests.flatness.subjects import SUBJECTS, Subject, norm, state_of, weights_of
 

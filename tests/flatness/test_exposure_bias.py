@@ -14,12 +14,12 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor, nn
 
-from flatness import ancestral_sampling
-from flatness.ancestral_sampling import ReverseStep, respaced_steps
-from flatness.exposure_bias import exposure_bias
+from flatness.diffusion import ancestral_sampling
+from flatness.diffusion.ancestral_sampling import ReverseStep, respaced_steps
+from flatness.measuring.exposure_bias import exposure_bias
 from tests.flatness import measures_common as common
 
-implementation = import_module("flatness.exposure_bias")  # the package may export the function by this name
+implementation = import_module("flatness.measuring.exposure_bias")  # the package may export the function by this name
 ALPHA_BAR = torch.cos((torch.arange(1, 101, dtype=torch.float64) / 100 + 0.008) / 1.008 * math.pi / 2).square()
 ALPHA_BAR[-1] = 2e-4  # the cosine schedule ends at 0
 STEPS = respaced_steps(100, 8)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flatness.input_perturbation import perturbed_noise
+from flatness.training.input_perturbation import perturbed_noise
 
 Perturb = Callable[[Tensor, float, torch.Generator | None], Tensor]
 STANDARD_ERRORS = 5

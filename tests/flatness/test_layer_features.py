@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from flatness.readout import readout
+from flatness.measuring.readout import readout
 from tests.flatness import measures_common as common
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.loss_surface import loss_surface
+from flatness.measuring.loss_surface import loss_surface
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric
 
-implementation = import_module("flatness.loss_surface")  # the package may export the function by this name
+implementation = import_module("flatness.measuring.loss_surface")  # the package may export the function by this name
 FIRST, SECOND = (-1.0, 0.0, 0.5), (0.0, 2.0)
 
 
@@ -98,7 +98,7 @@ MUTANTS = {
     "axes change places": (lambda: common.patched(implementation, "_Combination", Transposed), {"given"}),
     "one direction twice": (lambda: common.patched(implementation, "derived_seed", lambda *parts: 0), {"random"}),
     "norms are not the weights'": (
-        lambda: common.patched(common.perturbation, "_norms", lambda tensor, by_filter: torch.ones(())),
+        lambda: common.patched(common.weights, "_norms", lambda tensor, by_filter: torch.ones(())),
         {"random"},
     ),
 }

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flatness.low_pass_filter import low_pass_filter
-from flatness.perturbation import GaussianNoise, derived_seed, moved
+from flatness.measuring.low_pass_filter import low_pass_filter
+from flatness.weights import GaussianNoise, derived_seed, moved
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric, within_standard_errors
 
-implementation = import_module("flatness.low_pass_filter")  # the package may export the function by this name
+implementation = import_module("flatness.measuring.low_pass_filter")  # the package may export the function by this name
 
 
 def small(model: Any, loss: Any, batches: Any, **own: Any) -> Any:
@@ -82,7 +82,7 @@ MUTANTS = {
     "does nothing": common.still_weights,
     "half as far again": common.far_weights,
     "rise has the wrong sign": lambda: common.patched(
-        common.measurement.PairedRises,
+        common.base.PairedRises,
         "add",
         lambda self, losses: (
             self.sums.add_(self.unmoved - losses),
@@ -117,8 +117,8 @@ def test_relative_noise(scale: str) -> None:
     with common.far_weights(), pytest.raises(AssertionError):
         check_relative(scale)
     other = {"layer": "filter", "filter": "layer"}[scale]
-    original = common.perturbation._root_mean_square
-    mutant = common.patched(common.perturbation, "_root_mean_square", lambda weight, _: original(weight, other))
+    original = common.weights._root_mean_square
+    mutant = common.patched(common.weights, "_root_mean_square", lambda weight, _: original(weight, other))
     with mutant, pytest.raises(AssertionError):
         check_relative(scale)
 
@@ -289,9 +289,9 @@ def check_memory() -> None:
 
 def test_holds_one_copy_of_the_weights_and_a_few_tensors() -> None:
     check_memory()
-    move = common.perturbation.SavedWeights.move
+    move = common.weights.SavedWeights.move
     greedy = common.patched(
-        common.perturbation.SavedWeights, "move", lambda self, along, scale: move(self, list(along), scale)
+        common.weights.SavedWeights, "move", lambda self, along, scale: move(self, list(along), scale)
     )
     with greedy, pytest.raises(AssertionError):
         check_memory()

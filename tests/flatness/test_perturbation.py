@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness import perturbation
-from flatness.perturbation import (
+from flatness import weights as perturbation
+from flatness.weights import (
     GaussianNoise,
     NormalizedDirection,
     direction_norm,

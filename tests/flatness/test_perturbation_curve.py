@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.perturbation_curve import perturbation_curve
+from flatness.measuring.perturbation_curve import perturbation_curve
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric, within_standard_errors
 
-implementation = import_module("flatness.perturbation_curve")  # the package may export the function by this name
+implementation = import_module(
+    "flatness.measuring.perturbation_curve"
+)  # the package may export the function by this name
 GAMMAS = (0.0, 0.1, 0.5, 2.0)
 
 
@@ -154,8 +156,8 @@ def test_buffers_are_put_back_after_the_gradient() -> None:
 def test_the_gradient_itself() -> None:
     model = Quadratic()
     batches = [batch + 1.0 for batch in centres_around(model)]
-    losses = common.measurement.Losses(quadratic_loss(symmetric()), model, batches, seed=0)
-    saved = common.perturbation.SavedWeights(dict(model.named_parameters()))
+    losses = common.base.Losses(quadratic_loss(symmetric()), model, batches, seed=0)
+    saved = common.weights.SavedWeights(dict(model.named_parameters()))
     found = torch.cat([part.flatten() for part in implementation.loss_gradient(saved, losses)])
     expected = symmetric() @ (model().detach() - torch.cat(batches).mean(0))
     assert torch.allclose(found, expected, rtol=1e-12)

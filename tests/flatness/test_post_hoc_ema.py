@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 from torch import Tensor
 
-from flatness.weight_averaging import (
+from flatness.training.weight_averaging import (
     EMA,
     LARGEST_SIGMA_REL,
     PowerEMA,

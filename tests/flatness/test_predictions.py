@@ -7,9 +7,8 @@ import itertools
 import pytest
 import torch
 
-from flatness import predictions
-from flatness.exposure_bias import exposure_bias
-from flatness.noise_paths import (
+from flatness.diffusion import predictions
+from flatness.diffusion.noise_paths import (
     GivenTimes,
     LogitNormal,
     LogNormal,
@@ -18,8 +17,9 @@ from flatness.noise_paths import (
     karras_sigmas,
     stratified_positions,
 )
-from flatness.predictions import PREDICTIONS, converted_prediction, data_and_noise, prediction_target
-from flatness.sampling_process import sampling_process
+from flatness.diffusion.predictions import PREDICTIONS, converted_prediction, data_and_noise, prediction_target
+from flatness.diffusion.sampling import sampling_process
+from flatness.measuring.exposure_bias import exposure_bias
 from tests.flatness import measures_common as common
 from tests.flatness.adapters_common import BARS, NAMES, case, data
 
@@ -79,10 +79,10 @@ def test_exposure_bias_is_the_same_in_every_parametrisation(name: str) -> None:
 
 
 def test_a_mutant_of_the_conversion_changes_exposure_bias() -> None:
-    from flatness import adapters
+    from flatness.diffusion import losses
 
     expected = exposure("epsilon")
-    mutant = common.patched(adapters, "data_and_noise", lambda kind, out, x, a, s: (out, out))
+    mutant = common.patched(losses, "data_and_noise", lambda kind, out, x, a, s: (out, out))
     with mutant:
         assert not torch.allclose(exposure("v"), expected, rtol=1e-3)
 
@@ -101,7 +101,7 @@ def test_labels_go_round_with_the_images() -> None:
             seen.append(y)
             return torch.as_tensor(self.inner(x, t))
 
-    from flatness.adapters import x_0_loss
+    from flatness.diffusion.losses import x_0_loss
 
     process = sampling_process(Told(), x_0_loss(BARS, labels="y"), labels=labels)
     exposure_bias(process.epsilon_model, process.alphas_cumprod, [0, 2], data(5), batch_size=2)

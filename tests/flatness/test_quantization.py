@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.perturbation import selected_parameters
-from flatness.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
+from flatness.measuring.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
+from flatness.weights import selected_parameters
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Crowded, Quadratic, centres_around, quadratic_loss, same, state_of, symmetric
 
-implementation = import_module("flatness.quantization")
+implementation = import_module("flatness.measuring.quantization")
 KINDS = list(itertools.product(("tensor", "channel"), ("symmetric", "minmax"), ("nearest", "stochastic")))
 
 
@@ -239,7 +239,7 @@ def test_rise(rounding: str) -> None:
         mutant_of("does nothing"),
         mutant_of("one bit less"),
         common.negative_rises(),
-        common.patched(common.perturbation.SavedWeights, "write", lambda self, values: list(values)),
+        common.patched(common.weights.SavedWeights, "write", lambda self, values: list(values)),
     )
     for mutant in mutants:
         with mutant, pytest.raises(AssertionError):

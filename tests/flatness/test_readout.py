@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.low_pass_filter import low_pass_filter
-from flatness.measurement import Losses
-from flatness.perturbation import moved
-from flatness.quantization import quantization_rise
-from flatness.readout import Readout, readout
+from flatness.measuring.base import Losses
+from flatness.measuring.low_pass_filter import low_pass_filter
+from flatness.measuring.quantization import quantization_rise
+from flatness.measuring.readout import Readout, readout
+from flatness.weights import moved
 from tests.flatness import measures_common as common
 
-implementation = import_module("flatness.readout")  # the package may export the function by this name
-features_module = import_module("flatness.layer_features")
+implementation = import_module("flatness.measuring.readout")  # the package may export the function by this name
+features_module = import_module("flatness.measuring.layer_features")
 
 
 def layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flatness.quantization import quantize_tensor
+from flatness.measuring.quantization import quantize_tensor
 from tests.flatness import measures_common as common
 
-implementation = import_module("flatness.quantization")
+implementation = import_module("flatness.measuring.quantization")
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 LARGEST = float(np.finfo(np.float32).max)
 GRIDS = list(itertools.product(range(2, 17), ("symmetric", "minmax")))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.sam import SAM
-from flatness.schedules import Always, EveryK, Late
+from flatness.training.sam import SAM
+from flatness.training.schedules import Always, EveryK, Late
 from tests.flatness.sam_common import RHO, ROUNDING, Optimizers, closure_of, data, loss_of, network, same, weights
 
 

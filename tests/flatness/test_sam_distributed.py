@@ -48,7 +48,7 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def scenario_closure(rank: int, gradients: str) -> dict[str, Any]:
-    from flatness.sam import SAM
+    from flatness.training.sam import SAM
 
     model = nn.parallel.DistributedDataParallel(network())
     sam = SAM(optimizer_of(model), rho=RHO, gradients=gradients, model=model)
@@ -67,8 +67,8 @@ def scenario_closure(rank: int, gradients: str) -> dict[str, Any]:
 
 def scenario_accumulation(rank: int) -> dict[str, Any]:
     """Local, every second step, in two phases of two parts each, the first part under the loop's own no_sync."""
-    from flatness.sam import SAM
-    from flatness.schedules import EveryK
+    from flatness.training.sam import SAM
+    from flatness.training.schedules import EveryK
 
     model = nn.parallel.DistributedDataParallel(network())
     sam = SAM(optimizer_of(model), rho=RHO, gradients="local", model=model, schedule=EveryK(EVERY))
@@ -92,7 +92,7 @@ def scenario_accumulation(rank: int) -> dict[str, Any]:
 
 def scenario_not_finite(rank: int) -> dict[str, Any]:
     """At step 2 rank 1 alone has a gradient at w that is not finite: the step is void on both."""
-    from flatness.sam import SAM
+    from flatness.training.sam import SAM
 
     found: dict[str, Any] = {}
     for policy in ("skip", "raise"):
@@ -120,7 +120,7 @@ def scenario_not_finite(rank: int) -> dict[str, Any]:
 
 
 def scenario_refusals(rank: int) -> dict[str, Any]:
-    from flatness.sam import SAM
+    from flatness.training.sam import SAM
 
     model = nn.parallel.DistributedDataParallel(network())
     x, y = data(rank)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flatness import weight_averaging
-from flatness.weight_averaging import EMA, SWA, PowerEMA, Rule, Shadows, _Average
+from flatness.training import weight_averaging
+from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Rule, Shadows, _Average
 from tests.flatness.averaging_common import ROUNDING, STEPS, flat, history, network, profile_weights, walk
 
 RULES: dict[str, Rule] = {"ema": EMA(0.9), "swa": SWA(start=12, cycle=5), "all": SWA(), "power": PowerEMA(2.5)}

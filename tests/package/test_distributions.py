@@ -21,7 +21,7 @@ SMALL = 500_000
 FROM_SDIST = """
 import importlib.util, sys
 sys.path.append(sys.argv[1])
-assert not any(importlib.util.find_spec(room) for room in ("theory", "toy", "experiments"))
+assert not any(importlib.util.find_spec(room) for room in ("findings", "theory", "toy", "experiments"))
 import pytest
 sys.exit(pytest.main(sys.argv[2:]))
 """
@@ -43,7 +43,7 @@ def test_the_build_leaves_nothing_beside_its_files(build: Built) -> None:
 
 def test_the_wheel_holds_the_package_and_nothing_else(build: Built) -> None:
     package = {path.relative_to(build.copy).as_posix() for path in (build.copy / "flatness").rglob("*.*")}
-    assert {"flatness/sam.py", "flatness/cli/command.py", "flatness/py.typed"} <= package
+    assert {"flatness/training/sam.py", "flatness/cli/command.py", "flatness/py.typed"} <= package
     beside = f"flatness-{flatness.__version__}.dist-info"
     assert set(build.in_wheel) == package | {f"{beside}/{name}" for name in BESIDE}
     for name in package:

@@ -13,7 +13,7 @@ import flatness
 from tests.package.building import Built
 from tests.package.environment import Environment, closure, install, linked
 
-ROOMS = ("theory", "toy", "experiments", "paper_figs", "benchmarks", "examples", "docs", "tests")
+ROOMS = ("findings", "theory", "toy", "experiments", "paper_figs", "benchmarks", "examples", "docs", "tests")
 MODEL = '''
 import torch
 from flatness import epsilon_loss

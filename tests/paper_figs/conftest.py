@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from paper_figs import toy_results, trained
+from paper_figs import trained
+from paper_figs.build import as_json
+from paper_figs.drawing import methods
 from paper_figs.fingerprint import RUNS_VARIABLE
-from paper_figs.output import as_json
 
 Data = dict[str, Any]
 
@@ -24,7 +25,7 @@ def _no_runs_of_the_person_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def _computed(name: str) -> str:
-    return as_json(import_module(f"paper_figs.{name}").compute())
+    return as_json(import_module(f"paper_figs.figures.{name}").compute())
 
 
 @pytest.fixture
@@ -42,4 +43,4 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def toy() -> Data:
-    return dict(json.loads(toy_results.RESULTS.read_bytes()))
+    return dict(json.loads(methods.RESULTS.read_bytes()))

@@ -8,21 +8,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from paper_figs import style
-from paper_figs.output import as_json
+from paper_figs.build import as_json
+from paper_figs.drawing import style
 
 Data = dict[str, Any]
 
 
 def computed(name: str) -> Data:
     """The figure's data as `draw` gets it, computed anew."""
-    return dict(json.loads(as_json(import_module(f"paper_figs.{name}").compute())))
+    return dict(json.loads(as_json(import_module(f"paper_figs.figures.{name}").compute())))
 
 
 def drawn(name: str, data: Data) -> Figure:
     """The figure, laid out."""
     with style.applied():
-        figure: Figure = import_module(f"paper_figs.{name}").draw(data)
+        figure: Figure = import_module(f"paper_figs.figures.{name}").draw(data)
         FigureCanvasAgg(figure).draw()
     return figure
 

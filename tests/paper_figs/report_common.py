@@ -37,7 +37,7 @@ def compute():
 def draw(data):
     {draw}
 '''
-DRAWING = """from paper_figs import style
+DRAWING = """from paper_figs.drawing import style
     figure = style.figure(1.0)
     figure.subplots().plot(data["y"])
     return figure"""
@@ -155,7 +155,7 @@ class Checkout:
     def figure(self, name: str, draw: str = DRAWING) -> None:
         """Write a figure's module."""
         title = f"{name.capitalize().replace('_', ' ')}: what it shows, a <b> & a & `b`."
-        self.write(f"{self.package}/{name}.py", FIGURE.format(title=title, draw=draw))
+        self.write(f"{self.package}/figures/{name}.py", FIGURE.format(title=title, draw=draw))
 
     def pretend(self) -> None:
         """Put pictures where drawn ones would be, and a table's numbers."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib import image
 
-from paper_figs.toy_results import BASES
+from paper_figs.drawing.methods import BASES
 
 AVERAGES = ("raw", "ema", "swa")
 RMS = (0.005, 0.01)

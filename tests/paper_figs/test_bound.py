@@ -9,9 +9,9 @@ import sympy
 from numpy import ndarray
 from scipy import optimize
 
-from paper_figs import bound
-from theory import perturbations
-from theory.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
+from paper_figs.figures import bound
+from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
+from theory.model import perturbations
 
 ROUNDING = 1e-9
 """Relative: eps / (1 - rho)^2 with 1 - rho >= 0.02, and the second grid of the searches (1e-13)."""

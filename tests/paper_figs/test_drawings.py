@@ -11,9 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from paper_figs import catalogue, output, style
-from theory import corollary_3_9_gaussian_gap, theorem_t2_exact_worst_case, theorem_t4_robust_radius
-from theory.notation import latex
+from paper_figs import build, catalogue
+from paper_figs.drawing import style
+from theory.claims import corollary_3_9_gaussian_gap, theorem_t2_exact_worst_case, theorem_t4_robust_radius
+from theory.proof.notation import latex
 
 NAMES = list(catalogue.figures())
 SMALLEST = 7.0
@@ -40,7 +41,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def drawn(name: str, data_of: Callable[[str], dict[str, Any]]) -> Callable[[], Figure]:
-    return lambda: import_module(f"paper_figs.{name}").draw(data_of(name))
+    return lambda: import_module(f"paper_figs.figures.{name}").draw(data_of(name))
 
 
 def test_the_figures_asked_for_are_there() -> None:
@@ -68,8 +69,8 @@ def test_same_bytes_each_time(drawn: Callable[[], Figure]) -> None:
         for _ in range(2):
             figure = drawn()
             pdf, png = io.BytesIO(), io.BytesIO()
-            output.save(figure, pdf, "pdf")
-            output.save(figure, png, "png")
+            build.save(figure, pdf, "pdf")
+            build.save(figure, png, "png")
             written.append((pdf.getvalue(), png.getvalue()))
     assert written[0] == written[1]
     assert b"/FontFile2" in written[0][0]  # fonts embedded, as TrueType

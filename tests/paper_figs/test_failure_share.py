@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paper_figs import failure_share
+from paper_figs.figures import failure_share
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from paper_figs import catalogue, fingerprint, panels, sources, style, toy_results, trained
+from paper_figs import catalogue, fingerprint, trained
+from paper_figs.columns import sources
+from paper_figs.drawing import methods, panels, style
 from tests.paper_figs import study as made
 from tests.paper_figs.drawing import Data, computed, cut, drawn, overlaps, words
 from tests.paper_figs.study import level
@@ -86,7 +88,7 @@ def test_a_study_in_a_folder_that_is_named_is_shown(
 
 
 def test_a_trial_of_the_toy_is_called_one(results: Path, toy: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy_results, "load", lambda: {**toy, "quick": True})
+    monkeypatch.setattr(methods, "load", lambda: {**toy, "quick": True})
     for name in NAMES[:-1]:
         assert "(trial)" in words(drawn(name, computed(name)))
 
@@ -94,7 +96,7 @@ def test_a_trial_of_the_toy_is_called_one(results: Path, toy: Data, monkeypatch:
 def test_figure_5_shows_loss_and_the_error_of_its_rise(results: Path, toy: Data) -> None:
     made.write(results / "ours", grids=False)
     data = computed("figure_5")["columns"]
-    for method in toy_results.METHODS:
+    for method in methods.METHODS:
         curve = toy["series"][f"learnt/{method}"]["perturbation_curve"]
         assert data["toy"]["curves"][method] == {"x": curve["distance"], **curve["loss"]}
         at = level(*_parts(method))
@@ -140,7 +142,7 @@ def test_figure_6_shows_both_norms_and_the_gap_with_its_sign(results: Path, toy:
     ours = data["columns"]["fashion-mnist"]["curves"]["ip"]
     np.testing.assert_allclose(np.subtract(ours["sampling"]["mean"], ours["training"]["mean"]), level(*_parts("ip")))
     assert ours["training"]["high"][3] - ours["training"]["mean"][3] == pytest.approx(made.ERROR)
-    for base in toy_results.BASES:
+    for base in methods.BASES:
         measures = toy["measures"][f"learnt/{base}"]
         shown = data["columns"]["toy"]["curves"][base]
         assert shown["mean_gap"]["mean"] == measures["signed_gap_20"]["mean"]
@@ -161,18 +163,18 @@ def test_figure_7_shows_nine_methods(results: Path) -> None:
         curves = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
         assert len(curves) == 9
         assert len({(line.get_marker(), str(line.get_linestyle())) for line in curves.values()}) >= 3
-        wanted = {sources.label(method, 0.1): of * level(*_parts(method)) for method in toy_results.METHODS}
+        wanted = {sources.label(method, 0.1): of * level(*_parts(method)) for method in methods.METHODS}
         assert {name: line.get_ydata()[0] for name, line in curves.items()} == pytest.approx(wanted)  # type: ignore[index]
     points: list[Any] = [line.get_data() for line in means.lines if line.get_marker() in ("o", "s", "^")]
     shown = sorted(float(x) for xs, _ in points for x in xs)
-    of_level = [level(*_parts(method)) for method in toy_results.METHODS]
+    of_level = [level(*_parts(method)) for method in methods.METHODS]
     assert shown == pytest.approx(sorted([*of_level, *(2 * at for at in of_level)]))
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 9
 
 
 def test_no_two_of_the_nine_look_alike() -> None:
-    looks = [panels.look_of(base, average) for base in toy_results.BASES for average in toy_results.AVERAGES]
+    looks = [panels.look_of(base, average) for base in methods.BASES for average in methods.AVERAGES]
     assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == 9  # in grey too
 
 
@@ -204,7 +206,7 @@ def test_figure_1_shows_the_losses_where_they_were_measured(results: Path, toy: 
 @pytest.mark.parametrize("side", [0, 1])
 def test_figure_1_is_steep_along_the_direction_that_is(side: int) -> None:
     """A surface that rises along one direction only gives contours across that direction's axis."""
-    figure_1 = import_module("paper_figs.figure_1")
+    figure_1 = import_module("paper_figs.figures.figure_1")
     line = [-1.0, 0.0, 1.0]
     loss = [[1.0 + abs((a, b)[side]) for b in line] for a in line]
     with style.applied():
@@ -238,7 +240,7 @@ def test_same_bytes_with_a_study(name: str, results: Path) -> None:
     for _ in range(2):
         stream = io.BytesIO()
         with style.applied():
-            import_module(f"paper_figs.{name}").draw(data).savefig(stream, format="png")
+            import_module(f"paper_figs.figures.{name}").draw(data).savefig(stream, format="png")
         written.append(stream.getvalue())
     assert written[0] == written[1]
 

@@ -10,14 +10,14 @@ from typing import IO
 import pytest
 
 from paper_figs import __main__ as command
-from paper_figs import catalogue, fingerprint, output
+from paper_figs import build, catalogue, fingerprint
 from paper_figs.catalogue import figures  # itself, not what `checkout` puts in its place
 
 FIGURE = '''"""What {name} shows."""
 
-from {package}.sizes import HEIGHT
+from {package}.figures.sizes import HEIGHT
 
-from paper_figs import style
+from paper_figs.drawing import style
 
 INPUTS = ("results/*.json",)
 
@@ -36,7 +36,7 @@ TABLE = (
     + """
 
 def table(data):
-    from paper_figs.tabular import Cell, Column, Table
+    from paper_figs.columns.tabular import Cell, Column, Table
 
     cells = {{"adm": Cell(data["y"][1], 1.0, 4.0)}}
     return Table("Numbers", ("adm",), (Column("toy", "x", cells),), {{"toy": "a source"}})
@@ -61,15 +61,15 @@ class Checkout:
         (root / "results" / "run.json").write_text("{}")
 
     def write(self, name: str, text: str) -> None:
-        path = self.root / self.package / name
-        path.parent.mkdir(exist_ok=True)
+        path = self.root / self.package / "figures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
     def figures(self) -> dict[str, catalogue.Entry]:
         return figures(self.root, self.package)
 
     def stale(self) -> list[str]:
-        return [name for name, entry in self.figures().items() if not output.up_to_date(entry, self.out)]
+        return [name for name, entry in self.figures().items() if not build.up_to_date(entry, self.out)]
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_the_list(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError])
 def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path: Path, interruption: type[BaseException]) -> None:
     path = tmp_path / "figure.pdf"
-    output.write_whole(path, lambda stream: stream.write(b"old"))
+    build.write_whole(path, lambda stream: stream.write(b"old"))
 
     def write(stream: IO[bytes]) -> None:
         stream.write(b"ne")
@@ -209,7 +209,7 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path: Path, interrup
         raise interruption
 
     with pytest.raises(interruption):
-        output.write_whole(path, write)
+        build.write_whole(path, write)
     assert path.read_bytes() == b"old"
     assert [found.name for found in tmp_path.iterdir()] == ["figure.pdf"]
 
@@ -239,7 +239,7 @@ def test_an_interrupted_drawing_counts_as_out_of_date(drawn: Checkout, monkeypat
 def test_inputs_must_be_literal(checkout: Checkout) -> None:
     checkout.write("first.py", 'INPUTS = ("a",) + tuple()\n')
     with pytest.raises(ValueError, match=r"INPUTS in .* allowed: a literal tuple of strings"):
-        fingerprint.declared_inputs(checkout.root / checkout.package / "first.py")
+        fingerprint.declared_inputs(checkout.root / checkout.package / "figures" / "first.py")
 
 
 def test_a_table_is_written_in_every_format(tabled: Checkout) -> None:
@@ -251,7 +251,7 @@ def test_a_table_is_written_in_every_format(tabled: Checkout) -> None:
     assert (tabled.out / "table_9.csv").read_bytes() == b"method,toy: x,toy: x low,toy: x high\r\nadm,2.0,1.0,4.0\r\n"
     stamp = json.loads((tabled.out / "table_9.stamp").read_bytes())
     assert set(stamp["files"]) == suffixes - {".stamp"}
-    assert not any((tabled.out / f"first{suffix}").exists() for suffix in output.TABLE_SUFFIXES)
+    assert not any((tabled.out / f"first{suffix}").exists() for suffix in build.TABLE_SUFFIXES)
 
 
 @pytest.mark.parametrize("suffix", [".md", ".tex", ".csv"])

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from paper_figs import catalogue, output
+from paper_figs import build, catalogue
 from paper_figs.fingerprint import RUNS_VARIABLE
 from paper_figs.report import bridge, document, page, pictures
 from tests.paper_figs import report_common as common
@@ -37,9 +37,9 @@ def text(request: pytest.FixtureRequest, small_page: str) -> str:
         return small_page
     report = document.find(catalogue.figures())
     assert report is not None
-    if set(report.states(output.OUT).values()) == {"missing"}:
-        pytest.skip(f"no figure is drawn in {output.OUT}; make figs draws them")
-    return page.written(report, output.OUT, {})
+    if set(report.states(build.OUT).values()) == {"missing"}:
+        pytest.skip(f"no figure is drawn in {build.OUT}; make figs draws them")
+    return page.written(report, build.OUT, {})
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from paper_figs import catalogue, output
+from paper_figs import build, catalogue
 from paper_figs.report import document, page
 from tests.browser import DESK, PATIENCE, PHONE, chromium
 from tests.paper_figs.report_common import Checkout
@@ -59,9 +59,9 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     else:
         report = document.find(catalogue.figures())
         assert report is not None
-        if set(report.states(output.OUT).values()) == {"missing"}:
-            pytest.skip(f"no figure is drawn in {output.OUT}; make figs draws them")
-        text = page.written(report, output.OUT, {})
+        if set(report.states(build.OUT).values()) == {"missing"}:
+            pytest.skip(f"no figure is drawn in {build.OUT}; make figs draws them")
+        text = page.written(report, build.OUT, {})
     path = folder / "report.html"
     path.write_text(text, encoding="utf-8")
     return path

@@ -123,7 +123,7 @@ def written(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Checkout:
         ("out/zeta.json", b"{}"),
         ("results/toy.json", b"{}"),
         ("results/another/bridge.json", b"{}"),
-        ("theory/theorem_t9.py", b"X = 1\n"),
+        ("theory/claims/theorem_t9.py", b"X = 1\n"),
         ("paper_figs/report/templates/page.html", b"x"),
         ("paper_figs/report/vendor/simple.min.css", b"x"),
         ("paper_figs/report/page.py", b"X = 1\n"),
@@ -136,7 +136,7 @@ def test_what_makes_it_out_of_date(written: Checkout, name: str, content: bytes)
     assert not written.report().up_to_date(written.out)
 
 
-@pytest.mark.parametrize("name", ["theory/test_theorem_t9.py", "results/another/plan.json", "out/note.txt"])
+@pytest.mark.parametrize("name", ["theory/tests/test_theorem_t9.py", "results/another/plan.json", "out/note.txt"])
 def test_what_does_not(written: Checkout, name: str) -> None:
     written.write(name, b"{}")
     assert written.report().up_to_date(written.out)
@@ -183,8 +183,8 @@ def test_the_stamp_says_what_was_written(written: Checkout) -> None:
 
 def test_asking_for_its_state_loads_nothing_heavy() -> None:
     program = (
-        "import sys; from paper_figs import catalogue, output; from paper_figs.report import document; "
-        "document.find(catalogue.figures()).up_to_date(output.OUT); "
+        "import sys; from paper_figs import build, catalogue; from paper_figs.report import document; "
+        "document.find(catalogue.figures()).up_to_date(build.OUT); "
         "print(sorted({'jinja2', 'latex2mathml', 'fontTools', 'matplotlib', 'theory'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=catalogue.ROOT, capture_output=True, check=True)

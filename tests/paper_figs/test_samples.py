@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import AxesImage
 
-from paper_figs import panels, sample_panels, style
+from paper_figs.drawing import panels, sample_panels, style
 from tests.paper_figs import study as made
 from tests.paper_figs.drawing import Data, computed, drawn, words
 

@@ -16,8 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import t
 
-from paper_figs import catalogue, fingerprint, output, style, table_sources, table_studies, toy_results, trained
-from paper_figs.table_formats import comma_separated, latex, markdown
+from paper_figs import build, catalogue, fingerprint, trained
+from paper_figs.columns import columns as table_sources
+from paper_figs.columns import studies
+from paper_figs.columns.table_formats import comma_separated, latex, markdown
+from paper_figs.drawing import methods, style
 from tests.paper_figs import study as made
 from tests.paper_figs.table_checks import latex_flaws, markdown_flaws
 from tests.paper_figs.test_figures import cut, overlaps
@@ -36,13 +39,13 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def computed(name: str) -> Data:
     """A table's data as `draw` gets them."""
-    return dict(json.loads(output.as_json(import_module(f"paper_figs.{name}").compute())))
+    return dict(json.loads(build.as_json(import_module(f"paper_figs.figures.{name}").compute())))
 
 
 def drawn(name: str, data: Data, *, laid_out: bool = True) -> Figure:
     """The figure; where its words alone are looked at, it need not be laid out."""
     with style.applied():
-        figure: Figure = import_module(f"paper_figs.{name}").draw(data)
+        figure: Figure = import_module(f"paper_figs.figures.{name}").draw(data)
         if laid_out:
             FigureCanvasAgg(figure).draw()
         return figure
@@ -109,10 +112,10 @@ TOY_COLUMNS = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_toy_s_columns_are_its_result_file_s(name: str, results: Path) -> None:
-    data, measures = computed(name), toy_results.load()["measures"]
+    data, measures = computed(name), methods.load()["measures"]
     for key, measure in TOY_COLUMNS[name].items():
         cells = data["columns"][key]["cells"]
-        assert set(cells) == set(("adm", "sam") if name == "table_1" else toy_results.METHODS)
+        assert set(cells) == set(("adm", "sam") if name == "table_1" else methods.METHODS)
         for method, cell in cells.items():
             found = measures[f"learnt/{method}"][measure]
             assert cell == {"value": found["mean"], "low": found["low"], "high": found["high"]}
@@ -136,7 +139,7 @@ EXPECTED = {
 def test_a_study_s_numbers_stand_in_their_rows_with_their_errors(name: str, results: Path) -> None:
     write(results / "ours", radii=(0.01, 0.1))
     data = computed(name)
-    bases, averages = (("adm", "sam"), ("",)) if name == "table_1" else (toy_results.BASES, toy_results.AVERAGES)
+    bases, averages = (("adm", "sam"), ("",)) if name == "table_1" else (methods.BASES, methods.AVERAGES)
     rows = {f"{base}{average}" for base in (*bases, "sam rho=0.01") for average in averages}
     for key, factor in EXPECTED[name].items():
         column = data["columns"][key]
@@ -200,7 +203,7 @@ def test_what_failed_is_said_and_what_was_not_measured_is_left_out(results: Path
     assert "adm" not in data["columns"]["fashion-mnist/rise-filter"]["cells"]
     (note,) = [note for note in data["notes"] if "not finite" in note]
     assert note.startswith(f"{OURS}, LPF rise, noise in proportion to each layer, ADM: failed (run-0): the loss")
-    written = import_module("paper_figs.table_3").table(data)
+    written = import_module("paper_figs.figures.table_3").table(data)
     assert markdown(written).count("the loss is not finite") == 1
     assert r"ADM & $1.0000 \pm 0.0050$ & $1.5000 \pm 0.0050$ & $0.5000 \pm 0.0050$ & -- & -- \\" in latex(written, "x")
     assert not overlaps(drawn("table_3", data))
@@ -231,7 +234,7 @@ def test_what_real_data_reach_is_drawn_and_said(results: Path) -> None:
     data = computed("table_2")
     assert data["floors"]["fashion-mnist/20"] == {"value": 3.0, "low": 2.75, "high": 3.25}
     assert f"{OURS}: 64 real images that are not in the reference reach 3.00 ± 0.25" in data["notes"]
-    floor = toy_results.load()["distance_floor"]
+    floor = methods.load()["distance_floor"]
     assert data["floors"]["toy/100"]["value"] == floor["mean"]
 
 
@@ -274,7 +277,7 @@ def test_with_every_study_no_panel_is_empty(name: str, results: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_format_holds_every_number(name: str, results: Path) -> None:
     everything(results)
-    module, data = import_module(f"paper_figs.{name}"), computed(name)
+    module, data = import_module(f"paper_figs.figures.{name}"), computed(name)
     table = module.table(data)
     assert table.title.startswith(f"Table {name[-1]}: ")
     assert markdown_flaws(markdown(table)) == []
@@ -304,7 +307,7 @@ def test_every_format_holds_every_number(name: str, results: Path) -> None:
 
 
 def test_rows_and_labels() -> None:
-    for method in toy_results.METHODS:
+    for method in methods.METHODS:
         assert table_sources.parted(table_sources.labelled(method, None)) == (method, None)
         assert table_sources.parted(table_sources.labelled(method, 0.01)) == (method, 0.01)
     rows = {"sam rho=0.001", "sam+swa", "sam rho=0.01+ema", "adm", "sam rho=0.01", "ip+ema", "sam"}
@@ -324,7 +327,7 @@ def test_points_stand_on_their_lines_and_other_radii_beside_them(results: Path) 
     assert {mark.get_marker() for mark in marks} == set("os^v<")  # three bases, and two further radii of SAM's
     for row, cell in cells.items():
         method, _ = table_sources.parted(row)
-        away = abs(shown[round(cell["value"], 6)] - toy_results.METHODS.index(method))
+        away = abs(shown[round(cell["value"], 6)] - methods.METHODS.index(method))
         assert away < 0.5
         assert away == 0 or method.startswith("sam")
 
@@ -342,12 +345,12 @@ def test_a_study_without_distances_says_so(results: Path) -> None:
         assert "not measured" in words(figure)
         assert name != "table_1" or not overlaps(figure)
         assert not any(column["group"] == OURS and "FID" in column["heading"] for column in data["columns"].values())
-        import_module(f"paper_figs.{name}").table(data)
+        import_module(f"paper_figs.figures.{name}").table(data)
 
 
 def test_measured_widths_are_read_from_the_rows(results: Path) -> None:
     study = trained.Study(write(results / "ours"), "ours", json.loads((results / "ours" / "plan.json").read_bytes()))
-    assert table_studies.loss_bits(study) == [8, 4]
-    assert table_studies.sampled(study) == {20: [8, 4], 100: [8, 4]}
-    assert table_studies.samples_of(study, 20) == 64
-    assert table_studies.samples_of(study, 7) is None
+    assert studies.loss_bits(study) == [8, 4]
+    assert studies.sampled(study) == {20: [8, 4], 100: [8, 4]}
+    assert studies.samples_of(study, 20) == 64
+    assert studies.samples_of(study, 7) is None

@@ -11,7 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from paper_figs import catalogue, fingerprint, style, toy_readout, toy_results
+from paper_figs import catalogue, fingerprint
+from paper_figs.drawing import methods as toy_results
+from paper_figs.drawing import style
+from paper_figs.figures import toy_readout
 
 NAMES = [name for name in catalogue.figures() if name.startswith("toy_")]
 Data = dict[str, Any]
@@ -44,8 +47,10 @@ def test_results_are_declared(name: str) -> None:
 def test_every_figure_says_data_and_seeds(name: str, data_of: Callable[[str], Data], results: Data) -> None:
     data = data_of(name)
     with style.applied():
-        said = _texts(import_module(f"paper_figs.{name}").draw(data))
-        trial = _texts(import_module(f"paper_figs.{name}").draw({**data, "face": {**data["face"], "trial": True}}))
+        said = _texts(import_module(f"paper_figs.figures.{name}").draw(data))
+        trial = _texts(
+            import_module(f"paper_figs.figures.{name}").draw({**data, "face": {**data["face"], "trial": True}})
+        )
     assert "ring" in said
     assert f"{results['configuration']['seeds']} seeds" in said
     assert "trial" in trial

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from theory.gaussians import Gaussian
+from theory.model.gaussians import Gaussian
 from toy.data import GaussianMixture, equal_mixture, gaussian, grid, random_mixture, ring
 from toy.process import cosine_process
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.low_pass_filter import low_pass_filter
-from flatness.quantization import Grid, rounded_to_grid
-from flatness.readout import readout
+from flatness.measuring.low_pass_filter import low_pass_filter
+from flatness.measuring.quantization import Grid, rounded_to_grid
+from flatness.measuring.readout import readout
 from toy.data import GaussianMixture, gaussian, random_mixture, ring
 from toy.exact import (
     RESOLVED,

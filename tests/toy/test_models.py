@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from theory.random_features import RandomFeatureScore
+from theory.model.random_features import RandomFeatureScore
 from toy.models import ACTIVATIONS, PREDICTIONS, ScoreModels, losses_and_gradients, random_models
 from toy.process import cosine_process
 

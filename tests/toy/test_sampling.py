@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import toy.sampling
-from flatness.ancestral_sampling import ReverseStep
-from flatness.exposure_bias import exposure_bias
+from flatness.diffusion.ancestral_sampling import ReverseStep
+from flatness.measuring.exposure_bias import exposure_bias
 from toy.data import GaussianMixture, gaussian, ring
 from toy.exact import minimiser
 from toy.linear_chain import Affine, ChainLaw, chain_law, linear_model, optimal_denoiser

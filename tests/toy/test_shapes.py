@@ -12,7 +12,7 @@ PROGRAM = """
 import jaxtyping
 jaxtyping.install_import_hook("toy", "beartype.beartype")
 import torch
-from flatness.quantization import Grid
+from flatness.measuring.quantization import Grid
 from toy import data, distances, exact, linear_chain, models, moments, process, sampling, training, workload
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toy import __main__ as command
-from toy import results, study
+from toy import report, study
 from toy.claims import PREDICTIONS
 from toy.minibatches import BLOCK
 from toy.predictions import BITS, NINE, SWEEP
@@ -115,9 +115,9 @@ def test_shifts_grow() -> None:
 
 def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
-    results.write_whole(path, {"a": 1})
+    report.write_whole(path, {"a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        results.write_whole(path, {"a": float("nan")})
+        report.write_whole(path, {"a": float("nan")})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import toy.minibatches
 import toy.training
-from flatness.sam import SAM
-from flatness.schedules import EveryK, Late
-from flatness.weight_averaging import EMA, SWA, Shadows
+from flatness.training.sam import SAM
+from flatness.training.schedules import EveryK, Late
+from flatness.training.weight_averaging import EMA, SWA, Shadows
 from toy.data import generator_of, ring
 from toy.exact import minimiser
 from toy.minibatches import BLOCK, Minibatches

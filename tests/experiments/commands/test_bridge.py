@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from experiments import bridge, data
+from experiments import data
 from experiments.__main__ import main
+from experiments.bridge import document as bridge
 from experiments.commands import bridge as command
 from experiments.data import Images
-from experiments.evaluation import layer_rows
-from experiments.evaluation.layer_options import LayerOptions
-from tests.experiments.evaluation.made_bridge import Sizes, folder
-from tests.experiments.evaluation.small_rows import contents, images
-from tests.experiments.evaluation.test_layer_rows import OPTIONS, train_runs
+from experiments.measures import layer_rows
+from experiments.measures.layer_options import LayerOptions
+from tests.experiments.bridge.made_bridge import Sizes, folder
+from tests.experiments.measures.small_rows import contents, images
+from tests.experiments.measures.test_layer_rows import OPTIONS, train_runs
 
 Captured = pytest.CaptureFixture[str]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.commands import COMMANDS, options
+from experiments.commands import COMMANDS, train_options
 from experiments.configuration import Configuration
 from experiments.presets import PRESETS
 from experiments.training import planning
@@ -31,14 +31,14 @@ def test_documented_runs_can_be_parsed() -> None:
     for command, *words in commands:
         assert command in COMMANDS
         if command == "train":
-            options.parse(words)
+            train_options.parse(words)
 
 
 def test_the_slurm_script_passes_its_arguments_on() -> None:
     ((command, *words),) = [words for words in written(SLURM) if "$@" in words]
     assert command == "train"
     (example,) = re.findall(r"sbatch \S+ (--.*)", SLURM.read_text())
-    found = options.parse([*words[:-1], *shlex.split(example)])
+    found = train_options.parse([*words[:-1], *shlex.split(example)])
     assert (found.preset, found.options.device, found.configuration.precision) == ("lsun-tower", "cuda", "bfloat16")
     subprocess.run(["bash", "-n", str(SLURM)], check=True)
 

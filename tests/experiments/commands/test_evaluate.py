@@ -11,10 +11,10 @@ from experiments.__main__ import main
 from experiments.commands import evaluate as command
 from experiments.commands.rows_shown import ShownRows
 from experiments.data import Images
-from experiments.evaluation.evaluate import Progress
-from experiments.evaluation.options import EVALUATIONS, EvaluationOptions
+from experiments.measures.evaluate import Progress
+from experiments.measures.options import EVALUATIONS, EvaluationOptions
 from experiments.training.trainer import train
-from tests.experiments.evaluation.small_rows import CONFIGURATION, OPTIONS, images
+from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, images
 from tests.experiments.training.small_runs import run_options
 
 
@@ -140,7 +140,7 @@ def test_the_download_of_inceptions_weights_can_be_allowed(
         asked.append(download)
         raise ValueError("far enough")
 
-    monkeypatch.setattr("experiments.evaluation.material.gathered", recorded)
+    monkeypatch.setattr("experiments.measures.material.gathered", recorded)
     given = {
         "evaluate": ["evaluate", str(run)],
         "reproduce": ["reproduce", "--config", "fashion-mnist-tiny", "--out", str(tmp_path / "o")],

@@ -14,13 +14,13 @@ from experiments.__main__ import main
 from experiments.adm import ADM
 from experiments.commands import measure
 from experiments.diffusion import Process
-from experiments.evaluation import exposure
-from experiments.evaluation.subject import Material, Subject
+from experiments.measures import exposure
+from experiments.measures.subject import Material, Subject
 from experiments.presets import PRESETS
 from experiments.training.trainer import train
-from flatness.adapters import Batch
-from flatness.exposure_bias import exposure_bias
-from tests.experiments.evaluation.small_rows import CONFIGURATION, OPTIONS, images
+from flatness.diffusion.losses import Batch
+from flatness.measuring.exposure_bias import exposure_bias
+from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, images
 from tests.experiments.training.small_runs import run_options
 
 SMALL = [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments.adm import ADMOptions
-from experiments.commands import options
+from experiments.commands import train_options
 from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions
 from experiments.diffusion import ProcessOptions
 from experiments.presets import PRESETS, PresetName
@@ -22,15 +22,15 @@ NAMED = {(ProcessOptions, "steps"): "--process.steps"}
 WITHOUT = {(ProcessOptions, "learn_sigma"), (ADMOptions, "num_classes")}  # the network's sets it; training has none
 
 
-def parse(*words: str, out: str = "somewhere") -> options.Run:
-    return options.parse([*words, "--out", out])
+def parse(*words: str, out: str = "somewhere") -> train_options.Run:
+    return train_options.parse([*words, "--out", out])
 
 
 def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
     """On one line, without the boxes."""
     monkeypatch.setenv("COLUMNS", "110")  # wider, it stands in two columns
     with pytest.raises(SystemExit) as exit_of:
-        options.parse([*words, "--help"])
+        train_options.parse([*words, "--help"])
     assert exit_of.value.code == 0
     return re.sub(r"[\s│─╭╮╰╯]+", " ", capsys.readouterr().out)
 
@@ -72,7 +72,7 @@ def test_help_shows_the_presets_values(capsys: pytest.CaptureFixture[str], monke
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_alone_is_the_preset(preset: PresetName) -> None:
     found = parse("--config", preset)
-    assert found == options.Run(preset, PRESETS[preset], RunOptions(out=Path("somewhere")), dry_run=False)
+    assert found == train_options.Run(preset, PRESETS[preset], RunOptions(out=Path("somewhere")), dry_run=False)
 
 
 def test_options_change_the_preset() -> None:
@@ -140,10 +140,10 @@ def test_ranks_other_than_the_first_are_silent(
 
 def test_a_run_needs_a_folder_and_a_dry_run_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_of:
-        options.parse(["--config", "ffhq"])
+        train_options.parse(["--config", "ffhq"])
     assert exit_of.value.code == 2
     assert "--out" in "".join(capsys.readouterr())
-    assert options.parse(["--dry-run"]).dry_run
+    assert train_options.parse(["--dry-run"]).dry_run
 
 
 @pytest.mark.parametrize(

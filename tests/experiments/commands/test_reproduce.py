@@ -12,7 +12,7 @@ from experiments.commands import reproduce as command
 from experiments.data import Images, fashion_mnist
 from experiments.presets import PRESETS
 from tests.experiments.commands.test_evaluate import small
-from tests.experiments.evaluation.small_rows import CONFIGURATION, images
+from tests.experiments.measures.small_rows import CONFIGURATION, images
 
 
 def test_options_change_the_preset_and_leave_the_rest() -> None:

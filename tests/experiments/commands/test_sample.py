@@ -14,7 +14,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.commands import sample
-from tests.experiments.evaluation.sampled_runs import contents, timeless, trained
+from tests.experiments.sampling.sampled_runs import contents, timeless, trained
 
 TIMEOUT = 120
 

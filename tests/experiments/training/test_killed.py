@@ -15,9 +15,9 @@ from typing import IO
 import pytest
 import torch
 
-from experiments import files
 from experiments.training.events import RunState, StepReport
 from experiments.training.trainer import train
+from findings import files
 from tests.experiments.training.small_runs import STEPS, Recorder, configured, images, run_options, stored
 
 CONFIGURATION = configured(dropout=0.3, method="ip+sam", timestep_weights="second-moment")

@@ -9,10 +9,10 @@ import torch
 
 from experiments.adm import ADM
 from experiments.configuration import Configuration, SAMOptions
-from experiments.precision import tf32
 from experiments.presets import PRESETS
 from experiments.training import planning
 from experiments.training.trainer import train
+from flatness.precision import tf32
 from tests.experiments.training.small_runs import NETWORK, STEPS, configured, images, run_options
 
 CPU = torch.device("cpu")

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from experiments.configuration import SAMOptions
-from experiments.precision import tf32
 from experiments.training import writer
 from experiments.training.checkpoints import CheckpointError, checkpoints
 from experiments.training.events import RunState, StepReport
@@ -22,6 +21,7 @@ from experiments.training.metrics import FILE, Metrics
 from experiments.training.run_folder import held
 from experiments.training.step import TrainingStep
 from experiments.training.trainer import train
+from flatness.precision import tf32
 from tests.experiments.training.small_runs import STEPS, Recorder, configured, images, run_options, stored
 
 EVERYTHING = configured(

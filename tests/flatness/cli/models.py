@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.adapters import Batch, DiffusionLoss, edm_loss, epsilon_loss, flow_loss, v_loss
-from flatness.noise_paths import DiscretePath
-from flatness.sampling_process import sampling_process
+from flatness.diffusion.losses import Batch, DiffusionLoss, edm_loss, epsilon_loss, flow_loss, v_loss
+from flatness.diffusion.noise_paths import DiscretePath
+from flatness.diffusion.sampling import sampling_process
 from tests.flatness.networks import BARS, MLP, Crowded, DiT, Narrow, TiedLast, seeded, unet
 
 

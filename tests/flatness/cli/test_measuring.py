@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 import flatness
-from flatness.adapters import fixed_batches
-from flatness.cli import measures, measuring
+from flatness.cli import runner, tasks
 from flatness.cli.comparing import differences
 from flatness.cli.data import Data
 from flatness.cli.document import document, json_bytes
 from flatness.cli.errors import CommandError
-from flatness.cli.measuring import Common, Measured, gathered, measured
 from flatness.cli.options import FULL_IMAGES, QUICK, QUICK_IMAGES, MeasureOptions, PlaceOptions
+from flatness.cli.runner import Common, Measured, gathered, measured
 from flatness.cli.sources import subject_of
+from flatness.diffusion.losses import fixed_batches
 from tests.flatness import measures_common as common_checks
 from tests.flatness.cli import models
 from tests.flatness.networks import SHAPE
@@ -107,7 +107,7 @@ def check_numbers() -> None:
     rounded = flatness.quantization_rise(model, loss, batches, 4)
     curve = flatness.perturbation_curve(
         model, loss, batches, [0.01 * sum(p.numel() for p in model.parameters()) ** 0.5], draws=2,
-        seed=measures.derived_seed("curve", 0),
+        seed=tasks.derived_seed("curve", 0),
     )  # fmt: skip
     process = flatness.sampling_process(model, loss)
     exposure = flatness.exposure_bias(process.epsilon_model, process.alphas_cumprod, [0, 6, 11], at.x_0[:4])
@@ -138,11 +138,11 @@ def test_numbers_are_the_librarys() -> None:
 
 
 def test_mutants_of_the_numbers_fail() -> None:
-    rows = measures.RecordedLoss.matrix
+    rows = tasks.RecordedLoss.matrix
     mutants = (
-        common_checks.patched(measures.RecordedLoss, "matrix", lambda self, n: -rows(self, n)),
-        common_checks.patched(measures.RecordedLoss, "matrix", lambda self, n: rows(self, n)[:1].expand(n, -1)),
-        common_checks.patched(measures.RecordedNorms, "means", lambda self, s, n: (torch.zeros(1, n),) * 2),
+        common_checks.patched(tasks.RecordedLoss, "matrix", lambda self, n: -rows(self, n)),
+        common_checks.patched(tasks.RecordedLoss, "matrix", lambda self, n: rows(self, n)[:1].expand(n, -1)),
+        common_checks.patched(tasks.RecordedNorms, "means", lambda self, s, n: (torch.zeros(1, n),) * 2),
     )
     for mutant in mutants:
         with mutant, pytest.raises(AssertionError):
@@ -227,7 +227,7 @@ def test_memory_that_runs_out_later_costs_the_measures_that_it_runs_out_in() -> 
 def test_quick_spends_the_same_on_small_networks_as_on_large_ones() -> None:
     of_57_million = QUICK.resolved(57_094_662, 32 * 32, 50_000)
     assert of_57_million.images == QUICK_IMAGES
-    passes = sum(task.passes for task in measures.tasks_of(of_57_million, process=True))
+    passes = sum(task.passes for task in tasks.tasks_of(of_57_million, process=True))
     assert passes * QUICK_IMAGES == 48  # as the arithmetic in flatness.cli.options has it
     assert QUICK.resolved(57_094_662 // 4, 32 * 32, 50_000).images == 4 * QUICK_IMAGES
     assert QUICK.resolved(1000, 16, 50_000).images == FULL_IMAGES
@@ -245,4 +245,4 @@ def test_networks_of_different_shapes_are_not_compared() -> None:
     with pytest.raises(CommandError, match=r"different shapes \(a: \(1, 4, 4\), b: \(1, 8, 8\)\)"):
         gathered(subjects, DATA, SMALL, PLACE)
     with pytest.raises(CommandError, match="torch finds none"):
-        measuring.chosen_device("cuda" if not torch.cuda.is_available() else "mps")
+        runner.chosen_device("cuda" if not torch.cuda.is_available() else "mps")

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from flatness import optional_imports
-from flatness.adapters import Batch, DiffusionLoss
 from flatness.cli.command import run
 from flatness.cli.errors import CommandError, MissingPackageError
 from flatness.cli.options import SourceOptions
 from flatness.cli.sources import loaded
 from flatness.cli.subject import weights_hash
+from flatness.diffusion.losses import Batch, DiffusionLoss
 from flatness.optional_imports import hide_an_unusable_torchvision, imported_diffusers
 from tests.flatness import networks
 

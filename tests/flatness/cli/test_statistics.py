@@ -9,7 +9,7 @@ import torch
 
 from flatness.cli import statistics
 from flatness.cli.statistics import Part, Uncertain, by_sample, paired_difference, student_quantile
-from flatness.measurement import Estimate
+from flatness.measuring.base import Estimate
 from tests.flatness import measures_common as common
 
 TRIALS = 2000

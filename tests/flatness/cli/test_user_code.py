@@ -26,7 +26,7 @@ SMALL = [
 BEGINNING = """
 import torch
 from torch import nn
-from flatness.adapters import epsilon_loss
+from flatness.diffusion.losses import epsilon_loss
 from tests.flatness.networks import BARS, MLP, seeded
 
 def with_loss(loss):

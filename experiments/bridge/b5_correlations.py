@@ -1,0 +1,189 @@
+"""B5: does flatness go with small exposure bias, little damage by rounding, and good samples, over rows and snapshots?
+
+A point is a row or a snapshot; a flatter one has a smaller number, and so has a better outcome, so the paper's claim is
+a positive rank correlation. Points of one run are not independent: the interval that resamples points is one of these
+points; the one that resamples runs stands where there are runs enough, and then decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.bridge.correlations import FEWEST_POINTS, FEWEST_RUNS, Correlation, rank_correlation
+from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from findings.estimates import Cell
+
+POSITIVE = (0.0, INFINITE)
+FLATNESS = {
+    "absolute-rise": "absolute LPF rise",
+    "layer-rise": "layer-relative rise",
+    "lpf": "raw LPF",
+}
+
+
+class Point(NamedTuple):
+    """What is correlated.
+
+    Attributes:
+        run: to which it belongs.
+        numbers: flatness and outcomes, by name.
+    """
+
+    run: str
+    numbers: dict[str, float]
+
+
+def _flatness(whole: Mapping[str, Any]) -> dict[str, float]:
+    absolute = whole["absolute"]
+    return {
+        "absolute-rise": absolute["rise"]["value"],
+        "layer-rise": whole["layer"]["rise"]["value"],
+        "lpf": absolute["loss"]["value"] + absolute["rise"]["value"],
+    }
+
+
+def points(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Point]:
+    """All rows that have flatness, then all snapshots.
+
+    Args:
+        rows: of the folder.
+        snapshots: documents of the first stage, by run.
+    """
+    found = []
+    for entry in rows.entries:
+        whole = entry.layered("whole")
+        if whole is not None:
+            found.append(Point(entry.run, _flatness(whole) | _outcomes(entry)))
+    for run, document in snapshots.items():
+        for measure in document["measures"].values():
+            if "whole" in measure:
+                rounded = {f"rise-{bits}": one["value"] for bits, one in measure["quantization"].items()}
+                found.append(Point(run, _flatness(measure["whole"]) | rounded))
+    return found
+
+
+def _outcomes(entry: Entry) -> dict[str, float]:
+    """Whatever the row has of exposure bias, rounding and distances."""
+    found: dict[str, float] = {}
+    for name in {} if entry.row is None else entry.row["measures"]:
+        measure = entry.measure(name)
+        if measure is None:
+            continue
+        kind, _, rest = name.partition("-")
+        if kind == "exposure":
+            found[f"gap-{rest}"] = measure["mean_absolute_gap"]["value"]
+        elif kind == "quantization":
+            found[f"rise-{rest}"] = measure["rise"]["value"]
+        elif kind == "frechet" and not rest.startswith("floor"):
+            steps, bits = rest.split("-")
+            if bits == "32":
+                found[f"distance-{steps}"] = measure["value"]
+                continue
+            full = entry.measure(f"frechet-{steps}-32")
+            if full is not None:
+                found[f"distance-{steps}-change-{bits}"] = measure["value"] - full["value"]
+    return found
+
+
+def _words(outcome: str) -> str:
+    parts = outcome.split("-")
+    if parts[0] == "gap":
+        return f"exposure bias (mean absolute gap, T'={parts[1]})"
+    if parts[0] == "rise":
+        return f"the loss's rise at {parts[1]} bits"
+    if "change" in parts:
+        return f"the distance's change at {parts[3]} bits, T'={parts[1]}"
+    return f"the distance of samples, T'={parts[1]}"
+
+
+def claims(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
+    """One for each pair of a flatness and an outcome."""
+    every = points(rows, snapshots)
+    outcomes = list(dict.fromkeys(name for point in every for name in point.numbers if name not in FLATNESS))
+    found = []
+    for flat, words in FLATNESS.items():
+        for outcome in outcomes:
+            there = [point for point in every if outcome in point.numbers]
+            x, y = ([point.numbers[name] for point in there] for name in (flat, outcome))
+            statement = f"Flatter rows ({words}) have less of {_words(outcome)}"
+            where = "layers/*.json: measures.whole; layers/*-snapshots.json; rows/*.json"
+            found.append(_claim(f"B5-{flat}-{outcome}", statement, x, y, [point.run for point in there], where))
+    return found
+
+
+def printed(numbers: Mapping[str, Any]) -> list[Claim]:
+    """The same of the numbers that the paper prints: its LPF against its FID, and against what rounding does to it.
+
+    Args:
+        numbers: the file of the paper's numbers; data sets and tables that it lacks are left out.
+    """
+    found = []
+    fid, lpf = numbers.get("fid", {}), numbers.get("lpf", {})
+    rounded = numbers.get("fid_at_8_bits", {})
+    for dataset, flat in lpf.items():
+        if not isinstance(flat, Mapping):
+            continue
+        for steps, distances in fid.get(dataset, {}).items():
+            found.append(
+                _of_table(
+                    f"B5p-{dataset}-{steps}", f"{dataset}: lower LPF goes with lower FID, T'={steps}", flat, distances
+                )
+            )
+            eight = rounded.get(dataset, {}).get(steps)
+            if isinstance(eight, Mapping) and isinstance(distances, Mapping):
+                change = {row: value - distances[row] for row, value in eight.items() if row in distances}
+                says = f"{dataset}: lower LPF goes with less change of the FID at 8 bits, T'={steps}"
+                found.append(_of_table(f"B5p-{dataset}-{steps}-8", says, flat, change))
+    return [claim for claim in found if claim is not None]
+
+
+def _of_table(identifier: str, statement: str, flat: Mapping[str, Any], other: Any) -> Claim | None:
+    if not isinstance(other, Mapping):
+        return None
+    shared = [row for row in flat if row in other and all(_number(side[row]) for side in (flat, other))]
+    if len(shared) < 2:
+        return None
+    x, y = ([float(side[row]) for row in shared] for side in (flat, other))
+    where = "paper_numbers.json: lpf, fid, fid_at_8_bits (Tables 2 to 5)"
+    runs = [row.split("+")[0] for row in shared]
+    return _claim(identifier, f"{statement} (the paper's {len(shared)} rows)", x, y, runs, where)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _claim(
+    identifier: str, statement: str, x: Sequence[float], y: Sequence[float], runs: Sequence[str], where: str
+) -> Claim:
+    """Resampled by runs where there are enough, else by points; without an interval where these are too few too."""
+    comparisons: tuple[Comparison, ...] = ()
+    note = f"Fewer than two points: {len(x)}."
+    if len(x) >= 2:
+        by_point = rank_correlation(x, y)
+        by_run = rank_correlation(x, y, runs)
+        enough = math.isfinite(by_run.low)
+        chosen = by_run if enough else by_point
+        label = f"Spearman over {by_point.points} points of {by_run.runs} runs"
+        if math.isfinite(chosen.value):
+            comparisons = (Comparison(label, (Cell(chosen.value),), (chosen.low, chosen.high)),)
+        note = _note(by_point, by_run, enough)
+    return Claim(
+        identifier, statement, "paper (Remark 3.10, Section 4)", POSITIVE, comparisons,
+        "Spearman's rank correlation; percentiles of a bootstrap", where, note=note,
+    )  # fmt: skip
+
+
+def _note(by_point: Correlation, by_run: Correlation, enough: bool) -> str:
+    if not math.isfinite(by_point.value):
+        return "One of the two does not vary."
+    if not math.isfinite(by_point.low):
+        return f"{by_point.points} points: no interval from fewer than {FEWEST_POINTS}."
+    if enough:
+        return f"{by_run.runs} runs resampled; over points as if independent [{by_point.low:.2f}, {by_point.high:.2f}]."
+    return (
+        f"{by_point.points} points of {by_run.runs} runs, resampled as if independent, which those of one run are not: "
+        f"an interval over runs needs {FEWEST_RUNS}."
+    )

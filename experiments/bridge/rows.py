@@ -1,0 +1,218 @@
+"""Predictions about rows as data: what is claimed, in which region numbers must lie, and the numbers with their errors.
+
+A comparison is one number of one row, or of one row against another, for each training seed. Where there is one seed,
+its error is over images, draws and samples, and it speaks of these networks, not of the methods; where there are more,
+the error is over seeds. Verdicts are given in `experiments.bridge` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from findings import estimates
+from findings.documents import FAILED
+from findings.estimates import Cell
+
+INFINITE = math.inf
+Kept = Mapping[str, Any]
+
+
+class Entry(NamedTuple):
+    """One row of the folder: an average of a run.
+
+    Attributes:
+        run, average, method, rho, seed: which; rho 0 where the method moves no weights.
+        label: method, rho where there are several, average: the same for every training seed.
+        row: its result file; None where there is none.
+        layers: its file of the first stage; None where there is none.
+    """
+
+    run: str
+    average: str
+    method: str
+    rho: float
+    seed: int
+    label: str
+    row: Kept | None
+    layers: Kept | None
+
+    def measure(self, name: str) -> Any:
+        """A measure of the row; None where it is missing or failed."""
+        return _measure(self.row, name)
+
+    def layered(self, name: str) -> Any:
+        """A measure of the first stage; None where it is missing or failed."""
+        return _measure(self.layers, name)
+
+
+def _measure(document: Kept | None, name: str) -> Any:
+    found = None if document is None else document["measures"].get(name)
+    return None if found is None or (isinstance(found, Mapping) and FAILED in found) else found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number, and where it is from.
+
+    Attributes:
+        label: what is compared with what.
+        values: one for each training seed; one alone with an error over images and draws.
+        interval: where it was computed already, at `correlations.LEVEL`; None to take it from the values.
+    """
+
+    label: str
+    values: tuple[Cell, ...]
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A prediction.
+
+    Attributes:
+        identifier: B, a number and a letter.
+        statement: what is claimed.
+        source: by whom: a theorem, a prediction of the toy, the paper, or "question".
+        region: the open interval in which the numbers must lie.
+        comparisons: all must; none where nothing was measured.
+        how: how it is measured, and what its error is over.
+        where: the files and keys that the numbers are from.
+        predicted: the number that is predicted, where there is one.
+        predicted_interval: of it, where there is one.
+        note: what else has to be said.
+    """
+
+    identifier: str
+    statement: str
+    source: str
+    region: tuple[float, float]
+    comparisons: tuple[Comparison, ...]
+    how: str
+    where: str
+    predicted: float | None = None
+    predicted_interval: tuple[float, float] | None = None
+    note: str = ""
+
+    @property
+    def group(self) -> str:
+        """B1, ..., B7: the comparisons of a group are corrected together."""
+        return self.identifier[:2]
+
+
+class Rows:
+    """All entries of a folder.
+
+    Attributes:
+        entries: as given.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        """In the order given."""
+        self.entries = list(entries)
+
+    @property
+    def labels(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(entry.label for entry in self.entries))
+
+    @property
+    def seeds(self) -> int:
+        """Training seeds of the row that has fewest."""
+        return min((len(self.of(label)) for label in self.labels), default=0)
+
+    def of(self, label: str) -> list[Entry]:
+        """A row's entries, one for each training seed."""
+        return [entry for entry in self.entries if entry.label == label]
+
+    def pairs(self, label: str, against: str) -> list[tuple[Entry, Entry]]:
+        """Two rows' entries of the same training seeds."""
+        others = {entry.seed: entry for entry in self.of(against)}
+        return [(entry, others[entry.seed]) for entry in self.of(label) if entry.seed in others]
+
+    def counterparts(self, method: str, against: str) -> list[tuple[str, str]]:
+        """Labels of a method's rows (every rho), each with that of the other method's row of the same average."""
+        found = {}
+        for entry in self.entries:
+            if entry.method == method:
+                same = [e.label for e in self.entries if e.method == against and e.average == entry.average]
+                if same:
+                    found[entry.label] = same[0]
+        return list(found.items())
+
+    def averages(self) -> list[tuple[str, str]]:
+        """Labels of averages, each with that of the raw weights of the same run."""
+        found = {}
+        for entry in self.entries:
+            raw = [e.label for e in self.entries if e.run == entry.run and e.average == "raw"]
+            if entry.average != "raw" and raw:
+                found[entry.label] = raw[0]
+        return list(found.items())
+
+    def each(self, number: Callable[[Entry], Cell | None]) -> tuple[Comparison, ...]:
+        """A comparison for each row that has the number."""
+        found = [Comparison(label, _all(number(entry) for entry in self.of(label))) for label in self.labels]
+        return tuple(one for one in found if one.values)
+
+    def against(
+        self, pairs: Iterable[tuple[str, str]], number: Callable[[Entry, Entry], Cell | None]
+    ) -> tuple[Comparison, ...]:
+        """A comparison for each pair of rows that has the number."""
+        found = [
+            Comparison(f"{a} against {b}", _all(number(*entries) for entries in self.pairs(a, b))) for a, b in pairs
+        ]
+        return tuple(one for one in found if one.values)
+
+
+def _all(values: Iterable[Cell | None]) -> tuple[Cell, ...]:
+    """None at all where one is missing, as a mean over other seeds would be another number."""
+    found = list(values)
+    return tuple(cell for cell in found if cell is not None) if None not in found else ()
+
+
+def over_seeds(values: Sequence[Cell]) -> Cell:
+    """One number's own error, or the mean over seeds with the error over them."""
+    return values[0] if len(values) < estimates.FEWEST else estimates.mean([value.value for value in values])
+
+
+def ratio(a: Cell, b: Cell) -> Cell | None:
+    """a / b with its error to first order, as if both were independent; None where b is not above 0."""
+    if not b.value > 0:
+        return None
+    value = a.value / b.value
+    first = Cell(0.0, (a.error or 0.0) / b.value, a.degrees)
+    return estimates.together(value, first, Cell(0.0, value * (b.error or 0.0) / b.value, b.degrees))
+
+
+def paired_ratio(a: Sequence[float], b: Sequence[float], *more: Cell) -> Cell | None:
+    """The ratio of two means over the same images, with its error to first order.
+
+    Args:
+        a, b: image by image.
+        more: further errors of the ratio, independent of the images'.
+
+    Returns:
+        None where the mean of b is not above 0.
+    """
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if not second.mean() > 0:
+        return None
+    value = float(first.mean() / second.mean())
+    spread = float((first - value * second).std(ddof=1)) / math.sqrt(len(first)) / float(second.mean())
+    return estimates.together(value, Cell(0.0, spread, len(first) - 1), *more)
+
+
+def logarithm(cell: Cell | None) -> Cell | None:
+    """Of a ratio, with its error to first order; None where it is not above 0."""
+    if cell is None or not cell.value > 0:
+        return None
+    return Cell(math.log(cell.value), None if cell.error is None else cell.error / cell.value, cell.degrees)
+
+
+def estimated(found: Kept | None, settings: Kept | None = None) -> Cell | None:
+    """A stored estimate, where there is one."""
+    return None if found is None else estimates.estimate(found, settings)

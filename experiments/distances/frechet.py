@@ -1,0 +1,223 @@
+"""The Frechet distance between Gaussian fits to two sets of features, in float64, from streaming moments.
+
+    d(1, 2) = |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)),
+
+the squared 2-Wasserstein distance of N(mu_1, S_1) and N(mu_2, S_2) (Dowson and Landau, 1982; Heusel et al., 2017, with
+Inception's features: the FID). No square root of the non-symmetric S_1 S_2 is taken: with any factors S_i = F_i F_i^T
+the trace of the root is the sum of the singular values of F_1^T F_2. Forming no product of covariances also keeps small
+eigenvalues, whose roots squaring would drown in rounding. Factors are Cholesky's where S_i is safely positive definite;
+otherwise eigenvectors, with eigenvalues within rounding of zero set to zero; or the centred features themselves, where
+they are fewer than their width.
+
+Bias: the distance of a sample of n is too large by about c/n, where c depends on both laws and grows with the width. So
+distances compare only at equal n and against the same reference; `experiments.distances.error` estimates the bias.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from findings.files import write_whole
+from flatness import arguments
+
+FORMAT = "moments-1"
+
+
+class Moments:
+    """Number, mean and scatter matrix of feature vectors seen so far, in float64 on the CPU.
+
+    Each batch is centred before its products are summed (Chan, Golub and LeVeque, 1983), so a mean that is large beside
+    the spread costs no digits.
+
+    Attributes:
+        count: feature vectors seen.
+        mean: (D,).
+        scatter: sum of (x - mean)(x - mean)^T, (D, D).
+    """
+
+    def __init__(self, width: int) -> None:
+        """Of nothing yet.
+
+        Raises:
+            ValueError: the width is not a whole number of at least 1.
+        """
+        width = arguments.count("width", width, at_least=1)
+        self.count = 0
+        self.mean: Float[Tensor, " D"] = torch.zeros(width, dtype=torch.float64)
+        self.scatter: Float[Tensor, "D D"] = torch.zeros(width, width, dtype=torch.float64)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return len(self.mean)
+
+    @property
+    def covariance(self) -> Float[Tensor, "D D"]:
+        """The unbiased covariance, scatter / (count - 1).
+
+        Raises:
+            ValueError: fewer than two feature vectors.
+        """
+        if self.count < 2:
+            raise ValueError(f"there are {self.count} feature vectors; allowed: at least 2 for a covariance")
+        return self.scatter / (self.count - 1)
+
+    def update(self, features: Float[Tensor, "n D"]) -> None:
+        """Take in feature vectors.
+
+        Raises:
+            ValueError: another shape, or entries that are not finite; nothing is taken in.
+        """
+        added = _checked("features", features, self.width)
+        if not len(added):
+            return
+        batch = Moments(self.width)
+        batch.count, batch.mean = len(added), added.mean(dim=0)
+        centred = added - batch.mean
+        batch.scatter = centred.T @ centred
+        self.merge(batch)
+
+    def merge(self, other: Moments) -> None:
+        """Take in all that the other has seen; the other stays as it is.
+
+        Raises:
+            ValueError: another width.
+        """
+        self._same_width(other)
+        total = self.count + other.count
+        if not other.count:
+            return
+        apart = other.mean - self.mean
+        weight = self.count / total * other.count
+        self.scatter = self.scatter + other.scatter + weight * torch.outer(apart, apart)
+        self.mean = self.mean + apart * (other.count / total)
+        self.count = total
+
+    def without(self, other: Moments) -> Moments:
+        """The moments of what is left when all that the other has seen is taken away again.
+
+        Raises:
+            ValueError: another width, or the other has seen no less than this.
+        """
+        self._same_width(other)
+        rest = Moments(self.width)
+        rest.count = self.count - other.count
+        if rest.count < 1:
+            raise ValueError(f"other has seen {other.count} feature vectors; allowed: fewer than {self.count}")
+        apart = (other.mean - self.mean) * (self.count / rest.count)
+        rest.mean = self.mean - apart * (other.count / self.count)
+        weight = rest.count / self.count * other.count
+        rest.scatter = self.scatter - other.scatter - weight * torch.outer(apart, apart)
+        return rest
+
+    def to_file(self, path: Path, about: Mapping[str, str] | None = None) -> None:
+        """Write as safetensors, whole or not at all, with what is said `about` it and a digest as metadata."""
+        tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        said = {"format": FORMAT, **(about or {}), "sha256": _digest(tensors)}
+        write_whole(path, safetensors.torch.save(tensors, said))
+
+    @classmethod
+    def from_file(cls, path: Path, about: Mapping[str, str] | None = None) -> Moments:
+        """Read what `to_file` wrote.
+
+        Raises:
+            ValueError: the file is missing, damaged, no file of moments, or about something else.
+        """
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                said = file.metadata() or {}
+                tensors = {name: file.get_tensor(name).clone() for name in ("count", "mean", "scatter")}
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ValueError(f"{path} cannot be read as moments ({error})") from error
+        expected = {"format": FORMAT, **(about or {}), "sha256": _digest(tensors)}
+        wrong = {name: said.get(name) for name, value in expected.items() if said.get(name) != value}
+        if wrong:
+            raise ValueError(f"{path} says {wrong}; allowed: { {name: expected[name] for name in wrong} }")
+        count, mean, scatter = tensors.values()
+        read = cls(len(mean))
+        read.count, read.mean, read.scatter = int(count), mean, scatter
+        return read
+
+    def _same_width(self, other: Moments) -> None:
+        if arguments.instance("other", other, Moments).width != self.width:
+            raise ValueError(f"other has width {other.width}; allowed: {self.width}")
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """The Frechet distance between the Gaussian fits of two sets of features; never negative, in squared units.
+
+    Rounding: a covariance comes with errors of about eps times its largest eigenvalue, and a root turns that into
+    sqrt(eps). So a distance is good to about 1e-8 of the traces for each direction in which one set has no spread and
+    the other has some, and to about D eps of the traces otherwise.
+
+    Raises:
+        ValueError: widths differ, or a set has fewer than two feature vectors.
+    """
+    arguments.instance("a", a, Moments)._same_width(b)
+    return _distance(a.mean, factor(a.covariance), b.mean, factor(b.covariance))
+
+
+def frechet_distance_of_features(a: Float[Tensor, "n D"], b: Float[Tensor, "m D"]) -> float:
+    """The same from the features themselves: cheaper and exact in rank where there are fewer of them than their width.
+
+    Raises:
+        ValueError: widths differ, a set has fewer than two feature vectors, or entries are not finite.
+    """
+    first = _checked("a", a)
+    return _distance(*_mean_and_factor("a", first), *_mean_and_factor("b", _checked("b", b, first.shape[1])))
+
+
+def factor(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D r"]:
+    """F with F F^T the covariance, up to rounding: eigenvalues within D eps of the largest from zero count as zero."""
+    symmetric = (covariance + covariance.T) / 2
+    rounding = len(symmetric) * torch.finfo(torch.float64).eps
+    lower, failed = torch.linalg.cholesky_ex(symmetric)
+    if not failed and lower.diagonal().square().min() > rounding * symmetric.diagonal().max():
+        return lower
+    eigenvalues, vectors = torch.linalg.eigh(symmetric)
+    kept = eigenvalues > rounding * eigenvalues.abs().max()
+    return vectors[:, kept] * eigenvalues[kept].sqrt()
+
+
+def _distance(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor) -> float:
+    between = factor_a.T @ factor_b
+    root = torch.linalg.svdvals(between).sum() if between.numel() else torch.zeros((), dtype=torch.float64)
+    spread = factor_a.square().sum() + factor_b.square().sum() - 2 * root
+    return max(0.0, ((mean_a - mean_b).square().sum() + spread).item())
+
+
+def _mean_and_factor(name: str, features: Tensor) -> tuple[Tensor, Tensor]:
+    number, width = features.shape
+    if number < 2:
+        raise arguments.refuse(name, features, "at least two feature vectors")
+    mean = features.mean(dim=0)
+    centred = (features - mean) / (number - 1) ** 0.5
+    return mean, centred.T if number < width else factor(centred.T @ centred)
+
+
+def _checked(name: str, features: Any, width: int | None = None) -> Tensor:
+    found = arguments.floating_tensor(name, features)
+    if found.dim() != 2 or found.shape[1] != (width or found.shape[1]) or not found.shape[1]:
+        raise arguments.refuse(name, features, f"shape (n, {width or 'D'})")
+    found = found.detach().to("cpu", torch.float64)
+    if not bool(torch.isfinite(found).all()):
+        raise ValueError(f"{name} has entries that are not finite; allowed: finite entries")
+    return found
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,228 @@
+"""What needs weights beyond a row's measures: layer by layer, the tolerated gap, and snapshots along the runs.
+
+    out/layers/<run>-<average>.json    for each row of out/rows/
+    out/layers/<run>-snapshots.json    for each run: its power-function EMA along training
+
+version, what, run, row, method, average
+settings      configuration, checkpoint (average, step, sha256), data, device, noise (objective, sigma, relative_sigma,
+              rise_bits, seed: the plan's), options: all that the numbers depend on but for rounding
+provenance    by measure; seconds, by measure
+measures      layers           `layers.measured_layers`: by layer, rises with each image's own
+              whole            `layers.whole_rise` by scale, on the same images
+              readout          `last_layer.measured_readout`: the last layer's closed forms against measured rises
+              tolerance        `noise_tolerance.measured_tolerance` by t
+              linearisation    `linearisation.measured_linearisation` by t
+              or, of snapshots, step-<n>: the held-out loss, whole rises, rises of rounded weights, the layers' norms
+
+One that could not be taken, as numbers were not finite, is {"failed": why}. As `evaluate` does it, a row is resumed
+measure by measure, and a file of other settings is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from experiments.configuration import Configuration
+from experiments.data import Images
+from experiments.diffusion.process import Process
+from experiments.measures.last_layer import measured_readout
+from experiments.measures.layer_options import LayerOptions
+from experiments.measures.layers import WHOLE_NOISES, measured_layers, whole_rise
+from experiments.measures.linearisation import measured_linearisation
+from experiments.measures.noise_tolerance import measured_tolerance
+from experiments.measures.options import EvaluationOptions
+from experiments.measures.rows import AVERAGES, Average, Checkpoint, check_data, label, loaded
+from experiments.measures.subject import Material, Subject
+from experiments.reproduce import DONE
+from experiments.training.checkpoints import checkpoint_folder
+from findings.documents import FAILED, ResultError, ResultFile, json_text, read_document
+from findings.provenance import provenance
+from flatness import arguments
+from flatness.precision import whole_float32
+
+LAYERS = "layers"
+NOISE = ("objective", "sigma", "relative_sigma", "rise_bits", "seed")
+Say = Callable[[str], None]
+
+
+class Plan(NamedTuple):
+    """What a folder of `reproduce` is of.
+
+    Attributes:
+        folder: it.
+        runs: their configurations, by name.
+        evaluation: the options of the rows' measures.
+        fingerprint: of the data.
+    """
+
+    folder: Path
+    runs: dict[str, Configuration]
+    evaluation: EvaluationOptions
+    fingerprint: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Plan:
+        """Read it.
+
+        Raises:
+            ResultError: there is none, or it cannot be read.
+        """
+        path = folder / "plan.json"
+        if not path.exists():
+            raise ResultError(f"{folder} has no plan.json; allowed: a folder that `reproduce` wrote")
+        settings = read_document(path).get("settings", {})
+        try:
+            runs = {name: Configuration.from_dict(of) for name, of in settings["runs"].items()}
+            stored: dict[str, Any] = settings["evaluation"]
+            options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+            return cls(folder, runs, EvaluationOptions(**options), settings["data"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ResultError(f"{path} is no plan of `reproduce`: {error!r}") from error
+
+    def checkpoint(self, run: str) -> Checkpoint:
+        """A run's last one.
+
+        Raises:
+            ResultError: the run is not trained to its end.
+        """
+        folder = self.folder / "runs" / run
+        if not (folder / DONE).exists():
+            raise ResultError(f"{folder} is not trained to its end; give the same `reproduce` again, or choose runs")
+        return Checkpoint.of(checkpoint_folder(folder, self.runs[run].steps))
+
+
+class Place(NamedTuple):
+    """Where rows are measured, and with what.
+
+    Attributes:
+        held_out: images.
+        device: where to compute.
+        batch_size: images in one pass.
+        say: is told a line now and then.
+    """
+
+    held_out: Images
+    device: torch.device
+    batch_size: int
+    say: Say
+
+
+def settings_of(plan: Plan, run: str, checkpoint: Any, options: LayerOptions, place: Place) -> dict[str, Any]:
+    """All that a file depends on but for rounding, in JSON's types; checkpoint: which weights."""
+    evaluation = dataclasses.asdict(plan.evaluation)
+    found = {
+        "configuration": plan.runs[run].to_dict(),
+        "checkpoint": checkpoint,
+        "data": {"name": place.held_out.name, "fingerprint": place.held_out.fingerprint, "images": len(place.held_out)},
+        "device": place.device.type,
+        "noise": {name: evaluation[name] for name in NOISE},
+        "options": dataclasses.asdict(options),
+    }
+    return dict(json.loads(json.dumps(found)))
+
+
+def subject_of(plan: Plan, run: str, network: nn.Module, images: int, place: Place) -> Subject:
+    """A network with so many held-out images: the same, with the same timesteps and noise, for every row."""
+    options = dataclasses.replace(plan.evaluation, images=images)
+    material = Material(place.held_out, place.held_out, None)
+    return Subject(network, Process(plan.runs[run].process), options, material, place.batch_size)
+
+
+def row(plan: Plan, run: str, average: Average, options: LayerOptions, place: Place) -> dict[str, Any]:
+    """The first stage of one row, or what is left of it; a file that is there already is read.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        ValueError: the data are others, an option does not fit the run, or a file is of other settings.
+    """
+    checkpoint = plan.checkpoint(run)
+    check_data(checkpoint, Material(place.held_out, place.held_out, None))
+    for step in options.tolerance_steps:
+        if step >= plan.runs[run].process.steps:
+            allowed = f"below the process's {plan.runs[run].process.steps} steps"
+            raise arguments.refuse("tolerance_steps", options.tolerance_steps, allowed)
+    settings = settings_of(plan, run, checkpoint.settings(average), options, place)
+    result = ResultFile(plan.folder / LAYERS / f"{run}-{average}.json", settings)
+
+    def measures() -> dict[str, Callable[[], Any]]:
+        network = loaded(checkpoint, average, place.device)
+        subject = subject_of(plan, run, network, options.layer_images, place)
+        steps = {f"t={t}": t for t in options.tolerance_steps}
+        count, points, levels = options.tolerance_images, options.points, options.tolerance_levels
+        found: dict[str, Callable[[], Any]] = {
+            "whole": lambda: {scale: whole_rise(subject, scale, options.whole_draws) for scale in WHOLE_NOISES},
+            "readout": lambda: measured_readout(subject, options.readout_draws),
+            "tolerance": lambda: {name: measured_tolerance(subject, t, count, levels) for name, t in steps.items()},
+            "layers": lambda: measured_layers(subject),
+        }
+        if points:
+            found["linearisation"] = lambda: {
+                name: measured_linearisation(subject, t, count, points) for name, t in steps.items()
+            }
+        return found
+
+    about = {"run": run, "row": label(plan.runs[run].method, average), "average": average}
+    return measured(result, about | {"method": plan.runs[run].method}, measures, place)
+
+
+def measured(
+    result: ResultFile, about: Mapping[str, Any], measures: Callable[[], Mapping[str, Callable[[], Any]]], place: Place
+) -> dict[str, Any]:
+    """The file's document, from its parts, those that were kept included."""
+    found = result.finished()
+    if found is not None:
+        return found
+    with result.begun():
+        parts: dict[str, dict[str, Any]] = {}
+        for name, compute in measures().items():
+            part = result.part(name)
+            if part is None:
+                place.say(f"{result.path.stem}: {name}")
+                part = _part(compute, place)
+                result.keep(name, part)
+            parts[name] = part
+        document = {
+            "what": "what needs weights beyond a row's measures: layers, tolerated gap, snapshots",
+            **about,
+            "settings": result.settings,
+            "provenance": {name: part["provenance"] for name, part in parts.items()},
+            "seconds": {name: part["seconds"] for name, part in parts.items()},
+            "measures": {name: part["result"] for name, part in parts.items()},
+        }
+        return result.finish(document)
+
+
+def _part(compute: Callable[[], Any], place: Place) -> dict[str, Any]:
+    begin = time.perf_counter()
+    try:
+        with whole_float32():
+            found = compute()
+        json_text({"result": found})
+    except (ValueError, FloatingPointError) as error:
+        found = {FAILED: str(error)}
+    seconds = round(time.perf_counter() - begin, 3)
+    return {"result": found, "seconds": seconds, "provenance": provenance(place.device)}
+
+
+def averages_of(checkpoint: Checkpoint) -> list[Average]:
+    """Those that a checkpoint holds.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    found: list[Average] = []
+    for average in AVERAGES:
+        try:
+            checkpoint.settings(average)
+        except ValueError:
+            continue
+        found.append(average)
+    return found

@@ -1,0 +1,160 @@
+"""What a row is of: a run's checkpoint and one of its averages; and all that its numbers depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from experiments.adm.loading import load_state_dict
+from experiments.adm.network import ADM
+from experiments.configuration import Configuration
+from experiments.measures.options import EvaluationOptions
+from experiments.measures.subject import Material
+from experiments.measures.tasks import floors_of, images_of
+from experiments.training.checkpoints import (
+    MANIFEST,
+    WEIGHTS,
+    CheckpointError,
+    load_run,
+    newest_good,
+    read_configuration,
+    shadow_file,
+    verify,
+)
+
+Average = Literal["raw", "ema", "swa"]
+AVERAGES: tuple[Average, ...] = ("raw", "ema", "swa")
+STATE = "state.json"
+
+
+class Checkpoint(NamedTuple):
+    """A run's checkpoint, not yet read.
+
+    Attributes:
+        folder: of the checkpoint.
+        configuration: of the run.
+    """
+
+    folder: Path
+    configuration: Configuration
+
+    @classmethod
+    def of(cls, run: Path) -> Checkpoint:
+        """The newest whole one of a run's folder, or the one whose folder is given.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        folder: Path | None = run
+        if not (run / MANIFEST).exists():
+            folder, _ = newest_good(run)
+        if folder is None:
+            raise CheckpointError(f"{run} holds no checkpoint, and is none")
+        return cls(folder, read_configuration(folder))
+
+    def settings(self, average: Average) -> dict[str, Any]:
+        """Which weights: the average, the step, and the file's SHA-256.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged.
+            ValueError: it has no such average.
+        """
+        try:
+            files = json.loads((self.folder / MANIFEST).read_bytes())["files"]
+            step = int(json.loads((self.folder / STATE).read_bytes())["step"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.folder} is not a whole checkpoint: {error!r}") from error
+        name = WEIGHTS if average == "raw" else shadow_file(average)
+        if name not in files:
+            raise ValueError(f"average is {average!r}, and {self.folder} has none; an SWA begins late in a run")
+        return {"average": average, "step": step, "sha256": files[name]["sha256"]}
+
+
+def label(method: str, average: Average) -> str:
+    """A row's name as the paper writes it: "sam", "sam+ema"."""
+    return method if average == "raw" else f"{method}+{average}"
+
+
+def row_settings(
+    checkpoint: Checkpoint,
+    average: Average,
+    options: EvaluationOptions,
+    material: Material,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """All that a row's result depends on, but for rounding, in JSON's types.
+
+    The kind of device is part of it: the generators that weights' noise and exposure bias's noise come from give other
+    numbers on another.
+    """
+    features = material.features
+    space = None if features is None else {"name": features.name, "width": features.width, "sha256": features.identity}
+    data: dict[str, dict[str, Any]] = {
+        name: {"split": images.split, "images": len(images), "image_size": images.image_size}
+        for name, images in (("held_out", material.held_out), ("reference", material.reference))
+    }
+    data["held_out"]["trained_on"] = checkpoint.configuration.train_split == "all"
+    losses, exposure = images_of(options, material)
+    used = {"losses": losses, "exposure": exposure, "floors": floors_of(options, material)}
+    found = {
+        "configuration": checkpoint.configuration.to_dict(),
+        "checkpoint": checkpoint.settings(average),
+        "data": {"name": material.held_out.name, "fingerprint": material.held_out.fingerprint, **data, "used": used},
+        "features": space,
+        "device": torch.device(device).type,
+        "evaluation": dataclasses.asdict(options),
+    }
+    return dict(json.loads(json.dumps(found)))
+
+
+def loaded(checkpoint: Checkpoint, average: Average, device: torch.device | str = "cpu") -> ADM:
+    """The network of a row, in evaluation mode."""
+    configuration, state, _ = load_run(checkpoint.folder, average)
+    network = ADM(configuration.network)
+    load_state_dict(state, network, source=str(checkpoint.folder))
+    return network.to(device).eval().requires_grad_(False)
+
+
+def check_options(configuration: Configuration, options: EvaluationOptions) -> None:
+    """Refuse what runs of this configuration cannot be asked for.
+
+    Raises:
+        ValueError: T' is larger than T.
+    """
+    longest = configuration.process.steps
+    if max(options.sampling_steps) > longest:
+        raise ValueError(f"sampling_steps is {options.sampling_steps}; allowed: at most the process's {longest} steps")
+
+
+def check_material(configuration: Configuration, material: Material) -> None:
+    """Refuse images that are not the configuration's.
+
+    Raises:
+        ValueError: they are of another name, number of channels or size.
+    """
+    network = configuration.network
+    expected = (configuration.dataset, network.channels, network.image_size)
+    for images in (material.held_out, material.reference):
+        found = (images.name, images.channels, images.image_size)
+        if found != expected:
+            raise ValueError(f"images are {found} (name, channels, size); allowed: the configuration's, {expected}")
+
+
+def check_data(checkpoint: Checkpoint, material: Material) -> None:
+    """Refuse images that are not of the data that the run was trained on.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        ValueError: the data's fingerprint is another one.
+    """
+    trained = verify(checkpoint.folder, (STATE,)).get("data")
+    for images in (material.held_out, material.reference):
+        if images.fingerprint != trained:
+            raise ValueError(
+                f"images ({images.split}) have the fingerprint {images.fingerprint}; allowed: {trained}, that of the "
+                f"data which {checkpoint.folder} was trained on"
+            )

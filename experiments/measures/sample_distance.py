@@ -1,0 +1,116 @@
+"""The Frechet distance of samples to real images, at 32 bits and with rounded weights, and what real images reach.
+
+Standard error and bias are the jackknife's over groups of images, the reference held fixed (see `error`). Image i of
+the samples is a function of the seed and i, so all rows are sampled from the same noise, and as groups are the same
+images in every row, the jackknife's pseudo-values are kept: the differences of two rows' give their difference's error.
+The floor is the distance of held-out real images that are not in the reference: samples as good as real ones have it,
+at the same number of them, and no row's distance means much below it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from experiments.distances.error import jackknife
+from experiments.distances.features import Features
+from experiments.measures.subject import Subject
+from experiments.sampling.chains import finite_pixels, generate
+from findings.files import write_whole
+from findings.provenance import provenance
+from flatness.measuring.base import plain
+from flatness.measuring.quantization import quantized
+
+FULL = 32
+"""Bits of the weights as they are."""
+CHUNK = 1000
+"""Samples whose features are kept at a time while a distance is under way."""
+
+
+def of_samples(steps: int, count: int, bits: int) -> Callable[[Subject], dict[str, Any]]:
+    """The distance of samples at T' = steps from weights of so many bits: per tensor, symmetric, all weights."""
+
+    def run(subject: Subject) -> dict[str, Any]:
+        with rounded(subject.network, bits):
+            parts = [
+                _features(subject, f"frechet-{steps}-{bits}", range(begin, min(begin + CHUNK, count)), steps)
+                for begin in range(0, count, CHUNK)
+            ]
+        return _distance(subject, torch.cat(parts)) | {"steps": steps, "bits": bits}
+
+    return run
+
+
+def floor(count: int) -> Callable[[Subject], dict[str, Any]]:
+    """The distance of so many held-out real images; ValueError where there are fewer that the reference has not."""
+
+    def run(subject: Subject) -> dict[str, Any]:
+        there = subject.material.floor_images
+        if count > there:
+            raise ValueError(f"count is {count}; allowed: at most the {there} held-out images outside the reference")
+        return _distance(subject, _space(subject)(subject.real_images(count, "floor")))
+
+    return run
+
+
+def rounded(network: nn.Module, bits: int) -> AbstractContextManager[nn.Module]:
+    """The network with its weights rounded to so many bits, per tensor and symmetric, or as they are at 32."""
+    return nullcontext(network) if bits == FULL else quantized(network, bits)
+
+
+def _space(subject: Subject) -> Features:
+    features = subject.material.features
+    if features is None:
+        raise ValueError("features is None; allowed for a distance: a feature space")
+    return features
+
+
+def _distance(subject: Subject, features: Tensor) -> dict[str, Any]:
+    found = jackknife(features, subject.material.moments(), subject.options.groups, subject.options.seed)
+    return dict(plain(found._asdict() | {"extrapolated": found.extrapolated, "groups": subject.options.groups}))
+
+
+def _features(subject: Subject, name: str, images: range, steps: int) -> Tensor:
+    """Of some samples (n, D): read where they are kept, and kept otherwise, with what they were made with.
+
+    Raises:
+        FloatingPointError: a sample is not finite.
+    """
+    kept = None if subject.work is None else subject.work / f"{name}-{images.start:06d}.safetensors"
+    if kept is not None and kept.exists():
+        return _read(kept, subject)
+    begin = time.perf_counter()
+    held_out, options = subject.material.held_out, subject.options
+    batches = generate(
+        subject.network,
+        subject.process,
+        images,
+        steps=steps,
+        seed=options.seed,
+        precision=options.sampling_precision,
+        batch_size=subject.batch_size,
+        progress=None,
+        shape=(held_out.channels, held_out.image_size, held_out.image_size),
+    )
+    found = torch.cat([_space(subject)(finite_pixels(samples)) for samples in batches])
+    if kept is not None:
+        seconds = round(time.perf_counter() - begin, 3)
+        made = json.dumps({"seconds": seconds, "provenance": provenance(subject.device)})
+        write_whole(kept, safetensors.torch.save({"features": found.contiguous()}, {"made": made}))
+    return found
+
+
+def _read(path: Path, subject: Subject) -> Tensor:
+    """Kept features; when and with what they were made is told to the subject."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        subject.resumed.append(json.loads(file.metadata()["made"]))
+        return file.get_tensor("features").clone()

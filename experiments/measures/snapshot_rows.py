@@ -1,0 +1,109 @@
+"""Some of a run's snapshots as rows: the loss and its rises along training, in out/layers/<run>-snapshots.json."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import safe_open
+
+import flatness
+from experiments.adm.loading import load_state_dict
+from experiments.adm.network import ADM
+from experiments.measures import layer_rows
+from experiments.measures.layer_options import LayerOptions
+from experiments.measures.layer_rows import LAYERS, Place, Plan
+from experiments.measures.layers import WHOLE_NOISES, layers_of, whole_rise
+from experiments.measures.rows import check_data
+from experiments.measures.subject import Material, Subject
+from experiments.training.snapshots import FOLDER
+from findings.documents import ResultFile
+from findings.files import hash_file
+from flatness.measuring.base import plain
+from flatness.weights import direction_norm
+
+SNAPSHOTS = "snapshots"
+
+
+class SnapshotFile(NamedTuple):
+    """A snapshot on the disk.
+
+    Attributes:
+        path: of the file.
+        gamma: the power-function EMA's exponent.
+        steps: that had been made.
+    """
+
+    path: Path
+    gamma: float
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """Of its measures."""
+        return f"step-{self.steps}"
+
+    def settings(self) -> dict[str, Any]:
+        """Which weights."""
+        return {"gamma": self.gamma, "steps": self.steps, "sha256": hash_file(self.path).sha256}
+
+
+def chosen(run: Path, count: int) -> list[SnapshotFile]:
+    """So many snapshots of a run's shortest power-function EMA, evenly spaced, the last of all among them."""
+    found = []
+    for path in sorted((run / FOLDER).glob("gamma-*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+        found.append(SnapshotFile(path, float(about["gamma"]), int(about["steps"])))
+    if not found:
+        return []
+    shortest = max(one.gamma for one in found)
+    of_one = sorted((one for one in found if one.gamma == shortest), key=lambda one: one.steps)
+    count = min(count, len(of_one))
+    return [of_one[round(len(of_one) * (place + 1) / count) - 1] for place in range(count)]
+
+
+def snapshots(plan: Plan, run: str, options: LayerOptions, place: Place) -> dict[str, Any] | None:
+    """The measures of a run's snapshots, or what is left of them; None where there are none to measure.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        ValueError: the data are others, or the file is of other settings.
+    """
+    checkpoint = plan.checkpoint(run)
+    check_data(checkpoint, Material(place.held_out, place.held_out, None))
+    files = chosen(plan.folder / "runs" / run, options.snapshots)
+    if not files:
+        return None
+    settings = layer_rows.settings_of(plan, run, {one.name: one.settings() for one in files}, options, place)
+    result = ResultFile(plan.folder / LAYERS / f"{run}-{SNAPSHOTS}.json", settings)
+
+    def measures() -> dict[str, Callable[[], Any]]:
+        return {one.name: functools.partial(_measured, plan, run, one, options, place) for one in files}
+
+    about = {"run": run, "row": f"{run} snapshots", "average": SNAPSHOTS, "method": plan.runs[run].method}
+    return layer_rows.measured(result, about, measures, place)
+
+
+def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, place: Place) -> dict[str, Any]:
+    with safe_open(one.path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    network = ADM(plan.runs[run].network)
+    load_state_dict(weights, network, source=str(one.path))
+    network = network.to(place.device).eval().requires_grad_(False)
+    subject = layer_rows.subject_of(plan, run, network, options.layer_images, place)
+    return {
+        "steps": one.steps,
+        "whole": {scale: whole_rise(subject, scale, options.whole_draws) for scale in WHOLE_NOISES},
+        "quantization": {str(bits): _rounded(subject, bits) for bits in plan.evaluation.rise_bits},
+        "norms": {name: direction_norm(layer.parameters(recurse=False)) for name, layer in layers_of(network).items()},
+    }
+
+
+def _rounded(subject: Subject, bits: int) -> Any:
+    found = flatness.quantization_rise(
+        subject.network, subject.objective, subject.batches, bits, seed=subject.options.seed
+    )
+    return plain(found.rise)

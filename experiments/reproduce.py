@@ -1,0 +1,261 @@
+"""The whole matrix: every run trained, every row measured, grids of samples for each run, and the tables.
+
+    out/plan.json                what is to be done; a folder of another plan is refused
+    out/runs/<run>/              the runs' folders: checkpoints, metrics
+    out/rows/<run>-<average>.json
+    out/samples/<run>-T<T'>-<bits>bit.png    from the EMA, all from the same noise
+    out/tables.json, tables.md
+
+Every stage goes on where it was stopped and skips what is there, and gives the same files as without the stop, but for
+the seconds in the rows. A run may also have been trained elsewhere, by `train --out out/runs/<run>` on many GPUs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from experiments.configuration import Configuration, Method, RunOptions
+from experiments.data import Images
+from experiments.measures.evaluate import Progress, evaluate
+from experiments.measures.options import EvaluationOptions
+from experiments.measures.rows import AVERAGES, Checkpoint, check_material, check_options
+from experiments.measures.sample_grids import write_grids
+from experiments.measures.subject import GRADIENT_BATCH, Material
+from experiments.training.checkpoints import checkpoint_folder, newest_good, read_configuration, step_of, verify
+from experiments.training.events import Watcher
+from experiments.training.trainer import train
+from findings import comparisons, tables
+from findings.documents import VERSION, json_text, read_document, refuse_other
+from findings.files import write_whole
+from flatness import arguments
+
+METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
+DONE = "trained"
+"""The file that says so in a run's folder."""
+
+
+class Run(NamedTuple):
+    """One run of the matrix: a folder's name, and what is trained in it."""
+
+    name: str
+    configuration: Configuration
+
+
+class Reproduction(NamedTuple):
+    """What came out.
+
+    Attributes:
+        results: of all rows.
+        tables: of the results.
+        statement: what the rows say against each other, line by line.
+    """
+
+    results: list[dict[str, Any]]
+    tables: list[tables.Table]
+    statement: list[str]
+
+
+def shortened(configuration: Configuration, steps: int) -> Configuration:
+    """The configuration with another number of steps; the averages' lengths stay the same shares of the run."""
+    ratio = arguments.count("steps", steps, at_least=1) / configuration.steps
+    averages = configuration.averages
+    return dataclasses.replace(
+        configuration,
+        steps=steps,
+        averages=dataclasses.replace(
+            averages,
+            ema_decay=max(0.0, 1.0 - (1.0 - averages.ema_decay) / ratio),
+            swa_cycle=max(1, round(averages.swa_cycle * ratio)),
+        ),
+    )
+
+
+def matrix(base: Configuration, radii: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
+    """adm, ip and sam, the last for each radius, and all for each training seed.
+
+    Args:
+        base: everything else.
+        radii: values of rho; the base's where there are none.
+        seeds: of training; the base's where there are none.
+
+    Raises:
+        ValueError: a radius or a seed is not allowed, or given twice.
+    """
+    for name, given in (("radii", radii), ("seeds", seeds)):
+        if len(set(given)) != len(given):
+            raise arguments.refuse(name, given, "each value once")
+    found = []
+    for seed in seeds or (base.seed,):
+        of_seed = f"-seed-{seed}" if len(seeds) > 1 else ""
+        for method in METHODS:
+            for rho in (radii or (base.sam.rho,)) if method == "sam" else (base.sam.rho,):
+                of_radius = f"-rho-{rho:g}" if method == "sam" and len(radii) > 1 else ""
+                sam = dataclasses.replace(base.sam, rho=rho)
+                changed = dataclasses.replace(base, method=method, seed=seed, sam=sam)
+                found.append(Run(method + of_radius + of_seed, changed))
+    return found
+
+
+class Matrix:
+    """Carries it out.
+
+    Args:
+        out: the folder.
+        runs: of the matrix.
+        options: of the measures.
+        images: to train on.
+        material: to measure with.
+        run_options: of a run, given its folder.
+        watchers: new ones for a run.
+        device: where rows are measured.
+        batch_size: images in one pass of measuring.
+        gradient_batch: images in one backward pass of measuring.
+        watch: called by `evaluate`.
+
+    Raises:
+        ValueError: runs of these configurations cannot be measured so.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        runs: Sequence[Run],
+        options: EvaluationOptions,
+        images: Images,
+        material: Material,
+        *,
+        run_options: Callable[[Path], RunOptions],
+        watchers: Callable[[], Sequence[Watcher]] = tuple,
+        device: torch.device | str = "cpu",
+        batch_size: int = 128,
+        gradient_batch: int = GRADIENT_BATCH,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        """Nothing is begun yet."""
+        for run in runs:
+            check_options(run.configuration, options)
+            check_material(run.configuration, material)
+            if not run.configuration.swa_models:  # all of them would be trained, and the last rows missing
+                raise ValueError(
+                    f"steps is {run.configuration.steps}; allowed: so many that a multiple of averages.swa_cycle, "
+                    f"{run.configuration.averages.swa_cycle}, lies between averages.swa_start and the last step"
+                )
+        self.out, self.runs, self.options, self.images, self.material = out, list(runs), options, images, material
+        self.run_options, self.watchers = run_options, watchers
+        self.device, self.batch_size, self.gradient_batch, self.watch = device, batch_size, gradient_batch, watch
+        self._failures: list[str] = []
+
+    def carried_out(self) -> Reproduction:
+        """All stages, or what is left of them.
+
+        Raises:
+            ResultError: the folder's plan is another one, or a file in it is of other settings.
+            CheckpointError: as `train`.
+            KeyboardInterrupt: training was stopped by a signal; its checkpoint is written.
+        """
+        self._planned()
+        for run in self.runs:
+            self._train(run)
+        results = [self._row(run, average) for run in self.runs for average in AVERAGES]
+        self._failures = [said for run in self.runs for said in self._grids(run)]
+        return self._tables(results)
+
+    def _folder(self, run: Run) -> Path:
+        return self.out / "runs" / run.name
+
+    def _planned(self) -> None:
+        """Write the plan, or hold it against the one that is there."""
+        features = self.material.features
+        wanted = {
+            "runs": {run.name: run.configuration.to_dict() for run in self.runs},
+            "evaluation": dataclasses.asdict(self.options),
+            "data": self.images.fingerprint,
+            "device": torch.device(self.device).type,
+            "features": None if features is None else {"name": features.name, "sha256": features.identity},
+        }
+        path = self.out / "plan.json"
+        if path.exists():
+            refuse_other(path, read_document(path).get("settings", {}), wanted)
+        else:
+            write_whole(path, json_text({"version": VERSION, "settings": wanted}))
+
+    def _train(self, run: Run) -> None:
+        """Train; a run is done when what watches it has been told of its end, which the last checkpoint precedes."""
+        folder, steps = self._folder(run), run.configuration.steps
+        if (folder / DONE).exists() and self._is_there(run):
+            return
+        reached = train(run.configuration, self.run_options(folder), self.images, self.watchers())
+        if reached < steps:
+            raise KeyboardInterrupt
+        write_whole(folder / DONE, f"{steps} steps\n".encode())
+
+    def _is_there(self, run: Run) -> bool:
+        """Whether the last checkpoint is whole and this run's; where it is not, `train` goes on, or says why not."""
+        newest, broken = newest_good(self._folder(run))
+        if newest is None or broken or step_of(newest) != run.configuration.steps:
+            return False
+        same_data = verify(newest, ("state.json",))["data"] == self.images.fingerprint
+        return same_data and not read_configuration(newest).differences(run.configuration)
+
+    def _checkpoint(self, run: Run) -> Checkpoint:
+        return Checkpoint.of(checkpoint_folder(self._folder(run), run.configuration.steps))
+
+    def _row(self, run: Run, average: Any) -> dict[str, Any]:
+        return evaluate(
+            self._checkpoint(run),
+            average,
+            self.options,
+            self.material,
+            self.out / "rows" / f"{run.name}-{average}.json",
+            device=self.device,
+            batch_size=self.batch_size,
+            gradient_batch=self.gradient_batch,
+            watch=self.watch,
+        )
+
+    def _grids(self, run: Run) -> list[str]:
+        return write_grids(
+            self.out / "samples",
+            run.name,
+            self._checkpoint(run),
+            self.options,
+            device=self.device,
+            batch_size=self.batch_size,
+        )
+
+    def _tables(self, results: list[dict[str, Any]]) -> Reproduction:
+        """Written anew each time: they follow from the rows."""
+        found, compared = tables.tables(results), comparisons.compared(results)
+        said = [*comparisons.statement(results, compared), *self._failures]
+        document = {
+            "version": VERSION,
+            "what": "the paper's tables, from the result files in rows/",
+            "tables": tables.document(found),
+            "comparisons": [one.entry() for one in compared],
+            "statement": said,
+        }
+        write_whole(self.out / "tables.json", json_text(document))
+        write_whole(self.out / "tables.md", self._page(found, said).encode())
+        return Reproduction(results, found, said)
+
+    def _page(self, found: Sequence[tables.Table], said: Sequence[str]) -> str:
+        c = self.runs[0].configuration
+        about = f"{c.dataset} at {c.network.image_size} pixels, {c.steps} steps of {c.global_batch} images"
+        radii = dict.fromkeys(run.configuration.sam.rho for run in self.runs if run.configuration.perturbs_weights)
+        seeds = dict.fromkeys(run.configuration.seed for run in self.runs)
+        errors = "over images, samples and weight noise"
+        if len(seeds) > 1:
+            errors = f"over training seeds (none of {tables.FLOOR}, which no run is of)"
+        head = [
+            f"## {about}",
+            "",
+            f"SAM's rho: {', '.join(map(str, radii))}. Training seeds: {', '.join(map(str, seeds))}. A value ± its "
+            f"standard error, {errors}. What it was computed with stands in plan.json and in each row's file.",
+            "",
+        ]
+        return "\n".join([*head, tables.markdown(found), *(f"- {line}" for line in said), ""])

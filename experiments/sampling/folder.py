@@ -1,0 +1,256 @@
+"""A folder of samples: made in shards, continued where it was left, by one process or several.
+
+    settings.json                              what was asked for, of which weights: written first, never changed
+    shards/samples-00000-00511.safetensors     images 0 to 511, uint8 (n, H, W, C); and a .json: how it was made
+    samples.npz                                all of them as arr_0, uint8 (N, H, W, C), as ADM's evaluator reads them
+    grid.png                                   the first 64
+    samples.json                               settings, provenance, seconds, hash of samples.npz: written last
+
+Every file is written whole or not at all. Shards, samples.npz and grid.png are functions of the settings, the batch
+size and the device, byte for byte on a CPU with the same number of threads; the times are in the JSON files alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from experiments.data import to_float
+from experiments.sampling.source import FORMAT
+from experiments.training.grids import grid
+from findings.documents import differences
+from findings.files import hash_file, json_bytes, write_whole
+
+SETTINGS, RESULT, MERGED, GRID, SHARDS = "settings.json", "samples.json", "samples.npz", "grid.png", "shards"
+COLUMNS = 8
+"""Of the grid, which is at most as high."""
+
+
+class Shard(NamedTuple):
+    """Images first to last, both included."""
+
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        """Of its file, without suffix."""
+        return f"samples-{self.first:05d}-{self.last:05d}"
+
+    @property
+    def images(self) -> range:
+        """The images' numbers."""
+        return range(self.first, self.last + 1)
+
+
+class SampleFolder:
+    """A folder for samples of the given settings.
+
+    Args:
+        out: the folder; made if missing, when `claim` is called.
+        identity: `Source.identity`.
+        shape: (H, W, C) of an image.
+
+    Raises:
+        ValueError: the folder has samples of other settings or of another version, or holds something else; nothing is
+            changed.
+    """
+
+    def __init__(self, out: Path, identity: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
+        """Compare with what is there; write nothing."""
+        self.out, self.shape = out, shape
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        canonical = json.dumps(self.identity, sort_keys=True).encode()
+        self._digest = hashlib.sha256(canonical).hexdigest()
+        total, size = self.identity["images"], self.identity["shard_size"]
+        self.shards = [Shard(first, min(first + size, total) - 1) for first in range(0, total, size)]
+        self._check()
+
+    def claim(self) -> None:
+        """Make the folder and write the settings, unless they are there.
+
+        Raises:
+            ValueError: another process wrote other settings meanwhile.
+            OSError: the folder cannot be made or written to.
+        """
+        (self.out / SHARDS).mkdir(parents=True, exist_ok=True)
+        _write_first(self.out / SETTINGS, json_bytes(self.identity))
+        self._check()
+
+    def _check(self) -> None:
+        path = self.out / SETTINGS
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"out is {self.out}, which is a file; allowed: a folder, which need not exist")
+        if not path.exists():
+            # Folder and temporary file of a process that is claiming it now are no one else's
+            others = [found.name for found in _listed(self.out) if found.name != SHARDS and found.name[0] != "."]
+            if others or _listed(self.out / SHARDS):
+                raise ValueError(
+                    f"out is {self.out}, which holds {', '.join(sorted(others)[:3]) or SHARDS} but no {SETTINGS}; "
+                    "allowed: an empty folder, or one of these samples"
+                )
+            return
+        stored = _read_json(path)
+        if stored is None or stored.get("format") != FORMAT:
+            found = "nothing that can be read" if stored is None else f"the format {stored.get('format')!r}"
+            raise ValueError(f"{path} holds {found}; allowed: {FORMAT}. Nothing was changed")
+        lines = differences(stored, self.identity)
+        if lines:
+            listed = "\n".join(["field: there, asked for now", *lines])
+            raise ValueError(f"{self.out} holds samples of other settings; take another folder.\n{listed}")
+
+    def missing(self, part: int = 0, parts: int = 1) -> list[Shard]:
+        """The shards still to be made, of every `parts`-th from number `part`; warns of files that are damaged.
+
+        Raises:
+            ValueError: a shard is of other settings.
+        """
+        return [shard for shard in self.shards[part::parts] if not self._has(shard)]
+
+    def _has(self, shard: Shard) -> bool:
+        path = self.out / SHARDS / f"{shard.name}.safetensors"
+        if not path.exists() or _read_json(path.with_suffix(".json")) is None:
+            return False
+        try:
+            with safe_open(path, framework="pt") as file:
+                digest = (file.metadata() or {}).get("settings")
+                pixels = file.get_slice("images")
+                fits = pixels.get_dtype() == "U8" and pixels.get_shape() == [len(shard.images), *self.shape]
+        except (SafetensorError, OSError) as error:
+            warnings.warn(f"{path} is damaged and made anew: {error}", stacklevel=3)
+            return False
+        if digest != self._digest or not fits:
+            raise ValueError(f"{path} is of other settings than {SETTINGS} says; take another folder")
+        return True
+
+    def write(self, shard: Shard, pixels: UInt8[Tensor, "n C H W"], made: Mapping[str, Any]) -> None:
+        """Write a shard, and how it was made; the shard counts once both are there.
+
+        Raises:
+            OSError: the disk is full, or else.
+        """
+        path = self.out / SHARDS / f"{shard.name}.safetensors"
+        write_whole(path.with_suffix(".json"), json_bytes(made))
+        images = pixels.permute(0, 2, 3, 1).contiguous()
+        # One entry of metadata: the library writes several in no fixed order
+        write_whole(path, save({"images": images}, {"settings": self._digest}))
+
+    def read(self, shard: Shard) -> UInt8[Tensor, "n H W C"]:
+        """A shard's images."""
+        with safe_open(self.out / SHARDS / f"{shard.name}.safetensors", framework="pt") as file:
+            found: Tensor = file.get_tensor("images")
+        return found
+
+    def result(self) -> dict[str, Any] | None:
+        """samples.json where all is finished and samples.npz is what was written; otherwise None."""
+        found = _read_json(self.out / RESULT)
+        merged = self.out / MERGED
+        if found is None or not merged.is_file() or not (self.out / GRID).is_file():
+            return None
+        whole = found.get("settings") == self.identity and found.get("sha256") == hash_file(merged).sha256
+        return found if whole else None
+
+    def finish(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """Put the shards together: samples.npz, grid.png and last samples.json, which is returned.
+
+        Raises:
+            OSError: the disk is full, or else.
+        """
+        for torn in (self.out / SHARDS).glob(".*.tmp"):  # of killed processes: no shard is being written any more
+            torn.unlink(missing_ok=True)
+        self._merge(self.out / MERGED)
+        self._draw(self.out / GRID)
+        made = [_read_json(self.out / SHARDS / f"{shard.name}.json") or {} for shard in self.shards]
+        seconds = sum(entry.get("seconds", 0.0) for entry in made)
+        total = self.identity["images"]
+        circumstances = [{k: v for k, v in entry.items() if k != "seconds"} for entry in made]
+        found = {
+            "settings": self.identity,
+            "images": total,
+            "shape": [total, *self.shape],
+            "sha256": hash_file(self.out / MERGED).sha256,
+            "device_seconds": seconds,
+            "images_per_second_and_device": total / seconds if seconds else None,
+            "made_with": [entry for i, entry in enumerate(circumstances) if entry not in circumstances[:i]],
+            "provenance": dict(provenance),
+        }
+        write_whole(self.out / RESULT, json_bytes(found))
+        return found
+
+    def _merge(self, path: Path) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.identity["images"], *self.shape)}
+        # The entry's date is zipfile's constant, so equal samples are equal files
+        entry = zipfile.ZipInfo("arr_0.npy")
+        with (
+            whole_file(path) as stream,
+            zipfile.ZipFile(stream, "w") as archive,
+            archive.open(entry, "w", force_zip64=True) as array,
+        ):
+            np.lib.format.write_array_header_1_0(array, header)
+            for shard in self.shards:
+                array.write(self.read(shard).numpy().tobytes())
+
+    def _draw(self, path: Path) -> None:
+        count = min(self.identity["images"], COLUMNS**2)
+        first = torch.cat([self.read(shard) for shard in self.shards if shard.first < count])[:count]
+        stream = io.BytesIO()
+        grid(to_float(first.permute(0, 3, 1, 2)), min(COLUMNS, count)).save(stream, format="PNG")
+        write_whole(path, stream.getvalue())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to piece by piece that takes its place when the block ends, and is removed when it raises."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_first(path: Path, content: bytes) -> None:
+    """Write the file whole, unless there is one: of processes that begin together one writes it."""
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.first.tmp")
+    write_whole(temporary, content)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        write_whole(path, content)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _listed(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,1 @@
+"""What results say: documents, provenance, estimates with errors, verdicts, tables."""

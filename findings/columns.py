@@ -1,0 +1,200 @@
+"""The columns of the paper's tables: which number of a row's result stands under which heading.
+
+A Frechet distance of n samples in D features is biased upwards by an amount that differs from row to row. The jackknife
+takes away the part that goes as 1/n, so what is left is trusted at n of at least 8 D alone; below, only the biased
+value is shown, and that n is near D is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from findings import estimates
+from findings.estimates import Column
+
+FULL = 32
+PER_FEATURE = 8
+"""Samples a feature from which a distance is extrapolated to infinitely many."""
+GAP = "mean_absolute_gap"
+"""Of exposure bias, the number that is meant where one alone is shown: the mean over steps of the gap's size."""
+GAP_WORDS = "mean absolute gap"
+
+Settings = Mapping[str, Any]
+
+
+def extrapolates(settings: Settings, count: int) -> bool:
+    """Whether so many samples are enough for a distance without bias."""
+    features = settings["features"]
+    return features is not None and count >= PER_FEATURE * features["width"]
+
+
+def samples_of(settings: Settings) -> dict[int, int]:
+    """How many samples there are at each T'."""
+    options = settings["evaluation"]
+    return dict(zip(options["sampling_steps"], options["samples"], strict=True))
+
+
+def bias_note(settings: Settings, steps: Iterable[int]) -> str:
+    """What has to be said of the distances at these T': "" where each has samples enough."""
+    counts = samples_of(settings)
+    few = [at for at in steps if settings["features"] is not None and not extrapolates(settings, counts[at])]
+    if not few:
+        return ""
+    named = " and ".join(f"{counts[at]} at T'={at}" for at in few)
+    return f"; biased: n ({named}) is near D = {settings['features']['width']}"
+
+
+def distance_name(settings: Settings) -> str:
+    """FID is Inception's alone."""
+    features = settings["features"]
+    if features is None:
+        return "no distances"
+    name = features["name"]
+    return "FID" if name.startswith("inception") else f"Frechet distance in features of {name} (not FID)"
+
+
+def objective(options: Mapping[str, Any]) -> str:
+    """The loss whose flatness is measured."""
+    return "mean squared error of the noise" if options["objective"] == "mse" else "hybrid loss"
+
+
+def change(steps: int, bits: int, name: str, heading: str) -> Column:
+    """What rounding the weights does to a distance."""
+    return estimates.change(name, heading, f"frechet-{steps}-{bits}", f"frechet-{steps}-{FULL}")
+
+
+def summary(settings: Settings) -> list[Column]:
+    """Table 1."""
+    options = settings["evaluation"]
+    steps = options["sampling_steps"][0]
+    found = [
+        estimates.stored("mse", "MSE", "loss", "mse"),
+        estimates.stored("lpf", "LPF", "lpf-absolute", "value"),
+        estimates.stored("lpf-rise", "LPF rise", "lpf-absolute", "rise"),
+        estimates.stored("gap", f"norm's {GAP_WORDS}, T'={steps}", f"exposure-{steps}", GAP),
+        estimates.distance("frechet", f"distance T'={steps}", f"frechet-{steps}-{FULL}"),
+    ]
+    return found + [change(steps, bits, f"frechet-{bits}", f"change at {bits} bits") for bits in options["bits"]]
+
+
+def distances(settings: Settings) -> list[Column]:
+    """Table 2."""
+    found = []
+    for steps, count in samples_of(settings).items():
+        measure = f"frechet-{steps}-{FULL}"
+        found.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, {count} samples", measure))
+        if extrapolates(settings, count):
+            name = f"frechet-{steps}-extrapolated"
+            found.append(estimates.distance(name, f"T'={steps}, without bias", measure, "extrapolated"))
+    return found
+
+
+def flatness(settings: Settings) -> list[Column]:
+    """Table 3."""
+    options = settings["evaluation"]
+    found = [estimates.stored("loss", "loss", "lpf-absolute", "loss")]
+    for scale in ("absolute", "layer", "filter"):
+        sigma = options["sigma" if scale == "absolute" else "relative_sigma"]
+        found.append(estimates.stored(f"lpf-{scale}", f"LPF, {scale} {sigma:g}", f"lpf-{scale}", "value"))
+        found.append(estimates.stored(f"lpf-{scale}-rise", f"rise, {scale}", f"lpf-{scale}", "rise"))
+    return found
+
+
+def quantisation(settings: Settings) -> list[Column]:
+    """Table 4."""
+    options = settings["evaluation"]
+    found = []
+    for steps in options["sampling_steps"]:
+        found.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, 32 bits", f"frechet-{steps}-{FULL}"))
+        for bits in options["bits"]:
+            measure = f"frechet-{steps}-{bits}"
+            found.append(estimates.distance(measure, f"T'={steps}, {bits} bits", measure))
+            found.append(change(steps, bits, f"{measure}-change", "change"))
+    return found + [
+        estimates.stored(f"rise-{bits}", f"loss rise, {bits} bits", f"quantization-{bits}", "rise")
+        for bits in options["rise_bits"]
+    ]
+
+
+def exposure(settings: Settings) -> list[Column]:
+    """Exposure bias."""
+    reductions = {GAP: GAP_WORDS, "mean_gap": "mean gap, signed", "last_gap": "gap at the last step"}
+    return [
+        estimates.stored(f"{key}-{steps}", f"T'={steps}, {words}", f"exposure-{steps}", key)
+        for steps in settings["evaluation"]["sampling_steps"]
+        for key, words in reductions.items()
+    ]
+
+
+def curve(settings: Settings) -> list[Column]:
+    """The loss at a distance from the weights."""
+
+    def rise(measure: str, index: int) -> Any:
+        return lambda result: estimates.estimate(
+            estimates.at(result, measure, "rises")[index], estimates.at(result, measure).get("settings")
+        )
+
+    found = []
+    for measure, key, words in (
+        ("curve-random", "curve_rms", "random, rms"),
+        ("curve-gradient", "gradient_distances", "gradient,"),
+    ):
+        for index, distance in enumerate(settings["evaluation"][key]):
+            found.append(Column(f"{measure}-{distance:g}", f"{words} {distance:g}", rise(measure, index), (measure,)))
+    return found
+
+
+def readout(settings: Settings) -> list[Column]:
+    """The last layer."""
+    found = [
+        estimates.stored("feature-energy", "E|phi|^2", "readout", "feature_energy"),
+        estimates.bare("readout-norm", "|W| last layer", "readout", "weight_norm"),
+        estimates.bare("norm", "|w| all", "readout", "weights", "norm"),
+    ]
+    words = {"lpf-absolute": "noise", "lpf-layer": "scaled noise"}
+    words |= {f"quantization-{bits}": f"{bits} bits" for bits in settings["evaluation"]["rise_bits"]}
+    return found + [
+        estimates.stored(f"{name}-{kind}", f"{word}, {kind}", "readout", "rises", name, kind)
+        for name, word in words.items()
+        for kind in ("measured", "predicted")
+    ]
+
+
+def compared(settings: Settings) -> list[Column]:
+    """What rows are compared in, in words."""
+    options = settings["evaluation"]
+    absolute, relative = options["sigma"], options["relative_sigma"]
+    loss = estimates.stored("loss", "held-out loss", "lpf-absolute", "loss")
+    filtered = estimates.stored("lpf", f"LPF (absolute noise, sigma {absolute:g})", "lpf-absolute", "value")
+    needs = ("lpf-absolute", "loss")
+    found = [
+        loss._replace(needs=needs, replicates=estimates.by_image),
+        filtered._replace(needs=needs),
+        estimates.stored("lpf-absolute-rise", "LPF's rise over the loss", "lpf-absolute", "rise"),
+        estimates.stored(
+            "lpf-layer-rise", f"rise under noise of {relative:g} of each layer's size", "lpf-layer", "rise"
+        ),
+    ]
+    for steps in options["sampling_steps"]:
+        found.append(estimates.stored(f"gap-{steps}", f"norm's {GAP_WORDS}, T'={steps}", f"exposure-{steps}", GAP))
+        found += _compared_distances(settings, steps)
+    found += [
+        estimates.stored(f"rise-{bits}", f"loss's rise at {bits} bits", f"quantization-{bits}", "rise")
+        for bits in options["rise_bits"]
+    ]
+    found.append(estimates.stored("feature-energy", "feature energy of the last layer", "readout", "feature_energy"))
+    return found
+
+
+def _compared_distances(settings: Settings, steps: int) -> list[Column]:
+    measure, words = f"frechet-{steps}-{FULL}", f"distance of samples, T'={steps}"
+    note = bias_note(settings, [steps])
+    found = [estimates.distance(f"frechet-{steps}", words + note.replace("; ", ", ", 1), measure)]
+    if not note:
+        name = f"frechet-{steps}-extrapolated"
+        found.append(estimates.distance(name, f"{words}, without bias", measure, "extrapolated"))
+    return found + [
+        change(steps, bits, f"frechet-{steps}-{bits}-change", f"change of that distance at {bits} bits, T'={steps}")
+        for bits in settings["evaluation"]["bits"]
+    ]

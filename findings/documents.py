@@ -1,0 +1,187 @@
+"""Result files: one row of the tables each, written once, never over another; partial results until it is whole.
+
+    results/sam-ema.json          the row, when all its measures are there
+    results/.sam-ema.work/        until then: settings.json, and one file for each measure that is done
+
+What a result depends on stands in its `settings`. A file, or partial results, of other settings are refused with the
+differences; of the same settings they are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from findings.files import write_whole
+
+VERSION = 2
+FAILED = "failed"
+"""The key under which a measure that could not be taken says why."""
+WIDTH = 100
+"""Characters of a value that is written in one line."""
+SHOWN = 12
+"""Differences that an error lists."""
+
+
+class ResultError(ValueError):
+    """A result cannot be written where it was asked for, or one that is there cannot be read."""
+
+
+def json_text(document: Mapping[str, Any]) -> bytes:
+    """For people and diffs; long lists of numbers in one line.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return (_compact(json.loads(json.dumps(document, allow_nan=False)), 0) + "\n").encode()
+
+
+def _compact(value: Any, depth: int) -> str:
+    """Indented by one, but a dictionary or list that holds no dictionary stands in one line."""
+    flat = json.dumps(value)
+    nested = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    short = len(flat) < WIDTH and not any(isinstance(item, dict) for item in nested)
+    if short or not nested or _numbers(value):
+        return flat
+    inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(key)}: {_compact(item, depth + 1)}" for key, item in value.items()]
+        return "{" + inner + ("," + inner).join(lines) + outer + "}"
+    return "[" + inner + ("," + inner).join(_compact(item, depth + 1) for item in value) + outer + "]"
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(not isinstance(item, dict | list) for item in value)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A result file, or another document written here.
+
+    Raises:
+        ResultError: it cannot be read, or is of another version.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict) or found.get("version") != VERSION:
+        version = found.get("version") if isinstance(found, dict) else None
+        raise ResultError(f"{path} is no result, or its version is {version!r}; allowed: {VERSION}")
+    return found
+
+
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that differs: its name, the value there, the value asked for now."""
+    return _differences(there, json.loads(json.dumps(wanted)), "")
+
+
+def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str) -> list[str]:
+    found = []
+    for name in {**there, **wanted}:
+        ours, theirs = there.get(name), wanted.get(name)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            found += _differences(ours, theirs, f"{prefix}{name}.")
+        elif ours != theirs:
+            found.append(f"{prefix}{name}: {_shown(ours)}, {_shown(theirs)}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "{...}" if isinstance(value, Mapping) else repr(value)
+
+
+def refuse_other(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise where settings differ.
+
+    Raises:
+        ResultError: with the differences.
+    """
+    found = differences(there, wanted)
+    if found:
+        more = [f"... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        listed = "\n".join(["setting: there, asked for now", *found[:SHOWN], *more])
+        raise ResultError(f"{path} is of other settings; write elsewhere, or remove it. Nothing was changed.\n{listed}")
+
+
+class ResultFile:
+    """One row's file and its partial results.
+
+    Args:
+        path: of the file, ending in .json.
+        settings: what the result depends on, in JSON's types.
+
+    Attributes:
+        path: as given.
+        work: the folder of partial results.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Nothing is read or written yet."""
+        self.path, self.settings = path, settings
+        self.work = path.with_name(f".{path.stem}.work")
+
+    def finished(self) -> dict[str, Any] | None:
+        """The whole result, where it is there.
+
+        Raises:
+            ResultError: it is of other settings, or cannot be read.
+        """
+        if not self.path.exists():
+            return None
+        found = read_document(self.path)
+        refuse_other(self.path, found.get("settings", {}), self.settings)
+        shutil.rmtree(self.work, ignore_errors=True)  # left where a kill came between the file and this
+        return found
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Hold the folder of partial results, made if missing, while measures are carried out.
+
+        Raises:
+            ResultError: another process holds it, or it is of other settings.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        with (self.work / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ResultError(f"{self.path} is being computed by another process") from error
+            kept = self.work / "settings.json"
+            if kept.exists():
+                refuse_other(self.work, read_document(kept).get("settings", {}), self.settings)
+            else:
+                write_whole(kept, json_text({"version": VERSION, "settings": self.settings}))
+            yield
+
+    def part(self, name: str) -> dict[str, Any] | None:
+        """A measure that is done.
+
+        Raises:
+            ResultError: it cannot be read.
+        """
+        path = self._part_path(name)
+        return read_document(path) if path.exists() else None
+
+    def keep(self, name: str, part: Mapping[str, Any]) -> None:
+        """Write a measure down."""
+        write_whole(self._part_path(name), json_text({"version": VERSION, **part}))
+
+    def finish(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the whole result, and take the partial ones away; returns it as it is read back.
+
+        Raises:
+            ResultError: a file has come there in the meantime.
+        """
+        if self.path.exists():
+            raise ResultError(f"{self.path} has been written by another process; nothing was changed")
+        write_whole(self.path, json_text({"version": VERSION, **document}))
+        shutil.rmtree(self.work, ignore_errors=True)
+        return read_document(self.path)
+
+    def _part_path(self, name: str) -> Path:
+        return self.work / f"{name}.json"

@@ -1,0 +1,198 @@
+"""The paper's tables from result files: rows by measures, for the terminal, as Markdown and as JSON.
+
+Table 1 is the paper's summary, 2 its distances, 3 (and 5, on other data) its flatness, 4 its quantisation. Beside them
+stand what the paper shows in figures, exposure bias and loss under perturbation, and the readout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from findings import columns, estimates
+from findings.documents import FAILED
+from findings.estimates import Cell, Column, Result
+
+METHODS = ("adm", "ip", "sam", "ip+sam")
+AVERAGES = ("raw", "ema", "swa")
+FLOOR = "real images"
+FLOOR_MEASURE = "frechet-floor-"
+
+
+class Table(NamedTuple):
+    """One table.
+
+    Attributes:
+        name: in JSON.
+        title: what is shown, and in which unit.
+        columns: those that any row has a number in.
+        rows: by label, a cell or None for each column.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: dict[str, tuple[Cell | None, ...]]
+
+
+def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The rows in the paper's order, each with its results: one, or one for each training seed.
+
+    A label is the method and the average, with rho where results of several radii are there.
+    """
+    radii = {r["settings"]["configuration"]["sam"]["rho"] for r in results if "sam" in r["method"]}
+
+    def order(result: Result) -> tuple[int, float, int, int]:
+        c = result["settings"]["configuration"]
+        average = AVERAGES.index(result["average"])
+        return METHODS.index(result["method"]), -_radius(result), average, c["seed"]
+
+    found: dict[str, list[Result]] = {}
+    for result in sorted(results, key=order):
+        radius = f" rho={_radius(result):g}" if len(radii) > 1 and "sam" in result["method"] else ""
+        average = "" if result["average"] == "raw" else f"+{result['average']}"
+        found.setdefault(f"{result['method']}{radius}{average}", []).append(result)
+    return found
+
+
+def _radius(result: Result) -> float:
+    return float(result["settings"]["configuration"]["sam"]["rho"]) if "sam" in result["method"] else 0.0
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """All tables.
+
+    Raises:
+        ValueError: there is no result.
+    """
+    if not results:
+        raise ValueError("results is empty; allowed: at least one")
+    rows, settings = grouped(results), results[0]["settings"]
+    steps, name = settings["evaluation"]["sampling_steps"], columns.distance_name(settings)
+    first, every = columns.bias_note(settings, steps[:1]), columns.bias_note(settings, steps)
+    objective = columns.objective(settings["evaluation"])
+    shown = [
+        ("summary", f"Table 1: summary{first}", columns.summary),
+        ("distances", f"Table 2: {name}; T' sampling steps, 32 bits{every}", columns.distances),
+        ("flatness", f"Table 3: flatness ({objective}); LPF with its noise", columns.flatness),
+        ("quantisation", f"Table 4: rounded weights: {name}, and loss{every}", columns.quantisation),
+        ("exposure-bias", "Exposure bias: norm of the predicted noise, sampling less training", columns.exposure),
+        ("curve", f"Rise of the loss at a distance from the weights ({objective})", columns.curve),
+        (
+            "readout",
+            "The last layer: feature energy, norms, and the loss's rise when it alone is moved, measured and predicted",
+            columns.readout,
+        ),
+    ]
+    found = [_table(name, title, of(settings), rows) for name, title, of in shown]
+    return [_with_floors(table, results) for table in found if table.columns]
+
+
+def _table(name: str, title: str, wanted: Sequence[Column], rows: Mapping[str, Sequence[Result]]) -> Table:
+    """The table without columns that no row has a number in."""
+    found = {column: [column.of(results) for results in rows.values()] for column in wanted}
+    kept = [column for column in wanted if any(cell is not None for cell in found[column])]
+    by_row = {label: tuple(found[column][place] for column in kept) for place, label in enumerate(rows)}
+    return Table(name, title, tuple(kept), by_row)
+
+
+def _with_floors(table: Table, results: Sequence[Result]) -> Table:
+    """Table 2 with what real images reach: a row for each number of them.
+
+    Their value stands only where as many samples were taken, for it falls with their number; without bias, wherever
+    they are enough. Over training seeds they have no error.
+    """
+    if table.name != "distances":
+        return table
+    settings, measures = results[0]["settings"], results[0]["measures"]
+    seeds = {result["settings"]["configuration"]["seed"] for result in results}
+    counts = {f"frechet-{steps}": count for steps, count in columns.samples_of(settings).items()}
+    rows = dict(table.rows)
+    for name, found in measures.items():
+        if not name.startswith(FLOOR_MEASURE) or FAILED in found:
+            continue
+        number, row = found["samples"], []
+        for column in table.columns:
+            key = "extrapolated" if column.name.endswith("extrapolated") else "value"
+            fits = columns.extrapolates(settings, number) if key != "value" else counts[column.name] == number
+            error = found["standard_error"] if len(seeds) < estimates.FEWEST else None
+            row.append(Cell(found[key], error) if fits else None)
+        if any(cell is not None for cell in row):
+            rows[f"{FLOOR}, n={number}"] = tuple(row)
+    return table._replace(rows=rows)
+
+
+def shown(results: Sequence[Result], console: Console) -> None:
+    """All tables on the terminal; columns that do not fit continue in a further table."""
+    for table in tables(results):
+        for title, places in _fitting(table, console.width):
+            drawn = RichTable(title=title, title_justify="left")
+            drawn.add_column("row", no_wrap=True)
+            for place in places:
+                drawn.add_column(table.columns[place].heading, justify="right", min_width=_width(table, place))
+            for label, row in table.rows.items():
+                drawn.add_row(label, *(_text(row[place]) for place in places))
+            console.print(drawn, highlight=False)
+
+
+def _fitting(table: Table, width: int) -> list[tuple[str, list[int]]]:
+    """Columns by the tables that show them, so that no number is broken over lines."""
+    first = max(len(label) for label in (*table.rows, "row")) + 4
+    found: list[list[int]] = [[]]
+    used = first
+    for place in range(len(table.columns)):
+        needs = _width(table, place) + 3
+        if used + needs > width and found[-1]:
+            found.append([])
+            used = first
+        found[-1].append(place)
+        used += needs
+    return [(table.title + (", continued" if part else ""), places) for part, places in enumerate(found)]
+
+
+def _width(table: Table, place: int) -> int:
+    return max(8, *(len(_text(row[place])) for row in table.rows.values()))
+
+
+def _text(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return "failed" if math.isnan(cell.value) else cell.shown()
+
+
+def markdown(found: Sequence[Table]) -> str:
+    """The tables, one below the other."""
+    lines = []
+    for table in found:
+        lines += [f"### {table.title}", "", "| row | " + " | ".join(c.heading for c in table.columns) + " |"]
+        lines[-1] = lines[-1].replace("|W|", "‖W‖").replace("|w|", "‖w‖").replace("|phi|", "‖phi‖")
+        lines.append("|---|" + "---:|" * len(table.columns))
+        lines += ["| " + " | ".join((label, *map(_text, row))) + " |" for label, row in table.rows.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def document(found: Sequence[Table]) -> list[dict[str, Any]]:
+    """The same for JSON: what is not there is None, and the value of what failed."""
+    return [
+        {
+            "name": table.name,
+            "title": table.title,
+            "columns": {column.name: column.heading for column in table.columns},
+            "rows": {
+                label: {c.name: _entry(cell) for c, cell in zip(table.columns, row, strict=True)}
+                for label, row in table.rows.items()
+            },
+        }
+        for table in found
+    ]
+
+
+def _entry(cell: Cell | None) -> dict[str, float | None] | None:
+    if cell is None:
+        return None
+    return {"value": cell.value if math.isfinite(cell.value) else None, "error": cell.error}

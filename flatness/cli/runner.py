@@ -1,0 +1,280 @@
+"""Networks measured one after the other on the same data, noise and times, and the document of what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from flatness.cli.data import Data
+from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory
+from flatness.cli.options import MeasureOptions, PlaceOptions
+from flatness.cli.recording import Advance, precision
+from flatness.cli.subject import Subject
+from flatness.cli.tasks import LOSS, Outcome, Quantity, Setting, tasks_of
+from flatness.cli.user_code import is_ours, one_line, place, their_traceback
+from flatness.diffusion.losses import Batch, DiffusionLoss, fixed_batches
+from flatness.diffusion.noise_paths import DiscretePath, GivenTimes, LogitNormal, LogNormal, Times
+
+
+class Watch(Protocol):
+    """Told how far the measuring of a network has come."""
+
+    def begins(self, label: str, passes: float) -> None:
+        """A network is measured, by so many passes of one sample in all."""
+
+    def measure(self, words: str) -> None:
+        """A measure begins."""
+
+    def advance(self, samples: int) -> None:
+        """So many samples have passed."""
+
+    def ends(self) -> None:
+        """The network is measured, or has failed."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def begins(self, label: str, passes: float) -> None:
+        """Nothing."""
+
+    def measure(self, words: str) -> None:
+        """Nothing."""
+
+    def advance(self, samples: int) -> None:
+        """Nothing."""
+
+    def ends(self) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network with what its measures gave.
+
+    Attributes:
+        label: how tables call it.
+        about: where it came from.
+        outcomes: by measure.
+        failed: why others could not be taken, by measure.
+        left_out: why others do not apply to this network, by measure.
+        seconds: by measure.
+    """
+
+    label: str
+    about: dict[str, Any]
+    outcomes: dict[str, Outcome]
+    failed: dict[str, str]
+    left_out: dict[str, str]
+    seconds: dict[str, float]
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """All numbers by name; the loss, which most measures take, once."""
+        found: dict[str, Quantity] = {}
+        for outcome in self.outcomes.values():
+            for quantity in outcome.quantities:
+                found.setdefault(quantity.name, quantity)
+        return found
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all networks share: data as it is drawn, options with all numbers settled, and where it is computed."""
+
+    x_0: Tensor
+    labels: Tensor | None
+    options: MeasureOptions
+    place: PlaceOptions
+    device: torch.device
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device.
+
+    Raises:
+        CommandError: there is none of this kind.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[name]:
+        raise CommandError(
+            f"device is {name}, and torch finds none; allowed here: {', '.join(k for k in there if there[k])}"
+        )
+    return torch.device(name)
+
+
+def gathered(subjects: Sequence[Subject], data: Data, options: MeasureOptions, place: PlaceOptions) -> Common:
+    """The data that all subjects are measured on.
+
+    Raises:
+        CommandError: subjects take samples of different shapes, or the data cannot be read or does not fit.
+    """
+    shapes = {subject.label: subject.shape for subject in subjects if subject.shape is not None}
+    if len(set(shapes.values())) > 1:
+        shown = ", ".join(f"{label}: {shape}" for label, shape in shapes.items())
+        raise CommandError(f"the networks take samples of different shapes ({shown}); allowed: one shape")
+    first, _ = data.chosen(2, options.seed)
+    pixels = first[0, 0].numel() if first.dim() > 3 else 1
+    settled = options.resolved(max(subject.weights for subject in subjects), pixels, data.available)
+    x_0, labels = data.chosen(settled.images or 2, options.seed)
+    return Common(x_0, labels, settled, place, chosen_device(place.device))
+
+
+def with_times(subject: Subject, given: str) -> Subject:
+    """The subject with the distribution of times that --times names.
+
+    Raises:
+        CommandError: there is no such distribution, or the subject's loss takes none.
+    """
+    if given == "trained":
+        return subject
+    if not isinstance(subject.loss, DiffusionLoss):
+        raise CommandError(f"{subject.label} has a loss of its own, whose times --times cannot set")
+    try:
+        loss = dataclasses.replace(subject.loss, times=_times(given, subject.loss))
+    except ValueError as error:
+        raise CommandError(f"times is {given}: {error}") from error
+    return dataclasses.replace(subject, loss=loss, about=subject.about | {"loss": loss.settings()})
+
+
+def _times(given: str, loss: DiffusionLoss) -> Times:
+    name, _, rest = given.partition(":")
+    if name == "uniform" and not rest:
+        return loss.path.uniform()
+    discrete = isinstance(loss.path, DiscretePath)
+    if name == "given" and rest:
+        return GivenTimes([int(value) if discrete else float(value) for value in rest.split(",")])
+    kinds: dict[str, Callable[..., Times]] = {"lognormal": LogNormal, "logitnormal": LogitNormal}
+    if name not in kinds:
+        raise ValueError("allowed: trained, uniform, lognormal:MEAN,STD, logitnormal:MEAN,STD or given:T1,T2,...")
+    if discrete:
+        raise ValueError("the network's time is discrete; allowed: uniform or given:T1,T2,...")
+    return kinds[name](*(float(value) for value in rest.split(",")))
+
+
+def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Measured:
+    """Take all measures of a network. One whose numbers are not finite fails without keeping the others from it.
+
+    Raises:
+        CommandError: data and network do not fit, or there is no memory for a pass.
+    """
+    watch = watch or Silent()
+    subject = with_times(subject, common.options.times)
+    outcomes: dict[str, Outcome] = {}
+    failed: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    with _placed(subject, common, watch.advance) as setting, contextlib.ExitStack() as at_the_end:
+        tasks = tasks_of(common.options, process=setting.process is not None)
+        if setting.process is None:
+            left_out = {f"exposure-{steps}": subject.no_process for steps in common.options.steps}
+        watch.begins(subject.label, sum(task.passes for task in tasks) * len(common.x_0))
+        at_the_end.callback(watch.ends)
+        for task in tasks:
+            watch.measure(task.words)
+            begin = time.perf_counter()
+            try:
+                with precision(common.options.precision, common.device):
+                    outcomes[task.name] = task.run(setting)
+            except Exception as error:  # of the user's code too: what the other measures have given is kept
+                if out_of_memory(error) and not outcomes:
+                    raise CommandError(f"{subject.label}: {_less_memory(common)}") from error
+                if os.environ.get(TRACEBACK):
+                    raise
+                told = _less_memory(common) if out_of_memory(error) else f"{one_line(error)}{place(error)}"
+                # Not every network has a readout
+                absent = task.name == "readout" and isinstance(error, ValueError)
+                (left_out if absent else failed)[task.name] = told
+            seconds[task.name] = round(time.perf_counter() - begin, 3)
+    about = subject.about | {"weights": subject.weights}
+    return Measured(subject.label, about, outcomes, failed, left_out, seconds)
+
+
+def tried(subject: Subject, common: Common) -> None:
+    """Run a network once on two samples.
+
+    Raises:
+        CommandError: as `measured`.
+    """
+    with _placed(with_times(subject, common.options.times), common, lambda samples: None):
+        pass
+
+
+@contextlib.contextmanager
+def _placed(subject: Subject, common: Common, advance: Advance) -> Iterator[Setting]:
+    """The network on its device, where it has been run once; it is back on the CPU after the block."""
+    try:
+        with _told(subject, common):
+            subject.model.to(common.device)
+            setting = _setting(subject, common, advance)
+            _first_pass(setting)
+        yield setting
+    finally:
+        subject.model.to("cpu")
+
+
+def _less_memory(common: Common) -> str:
+    size = min(common.place.batch_size, len(common.x_0))
+    return f"out of memory with {size} images in a pass: a smaller --batch-size (and --gradient-batch) needs less"
+
+
+def _setting(subject: Subject, common: Common, advance: Advance) -> Setting:
+    options, place, device = common.options, common.place, common.device
+
+    def batches(size: int) -> Any:
+        return fixed_batches(common.x_0, common.labels, batch_size=size, seed=options.seed, device=device)
+
+    exposure = common.x_0[: options.exposure_images].to(device)
+    process = None
+    if subject.process is not None and options.steps:
+        process = subject.process(None if common.labels is None else common.labels[: options.exposure_images])
+        if max(options.steps) > len(process.alphas_cumprod):
+            raise CommandError(f"steps is {max(options.steps)}; allowed: at most {len(process.alphas_cumprod)}")
+    return Setting(
+        subject.model, subject.loss, batches(place.batch_size), options, process, exposure,
+        batches(place.gradient_batch), place.batch_size, advance,
+    )  # fmt: skip
+
+
+def _first_pass(setting: Setting) -> None:
+    """Run the network once on two samples, so that what does not fit is told as such, and not as a failed measure."""
+    few = Batch(*(part if part is None else part[:2] for part in setting.batches[0]))  # type: ignore[arg-type]
+    LOSS.run(dataclasses.replace(setting, batches=[few], advance=lambda samples: None))
+
+
+@contextlib.contextmanager
+def _told(subject: Subject, common: Common) -> Iterator[None]:
+    """What goes wrong inside, in a line that a person can act on."""
+    shape = tuple(common.x_0.shape[1:])
+    try:
+        yield
+    except CommandError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise CommandError(f"{subject.label}: {_less_memory(common)}") from error
+        own = subject.about.get("kind") == "function"
+        if not own and not isinstance(error, ValueError | RuntimeError | TypeError | IndexError):
+            raise
+        if is_ours(error):
+            raise CommandError(f"{subject.label}: {one_line(error)}{_not_finite(subject.model)}") from error
+        told = f"{subject.label} cannot be run on samples of shape {shape}: {one_line(error)}"
+        raise CommandError(told, their_traceback(error) if own else "") from error
+
+
+def _not_finite(model: nn.Module) -> str:
+    """Says which weight is not finite, where one is not."""
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.detach().float().isfinite().all()):
+            return f" (its weight {name} is not finite)"
+    return ""

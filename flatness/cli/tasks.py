@@ -1,0 +1,285 @@
+"""The measures of one network: which, with how many passes, and what each gives as numbers with errors.
+
+Every measure is one of the package's own, called on the same batches. Beside its result, the losses of single samples
+and draws are kept, from which errors and paired differences are computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+import flatness
+from flatness.cli.options import MeasureOptions
+from flatness.cli.recording import Advance, RecordedLoss, RecordedNorms
+from flatness.cli.statistics import Part, Uncertain
+from flatness.diffusion.ancestral_sampling import respaced_steps
+from flatness.diffusion.losses import Batch, DiffusionLoss, EDMLoss
+from flatness.diffusion.sampling import SamplingProcess
+from flatness.measuring.base import Estimate, Losses, plain, undisturbed
+from flatness.measuring.readout import Readout
+from flatness.weights import derived_seed
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of a measure.
+
+    Attributes:
+        name: for records, "lpf-filter.rise".
+        words: for people.
+        found: the number with its errors.
+        parts: the single values it is the mean of; () where they are not known.
+        x: where it lies on a curve; None for a number of its own.
+    """
+
+    name: str
+    words: str
+    found: Uncertain
+    parts: tuple[Part, ...] = ()
+    x: float | None = None
+
+    @classmethod
+    def of(cls, name: str, words: str, *parts: Part, x: float | None = None) -> Quantity:
+        """From the single values."""
+        return cls(name, words, Uncertain.of_parts(parts), parts, x)
+
+
+@dataclass
+class Outcome:
+    """What a measure gave: the package's own result for records, and the numbers."""
+
+    result: dict[str, Any]
+    quantities: list[Quantity] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One network on its device, with everything that is the same for all networks.
+
+    Attributes:
+        model, loss: as in `flatness.cli.subject.Subject`.
+        batches: data, noise and times.
+        options: resolved.
+        process: for exposure bias, or None.
+        exposure: images for it.
+        gradient_batches: the same data in smaller batches.
+        batch_size: images in one pass.
+        advance: told of every pass.
+    """
+
+    model: nn.Module
+    loss: Callable[..., Tensor]
+    batches: Sequence[Batch]
+    options: MeasureOptions
+    process: SamplingProcess | None
+    exposure: Tensor
+    gradient_batches: Sequence[Batch]
+    batch_size: int
+    advance: Advance = lambda samples: None
+
+    def recorded(self) -> RecordedLoss:
+        """The loss, that keeps what it gives."""
+        return RecordedLoss(self.loss, len(self.batches), self.advance)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A measure: its name, what a person reads while it runs, the passes over the data it makes, and the measure."""
+
+    name: str
+    words: str
+    passes: float
+    run: Callable[[Setting], Outcome]
+
+
+def tasks_of(options: MeasureOptions, process: bool) -> list[Task]:
+    """The measures that are asked for, in their order.
+
+    Args:
+        options: which.
+        process: whether exposure bias can be measured.
+    """
+    found = [
+        Task(f"lpf-{scale}", f"weight noise, {scale}", options.draws + 1, _low_pass(scale)) for scale in options.scales
+    ]
+    if options.curve_rms:
+        found.append(Task("curve", "perturbation curve", options.curve_draws * len(options.curve_rms) + 1, _curve))
+    found += [Task(f"quantization-{bits}", f"rounding to {bits} bits", 2, _rounding(bits)) for bits in options.bits]
+    if not found:
+        found.append(LOSS)
+    if options.readout:
+        found.append(Task("readout", "readout", 2 + 2 * len(options.bits), _readout))
+    if process:
+        share = options.exposure_images / max(options.images or 1, 1)
+        found += [Task(f"exposure-{t}", f"exposure bias, T' = {t}", 2 * t * share, _exposure(t)) for t in options.steps]
+    if options.curvature:
+        passes = 4 * (options.probes + options.lanczos_steps) + 1
+        found.append(Task("curvature", "curvature", passes, _curvature))
+    return found
+
+
+def _loss(at: Setting) -> Outcome:
+    losses = Losses(at.recorded(), at.model, at.batches, at.options.seed)
+    with undisturbed(at.model, eval_mode=True) as buffers:
+        losses.buffers = buffers
+        values = losses()
+    return Outcome({"samples": len(values)}, [_unmoved(values[None])])
+
+
+LOSS = Task("loss", "loss", 1, _loss)
+"""The loss alone."""
+
+
+def _unmoved(losses: Tensor) -> Quantity:
+    return Quantity.of("loss", "loss", Part(losses[:1]))
+
+
+def _low_pass(scale: str) -> Callable[[Setting], Outcome]:
+    def run(at: Setting) -> Outcome:
+        options, loss = at.options, at.recorded()
+        sigma = options.sigma if scale == "absolute" else options.relative_sigma
+        found = flatness.low_pass_filter(
+            at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, seed=options.seed, progress=False
+        )
+        losses = loss.matrix(options.draws + 1)
+        told = f"noise {sigma:g}" if scale == "absolute" else f"noise {sigma:g} of each {scale}'s rms"
+        quantities = [
+            _unmoved(losses),
+            Quantity.of(f"lpf-{scale}.value", f"LPF, {told}", Part(losses[1:])),
+            Quantity.of(f"lpf-{scale}.rise", f"rise, {told}", Part(losses[1:] - losses[:1])),
+        ]
+        return Outcome(stored(found), quantities)
+
+    return run
+
+
+def _curve(at: Setting) -> Outcome:
+    """Along other directions than the low-pass filter's, which the curve would otherwise run once more."""
+    options, loss = at.options, at.recorded()
+    weights = sum(parameter.numel() for parameter in at.model.parameters())
+    distances = [rms * math.sqrt(weights) for rms in options.curve_rms]
+    found = flatness.perturbation_curve(
+        at.model, loss, at.batches, distances, draws=options.curve_draws, seed=derived_seed("curve", options.seed),
+        progress=False,
+    )  # fmt: skip
+    losses = loss.matrix(options.curve_draws * len(distances) + 1)
+    along = losses[1:].view(options.curve_draws, len(distances), -1)
+    quantities = [_unmoved(losses)]
+    for index, rms in enumerate(options.curve_rms):
+        rises = Part(along[:, index] - losses[:1])
+        quantities.append(Quantity.of(f"curve.rise-{rms:g}", f"rise at a distance of rms {rms:g}", rises, x=rms))
+    return Outcome(stored(found) | {"rms": list(options.curve_rms)}, quantities)
+
+
+def _rounding(bits: int) -> Callable[[Setting], Outcome]:
+    def run(at: Setting) -> Outcome:
+        loss = at.recorded()
+        found = flatness.quantization_rise(
+            at.model, loss, at.batches, bits, granularity=at.options.granularity, seed=at.options.seed
+        )
+        losses = loss.matrix(2)
+        rise = Quantity.of(f"quantization-{bits}.rise", f"rise, rounded to {bits} bits", Part(losses[1:] - losses[:1]))
+        return Outcome(stored(found), [_unmoved(losses), rise])
+
+    return run
+
+
+def _readout(at: Setting) -> Outcome:
+    """Feature energy; and where the loss is the output's squared error, the rises it predicts beside measured ones."""
+    options = at.options
+    found = flatness.readout(
+        at.model, at.recorded(), at.batches, second_moment=False, seed=options.seed, progress=False
+    )
+    samples = int(found.settings["samples"])
+    energy = Uncertain.of_estimate(found.feature_energy, samples)
+    quantities = [Quantity("readout.energy", f"feature energy of {found.layer or 'the model'}", energy)]
+    rises: dict[str, Any] = {}
+    if squared_error(at.loss) and found.is_output:
+        rises = _predicted_and_measured(at, found, quantities, samples)
+    return Outcome(stored(found) | {"rises": plain(rises)}, quantities)
+
+
+def _predicted_and_measured(at: Setting, found: Readout, quantities: list[Quantity], samples: int) -> dict[str, Any]:
+    options = at.options
+    weight = f"{found.layer}.weight".lstrip(".")
+    noise = found.noise_rise(options.relative_sigma, scale="layer")
+    rises: dict[str, Any] = {"lpf-layer": {"predicted": noise}}
+
+    def predicted(name: str, words: str, estimate: Estimate) -> Quantity:
+        return Quantity(f"readout.{name}", words, Uncertain.of_estimate(estimate, samples))
+
+    told = f"noise {options.relative_sigma:g} of its rms"
+    quantities.append(predicted("noise-predicted", f"readout alone, {told}: predicted", noise))
+    for bits in options.bits:
+        loss = at.recorded()
+        measured = flatness.quantization_rise(
+            at.model, loss, at.batches, bits, granularity=options.granularity, parameters=[weight], seed=options.seed
+        )
+        expected = found.quantization_rise(bits, granularity=options.granularity)
+        rises[f"quantization-{bits}"] = {"predicted": expected, "measured": measured.rise}
+        losses = loss.matrix(2)
+        name, words = f"quantization-{bits}", f"readout alone, rounded to {bits} bits"
+        quantities.append(predicted(f"{name}-predicted", f"{words}: predicted", expected))
+        quantities.append(Quantity.of(f"readout.{name}-measured", f"{words}: measured", Part(losses[1:] - losses[:1])))
+    return rises
+
+
+def squared_error(loss: object) -> bool:
+    """Whether a sample's loss is known to be the mean squared error of the network's output, with weight 1."""
+    return (
+        isinstance(loss, DiffusionLoss)
+        and loss.weight is None
+        and not (isinstance(loss, EDMLoss) and loss.preconditioned)
+    )
+
+
+def _exposure(count: int) -> Callable[[Setting], Outcome]:
+    def run(at: Setting) -> Outcome:
+        process = at.process
+        assert process is not None
+        steps = respaced_steps(len(process.alphas_cumprod), count)
+        model = RecordedNorms(process.epsilon_model, at.advance)
+        found = flatness.exposure_bias(
+            model, process.alphas_cumprod, steps, at.exposure, variance=process.variance, clip=process.clip,
+            batch_size=at.batch_size, seed=at.options.seed, progress=False,
+        )  # fmt: skip
+        training, sampling = model.means(len(steps), len(at.exposure))
+        gap = Quantity.of(
+            f"exposure-{count}.gap", f"exposure bias, T' = {count}: norm's gap", Part(sampling), Part(training, -1.0)
+        )
+        return Outcome(found.to_dict(), [gap])
+
+    return run
+
+
+def _curvature(at: Setting) -> Outcome:
+    options = at.options
+    loss = RecordedLoss(at.loss, len(at.gradient_batches), at.advance)
+    found = flatness.curvature(
+        at.model, loss, at.gradient_batches, probes=options.probes, max_steps=options.lanczos_steps, seed=options.seed,
+        progress=False,
+    )  # fmt: skip
+    nan = math.nan
+    top = Uncertain(found.top_eigenvalue, nan, nan, nan, nan)
+    trace = Uncertain.of_estimate(Estimate(found.trace.value, found.trace.draw_standard_error, 0.0), options.probes)
+    trace = dataclasses.replace(trace, data_error=nan)  # not estimated
+    told = "" if found.converged else f" (not converged: residual {found.residual:.2g})"
+    quantities = [
+        Quantity("curvature.top", f"largest eigenvalue of the Hessian{told}", top),
+        Quantity("curvature.trace", "trace of the Hessian (error over probes alone)", trace),
+    ]
+    return Outcome(stored(found), quantities)
+
+
+def stored(found: Any) -> dict[str, Any]:
+    """A measurement for JSON; a list of all weights' names is left out."""
+    kept: dict[str, Any] = found.to_dict()
+    if len(kept["settings"].get("parameters", ())) > 2:
+        kept["settings"]["parameters"] = "all"
+    return kept

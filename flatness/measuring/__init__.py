@@ -1,0 +1,1 @@
+"""One measure a file; what they share is in base."""

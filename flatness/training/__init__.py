@@ -1,0 +1,1 @@
+"""Training for flatness: SAM, averages of weights, input perturbation."""

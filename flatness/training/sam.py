@@ -1,0 +1,324 @@
+"""Sharpness-aware minimisation (SAM) around any torch optimizer.
+
+Algorithm 1 of "Understanding Flatness in Generative Models: Its Role and Benefits", after Foret et al. 2021:
+
+    ascent    w_hat = w + rho grad L(w) / |grad L(w)|    the norm over all parameters together
+    descent   w <- w - alpha grad L(w_hat)               in general: the wrapped optimizer's step with this gradient
+
+`adaptive=True` is ASAM (Kwon et al. 2021): w_hat = w + rho T^2 grad L(w) / |T grad L(w)|, T = |w| + eta, elementwise.
+
+    sam = SAM(torch.optim.Adam(model.parameters(), lr=1e-4), rho=0.05)
+
+    def closure():
+        sam.zero_grad()
+        loss = loss_of(model, batch)
+        loss.backward()
+        return loss
+
+    loss = sam.step(closure)
+
+The two-phase form, for loops that own their passes (gradient accumulation, GradScaler):
+
+    sam.zero_grad()
+    with sam.first_pass():           # at w
+        for part in batch:
+            loss_of(model, part).backward()
+    if sam.due:                      # the schedule's word on this step
+        with sam.perturbed():        # at w_hat, gradients cleared; on leaving, w is back
+            for part in batch:
+                loss_of(model, part).backward()
+    sam.step()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from flatness import arguments
+from flatness.passes import RandomState, gradients_of, random_state, set_random_state, whole_norm
+from flatness.saved_buffers import SavedBuffers
+from flatness.training.ascent import SMALLEST_NORM, Ascent
+from flatness.training.schedules import Always
+
+__all__ = ["SAM", "SMALLEST_NORM", "Closure"]
+
+Closure = Callable[[], Tensor | float]
+
+
+class _Phase(enum.Enum):
+    START = enum.auto()
+    PASSED = enum.auto()  # first_pass() has been left: the gradients are those at w
+    INSIDE = enum.auto()  # within perturbed()
+    READY = enum.auto()  # perturbed() has been left: w is back, the gradients are those at w_hat
+    VOID = enum.auto()  # as READY, but the gradient at w was not finite, so the gradients are of no use
+
+
+class SAM(Ascent):
+    """Sharpness-aware minimisation with the step of the given optimizer (module docstring: equations, examples).
+
+    `param_groups`, `state` and `defaults` are the optimizer's own, so learning-rate schedulers take either of the two;
+    steps are made through SAM alone. Weights move in place and are put back from a saved copy, bit for bit, also after
+    an exception; the copy (one set of weights) is kept for the next step. Each pass waits once for the device, for the
+    gradient's norm.
+
+    Randomness: both passes of a step draw the same numbers from torch's default generators (CPU and the parameters'
+    devices), which end where a plain step would have left them. Generators of your own are yours: draw timesteps and
+    noise before the passes.
+
+    Buffers: with `model`, its buffers (BatchNorm's running statistics) are put back after the perturbed pass, so a
+    step updates them once, at w; without, twice.
+
+    Data-parallel ranks: with gradients="averaged" each rank climbs the gradient that DDP averaged. With "local" each
+    climbs its own, and DDP averages the descent alone: `model.no_sync` then encloses the first pass, forward and
+    backward. With "averaged" keep the first pass out of `no_sync`: gradients that were not averaged are not noticed.
+    Parameters sharded over ranks are not supported: a shard's norm is not the model's.
+
+    Mixed precision: autocast's cache of cast weights is emptied whenever weights move. With GradScaler use the
+    two-phase form and `scaler.step(sam)`, which skips a step that overflowed in either pass; a closure and
+    `scaler.unscale_(sam)` are refused. Do not give `sam.optimizer` to the scaler: unscaled twice is not noticed. To
+    clip unscaled gradients, register a step pre-hook on `sam.optimizer`.
+
+    Args:
+        optimizer: any torch optimizer whose step needs no closure, of float32 or float64 parameters (bfloat16 weights
+            would mostly swallow the perturbation in rounding).
+        rho: the radius |w_hat - w|, in units of the weights (adaptive: |(w_hat - w) / T|). 0 is the plain optimizer,
+            bit for bit. May be set between steps.
+        adaptive: ASAM, for all parameters alike (its authors' code takes T = 1 for biases).
+        schedule: from the step, counted from 0, to whether it perturbs: `Always()` (None), `Late`, `EveryK` or any
+            function of the step alone. A step that does not perturb is one plain step of the optimizer.
+        on_nonfinite: what `step` does about a gradient with NaN or infinities: "raise", or "skip" (counted in
+            `skipped`). The weights stay as they are. Under DDP, all ranks raise or skip together.
+        gradients: "local" or "averaged" over data-parallel ranks; of no effect in a single process.
+        model: the module that is trained; needed for local gradients of several ranks.
+        eta: what ASAM adds to |w|, without which a weight of zero is never perturbed.
+        same_randomness: False lets the second pass draw new numbers.
+
+    Raises:
+        ValueError: an argument outside of what is allowed.
+    """
+
+    _step_supports_amp_scaling = True  # GradScaler.step then hands over its scale and leaves unscaling to `step`
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        rho: float = 0.05,
+        adaptive: bool = False,
+        schedule: Callable[[int], bool] | None = None,
+        *,
+        on_nonfinite: str = "raise",
+        gradients: str = "local",
+        model: nn.Module | None = None,
+        eta: float = 0.01,
+        same_randomness: bool = True,
+    ) -> None:
+        """Take over the optimizer's steps."""
+        super().__init__(optimizer, rho, adaptive, eta)
+        self.schedule = arguments.function("schedule", Always() if schedule is None else schedule)
+        self.on_nonfinite = arguments.choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
+        self.gradients = arguments.choice("gradients", gradients, ("local", "averaged"))
+        self.model = None if model is None else arguments.instance("model", model, nn.Module)
+        self.same_randomness = arguments.flag("same_randomness", same_randomness)
+        self._check_ranks()
+        self.steps = self.skipped = 0
+        self._phase = _Phase.START
+        self._random: RandomState | None = None
+
+    def _check_ranks(self) -> None:
+        distributed = torch.distributed
+        ranks = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+        if ranks > 1 and self.gradients == "local" and self.model is None:
+            raise ValueError(
+                f"model is None; allowed with gradients='local' and {ranks} ranks: the module that is trained, whose "
+                "no_sync keeps the first pass's gradients local (or gradients='averaged')"
+            )
+
+    @property
+    def due(self) -> bool:
+        """Whether the step that comes next perturbs: rho > 0, and the schedule says so."""
+        return self.rho > 0 and bool(self.schedule(self.steps))
+
+    def step(  # type: ignore[override]
+        self, closure: Closure | None = None, ascent_closure: Closure | None = None
+    ) -> Tensor | float | None:
+        """One step: ascent, descent, and the optimizer's update.
+
+        Args:
+            closure: clears the gradients, runs forward and backward, returns the loss. Called at w and at w_hat, or
+                once where the step does not perturb. None finishes a two-phase step.
+                Takes no arguments: `functools.partial(closure, batch)` hands a batch over, in any wrapper of step too.
+            ascent_closure: called at w in place of `closure`: the same for a part of the batch, at less cost.
+
+        Returns:
+            The loss at w, detached: the ascent closure's where it was called; None without closure.
+
+        Raises:
+            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused.
+            FloatingPointError: a gradient is not finite and on_nonfinite is "raise"; the weights are as before.
+            ValueError: what cannot be called in place of a closure, one that returned None, or an ascent closure alone.
+        """
+        for name, given in (("closure", closure), ("ascent_closure", ascent_closure)):
+            if given is not None and not callable(given):
+                raise arguments.refuse(
+                    name, given, "something to call; functools.partial(closure, batch) takes a batch"
+                )
+        # GradScaler.step sets both around its call and deletes them after; taken off so that no error leaves them here
+        scaler: dict[str, Any] = {k: self.__dict__.pop(k) for k in ("grad_scale", "found_inf") if k in self.__dict__}
+        if scaler:
+            _check_scaler(scaler, closure)
+        loss = None
+        if closure is not None:
+            loss = self._run(closure, ascent_closure)
+        elif ascent_closure is not None:
+            raise ValueError("closure is None; allowed beside an ascent_closure: the closure of the whole batch")
+        elif self.due and self._phase not in (_Phase.READY, _Phase.VOID):
+            raise RuntimeError(
+                f"step {self.steps} perturbs, but no perturbed pass was made: call step(closure), or run forward and "
+                "backward within `with sam.perturbed():` before step()"
+            )
+        self._descend(scaler)
+        self.__dict__.update(scaler)
+        return loss
+
+    @contextlib.contextmanager
+    def first_pass(self) -> Iterator[None]:
+        """Encloses forward and backward at w in the two-phase form; without effect where the step does not perturb.
+
+        Notes the random state for `perturbed` to start from, and keeps DDP from averaging where gradients are local.
+        Optional where neither matters.
+        """
+        self._check_unfinished()
+        if not self.due:
+            yield
+            return
+        random = random_state(self._parameters()) if self.same_randomness else None
+        with self.model.no_sync() if self._holds_back() else contextlib.nullcontext():  # type: ignore[union-attr, operator]
+            yield
+        self._random, self._phase = random, _Phase.PASSED
+
+    @contextlib.contextmanager
+    def perturbed(self, set_to_none: bool = True) -> Iterator[None]:
+        """Within, weights are at w_hat and the gradients cleared; on leaving, also by an exception, w is back.
+
+        The ascent takes the gradients that the parameters hold on entry. Where the step does not perturb, or these
+        are zero, the weights stay at w.
+
+        Args:
+            set_to_none: how gradients are cleared, as in `zero_grad`; False keeps their addresses (CUDA graphs).
+
+        Raises:
+            RuntimeError: no parameter has a gradient; the last perturbed pass was not followed by `step`; local
+                gradients under DDP without `first_pass`.
+        """
+        self._check_unfinished()
+        if self.due and self._holds_back() and self._phase is not _Phase.PASSED:
+            raise RuntimeError("gradients='local' under DDP: enclose forward and backward at w in sam.first_pass()")
+        parameters = self._parameters()
+        buffers = None if self.model is None else SavedBuffers(self.model)
+        hooks: list[torch.utils.hooks.RemovableHandle] = []
+        after, self._phase = _Phase.START, _Phase.INSIDE
+        self._save(parameters)
+        try:
+            finite = not self.due or self._ascend(parameters)
+            self.optimizer.zero_grad(set_to_none=set_to_none)
+            if not finite:  # NaN before DDP averages: every rank, and a GradScaler, then sees that the step is void
+                hooks += [p.register_hook(lambda g: g * math.nan) for p in parameters if p.requires_grad]
+            if self._random is not None:
+                set_random_state(self._random)
+            yield
+            after = _Phase.READY if finite else _Phase.VOID
+        finally:
+            self._phase, self._random = after, None
+            self._put_back(parameters)
+            if buffers is not None:
+                buffers.put_back(compare=False)  # which would wait for the device
+            for hook in hooks:
+                hook.remove()
+
+    def _check_unfinished(self) -> None:
+        self._check_ranks()
+        if self._phase in (_Phase.INSIDE, _Phase.READY, _Phase.VOID):
+            raise RuntimeError("a perturbed pass of this step was begun before: call step(), or zero_grad() to drop it")
+
+    def _holds_back(self) -> bool:
+        return self.gradients == "local" and hasattr(self.model, "no_sync")
+
+    def _run(self, closure: Closure, ascent_closure: Closure | None) -> Tensor | float:
+        self._check_unfinished()
+        if not self.due:
+            return _loss("closure", closure)
+        with self.first_pass():
+            loss = _loss("closure", closure) if ascent_closure is None else _loss("ascent_closure", ascent_closure)
+        with self.perturbed(set_to_none=False):  # the closure clears them as it likes
+            _loss("closure", closure)
+        return loss
+
+    def _descend(self, scaler: dict[str, Any]) -> None:
+        """The optimizer's step with the gradients at hand, unless they or those at w are not finite."""
+        gradients = gradients_of(self._parameters())
+        place = "w_hat" if self._phase is _Phase.READY and self.due else "w"
+        finite = not scaler["found_inf"] if scaler else math.isfinite(whole_norm(gradients))
+        void = self._phase is _Phase.VOID or not finite
+        self._phase = _Phase.START
+        if void and not scaler and self.on_nonfinite == "raise":
+            raise FloatingPointError(
+                f"the gradient at {place} is not finite at step {self.steps}; the weights are as before it "
+                "(on_nonfinite='skip' passes over such steps)"
+            )
+        if void:
+            self.skipped += 1
+        else:
+            if scaler:
+                torch._foreach_mul_(gradients, 1 / float(scaler["grad_scale"]))
+            self.optimizer.step()
+        self.steps += 1
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients; outside of `perturbed()` this also drops a step that was begun."""
+        self.optimizer.zero_grad(set_to_none=set_to_none)
+        if self._phase is not _Phase.INSIDE:
+            self._phase = _Phase.START
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state_dict with an entry "sam": rho, adaptive, eta, steps, skipped."""
+        own = {name: getattr(self, name) for name in ("rho", "adaptive", "eta", "steps", "skipped")}
+        return {**self.optimizer.state_dict(), "sam": own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a `state_dict`, whose rho, adaptive and eta replace this object's, as lr does in torch.
+
+        Raises:
+            ValueError: no "sam" entry (a plain optimizer's state goes to `sam.optimizer.load_state_dict`).
+        """
+        if not isinstance(state_dict.get("sam"), dict):
+            raise ValueError(f"state_dict has the entries {sorted(state_dict)}; allowed: one written by SAM.state_dict")
+        self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != "sam"})
+        for name in ("rho", "adaptive", "eta", "steps", "skipped"):
+            setattr(self, name, state_dict["sam"][name])
+        self._phase = _Phase.START
+
+
+def _check_scaler(scaler: dict[str, Any], closure: Closure | None) -> None:
+    if closure is not None:
+        raise RuntimeError("scaler.step(sam, closure) would leave the gradients scaled: use the two-phase form")
+    if scaler.get("grad_scale") is None:
+        raise RuntimeError(
+            "scaler.unscale_(sam) was called, perhaps before the perturbed pass, whose gradients would stay scaled: "
+            "leave it out; to clip unscaled gradients, register a step pre-hook on sam.optimizer"
+        )
+
+
+def _loss(name: str, closure: Closure) -> Tensor | float:
+    with torch.enable_grad():
+        loss = closure()
+    if loss is None:
+        raise ValueError(f"{name} returned None; allowed: the loss")
+    return loss.detach() if isinstance(loss, Tensor) else loss

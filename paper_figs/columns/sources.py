@@ -1,0 +1,157 @@
+"""The three sources of a figure as data for its columns: the toy study, our trained networks, the paper's data sets.
+
+A column is a dictionary with either "face", "source" and what the figure adds, or "empty": what is not there yet, and
+the commands that fill it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from paper_figs import trained
+from paper_figs.drawing import methods
+from paper_figs.trained import Study
+from paper_figs.trained_rows import LEVEL
+
+Column = dict[str, Any]
+Data = dict[str, Any]
+
+PRESETS = {"fashion-mnist": "fashion-mnist-tiny"}
+"""Where the configuration that fills a column is not named as the data set."""
+ERRORS = "errors: 1 standard error"
+RISE_ERRORS = "errors: 1 standard error, of a loss that of its rise"
+OURS, PAPERS = "fashion-mnist", "cifar10"
+
+
+def empty(dataset: str, preset: str = "", what: str = "") -> Column:
+    """The column of a data set that no run is of yet.
+
+    Args:
+        dataset: its name.
+        preset: the configuration that fills it; ours of that data set unless told.
+        what: is missing, in words.
+    """
+    preset = preset or PRESETS.get(dataset, dataset)
+    return {
+        "empty": {
+            "what": what or f"{trained.TITLES.get(dataset, dataset)}: no run yet",
+            "commands": [
+                f"python -m experiments reproduce\n--config {preset}\n--out runs/{preset}",
+                f"make figs RUNS=runs/{preset}",
+            ],
+        }
+    }
+
+
+def place(study: Study) -> str:
+    """Where a study lies, without what differs from machine to machine."""
+    inside = study.folder.is_relative_to(trained.ROOT)
+    return study.folder.relative_to(trained.ROOT).as_posix() if inside else study.name
+
+
+def of_study(study: Study | None, dataset: str, found: Callable[[Study], Data], errors: str = ERRORS) -> Column:
+    """The column of a study, empty where there is none.
+
+    Args:
+        study: whose results are shown.
+        dataset: what the column is for.
+        found: what the figure shows of it.
+        errors: what they are where a method has one run; "" for a picture, which is of one run in any case.
+    """
+    if study is None:
+        return empty(dataset)
+    face = f"{study.scale()}, 1 run a method"
+    if errors:
+        face = f"{study.face()}; {errors if len(study.seeds) == 1 else f'{LEVEL:.0%} intervals'}"
+    return {"face": face, "source": place(study), "rho": study.main_rho, **found(study)}
+
+
+def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
+    """The toy's column.
+
+    Args:
+        found: what the figure shows of the result file.
+        seeds: how many of its seeds that is; all, with intervals, where it is None.
+    """
+    results = methods.load()
+    face = methods.face(results)
+    words = methods.sentence(face)
+    if seeds is not None:
+        words = methods.sentence({**face, "seeds": seeds}).partition(";")[0].replace("1 seeds", "1 seed")
+        words += " (trial)" if face["trial"] else ""
+    rho = results["configuration"]["methods"]["sam"]["rho"]
+    return {"face": words, "source": "results/toy.json", "rho": rho, "trial": face["trial"], **found(results)}
+
+
+def columns(
+    toy: Callable[[Data], Data],
+    study: Callable[[Study], Data],
+    *,
+    toy_seeds: int | None = None,
+    errors: str = ERRORS,
+    datasets: Iterable[str] = (OURS, PAPERS),
+) -> dict[str, Column]:
+    """Toy, ours, and the paper's data set, in this order; arguments as in `of_toy` and `of_study`."""
+    found = {"toy": of_toy(toy, toy_seeds)}
+    return found | {name: of_study(trained.of_dataset(name), name, study, errors) for name in datasets}
+
+
+def label(method: str, rho: float | None) -> str:
+    """A row's name as figures say it, SAM's with its radius: "SAM+EMA, rho = 0.1"."""
+    radius = "" if rho is None or "sam" not in method else f", $\\rho$ = {rho:g}"
+    return method.upper() + radius
+
+
+def loss_curve(study: Study, method: str, rho: float | None = None) -> Data:
+    """A row's loss along random directions, distance 0 included, or {"missing": why}.
+
+    One run: the band is the error of the rise, since all rows are measured on the same images; several: over seeds.
+    """
+    measure = "curve-random"
+    why = study.why_missing(method, measure, rho)
+    if why is not None:
+        return {"missing": why}
+    distances = study.rows_of(method, rho)[0].measure(measure, "distances")
+    start = study.value(method, measure, "loss", rho=rho)
+    if start["seeds"] > 1:
+        losses = study.series(method, measure, "losses", rho=rho)
+        found = {key: [start[key], *losses[key]] for key in ("mean", "low", "high")}
+    else:
+        rises = study.series(method, measure, "rises", rho=rho)
+        found = {key: [start["mean"] + rise for rise in (0.0, *rises[key])] for key in ("mean", "low", "high")}
+    return {"x": [0.0, *distances], **found}
+
+
+def toy_loss_curve(results: Data, method: str) -> Data:
+    """The toy's, of learnt features."""
+    curve = results["series"][f"learnt/{method}"]["perturbation_curve"]
+    return {"x": curve["distance"], **curve["loss"]}
+
+
+def norm_curves(study: Study, method: str, steps: int, rho: float | None = None) -> Data:
+    """Norm of the predicted noise by step, {"training", "sampling", "gap"} each a curve, and two means of the gap."""
+    measure = f"exposure-{steps}"
+    why = study.why_missing(method, measure, rho)
+    if why is not None:
+        return {"missing": why}
+    places = study.rows_of(method, rho)[0].measure(measure, "steps")
+    found: Data = {
+        name: {"x": places}
+        | {key: study.series(method, measure, name, rho=rho)[key] for key in ("mean", "low", "high")}
+        for name in ("training", "sampling", "gap")
+    }
+    return found | {name: study.value(method, measure, name, rho=rho) for name in ("mean_gap", "mean_absolute_gap")}
+
+
+def toy_norm_curves(results: Data, method: str) -> Data:
+    """The toy's at T' = 20; the file has no interval of the gap at one step, so its curve has none."""
+    row = f"learnt/{method}"
+    curves = results["series"][row]["epsilon_norm"]
+    found: Data = {name: {"x": curves["step"], **curves[name]} for name in ("training", "sampling")}
+    gap = [b - a for a, b in zip(curves["training"]["mean"], curves["sampling"]["mean"], strict=True)]
+    return found | {
+        "gap": {"x": curves["step"], "mean": gap, "low": gap, "high": gap},
+        "mean_gap": methods.number(results, row, "signed_gap_20"),
+        "mean_absolute_gap": methods.number(results, row, "absolute_gap_20"),
+    }

@@ -1,0 +1,181 @@
+"""The columns of tables that come from trained networks: a study's numbers by row, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from paper_figs import trained
+from paper_figs.columns import sources
+from paper_figs.columns.columns import FULL, Cells, Columns, labelled
+from paper_figs.drawing import methods
+from paper_figs.trained_rows import LEVEL, Row, combined
+
+PER_FEATURE = 8
+"""Samples a feature from which a distance's bias can be taken away; below, its next order is too large."""
+
+
+def name_of(study: trained.Study) -> str:
+    """A study's group."""
+    return f"ours, {study.title}"
+
+
+def describe_study(columns: Columns, study: trained.Study) -> None:
+    """A study's group."""
+    seeds = len(study.seeds)
+    spread = (
+        "± one standard error over images and draws, not over training seeds; methods share images and noise"
+        if seeds == 1
+        else f"± half of the {LEVEL:.0%} interval over {seeds} training seeds"
+    )
+    radius = "" if study.main_rho is None else f"; SAM with rho = {study.main_rho:g} where no other is named"
+    words = f"{study.face()}, {sources.place(study)}{radius}; {spread}"
+    bars = "1 standard error" if seeds == 1 else f"{LEVEL:.0%} intervals"
+    face = f"ours, {study.face()}; bars: {bars}"
+    columns.group(name_of(study), words, study.dataset, face, sources.place(study))
+    if len(study.radii) > 1 or study.main_rho not in (None, trained.PAPER_RADIUS):
+        columns.face_also(study.dataset, f"SAM: ρ = {study.main_rho:g}")
+
+
+def rows_of(study: trained.Study) -> dict[str, tuple[str, float | None]]:
+    """A study's rows by label, each with its method and its radius where that is not the main one."""
+    radii: list[float | None] = [rho for rho in study.radii if rho != study.main_rho]
+    found = {}
+    for method in methods.METHODS:
+        for rho in [None, *(radii if method.startswith("sam") else [])]:
+            if study.rows_of(method, rho):
+                found[labelled(method, rho)] = (method, rho)
+    return found
+
+
+def of_study(study: trained.Study, measure: str, *keys: str) -> Cells:
+    """A study's numbers with their intervals; a measure that failed with its reason; none that was not taken."""
+    found = {}
+    for label, (method, rho) in rows_of(study).items():
+        cell = as_cell(study.value(method, measure, *keys, rho=rho))
+        if cell is not None:
+            found[label] = cell
+    return found
+
+
+def change_of_study(study: trained.Study, steps: int, bits: int) -> Cells:
+    """What rounding the weights does to the distance of samples that start from the same noise.
+
+    The error of one seed is the jackknife's of the difference (Busing et al., 1999), group by group of the same images.
+    """
+    found = {}
+    full, rounded = f"frechet-{steps}-{FULL}", f"frechet-{steps}-{bits}"
+    for label, (method, rho) in rows_of(study).items():
+        reasons = [study.why_missing(method, measure, rho) for measure in (full, rounded)]
+        why = next((reason for reason in reasons if reason is not None), None)
+        if why is None:
+            estimates = [_change(row, full, rounded) for row in study.rows_of(method, rho)]
+            cell = as_cell(combined([value for value, _ in estimates], [error for _, error in estimates]))
+        else:
+            cell = as_cell({"missing": why})
+        if cell is not None:
+            found[label] = cell
+    return found
+
+
+def as_cell(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A number of `trained` as a table's cell; None where it was not measured, which needs no reason."""
+    if "missing" in found:
+        why = str(found["missing"])
+        return {"value": None, "missing": why} if why.startswith("failed") else None
+    if found["standard_error"] is None:
+        return {"value": found["mean"]}
+    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+
+
+def _change(row: Row, before: str, after: str) -> tuple[float, float]:
+    """The difference of two distances of a row and its standard error.
+
+    Raises:
+        ValueError: the two were not taken over the same groups of images.
+    """
+    sizes, others = row.measure(before, "group_sizes"), row.measure(after, "group_sizes")
+    if sizes != others:
+        raise ValueError(f"{row.path}: {after} is of groups of {others} images; allowed: those of {before}, {sizes}")
+    number = sum(sizes)
+    pairs = zip(row.measure(after, "pseudo_values"), row.measure(before, "pseudo_values"), strict=True)
+    differences = [a - b for a, b in pairs]
+    middle = math.fsum(d * size for d, size in zip(differences, sizes, strict=True)) / number
+    squares = [(d - middle) ** 2 / (number / size - 1) for d, size in zip(differences, sizes, strict=True)]
+    value = row.measure(after, "value") - row.measure(before, "value")
+    return value, math.sqrt(math.fsum(squares) / len(squares))
+
+
+def measured(study: trained.Study) -> list[str]:
+    """The names of all measures that any row has."""
+    return list(dict.fromkeys(name for row in study.rows for name in row.document["measures"]))
+
+
+def loss_bits(study: trained.Study) -> list[int]:
+    """Bits at which the loss of rounded weights was measured, widest first."""
+    names = [name.removeprefix("quantization-") for name in measured(study) if name.startswith("quantization-")]
+    return sorted(map(int, names), reverse=True)
+
+
+def sampled(study: trained.Study) -> dict[int, list[int]]:
+    """By T', the bits of the rounded weights that were sampled from, widest first; T' at full width alone have none."""
+    found: dict[int, list[int]] = {}
+    for name in measured(study):
+        kind, _, where = name.partition("-")
+        steps, _, bits = where.partition("-")
+        if kind == "frechet" and steps.isdigit():
+            found.setdefault(int(steps), []).append(int(bits))
+    return {steps: sorted(set(bits) - {FULL}, reverse=True) for steps, bits in sorted(found.items())}
+
+
+def samples_of(study: trained.Study, steps: int) -> int | None:
+    """How many samples the distances at T' = steps are of, as the first row says; None where there are none."""
+    measure = f"frechet-{steps}-{FULL}"
+    rows = (row for row in study.rows if row.why_missing(measure) is None)
+    return next((int(row.measure(measure, "samples")) for row in rows), None)
+
+
+def noise_words(study: trained.Study, scale: str) -> str:
+    """The low-pass filter's noise in words, as far as the plan states it; see `paper_figs.drawing.lpf_tables`."""
+    if scale == "absolute":
+        sigma = study.evaluation.get("sigma")
+        return "" if sigma is None else f", σ = {sigma:g}"
+    size = study.evaluation.get("relative_sigma")
+    return f", noise in proportion to each {scale}" if size is None else f", noise {size:.0%} of each {scale}"
+
+
+def distance_name(study: trained.Study) -> str:
+    """What the study's distances are: FID is Inception's alone."""
+    features = _features(study)
+    return "FID" if features is not None and features["name"].startswith("inception") else "Fréchet distance"
+
+
+def extrapolates(study: trained.Study, steps: int) -> bool:
+    """Whether the samples are enough for a distance without bias."""
+    features, count = _features(study), samples_of(study, steps)
+    return features is not None and count is not None and count >= PER_FEATURE * features["width"]
+
+
+def describe_distance(columns: Columns, study: trained.Study) -> None:
+    """What the study's distances are called, and a note on their features and their bias."""
+    features, name = _features(study), distance_name(study)
+    columns.data["distances"][study.dataset] = name
+    counts = {steps: samples_of(study, steps) for steps in sampled(study)}
+    if not counts:
+        columns.note(f"{name_of(study)}: no distances were measured")
+        return
+    said = " and ".join(f"{count} samples at T' = {steps}" for steps, count in counts.items())
+    space = (
+        "features that are not named" if features is None else f"the {features['width']} features of {features['name']}"
+    )
+    what = "" if name == "FID" else f" in {space}, which is not the FID"
+    few = not all(extrapolates(study, steps) for steps in counts)
+    bias = ", biased upwards, by an amount that differs from row to row" if few else ""
+    columns.note(f"{name_of(study)}: {name}{what}, of {said}{bias}")
+
+
+def _features(study: trained.Study) -> dict[str, Any] | None:
+    """Name and width of the features that distances are measured in, as the first row that has any says."""
+    found = (row.document["settings"].get("features") for row in study.rows)
+    return next((dict(features) for features in found if features is not None), None)

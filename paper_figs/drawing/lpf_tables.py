@@ -1,0 +1,74 @@
+"""The columns of Tables 3 and 5: low-pass-filter flatness (LPF) of the paper, the toy and trained networks, as one.
+
+The LPF is the loss under Gaussian noise on all weights (Bisla et al., 2022); its rise is what the noise adds to the
+loss. The rise alone is flatness: the raw number holds the loss itself too (Theorem T3). Noise of the same deviation on
+every weight favours networks with larger weights, noise in proportion to each layer's or filter's size does not
+(Theorem T7), so both stand side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from paper_figs import trained
+from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy, printed
+from paper_figs.columns.sources import OURS
+from paper_figs.columns.studies import describe_study, name_of, noise_words, of_study
+from paper_figs.drawing import methods, table_panels
+from paper_figs.drawing.table_panels import Block, Panel
+
+SCALES = ("absolute", "layer", "filter")
+"""Kinds of noise: one deviation for all weights, or in proportion to the size of each layer's or filter's."""
+
+
+def numbers(dataset: str) -> dict[str, Any]:
+    """The data of the table of a data set of the paper's: its numbers, the toy's, ours, and runs on it."""
+    columns, results, paper = Columns(), methods.load(), methods.paper()["lpf"]
+    group = describe_paper(columns, "paper", dataset, paper["sources"][dataset], "; the noise is not stated")
+    columns.add("paper", group, "LPF", printed(paper[dataset]), decimals=paper["decimals"])
+    describe_toy(columns, results)
+    sigma, relative = results["configuration"]["sigma"], results["configuration"]["relative_sigma"]
+    for measure, heading in (
+        ("loss", "loss"),
+        ("lpf", f"LPF, σ = {sigma:g}"),
+        ("lpf_rise", "LPF rise"),
+        ("relative_rise", f"LPF rise, noise {relative:.0%} of each matrix"),
+    ):
+        columns.add(f"toy/{measure}", "toy", heading, of_toy(results, measure))
+    for name in dict.fromkeys((dataset, OURS)):
+        study = trained.of_dataset(name)
+        if study is None:
+            columns.absent(name)
+        else:
+            _add_study(columns, study)
+    return columns.data
+
+
+def _add_study(columns: Columns, study: trained.Study) -> None:
+    describe_study(columns, study)
+    group, key = name_of(study), study.dataset
+    columns.add(f"{key}/loss", group, "loss", of_study(study, "lpf-absolute", "loss"))
+    heading = f"LPF{noise_words(study, 'absolute')}"
+    columns.add(f"{key}/lpf", group, heading, of_study(study, "lpf-absolute", "value"))
+    for scale in SCALES:
+        heading = f"LPF rise{'' if scale == 'absolute' else noise_words(study, scale)}"
+        columns.add(f"{key}/rise-{scale}", group, heading, of_study(study, f"lpf-{scale}", "rise"))
+
+
+def drawn(data: dict[str, Any], dataset: str) -> Figure:
+    """Paper and runs on its data set in the first row; the toy; ours. By method, raw LPF first, then its rises."""
+
+    def ours(name: str) -> Block:
+        places = (("lpf", "LPF"), ("rise-absolute", "LPF rise"), ("rise-layer", "LPF rise, noise scaled"))
+        return Block(name, tuple(Panel((f"{name}/{key}",), label, zero=key != "lpf") for key, label in places))
+
+    toys = (("lpf", "LPF"), ("lpf_rise", "LPF rise"), ("relative_rise", "LPF rise, noise scaled"))
+    rows = [
+        [Block("paper", (Panel(("paper",), "LPF"),)), ours(dataset)],
+        [Block("toy", tuple(Panel((f"toy/{key}",), label, zero=key != "lpf") for key, label in toys))],
+    ]
+    if dataset != OURS:
+        rows.append([ours(OURS)])
+    return table_panels.drawn(data, rows, height=5.6)

@@ -1,0 +1,168 @@
+"""Panels that several figures share: columns by source, curves with bands, pictures, and what is missing."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figs.columns.sources import Column, Data
+from paper_figs.drawing import methods, style
+
+SMALL = 7.0
+"""Points, of what is said beside the panels."""
+CHARACTERS = 21.0
+"""That fit into an inch at that size, on the average."""
+
+REASON = 50
+"""Characters of a reason for what is missing, where it stands above a panel."""
+LINE = 1.05
+"""Spacing of lines."""
+
+AVERAGED: dict[str, dict[str, Any]] = {
+    "": {"linestyle": "-"},
+    "+ema": {"linestyle": (0, (4, 1.2))},
+    "+swa": {"linestyle": (0, (1, 1.2))},
+}
+"""How an averaging looks where all nine methods share a panel: the base gives colour and marker."""
+
+
+def wide(height: float, **layout: Any) -> Figure:
+    """An empty figure two columns wide, its panels a little apart; other settings of the layout as keywords."""
+    figure = style.figure(height, style.WIDE)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.04, h_pad=0.04, wspace=0.03, **layout)  # type: ignore[call-arg]
+    return figure
+
+
+def said(item: str, words: str) -> str:
+    """What the paper printed of the item, in lines over the whole width."""
+    return wrapped(f"{item} is a picture, no numbers printed. {words}", style.WIDE)
+
+
+def says(figure: Figure, item: str, words: str) -> None:
+    """The same, above all panels."""
+    figure.suptitle(said(item, words), fontsize=SMALL, x=0.01, ha="left", linespacing=LINE)
+
+
+def wrapped(words: str, inches: float) -> str:
+    """Words in lines of that width; lines that are there are kept."""
+    return "\n".join(
+        line
+        for part in words.split("\n")
+        for line in textwrap.wrap(part, int(inches * CHARACTERS), break_on_hyphens=False) or [""]
+    )
+
+
+def face(columns: Iterable[Column], inches: float) -> list[str]:
+    """The columns' titles, each what its panels are of and where that lies, all with the same number of lines."""
+    found = [
+        wrapped(f"{column['face']}\n[{column['source']}]", inches) if "face" in column else "" for column in columns
+    ]
+    most = max(text.count("\n") for text in found)
+    return ["\n" * (most - text.count("\n")) + text for text in found]
+
+
+def bare(axes: Axes) -> None:
+    """A frame without ticks."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def empty(axes: Axes, of: Data, inches: float) -> None:
+    """A panel that is marked as empty, with the commands that fill it."""
+    bare(axes)
+    axes.spines[:].set(linestyle=(0, (4, 3)), color=style.GREY)
+    text = wrapped(f"{of['what']}\n\n" + "\nthen\n".join(of["commands"]), inches)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL, linespacing=1.2)
+
+
+def missing(axes: Axes, words: str, inches: float) -> None:
+    """A panel of what was not measured, or failed, with the reason."""
+    bare(axes)
+    axes.spines[:].set(color=style.GREY)
+    axes.text(0.5, 0.5, wrapped(words, inches), transform=axes.transAxes, ha="center", va="center", fontsize=SMALL)
+
+
+def note_missing(axes: Axes, reasons: dict[str, str], inches: float) -> None:
+    """Curves that a panel lacks, above it: one line a reason, cut where it is long; the data holds it whole."""
+    for why in dict.fromkeys(reasons.values()):
+        curves = ", ".join(curve for curve in reasons if reasons[curve] == why)
+        name(axes, wrapped(f"{curves}: {textwrap.shorten(why, REASON, placeholder=' ...')}", inches))
+
+
+def band(axes: Axes, curve: Data, look: dict[str, Any], label: str, *, shade: float = 0.2) -> None:
+    """Means over x, with their interval as a band."""
+    if np.ndim(curve["low"]) and list(curve["low"]) != list(curve["high"]):
+        axes.fill_between(curve["x"], curve["low"], curve["high"], color=look["color"], alpha=shade, linewidth=0)
+    axes.plot(curve["x"], curve["mean"], label=label, **look)
+
+
+def look_of(base: str, average: str | None = None) -> dict[str, Any]:
+    """A method's look: of its base alone, or of base and averaging where all share a panel.
+
+    ADM's markers are large and open, for IP's often lie upon them.
+    """
+    size = {"markersize": 4.5, "markerfacecolor": "white"} if base == "adm" else {"markersize": 2.5}
+    look = {**methods.LOOKS[base], **size}
+    return look if average is None else {**look, **AVERAGED[average]}
+
+
+def grid_of_columns(figure: Figure, columns: list[Column], rows: int, inches: float) -> list[list[Axes] | None]:
+    """Panels by column, `rows` below each other with the column's face above; an empty column is one panel, None here.
+
+    Rows share no axes: the sources are of different networks.
+    """
+    layout = figure.add_gridspec(rows, len(columns))
+    found: list[list[Axes] | None] = []
+    for place, (column, title) in enumerate(zip(columns, face(columns, inches), strict=True)):
+        if "empty" in column:
+            empty(figure.add_subplot(layout[:, place]), column["empty"], inches * 0.8)
+            found.append(None)
+            continue
+        panels = [figure.add_subplot(layout[row, place]) for row in range(rows)]
+        name(panels[0], title)
+        found.append(panels)
+    return found
+
+
+def name(axes: Axes, words: str) -> None:
+    """Words above the panel, flush left, below those that stand there."""
+    above = axes.get_title(loc="left")
+    text = f"{above}\n{words}" if above else words
+    axes.set_title(text, fontsize=SMALL, loc="left", pad=3, linespacing=LINE)
+
+
+def same_heights(panels: Iterable[Axes]) -> None:
+    """One vertical scale for these panels, wide enough for each."""
+    shown = list(panels)
+    limits = [axes.get_ylim() for axes in shown]
+    for axes in shown:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def legend(figure: Figure, panels: Iterable[Axes], columns: int, **keywords: Any) -> None:
+    """One legend below all panels, each label once."""
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if handles:
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, **keywords)
+
+
+def pixels(image: np.ndarray) -> Data:
+    """An image (height, width) or (height, width, 3) of bytes as data for JSON: its shape, and rows as hex."""
+    array = np.ascontiguousarray(image, dtype=np.uint8)
+    return {"shape": list(array.shape), "rows": [row.tobytes().hex() for row in array]}
+
+
+def picture(axes: Axes, found: Data) -> None:
+    """Such an image, each pixel a square: nothing is smoothed."""
+    flat = np.frombuffer(bytes.fromhex("".join(found["rows"])), dtype=np.uint8)
+    axes.imshow(flat.reshape(found["shape"]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    bare(axes)

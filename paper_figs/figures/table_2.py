@@ -1,0 +1,101 @@
+"""Table 2: how far samples of the nine methods are from the data, at 20 and 100 sampling steps.
+
+The paper prints the FID on three data sets. The toy has the sliced 2-Wasserstein distance, small networks of ours a
+Fréchet distance in a small classifier's features; these are not the FID, and compare methods only within one source.
+What real data reach at the same number of samples stands beside them as the floor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper_figs import trained
+from paper_figs.columns import columns as table_sources
+from paper_figs.columns import studies, tabular
+from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy
+from paper_figs.columns.sources import OURS
+from paper_figs.columns.studies import describe_study, name_of, of_study
+from paper_figs.drawing import methods, style, table_panels
+from paper_figs.drawing.table_panels import Block, Panel
+
+INPUTS = ("results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
+STEPS = (20, 100)
+
+
+def compute() -> dict[str, Any]:
+    """Columns by source, with what is to be said of them, and the floors."""
+    columns, results, paper = Columns(), methods.load(), methods.paper()["fid"]
+    for dataset in trained.PAPERS:
+        group = describe_paper(columns, f"paper/{dataset}", dataset, paper["source"])
+        for steps in STEPS:
+            cells = table_sources.printed(paper[dataset][str(steps)])
+            heading, key = f"FID, T' = {steps}", f"paper/{dataset}/{steps}"
+            columns.add(key, group, heading, cells, decimals=paper["decimals"])
+    floors: dict[str, Any] = {f"toy/{steps}": _toy_floor(results) for steps in STEPS}
+    describe_toy(columns, results)
+    for steps in STEPS:
+        columns.add(f"toy/{steps}", "toy", f"sliced W2, T' = {steps}", of_toy(results, f"sw_{steps}"))
+    columns.note(f"toy: two samples of the data are {tabular.number(floors['toy/20'])} from each other")
+    for dataset in (*trained.PAPERS, OURS):
+        study = trained.of_dataset(dataset)
+        if study is None:
+            columns.absent(dataset)
+        else:
+            floors |= _add_study(columns, study)
+    return {**columns.data, "floors": floors}
+
+
+def _toy_floor(results: dict[str, Any]) -> dict[str, float]:
+    found = results["distance_floor"]
+    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+
+
+def _add_study(columns: Columns, study: trained.Study) -> dict[str, Any]:
+    """The study's columns; what real images reach, by column."""
+    describe_study(columns, study)
+    studies.describe_distance(columns, study)
+    group, name = name_of(study), studies.distance_name(study)
+    floors = {}
+    for steps in studies.sampled(study):
+        measure, key = f"frechet-{steps}-{table_sources.FULL}", f"{study.dataset}/{steps}"
+        columns.add(key, group, f"{name}, T' = {steps}", of_study(study, measure))
+        if studies.extrapolates(study, steps):
+            cells = of_study(study, measure, "extrapolated")
+            columns.add(f"{key}/extrapolated", group, f"the same without its bias, T' = {steps}", cells)
+        count = studies.samples_of(study, steps)
+        floor = next(iter(of_study(study, f"frechet-floor-{count}").values()), None)
+        if floor is not None and floor["value"] is not None:
+            floors[key] = floor
+            columns.note(f"{group}: {count} real images that are not in the reference reach {tabular.number(floor)}")
+    return floors
+
+
+def table(data: dict[str, Any]) -> tabular.Table:
+    """The numbers by method."""
+    return tabular.from_data("Table 2: distance of samples from the data; lower is better", data)
+
+
+def draw(data: dict[str, Any]) -> Figure:
+    """The paper's data sets, runs on each below them, then the toy and our networks."""
+
+    def block(source: str, label: str) -> Block:
+        keys = [key for key in data["columns"] if key.rpartition("/")[0] == source]
+        keys = keys or [f"{source}/{steps}" for steps in STEPS]
+        return Block(source, tuple(_panel(data, key, label) for key in keys))
+
+    names = data["distances"]
+
+    rows = [
+        [block(f"paper/{dataset}", "FID") for dataset in trained.PAPERS],
+        [block(dataset, names.get(dataset, "")) for dataset in trained.PAPERS],
+        [block("toy", "sliced $W_2$"), block(OURS, names.get(OURS, ""))],
+    ]
+    mark = {"real data": Line2D([], [], **style.ROLES["unperturbed"])}
+    return table_panels.drawn(data, rows, height=6.2, marks=mark)
+
+
+def _panel(data: dict[str, Any], key: str, label: str) -> Panel:
+    return Panel((key,), f"{label}, $T' = {key.rpartition('/')[2]}$", floor=data["floors"].get(key))

@@ -1,0 +1,82 @@
+"""Table 4: what rounding the weights to 8 bits does to samples; 4 bits, and the rise of the loss, beside it.
+
+The paper prints the FID on CIFAR-10 at 32 and 8 bits for four methods, with the change. Changes here are the
+differences of the printed FIDs; where a printed one differs, a note says so. The toy and our networks have all nine
+methods at 8 and 4 bits, one symmetric grid a tensor, and their samples start from the same noise at every width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from paper_figs import trained
+from paper_figs.columns import quantised, studies, tabular
+from paper_figs.columns.columns import Columns, describe_paper, describe_toy
+from paper_figs.columns.sources import OURS
+from paper_figs.columns.studies import describe_study
+from paper_figs.drawing import methods, table_panels
+from paper_figs.drawing.table_panels import Block, Panel
+
+INPUTS = ("results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
+DATASET = "cifar10"
+STEPS = (20, 100)
+BITS = (8, 4)
+
+
+def compute() -> dict[str, Any]:
+    """Columns by source, with what is to be said of them; by study, at which T' it is drawn."""
+    columns, results, paper = Columns(), methods.load(), methods.paper()
+    source = f"{paper['fid_at_8_bits']['source']}, 32 bits as in {paper['fid']['source']}"
+    group = describe_paper(columns, "paper", DATASET, source)
+    for steps in STEPS:
+        quantised.add_paper(columns, "paper", group, paper, DATASET, steps)
+    describe_toy(columns, results)
+    quantised.add_toy(columns, results)
+    quantised.add_toy_rises(columns, results)
+    shown = {}
+    for dataset in (DATASET, OURS):
+        study = trained.of_dataset(dataset)
+        if study is None:
+            columns.absent(dataset)
+            continue
+        describe_study(columns, study)
+        studies.describe_distance(columns, study)
+        for steps, bits in studies.sampled(study).items():
+            if bits:
+                quantised.add_study(columns, study, steps, bits)
+        quantised.add_study_rises(columns, study)
+        shown[dataset] = study.shortest(STEPS[0])
+    for key, steps in ({"toy": quantised.TOY_STEPS} | shown).items():
+        columns.face_also(key, f"samples: T' = {steps}")
+    return {**columns.data, "steps": shown}
+
+
+def table(data: dict[str, Any]) -> tabular.Table:
+    """The numbers by method."""
+    return tabular.from_data("Table 4: samples, and the loss, when all weights are rounded", data)
+
+
+def draw(data: dict[str, Any]) -> Figure:
+    """Changes and rises: the paper and runs on its data set, the toy, and our networks."""
+
+    def ours(dataset: str, *, rises: bool) -> Block:
+        steps, name = data["steps"].get(dataset), data["distances"].get(dataset, "")
+        changes = [
+            Panel((f"{dataset}/{steps}/change-{bits}",), f"change of {name}, {bits} bits", zero=True) for bits in BITS
+        ]
+        losses = [Panel((f"{dataset}/rise-{bits}",), f"loss rise, {bits} bits", zero=True) for bits in BITS]
+        return Block(dataset, (*changes, *(losses if rises else [])))
+
+    paper = [
+        Panel((f"paper/{steps}/change-8",), f"change of FID, 8 bits, $T' = {steps}$", zero=True) for steps in STEPS
+    ]
+    toy = [Panel((f"toy/change-{bits}",), f"change of sliced $W_2$, {bits} bits", zero=True) for bits in BITS]
+    toy += [Panel((f"toy/rise-{bits}",), f"loss rise, {bits} bits", zero=True) for bits in BITS]
+    rows = [
+        [Block("paper", tuple(paper)), ours(DATASET, rises=False)],
+        [Block("toy", tuple(toy))],
+        [ours(OURS, rises=True)],
+    ]
+    return table_panels.drawn(data, rows, height=5.8)

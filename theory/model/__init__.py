@@ -1,0 +1,1 @@
+"""The objects that statements are about: scores, perturbations, densities, divergences, worst cases."""

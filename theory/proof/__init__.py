@@ -1,0 +1,1 @@
+"""How a statement is shown: its contract, formulas, exact arithmetic, intervals, searches."""

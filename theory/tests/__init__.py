@@ -1,0 +1,1 @@
+"""The checks of the theory; `pytest theory` runs them."""

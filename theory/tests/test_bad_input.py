@@ -1,0 +1,165 @@
+"""Malformed input to every public function: a ValueError that names an argument, or a result without NaN."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from theory.model import gaussians, perturbations, random_features, robustness, worst_case
+
+W = np.array([[1.0, 0.5, -0.3], [0.2, 1.0, 0.4]])
+DELTA = perturbations.project_admissible(np.array([[0.1, 0.2, 0.3], [0.0, -0.1, 0.2]]), W)
+B = np.array([0.3, -1.0, 2.0])
+E = np.array([1.0, -1.0])
+U = np.ones((2, 3))
+NORMAL = gaussians.standard_normal(2)
+
+CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "Gaussian": (gaussians.Gaussian, {"mean": np.zeros(2), "covariance": np.eye(2)}),
+    "standard_normal": (gaussians.standard_normal, {"dimension": 3}),
+    "log_density": (NORMAL.log_density, {"x": np.zeros((4, 2))}),
+    "kl_divergence": (gaussians.kl_divergence, {"p": NORMAL, "q": NORMAL}),
+    "squared_wasserstein": (gaussians.squared_wasserstein, {"p": NORMAL, "q": NORMAL}),
+    "is_admissible": (perturbations.is_admissible, {"delta": DELTA, "W": W, "tolerance": 1e-9}),
+    "project_admissible": (perturbations.project_admissible, {"delta": DELTA, "W": W}),
+    "admissible_basis": (perturbations.admissible_basis, {"W": W}),
+    "spectrum": (perturbations.spectrum, {"delta": DELTA, "W": W, "b": B}),
+    "perturbed_noise": (perturbations.perturbed_noise, {"delta": DELTA, "W": W, "b": B}),
+    "perturbation_divergence": (
+        perturbations.perturbation_divergence,
+        {"delta": DELTA, "W": W, "b": B, "divergence": "kl"},
+    ),
+    "loss_rise": (perturbations.loss_rise, {"delta": DELTA, "W": W, "b": B}),
+    "worst_case_divergence": (
+        worst_case.worst_case_divergence,
+        {"W": W, "b": B, "radius": 0.5, "divergence": "w2", "norm": "frobenius"},
+    ),
+    "worst_case_divergence, spectral": (
+        worst_case.worst_case_divergence,
+        {"W": W, "b": B, "radius": 0.5, "divergence": "kl", "norm": "spectral"},
+    ),
+    "gap_radius": (robustness.gap_radius, {"kappa": 0.5, "divergence": "kl"}),
+    "flat_radius": (robustness.flat_radius, {"G": np.eye(3), "kappa": 0.5}),
+    "RandomFeatureScore": (
+        random_features.RandomFeatureScore,
+        {"theta": DELTA, "W": W, "U": U, "activation": "tanh"},
+    ),
+    "score": (
+        random_features.RandomFeatureScore(DELTA, W, U, "relu").__call__,
+        {"x": np.zeros((4, 2)), "e": E},
+    ),
+    "feature_second_moment": (random_features.feature_second_moment, {"W": W, "b": B, "activation": "relu"}),
+    "feature_second_moment, quadrature": (
+        random_features.feature_second_moment,
+        {"W": W, "b": B, "activation": "tanh"},
+    ),
+}
+
+NUMBERS = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e60, 1e61, -1e308, 1e-60, 1e-200, 5e-324, np.nan, np.inf]),
+    st.integers(-3, 3),
+)
+SHAPES = st.sampled_from(
+    [(), (0,), (1,), (2,), (3,), (2, 3), (3, 2), (2, 2), (3, 3), (1, 3), (0, 3), (2, 0), (2, 3, 1)]
+)
+MALFORMED = st.one_of(
+    hnp.arrays(np.float64, SHAPES, elements=st.floats(allow_nan=True, allow_infinity=True)),
+    hnp.arrays(np.float64, SHAPES, elements=st.sampled_from([0.0, 1.0, -2.0, 1e60, -1e60, 1e-60, 1e-300])),
+    hnp.arrays(np.complex128, SHAPES),
+    hnp.arrays(np.bool_, SHAPES),
+    NUMBERS,
+    st.sampled_from([None, "", "kl", "relu", b"\0", [], [[1.0], [1.0, 2.0]], {}, object(), int, True, 10**400, 1j]),
+    st.lists(NUMBERS, max_size=3),
+    st.builds(gaussians.standard_normal, st.integers(1, 3)),
+)
+
+
+EXTREME = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, 1.0, -2.0, 1e60, -1e60, 1e-60, 1e-300, 5e-324]),
+)
+
+
+def malformed_like(value: Any) -> st.SearchStrategy[Any]:
+    """Anything at all, or extreme numbers in the shape that is expected."""
+    if isinstance(value, np.ndarray):
+        return st.one_of(MALFORMED, hnp.arrays(np.float64, value.shape, elements=EXTREME))
+    return MALFORMED
+
+
+def nan_free(value: Any) -> bool:
+    if is_dataclass(value) and not isinstance(value, type | random_features.Activation):
+        return all(nan_free(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, tuple):
+        return all(nan_free(part) for part in value)
+    if isinstance(value, np.ndarray | float):
+        return not np.isnan(value).any()
+    return True
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_valid_call_works(name: str) -> None:
+    function, valid = CALLS[name]
+    assert nan_free(function(**valid))
+
+
+@pytest.mark.parametrize("name", CALLS)
+@given(data=st.data())
+@settings(max_examples=settings().max_examples // 4)
+def test_malformed_input_is_refused_or_harmless(name: str, data: st.DataObject) -> None:
+    function, valid = CALLS[name]
+    broken = data.draw(st.sets(st.sampled_from(sorted(valid)), min_size=1))
+    malformed = {key: data.draw(malformed_like(valid[key]), label=key) for key in sorted(broken)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            result = function(**{**valid, **malformed})
+        except ValueError as error:
+            refusal = error
+        else:
+            assert nan_free(result)
+            return
+    assert type(refusal) in (ValueError, perturbations.NotNormalizableError), repr(refusal)
+    assert any(key in str(refusal) for key in [*valid, "not normalisable"]), str(refusal)
+
+
+# Lists are accepted too; the signatures, which name arrays, are not asked here.
+PERTURBATIONS: Any = perturbations
+WORST_CASE: Any = worst_case
+ROBUSTNESS: Any = robustness
+RANDOM_FEATURES: Any = random_features
+GAUSSIANS: Any = gaussians
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: PERTURBATIONS.perturbed_noise([[-1.5]], [[1.0]], [0.0]), "smallest eigenvalue of I.*is -0.5"),
+        (lambda: PERTURBATIONS.perturbed_noise([[0, 1], [-1, 0]], np.eye(2), [0, 0]), "delta is not admissible"),
+        (
+            lambda: WORST_CASE.worst_case_divergence(W, B, 0),
+            "radius is 0; allowed: a finite real number great",
+        ),
+        (lambda: WORST_CASE.worst_case_divergence(W, B[:2], 1), r"b has shape \(2,\)"),
+        (lambda: WORST_CASE.worst_case_divergence(W, B, 1, "jensen"), "divergence is 'jensen'; allowed: one of 'kl'"),
+        (lambda: WORST_CASE.worst_case_divergence(W, B, 1, norm="nuclear"), "norm is 'nuclear'"),
+        (lambda: ROBUSTNESS.gap_radius(-1), "kappa is -1"),
+        (lambda: ROBUSTNESS.flat_radius([[1, 2], [3, 4]], 1), "G of shape"),
+        (lambda: RANDOM_FEATURES.feature_second_moment(W, B, "swish"), "activation is 'swish'"),
+        (lambda: GAUSSIANS.Gaussian([0, 0], [[1, 2], [2, 1]]), "covariance has smallest eigenvalue"),
+        (lambda: GAUSSIANS.Gaussian([0, np.nan], np.eye(2)), "mean has entries that are not finite"),
+    ],
+)
+def test_the_message_names_argument_value_and_what_is_allowed(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "allowed" in str(caught.value)

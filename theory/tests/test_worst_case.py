@@ -1,0 +1,141 @@
+"""The Krylov reduction against the dense method, its cost in memory, and the spectral ball's bounds."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+from beartype import beartype
+from jaxtyping import jaxtyped
+
+from theory.model import krylov, perturbations, worst_case
+from theory.model.divergences import DIVERGENCES
+
+# with the shapes of its signature checked at every call
+worst_case_divergence = jaxtyped(worst_case.worst_case_divergence, typechecker=beartype)
+
+SPECTRA = {
+    "random": lambda rng, n: None,
+    "clustered": lambda rng, n: 1 + 1e-3 * rng.random(n),
+    "decaying": lambda rng, n: 1 / np.arange(1, n + 1),
+    "repeated": lambda rng, n: np.repeat([2.0, 1.0], [n // 2, n - n // 2]),
+}
+
+
+def matrix(spectrum: str, d: int, m: int, rng: np.random.Generator) -> np.ndarray:
+    W = rng.standard_normal((d, m))
+    s = SPECTRA[spectrum](rng, min(d, m))
+    if s is None:
+        return W
+    left, _, right = np.linalg.svd(W, full_matrices=False)
+    return left * s @ right
+
+
+PLACES = ("general", "zero", "small", "not along v_1", "outside the rows")
+CASES = list(
+    zip(
+        itertools.product(sorted(SPECTRA), PLACES),
+        itertools.cycle([("kl", (60, 150)), ("reverse_kl", (90, 40)), ("w2", (40, 90))]),
+        strict=False,
+    )
+)
+
+
+@pytest.mark.parametrize(("spectrum", "place", "divergence", "shape"), [(*where, *what) for where, what in CASES])
+def test_krylov_agrees_with_dense(
+    spectrum: str, shape: tuple[int, int], place: str, divergence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    W = matrix(spectrum, *shape, rng)
+    b = rng.standard_normal(shape[1])
+    right = np.linalg.svd(W)[2]
+    if place == "zero":
+        b = np.zeros_like(b)
+    elif place == "small":
+        b = b * 1e-3
+    elif place == "not along v_1":
+        b = b - right[0] * (right[0] @ b)
+    elif place == "outside the rows":
+        b = b - right[: min(shape)].T @ (right[: min(shape)] @ b)
+    radius = 0.9 * shape[1] / float(np.linalg.norm(W, 2))
+    dense = worst_case_divergence(W, b, radius, divergence)
+    monkeypatch.setattr(worst_case, "LARGEST_DENSE", 5)
+    reduced = worst_case_divergence(W, b, radius, divergence)
+    assert reduced.value == pytest.approx(dense.value, rel=1e-9)  # what is promised; 1e-12 is where it stops
+    attained = perturbations.perturbation_divergence(reduced.perturbation, W, b, divergence)
+    assert attained == pytest.approx(reduced.value, rel=1e-9)
+
+
+def test_a_krylov_space_of_one_block_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    W, b = rng.standard_normal((60, 150)), rng.standard_normal(150)
+    dense = worst_case_divergence(W, b, 5.0).value
+    monkeypatch.setattr(worst_case, "LARGEST_DENSE", 5)
+    monkeypatch.setattr(krylov, "MOST_COLUMNS", krylov.BLOCK)
+    assert worst_case_divergence(W, b, 5.0).value < dense * (1 - 1e-6)
+
+
+def test_no_square_matrix_of_features_is_formed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """d = 60, m = 6000: the peak stays far below the 288 MB of one (m, m) matrix."""
+    monkeypatch.setattr(worst_case, "LARGEST_DENSE", 5)
+    rng = np.random.default_rng(0)
+    W, b = rng.standard_normal((60, 6000)), rng.standard_normal(6000)
+    tracemalloc.start()
+    worst = worst_case_divergence(W, b, 20.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert worst.exact
+    assert peak < 6000 * 6000 * 8 / 3
+
+
+@pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
+def test_spectral_bounds_bracket_every_perturbation_found(divergence: str) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(4):
+        d, m = rng.integers(2, 5, size=2)
+        W, b = rng.standard_normal((d, m)), rng.standard_normal(m)
+        radius = 0.8 * m / float(np.linalg.norm(W, 2))
+        worst = worst_case_divergence(W, b, radius, divergence, "spectral")
+        assert worst.value == worst.upper_bound
+        assert np.linalg.norm(worst.perturbation, 2) <= radius * (1 + 1e-12)
+        attained = perturbations.perturbation_divergence(worst.perturbation, W, b, divergence)
+        assert attained == pytest.approx(worst.lower_bound, rel=1e-9)
+        assert attained >= worst_case_divergence(W, b, radius, divergence).value * (1 - 1e-12)
+        bases = perturbations.frame(W)
+        for _ in range(50):
+            delta = bases.project(rng.standard_normal((d, m)))
+            delta *= radius / np.linalg.norm(delta, 2)
+            reached = perturbations.perturbation_divergence(delta, W, b, divergence)
+            assert reached <= worst.upper_bound
+            assert reached <= worst.lower_bound  # the local search is better than random tries
+
+
+def test_the_spectral_search_beats_the_known_perturbation() -> None:
+    worst = worst_case_divergence(np.diag([1.0, 0.5]), np.array([1.0, 5.0]), 1.8, norm="spectral")
+    known_delta = np.array([[-1.4, -1.0], [-0.5, -0.2]])
+    known = perturbations.perturbation_divergence(known_delta, np.diag([1, 0.5]), np.array([1.0, 5.0]))
+    assert known == pytest.approx(25.31, abs=5e-3)
+    assert worst.lower_bound >= known
+    assert not worst.exact
+
+
+@pytest.mark.parametrize("norm", worst_case.NORMS)
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_infinite_where_the_ball_reaches_the_edge(norm: str, factor: float) -> None:
+    W = np.diag([2.0, 1.0])
+    worst = worst_case_divergence(W, np.ones(2), factor * 2 / 2.0, norm=norm)
+    assert worst.value == worst.lower_bound == worst.upper_bound == np.inf
+    A = worst.perturbation @ W.T / 2
+    assert np.linalg.eigvalsh((A + A.T) / 2)[0] == pytest.approx(-1, abs=1e-12)
+
+
+def test_without_weights_only_the_mean_moves() -> None:
+    worst = worst_case_divergence(np.zeros((2, 3)), np.array([3.0, 0, 4.0]), 0.6)
+    assert worst.value == pytest.approx(0.5 * (0.2 * 5) ** 2, rel=1e-13)
+    assert worst_case_divergence(np.zeros((2, 3)), np.zeros(3), 0.6).value == 0
+
+
+def test_tiny_balls_do_not_underflow() -> None:
+    W, b = np.array([[1.0, 2.0]]), np.array([1.0, -1.0])
+    small = worst_case_divergence(W, b, 1e-100).value
+    assert small == pytest.approx(worst_case_divergence(W, b, 1e-8).value * 1e-184, rel=1e-7)  # quadratic in the radius
