@@ -22,7 +22,8 @@ def test_the_posterior_by_gaussian_conditioning(t: int) -> None:
     mean = np.sqrt(before) * data + covariance / whole * (noisy - np.sqrt(alpha * before) * data)
     assert float(at(MEAN, alpha, before, data, noisy)) == pytest.approx(mean, rel=1e-9)
     assert float(at(VARIANCE, alpha, before)) == pytest.approx(variance - covariance**2 / whole, rel=1e-9)
-    assert float(at(PRINTED_MEAN, alpha, before, data, noisy)) != pytest.approx(mean, rel=1e-2)
+    if t > 2:  # at the first steps alphabar is nearly 1, and the slip nearly nothing
+        assert float(at(PRINTED_MEAN, alpha, before, data, noisy)) != pytest.approx(mean, rel=1e-1)
 
 
 def test_the_schedule_is_ddpm_s() -> None:

@@ -93,11 +93,13 @@ def test_the_perturbation_of_a_model_of_the_noise() -> None:
 
 
 def test_bounds_where_the_variances_differ() -> None:
-    p = Gaussian(np.zeros(2), np.diag([4.0, 0.25]))
-    found = worst_case_divergence(np.eye(2), np.array([1.0, 0.0]), 0.2, p=p)
+    p, W = Gaussian(np.zeros(2), np.diag([4.0, 0.25])), np.eye(2)
+    along = worst_case_divergence(W, np.array([1.0, 0.0]), 0.2, p=p)
+    assert along.exact, "b moves the mean along the direction in which p is widest"
+    found = worst_case_divergence(W, np.array([0.0, 3.0]), 0.2, p=p)
     assert not found.exact
     assert found.lower_bound < found.upper_bound == found.value
-    moved = perturbed_noise(found.perturbation, np.eye(2), np.array([1.0, 0.0]), p)
+    moved = perturbed_noise(found.perturbation, W, np.array([0.0, 3.0]), p)
     assert kl_divergence(p, moved) == pytest.approx(found.lower_bound, rel=1e-9)
 
 
@@ -113,7 +115,7 @@ def test_bounds_where_the_variances_differ() -> None:
         (lambda p: perturbed_noise(np.eye(2), np.eye(2), np.ones(2), p.covariance), "p is a ndarray; allowed"),
         (
             lambda p: worst_case_divergence(np.eye(2), np.ones(2), 0.1, "w2", p=p),
-            "divergence is 'w2' for a p of unequal",
+            "divergence is 'w2' for a p",
         ),
         (lambda p: worst_case_divergence(np.eye(3), np.ones(3), 0.1, p=p), "p has dimension 2"),
         (lambda p: perturbed_noise(-9 * np.eye(2), np.eye(2), np.ones(2), p), "where p is made standard"),
