@@ -105,6 +105,7 @@ def three_findings(
     sam = next(row for row in flat["rows"] if row in ("sam", "sam rho=0.1"))
     counted = findings.theory(ledger)
     verdicts_of_claims = ", ".join(f"{number.value} {name}" for name, number in counted.counts)
+    slips, flaws, consequences = (number.value for _, number in counted.faults)
     flatter, gain = _toy(toy, "P2a")
     averages, _ = _toy(toy, "P2c")
     better, loss = _toy(toy, "P6a-20")
@@ -112,7 +113,9 @@ def three_findings(
     low, high = rank["interval"]
     return "\n".join(
         [
-            f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. What holds instead "
+            f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. Of those that do "
+            f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow from "
+            "other claims. What holds instead "
             "is proved here: with frozen features every minimum of the paper's model is equally flat (T3), and the gap "
             "that a model tolerates does not depend on flatness (T4).",
             f"2. **SAM flattens, averaging does not.** That SAM lowers the loss's rise under weight noise is {flatter} "

@@ -202,7 +202,7 @@ P8 = (
     Prediction("P8a", "SAM lowers the rise under noise relative to each tensor's size", "question",
         "negative, unless all is scale (T7)", "noise of 5% of each tensor's root mean square",
         sam_against_adm("relative_rise", below())),
-    Prediction("P8b", "SAM lowers the invariant |theta|^2 E|phi|^2", "question", "negative, unless all is scale (T7)",
+    Prediction("P8b", "SAM lowers |theta|^2 E|phi|^2, which one factor for all neurons leaves as it is", "question", "negative, unless all is scale (T7)",
         "sam against adm; the readout's LPF rise once every theta has norm 1",
         sam_against_adm("energy_times_norm", below())),
     Prediction("P8c", "SAM lowers the LPF rise after every model is rescaled to |theta| = |(W, U)|", "question",

@@ -20,7 +20,7 @@ import sympy
 from docs.extensions import line_breaks
 from theory import ledger
 from theory.proof import notation
-from theory.proof.statement import Evidence, Falsifier, Kind, Statement, Verdict
+from theory.proof.statement import Evidence, Falsifier, Fault, Kind, Statement, Verdict
 
 FOLDER = "theory/claims"
 """Of the pages, beneath the site's sources; git ignores it."""
@@ -34,8 +34,17 @@ KINDS = {
     Kind.FALSIFIER: "a search that must succeed: without this assumption it finds a violation",
     Kind.OPTIMISATION: "constrained optimisation from many random starts, which knows nothing of the theorem",
     Kind.QUADRATURE: "numerical integration with an error estimate",
+    Kind.PRINTED: "computed exactly from the numbers that the paper prints",
+    Kind.ALGORITHM: "the paper's algorithm, run line by line in exact arithmetic",
 }
 """What each kind of evidence is, in the order in which they are shown."""
+
+FAULTS = {
+    Fault.SLIP: "A reader repairs it from the paper or from what it cites, and nothing rests on it.",
+    Fault.FLAW: "It does not say or do what it is meant to, and no repair is at hand in the paper.",
+    Fault.CONSEQUENCE: "It is wrong, empty or limited only because another claim is.",
+}
+"""How much is wrong, in a sentence."""
 
 _MARKS = re.compile(f"([{re.escape(string.punctuation)}])")
 
@@ -48,7 +57,7 @@ def escaped(text: str) -> str:
 def linked(text: str, within: str) -> str:
     """A text, escaped, in which what names another claim links to its page.
 
-    Claims are named by their own labels, by the paper's ("Theorem 3.8", "Eq. (18)" or "(18)") and as T1 to T7.
+    Claims are named by their own labels, by the paper's ("Theorem 3.8", "Eq. (18)" or "(18)") and as T1, T2 and so on.
 
     Args:
         text: plain, out of the ledger.
@@ -58,7 +67,7 @@ def linked(text: str, within: str) -> str:
     for label, (_, statement) in ledger.statements().items():
         pages |= dict.fromkeys(statement.paper_labels, label)
     names = sorted(map(re.escape, pages), key=len, reverse=True)
-    pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-]|\.\d)|(?<![\w,(])\(\d+\)|\bT[1-7]\b")
+    pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-]|\.\d)|(?<![\w,(])\(\d+\)|\bT\d+\b")
     parts, done = [], 0
     for found in pattern.finditer(text):
         name = found.group()
@@ -108,7 +117,12 @@ def _argument(module: str) -> Iterator[str]:
     """What the module's own text says beyond its title and its formulas: what is meant, and how it is proved."""
     text = inspect.getdoc(importlib.import_module(f"theory.claims.{module}")) or ""
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")[1:]]
-    return (part for part in paragraphs if part and not part.startswith(("Printed:", "Holds:")))
+    return (part for part in paragraphs if part and not re.match(r"(Printed|Holds)( \([^)]+\))?:", part))
+
+
+def _fault(statement: Statement) -> Iterator[str]:
+    if statement.fault is not None:
+        yield f"**A {statement.fault.value}.** {FAULTS[statement.fault]}"
 
 
 def _shows(piece: Evidence) -> str:
@@ -157,6 +171,7 @@ def page(module: str, statement: Statement, sources: Path) -> str:
     parts = [
         f"# {escaped(f'{label}: {statement.title}')}",
         f"{{verdict}}`{label}`",
+        *_fault(statement),
         "Ours: the paper does not have it." if ours else f"In the paper: {linked(statement.source, label)}.",
         *_formula(caption(statement, "printed"), statement.printed),
         *_formula(caption(statement, "holds"), statement.holds),
@@ -165,6 +180,8 @@ def page(module: str, statement: Statement, sources: Path) -> str:
     ]
     if statement.conditions:
         parts += ["## Conditions", "\n".join(f"- {linked(condition, label)}" for condition in statement.conditions)]
+    if statement.rescue:
+        parts += ["## What can be saved", linked(statement.rescue, label)]
     if argument := [linked(part, label) for part in _argument(module)]:
         parts += ["## In detail", *argument]
     if (sources / f"{NOTATION}.md").exists():
@@ -177,16 +194,13 @@ def page(module: str, statement: Statement, sources: Path) -> str:
 
 def index() -> str:
     """The page of all claims, which gives theirs their order."""
-    counts = [
-        f"{number} {verdict.value}"
-        for verdict in Verdict
-        if (number := sum(found.verdict is verdict for _, found in ledger.statements().values()))
-    ]
     toctree = [":::{toctree}", ":hidden:", "", *(f"{label} <{label}>" for label in ledger.statements()), ":::"]
     parts = [
         "# Claim by claim",
-        f"{len(ledger.statements())} claims, the paper's and ours: {', '.join(counts)}. Each has a page with its "
-        "formulas, the reason for its verdict, its evidence and its source.",
+        escaped(ledger.headline()),
+        ledger.tally_table(),
+        f"Beside them stand {len(ledger.statements()) - len(ledger.of_paper())} theorems of ours. Each claim has a "
+        "page with its formulas, the reason for its verdict, what can be saved, its evidence and its source.",
         ":::{verdicts}\n:filter:\n:::",
         "\n".join(toctree),
     ]

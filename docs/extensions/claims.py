@@ -218,7 +218,10 @@ class VerdictsDirective(SphinxDirective):
                 claim = [_link(self.env, label, label), nodes.Text(f": {statement.title}")]
                 short = [nodes.Text(ledger.in_short(statement))]
                 kind = f"of-{claim_pages.css_class(statement.verdict)}"
-                body += _row(claim, [_badge(self.env, label)], short, kind=kind)
+                verdict: list[nodes.Node] = [_badge(self.env, label)]
+                if statement.fault is not None:
+                    verdict.append(nodes.Text(f" {statement.fault.value}"))
+                body += _row(claim, verdict, short, kind=kind)
         head = nodes.thead("", _row(*([nodes.Text(title)] for title in ("claim", "verdict", "in short"))))
         group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (25, 15, 60)), head, body, cols=3)
         box = nodes.container("", classes=["verdicts"], support_smartquotes=False)

@@ -10,9 +10,9 @@ depending on W, noise on W alone raises it as follows (E over samples, positions
     dither of step q             (q^2 / 12) E||phi||^2                   (q^2 / 12) d L E||phi||^2
     worst over ||delta||_F <= D  D^2 lambda_max(E phi phi^T) / d         D^2 L lambda_max(E phi phi^T)
 
-The first two are exact for any W and any independent noise of mean zero; plain rounding is no such noise. The last is exact where W is a minimum of the
-mean loss; elsewhere it is the second-order part. A mean over some of the output channels only rises as in the first
-column in the first two rows.
+The first two are exact for any W and any independent noise of mean zero, which plain rounding is not. The last is
+exact where W is a minimum of the mean loss; elsewhere it is the second-order part. A mean over some of the output
+channels only rises as in the first column in the first two rows.
 """
 
 from __future__ import annotations

@@ -60,6 +60,9 @@ def test_a_claim_s_page_says_what_the_ledger_says(module: str, statement: Statem
             assert notation.text(formula) in text
     for condition in statement.conditions:
         assert condition in text
+    if statement.fault is not None:
+        assert f"A {statement.fault.value}. {claim_pages.FAULTS[statement.fault]}" in text
+    assert statement.rescue in text
     said = " ".join((importlib.import_module(f"theory.claims.{module}").__doc__ or "").split("\n\n")[-1].split())
     assert said in text
     assert f"python -m theory explain {statement.label}" in text
@@ -132,7 +135,11 @@ def test_the_table_of_verdicts_has_every_claim(site: Site) -> None:
     article = site.article(f"{claim_pages.FOLDER}/index")
     rows = [[" ".join(cell.get_text().split()) for cell in row("td")] for row in article.select("tbody tr")]
     assert rows == [
-        [f"{statement.label}: {statement.title}", statement.verdict.value, ledger.in_short(statement)]
+        [
+            f"{statement.label}: {statement.title}",
+            " ".join([statement.verdict, statement.fault or ""]).strip(),
+            ledger.in_short(statement),
+        ]
         for _, statement in ledger.statements().values()
     ]
     for label, row in zip(ledger.statements(), article.select("tbody tr"), strict=True):
