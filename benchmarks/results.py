@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Row
-from findings import provenance as computed
+from experiments import provenance as computed
 from flatness.cli.document import json_bytes, write_whole
 
 VERSION = 1

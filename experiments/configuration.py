@@ -24,9 +24,11 @@ from experiments.diffusion.process import ProcessOptions
 from flatness import arguments
 
 DatasetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist"]
-Method = Literal["adm", "ip", "sam", "ip+sam"]
-VERSION = 1
-"""Of the stored form; a reader refuses another one."""
+Method = Literal["adm", "ip", "sam", "ip+sam", "rwp"]
+VERSION = 2
+"""Of the stored form; a reader takes earlier ones too, and refuses others."""
+ADDED = {2: ("training_images", "weight_noise")}
+"""Fields by the version that has them first: a run of an earlier one had their defaults."""
 WITHOUT_EFFECT = ("network.activation_checkpointing",)
 """Fields that may change when a run is resumed."""
 
@@ -62,6 +64,18 @@ class SAMOptions:
 
 
 @dataclass(frozen=True)
+class WeightNoiseOptions:
+    """Random weight perturbation, where the method has it: each step's gradient is that at weights moved by noise."""
+
+    noise_sigma: float = 0.01
+    """Standard deviation of the noise on each weight."""
+
+    def __post_init__(self) -> None:
+        """Check the field."""
+        arguments.number("noise_sigma", self.noise_sigma, at_least=0)
+
+
+@dataclass(frozen=True)
 class AverageOptions:
     """The averages of the weights that every run carries beside the raw ones."""
 
@@ -92,8 +106,10 @@ class Configuration:
     train_split: Literal["train", "all"] = "train"
     """Train without the held-out images, or with them too: the paper has no held-out images of LSUN and FFHQ (here a
     seventieth, of which measures are then not held out)."""
+    training_images: int | None = None
+    """Train on so many images alone, drawn by the seed; on all by default."""
     method: Method = "adm"
-    """Plain ADM, input perturbation, SAM, or the last two together."""
+    """Plain ADM, input perturbation, SAM, the last two together, or random weight perturbation."""
     steps: int = 200_000
     """Optimizer steps."""
     global_batch: int = 128
@@ -115,12 +131,15 @@ class Configuration:
     network: ADMOptions = field(default_factory=ADMOptions)
     process: ProcessOptions = field(default_factory=ProcessOptions)
     sam: SAMOptions = field(default_factory=SAMOptions)
+    weight_noise: WeightNoiseOptions = field(default_factory=WeightNoiseOptions)
     averages: AverageOptions = field(default_factory=AverageOptions)
 
     def __post_init__(self) -> None:
         """Check all fields, and those of different parts against each other."""
         arguments.choice("dataset", self.dataset, typing.get_args(DatasetName))
         arguments.choice("train_split", self.train_split, ("train", "all"))
+        if self.training_images is not None:
+            arguments.count("training_images", self.training_images, at_least=1)
         arguments.choice("method", self.method, typing.get_args(Method))
         arguments.count("steps", self.steps, at_least=1)
         arguments.count("global_batch", self.global_batch, at_least=1)
@@ -151,6 +170,11 @@ class Configuration:
         return "sam" in self.method
 
     @property
+    def noise_sigma(self) -> float:
+        """Standard deviation of the weights' noise in this run: 0 where the method has no random perturbation."""
+        return self.weight_noise.noise_sigma if self.method == "rwp" else 0.0
+
+    @property
     def noise_strength(self) -> float:
         """DDPM-IP's gamma in this run: 0 where the method has no input perturbation."""
         return self.input_perturbation if "ip" in self.method else 0.0
@@ -166,10 +190,13 @@ class Configuration:
         Raises:
             ValueError: another version, a key that is missing or unknown, or a value that is not allowed.
         """
-        if not isinstance(stored, dict) or stored.get("version") != VERSION:
-            found = stored.get("version") if isinstance(stored, dict) else stored
-            raise ValueError(f"the stored configuration's version is {found!r}; allowed: {VERSION}")
-        return typing.cast("Configuration", _built(cls, {k: v for k, v in stored.items() if k != "version"}, ""))
+        version = stored.get("version") if isinstance(stored, dict) else stored
+        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
+            raise ValueError(f"the stored configuration's version is {version!r}; allowed: 1 to {VERSION}")
+        defaults = dataclasses.asdict(cls())
+        later = [name for since, names in ADDED.items() if since > version for name in names]
+        present = {**{name: defaults[name] for name in later}, **{k: v for k, v in stored.items() if k != "version"}}
+        return typing.cast("Configuration", _built(cls, present, ""))
 
     def differences(self, other: Configuration) -> list[str]:
         """One line for each field in which the two differ: name, this one's value, the other's.
@@ -201,6 +228,8 @@ class RunOptions:
     """Steps between lines of metrics."""
     sample_every: int = 10_000
     """Steps between sample grids, and between held-out losses; 0 for both at the end alone."""
+    points: tuple[int, ...] = ()
+    """Steps after which weights, EMA and SWA are put aside for measuring, in points/."""
     until: int | None = None
     """Stop after this step, with a checkpoint; the run can be resumed later."""
 
@@ -213,6 +242,8 @@ class RunOptions:
         arguments.count("checkpoint_every", self.checkpoint_every, at_least=1)
         arguments.count("log_every", self.log_every, at_least=1)
         arguments.count("sample_every", self.sample_every)
+        for point in self.points:
+            arguments.count("points", point, at_least=1)
         if self.until is not None:
             arguments.count("until", self.until, at_least=1)
 

@@ -1,4 +1,4 @@
-"""The configurations by name: the paper's three data sets, and Fashion-MNIST at two sizes for smaller machines."""
+"""The configurations by name: the paper's three data sets, and Fashion-MNIST at three sizes for smaller machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from experiments.adm.options import ADMOptions
 from experiments.configuration import AverageOptions, Configuration
 
-PresetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist", "fashion-mnist-tiny"]
+PresetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist", "fashion-mnist-tiny", "fashion-mnist-mini"]
 
 _CIFAR10 = ADMOptions()
 _TOWER = ADMOptions(
@@ -32,6 +32,17 @@ _TINY = ADMOptions(
     dropout=0.0,
 )
 
+# Minutes a run on one core, so that seeds, radii and training sets can be many; small batches make step noise large
+_MINI = ADMOptions(
+    image_size=8,
+    channels=1,
+    model_channels=32,
+    channel_mult=(1, 1),
+    num_res_blocks=1,
+    attention_resolutions=(),
+    dropout=0.0,
+)
+
 PRESETS: dict[PresetName, Configuration] = {
     "cifar10": Configuration(network=_CIFAR10),
     "lsun-tower": Configuration(dataset="lsun-tower", network=_TOWER, global_batch=256),
@@ -48,5 +59,14 @@ PRESETS: dict[PresetName, Configuration] = {
         learning_rate=5e-4,
         timestep_weights="uniform",
         averages=AverageOptions(ema_decay=0.995, swa_cycle=10),
+    ),
+    "fashion-mnist-mini": Configuration(
+        dataset="fashion-mnist",
+        network=_MINI,
+        steps=20_000,
+        global_batch=16,
+        learning_rate=1e-3,
+        timestep_weights="uniform",
+        averages=AverageOptions(ema_decay=0.999, swa_cycle=10),
     ),
 }

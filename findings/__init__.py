@@ -1,1 +1,1 @@
-"""What results say: documents, provenance, estimates with errors, verdicts, tables."""
+"""What results say: claims as data, documents, provenance, estimates with errors, verdicts, tables."""

@@ -77,7 +77,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """One line for each setting that differs: its name, the value there, the value asked for now."""
-    return _differences(there, json.loads(json.dumps(wanted)), "")
+    return _differences(json.loads(json.dumps(there)), json.loads(json.dumps(wanted)), "")
 
 
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, commit and device; nothing that names the computer or its user."""
+"""Which code a result was computed with: the checkout's commit, and versions; nothing that names the computer."""
 
 from __future__ import annotations
 
@@ -6,43 +6,15 @@ import functools
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-
-import flatness
+from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
+"""The checkout."""
 
 
-def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Versions, commit and device, in JSON's types, for checkpoints and results.
-
-    Args:
-        device: where it was computed.
-    """
-    return {"versions": versions(), "commit": commit(), "device": device_name(torch.device(device))}
-
-
-def versions() -> dict[str, str | None]:
-    """Of everything that computes; CUDA's and cuDNN's are None where torch was built without."""
-    cudnn = torch.backends.cudnn.version() if torch.version.cuda else None
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "cuda": torch.version.cuda,
-        "cudnn": None if cudnn is None else str(cudnn),
-        "numpy": np.__version__,
-        "flatness": flatness.__version__,
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """Type and model: "cuda, NVIDIA H100 80GB HBM3", or "cpu, x86_64, 2 threads"."""
-    if device.type == "cuda":
-        return f"cuda, {torch.cuda.get_device_name(device)}"
-    return f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads"
+def versions(*packages: ModuleType) -> dict[str, str]:
+    """Python's version, and those of packages as they name it themselves."""
+    return {"python": platform.python_version(), **{one.__name__: str(one.__version__) for one in packages}}
 
 
 @functools.cache

@@ -28,6 +28,7 @@ from flatness.measuring.perturbation_curve import perturbation_curve
 from flatness.measuring.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
 from flatness.measuring.readout import readout
 from flatness.training.input_perturbation import perturbed_noise
+from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
 from flatness.training.schedules import Always, EveryK, Late
 from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
@@ -46,6 +47,7 @@ __all__ = [
     "EveryK",
     "Late",
     "PowerEMA",
+    "RandomWeightPerturbation",
     "SamplingProcess",
     "Shadows",
     "converted_prediction",

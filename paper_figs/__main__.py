@@ -78,7 +78,9 @@ def _draw(entries: list[catalogue.Entry], out: Path) -> dict[str, str]:
 def _report(report: document.Report, out: Path, failed: dict[str, str]) -> dict[str, str]:
     """Write the report; what failed, and why."""
     try:
-        print(f"{report.name}: {_shown(report.write(out, failed))}")
+        from paper_figs.report import page  # loads theory and the templates
+
+        print(f"{report.name}: {_shown(page.write(report, out, failed))}")
     except Exception as error:
         print(f"{report.name}: failed", traceback.format_exc())
         return {report.name: f"{type(error).__name__}: {error}"}

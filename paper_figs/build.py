@@ -10,11 +10,11 @@ import ast
 import hashlib
 import importlib
 import json
-import os
-from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from findings.files import write_whole
 from paper_figs.catalogue import ROOT, Entry
 from paper_figs.columns import table_formats
 from paper_figs.fingerprint import versions
@@ -29,23 +29,6 @@ SUFFIXES = (".pdf", ".png", ".json")
 """Of the files of every figure."""
 TABLE_SUFFIXES = (".md", ".tex", ".csv")
 """Of the further ones of a table."""
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file by way of a temporary one beside it, so that `path` holds the old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            write(stream)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda stream: stream.write(text.encode()))
 
 
 def _digest(path: Path) -> str:
@@ -123,16 +106,18 @@ def draw(entry: Entry, out: Path = OUT) -> list[Path]:
     if files.keys() > set(SUFFIXES):
         texts |= _as_texts(module.table(json.loads(text)), entry.name)
     for suffix in texts:
-        _write_text(files[suffix], texts[suffix])
+        write_whole(files[suffix], texts[suffix])
     with style.applied():
         figure = module.draw(json.loads(text))
-        write_whole(files[".pdf"], lambda stream: save(figure, stream, "pdf"))
-        write_whole(files[".png"], lambda stream: save(figure, stream, "png"))
+        for kind in ("pdf", "png"):
+            stream = BytesIO()
+            save(figure, stream, kind)
+            write_whole(files[f".{kind}"], stream.getvalue())
     stamp = {
         "figure": entry.name,
         "fingerprint": made_of,
         "versions": versions(),
         "files": {suffix: _digest(path) for suffix, path in files.items()},
     }
-    _write_text(_stamp(entry, out), json.dumps(stamp, indent=1) + "\n")
+    write_whole(_stamp(entry, out), json.dumps(stamp, indent=1) + "\n")
     return list(files.values())

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from findings import files
 from paper_figs.catalogue import ROOT
 from paper_figs.columns import tabular
 from paper_figs.drawing import methods
 from paper_figs.report import claims, findings
-from theory import pages
+from theory.ledger import PLURAL
+from theory.proof.statement import Verdict
 
 STUDY = ROOT / "results" / "fashion-mnist-tiny"
 README = ROOT / "README.md"
@@ -104,7 +106,7 @@ def three_findings(
     flat, far = by_name["flatness"], by_name["distances"]
     sam = next(row for row in flat["rows"] if row in ("sam", "sam rho=0.1"))
     counted = findings.theory(ledger)
-    verdicts_of_claims = ", ".join(f"{number.value} {name}" for name, number in counted.counts)
+    verdicts_of_claims = ", ".join(f"{number.value} {PLURAL[Verdict(name)]}" for name, number in counted.counts)
     slips, flaws, consequences = (number.value for _, number in counted.faults)
     flatter, gain = _toy(toy, "P2a")
     averages, _ = _toy(toy, "P2c")
@@ -114,10 +116,9 @@ def three_findings(
     return "\n".join(
         [
             f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. Of those that do "
-            f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow from "
-            "other claims. What holds instead "
-            "is proved here: with frozen features every minimum of the paper's model is equally flat (T3), and the gap "
-            "that a model tolerates does not depend on flatness (T4).",
+            f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow "
+            "from other claims. What holds instead is proved here: with frozen features every minimum of the paper's "
+            "model is equally flat (T3), and the gap that a model tolerates does not depend on flatness (T4).",
             f"2. **SAM flattens, averaging does not.** That SAM lowers the loss's rise under weight noise is {flatter} "
             f"in the toy (relative change {gain}, twenty seeds), that EMA does not lower it {averages}. In an ADM "
             f"network on Fashion-MNIST, one run a method, the rise in thousandths is "
@@ -176,14 +177,14 @@ def renewed(page: str) -> str:
     tables, predictions = _read("tables.json")["tables"], _read("bridge.json")["predictions"]
     said = three_findings(claims.claims(), methods.load(), tables, predictions)
     for marks, content in ((FINDINGS, said), (ROWS, rows(tables)), (BRIDGE, verdicts(predictions))):
-        page = pages.renewed(page, marks, content)
+        page = files.renewed(page, marks, content)
     return page
 
 
 def main(readme: Path = README) -> int:
     """Renew the page; the exit status."""
     try:
-        pages.write_whole(readme, renewed(readme.read_text(encoding="utf-8")))
+        files.write_whole(readme, renewed(readme.read_text(encoding="utf-8")))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -82,7 +82,7 @@ def test_the_bridge_of_a_study(study: Path, tmp_path: Path) -> None:
     for name in ("rows", "layers"):
         shutil.copytree(study / name, tmp_path / name)
     shutil.copy(study / "plan.json", tmp_path)
-    bridge.judged(Plan.of(tmp_path), ROOT / "results" / "toy.json", ROOT / "paper_figs" / "paper_numbers.json")
+    bridge.judged(Plan.of(tmp_path), ROOT / "results" / "toy.json", ROOT / "findings" / "paper_numbers.json")
     assert (tmp_path / bridge.PAGE).read_text(encoding="utf-8") == (study / bridge.PAGE).read_text(encoding="utf-8")
     now, there = read_document(tmp_path / bridge.DOCUMENT), read_document(study / bridge.DOCUMENT)
     now["provenance"] = there["provenance"]  # where, and with which versions, it was judged

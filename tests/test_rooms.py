@@ -1,15 +1,16 @@
-"""Who may import whom, one way only."""
+"""Who may import whom, one way only; no circles; no torch where results are read, claims proved and figures drawn."""
 
 import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("findings", "theory", "flatness", "toy", "experiments", "paper_figs", "benchmarks", "examples", "docs")
 ALLOWED = {
     "findings": set(),
-    "theory": set(),
+    "theory": {"findings"},
     "flatness": set(),
     "toy": {"theory", "flatness", "findings"},
     "experiments": {"flatness", "findings"},
@@ -18,38 +19,84 @@ ALLOWED = {
     "docs": {"theory", "flatness", "findings", "paper_figs"},
     "benchmarks": {"theory", "flatness", "findings", "toy", "experiments"},
 }
+"""The rooms, and which others each may import."""
 BRIDGE = "experiments/bridge"  # the folder that may look at the toy and the theory
+WITHOUT_TORCH = ("findings", "theory", "paper_figs")
 
 
-def imported(path: Path) -> set[str]:
-    """The top-level names that a file imports, at its head or inside functions."""
+def modules() -> dict[str, Path]:
+    """Every module of the rooms by its dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for room in ALLOWED
+        for path in sorted((ROOT / room).rglob("*.py"))
+    }
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """The dotted names that a file imports, at its head or inside functions; `from a import b` gives a and a.b."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.add(node.module.split(".")[0])
-    return names
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if (ROOT / room).is_dir()])
+def rooms_of(path: Path) -> set[str]:
+    """The top-level names that a file imports."""
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of a graph of imports; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("room", ALLOWED)
 def test_a_room_imports_only_what_it_may(room: str) -> None:
-    for path in (ROOT / room).rglob("*.py"):
+    paths = list((ROOT / room).rglob("*.py"))
+    assert paths
+    for path in paths:
         allowed = ALLOWED[room] | {room}
         if path.is_relative_to(ROOT / BRIDGE):
             allowed |= {"toy", "theory"}
-        assert imported(path) & set(ROOMS) <= allowed, path
+        assert rooms_of(path) & set(ALLOWED) <= allowed, path
 
 
-@pytest.mark.parametrize("room", ["theory", "paper_figs"])
-def test_no_torch_in_rooms_that_draw_and_prove(room: str) -> None:
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_no_torch_in_rooms_that_read_prove_and_draw(room: str) -> None:
     for path in (ROOT / room).rglob("*.py"):
-        assert "torch" not in imported(path), path
+        assert "torch" not in rooms_of(path), path
+
+
+def test_no_circle_of_imports() -> None:
+    """A package's own `__init__` counts only where it is imported by name."""
+    there = modules()
+    graph = {
+        name: {other for other in imported(path) if other in there and not name.startswith(f"{other}.")} - {name}
+        for name, path in there.items()
+    }
+    # `from a import b` of a module b needs a's own file only where a defines something
+    graph = {
+        name: {o for o in others if not any(p.startswith(f"{o}.") for p in others)} for name, others in graph.items()
+    }
+    assert circle(graph) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_relative_imports_are_not_used() -> None:
     """They would slip past the tests above."""
-    for room in ROOMS:
-        for path in (ROOT / room).rglob("*.py"):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path
+    for path in modules().values():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path

@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from theory import ledger, pages
+from findings import files
+from theory import ledger
 from theory.proof import notation, profiles
 from theory.proof.statement import Report, Statement, Verdict
 
@@ -143,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
             (ledger.LEDGER, ledger.markdown()),
             (ledger.README, ledger.with_verdicts(ledger.README.read_text(encoding="utf-8"))),
         ):
-            pages.write_whole(path, text)
+            files.write_whole(path, text)
             console.print(f"wrote {path.relative_to(ledger.ROOM.parent)}", highlight=False)
     return 0 if holds else 1
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from theory import pages
+from findings import files
 from theory.proof import notation
 from theory.proof.statement import Fault, Report, Statement, Verdict
 
@@ -52,6 +52,13 @@ _ORDER = (
 """The order of the ledger: the paper's, then ours. A label comes where it is named, or with those that it is the
 beginning of, up to a hyphen (or a number, for our own theorems)."""
 
+PLURAL = {
+    Verdict.HOLDS: "hold",
+    Verdict.CONDITIONAL: "hold under conditions",
+    Verdict.FALSE: "are false as printed",
+    Verdict.VACUOUS: "are vacuous",
+}
+"""The verdicts of several claims."""
 OURS = "ours"
 """The source of our own theorems."""
 
@@ -115,7 +122,9 @@ def tally(claims: list[Statement]) -> dict[tuple[Verdict, Fault | None], int]:
 def headline() -> str:
     """The paper's claims by verdict, with slips and flaws apart, in two sentences."""
     claims = of_paper()
-    verdicts = ", ".join(f"{sum(claim.verdict is verdict for claim in claims)} {verdict.value}" for verdict in Verdict)
+    verdicts = ", ".join(
+        f"{sum(claim.verdict is verdict for claim in claims)} {plural}" for verdict, plural in PLURAL.items()
+    )
     slips, flaws, consequences = (sum(claim.fault is fault for claim in claims) for fault in Fault)
     return (
         f"Of the paper's {len(claims)} claims: {verdicts}. Of those that do not simply hold {slips} are slips, which a "
@@ -215,7 +224,7 @@ def with_verdicts(page: str) -> str:
         "What holds instead, and what flatness does buy:",
         verdict_table("theory/claims/", brief=True, labels=ours),
     ]
-    return pages.renewed(page, MARKS, "\n\n".join(parts))
+    return files.renewed(page, MARKS, "\n\n".join(parts))
 
 
 def markdown() -> str:

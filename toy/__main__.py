@@ -14,13 +14,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from findings.provenance import ROOT
+from findings.verdicts import DECIDED, FEWEST_SEEDS, Outcome, Verdict
 from toy import report as results
+from toy import settings as sizes
 from toy import study
 from toy.claims import PREDICTIONS
-from toy.predictions import Outcome, judge
-from toy.statistics import FEWEST_SEEDS, Verdict
+from toy.predictions import Prediction, judge
 
-DEFAULT_OUT = results.ROOT / "results" / "toy.json"
+DEFAULT_OUT = ROOT / "results" / "toy.json"
 COLOURS = {Verdict.CONFIRMED: "green", Verdict.REFUTED: "red", Verdict.UNDECIDED: "yellow"}
 
 
@@ -43,12 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_verdicts(outcomes: Sequence[Outcome], console: Console, note: str) -> None:
+def _print_verdicts(outcomes: Sequence[Outcome[Prediction]], console: Console, note: str) -> None:
     table = Table(title="Predictions and verdicts" + note, title_justify="left")
     for heading in ("", "prediction", "claimed by", "verdict", "a comparison that decides, with interval"):
         table.add_column(heading, overflow="fold")
     for outcome in outcomes:
-        prediction = outcome.prediction
+        prediction = outcome.claim
         colour = COLOURS[outcome.verdict]
         table.add_row(
             prediction.identifier, escape(prediction.statement), prediction.source,
@@ -57,13 +59,13 @@ def _print_verdicts(outcomes: Sequence[Outcome], console: Console, note: str) ->
     console.print(table)
 
 
-def _decisive(outcome: Outcome) -> str:
+def _decisive(outcome: Outcome[Prediction]) -> str:
     """The first comparison that has the verdict of the whole."""
-    index = outcome.verdicts.index(outcome.verdict)
-    interval = outcome.intervals[index]
-    return (
-        f"{outcome.prediction.comparisons[index].label}: {interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
-    )
+    place = outcome.deciding
+    interval = None if place is None else outcome.intervals[place]
+    if place is None or interval is None:
+        return ""
+    return f"{outcome.claim.comparisons[place].label}: {interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,9 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
     options = parser.parse_args(given)
-    settings = study.QUICK if options.quick else study.Settings()
+    settings = sizes.QUICK if options.quick else sizes.Settings()
     try:
-        settings = settings if options.seeds is None else study.with_seeds(settings, options.seeds)
+        settings = settings if options.seeds is None else settings.with_seeds(options.seeds)
     except ValueError as error:
         parser.error(str(error))
     if options.workers < 0:
@@ -95,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     few = options.quick or settings.seeds < FEWEST_SEEDS
     _print_verdicts(outcomes, console, " (QUICK or few seeds: they mean nothing)" if few else "")
-    counts = {verdict: sum(o.verdict is verdict for o in outcomes) for verdict in Verdict}
+    counts = {verdict: sum(o.verdict is verdict for o in outcomes) for verdict in DECIDED}
     console.print(
         ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items()), f"; {settings.seeds} seeds"
     )
@@ -103,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(settings: study.Settings, workers: int) -> study.Study:
+def _run(settings: sizes.Settings, workers: int) -> study.Study:
     columns = (
         TextColumn("{task.description:28}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 
+from findings.verdicts import above, below, within
 from toy.predictions import (
     AVERAGES,
     BITS,
@@ -25,7 +26,6 @@ from toy.predictions import (
     sam_against_adm,
     stopped,
 )
-from toy.statistics import above, below, within
 
 CHEAP = {"sam late tenth": "late tenth", "sam every 5": "every fifth step", "sam quarter batch": "quarter batch"}
 """Cheap schedules of SAM by row; all at the radius of the full one."""
@@ -202,7 +202,8 @@ P8 = (
     Prediction("P8a", "SAM lowers the rise under noise relative to each tensor's size", "question",
         "negative, unless all is scale (T7)", "noise of 5% of each tensor's root mean square",
         sam_against_adm("relative_rise", below())),
-    Prediction("P8b", "SAM lowers |theta|^2 E|phi|^2, which one factor for all neurons leaves as it is", "question", "negative, unless all is scale (T7)",
+    Prediction("P8b", "SAM lowers |theta|^2 E|phi|^2, which one factor for all neurons leaves as it is", "question",
+        "negative, unless all is scale (T7)",
         "sam against adm; the readout's LPF rise once every theta has norm 1",
         sam_against_adm("energy_times_norm", below())),
     Prediction("P8c", "SAM lowers the LPF rise after every model is rescaled to |theta| = |(W, U)|", "question",

@@ -84,7 +84,7 @@ def noise_rise(moments: Moments, sigma: float) -> float:
 
 
 def relative_noise_rise(moments: Moments, theta: Float[Tensor, "d m"], sigma: float) -> float:
-    """`noise_rise` with sigma in units of theta's root mean square, which one factor for all neurons leaves unchanged (T7).
+    """`noise_rise` with sigma in units of theta's root mean square, which one factor for the layer leaves (T7).
 
     Raises:
         ValueError: another shape, a negative sigma.

@@ -8,7 +8,7 @@ of a second measure; its number a seed is
     "ratio"       a / b
     "value"       a
 
-The verdicts are computed by `toy.statistics` and nowhere else. A claim that comes out refuted is a result.
+The verdicts are computed by `findings.verdicts` and nowhere else. A claim that comes out refuted is a result.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
+from findings import verdicts
+from findings.verdicts import Outcome, Region, mean_interval
 from flatness import arguments
-from toy.statistics import Interval, Region, Verdict, mean_interval, together
 
 Table = Mapping[str, Mapping[str, ndarray]]
 """Measures by row and name, one number a seed."""
@@ -103,37 +104,20 @@ class Prediction:
         """P1, ..., P9: the comparisons of a group are corrected together."""
         return self.identifier[:2]
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """A prediction with its intervals and verdict."""
-
-    prediction: Prediction
-    intervals: tuple[Interval, ...]
-    verdicts: tuple[Verdict, ...]
-
     @property
-    def verdict(self) -> Verdict:
-        """Of all its comparisons together."""
-        return together(self.verdicts)
+    def regions(self) -> tuple[Region, ...]:
+        """Of the comparisons."""
+        return tuple(comparison.region for comparison in self.comparisons)
 
 
-def judge(table: Table, predictions: Sequence[Prediction]) -> list[Outcome]:
+def judge(table: Table, predictions: Sequence[Prediction]) -> list[Outcome[Prediction]]:
     """The outcome of each prediction.
 
     Raises:
         KeyError: a row or measure that the table lacks.
         ValueError: numbers that are not finite, fewer than two seeds.
     """
-    sizes: dict[str, int] = {}
-    for prediction in predictions:
-        sizes[prediction.group] = sizes.get(prediction.group, 0) + len(prediction.comparisons)
-    outcomes = []
-    for prediction in predictions:
-        intervals = tuple(mean_interval(c.numbers(table), sizes[prediction.group]) for c in prediction.comparisons)
-        found = zip(prediction.comparisons, intervals, strict=True)
-        outcomes.append(Outcome(prediction, intervals, tuple(c.region.verdict(i) for c, i in found)))
-    return outcomes
+    return verdicts.judge(predictions, lambda one, comparisons: mean_interval(one.numbers(table), comparisons))
 
 
 def learnt(method: str) -> str:

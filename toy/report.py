@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,15 +15,17 @@ import torch
 from numpy import ndarray
 
 import flatness
-from theory import pages
+from findings import files
+from findings.provenance import commit, versions
+from findings.verdicts import FEWEST_SEEDS, LEVEL, Interval, Outcome, Verdict, mean_interval
 from toy import gap_tolerance
 from toy.claims import CHEAP
 from toy.data import ring
 from toy.measures import distance_floor
-from toy.predictions import BITS, COUNTS, SWEEP, Comparison, Outcome
+from toy.predictions import BITS, COUNTS, SWEEP, Comparison, Prediction
 from toy.rows import DISTANCES, RELATIVE_SIGMA, SIGMA
-from toy.statistics import FEWEST_SEEDS, LEVEL, Interval, mean_interval
-from toy.study import SHIFT_FACTORS, Settings, Study, jobs_of
+from toy.settings import Settings
+from toy.study import SHIFT_FACTORS, Study, jobs_of
 from toy.training import METHODS, Plan, default_averages
 
 PAIRS = (
@@ -35,11 +35,10 @@ PAIRS = (
     *((f"quantized_readout_rise_{bits}_t5", f"dithered_readout_rise_{bits}") for bits in BITS),
 )
 """What is predicted and measured, P3 and P4."""
-ROOT = Path(__file__).parent.parent
 
 
 def document(
-    study: Study, outcomes: Sequence[Outcome], *, quick: bool, command: str, wall_seconds: float
+    study: Study, outcomes: Sequence[Outcome[Prediction]], *, quick: bool, command: str, wall_seconds: float
 ) -> dict[str, Any]:
     """Everything, in plain lists and numbers."""
     return {
@@ -48,7 +47,7 @@ def document(
         "verdicts_may_be_quoted": not quick and study.settings.seeds >= FEWEST_SEEDS,
         "command": command,
         "configuration": configuration(study.settings),
-        "versions": versions(),
+        "versions": versions(torch, np, scipy, flatness),
         "device": f"cpu, {platform.machine()}",
         "commit": commit(),
         "wall_seconds": round(wall_seconds, 1),
@@ -93,34 +92,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Of everything that computes."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "flatness": flatness.__version__,
-    }
-
-
-def commit() -> str | None:
-    """The commit of the checkout, with "+changes" where files differ from it; None outside of one."""
-    try:
-        head = _git("rev-parse", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return found.stdout.strip()
-
-
-def verdict_entry(outcome: Outcome) -> dict[str, Any]:
+def verdict_entry(outcome: Outcome[Prediction]) -> dict[str, Any]:
     """A prediction with its verdict, the interval of each comparison and, only if it was revised, how."""
-    prediction = outcome.prediction
+    prediction = outcome.claim
     revised = {"revised": prediction.revised} if prediction.revised else {}
     return {
         "identifier": prediction.identifier,
@@ -130,18 +104,21 @@ def verdict_entry(outcome: Outcome) -> dict[str, Any]:
         "measured": prediction.measured,
         "verdict": outcome.verdict.value,
         "comparisons": [
-            compared(*three) for three in zip(prediction.comparisons, outcome.intervals, outcome.verdicts, strict=True)
+            compared(comparison, interval, verdict)
+            for comparison, interval, verdict in zip(
+                prediction.comparisons, outcome.intervals, outcome.verdicts, strict=True
+            )
+            if interval is not None  # as it always is: the toy has several seeds
         ],
     } | revised
 
 
-def compared(comparison: Comparison, interval: Interval, verdict: Any) -> dict[str, Any]:
-    """One comparison; a bound of the region that is infinite is None."""
-    region = [bound if math.isfinite(bound) else None for bound in (comparison.region.low, comparison.region.high)]
+def compared(comparison: Comparison, interval: Interval, verdict: Verdict) -> dict[str, Any]:
+    """One comparison."""
     return {
         "what": comparison.label,
         "form": comparison.form,
-        "region": region,
+        "region": comparison.region.ends,
         "verdict": verdict.value,
     } | interval_entry(interval)
 
@@ -201,4 +178,5 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
         ValueError: a number that is not finite.
         OSError: the folder cannot be written to.
     """
-    pages.write_whole(path, json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n")
+    text = json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n"
+    files.write_whole(path, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from toy import hessian, measures
 from toy.data import GaussianMixture
 from toy.models import ScoreModels
 from toy.predictions import BITS
-
-if TYPE_CHECKING:
-    from toy.study import Settings
+from toy.settings import Settings
 
 SIGMA = 0.02
 """Deviation of absolute weight noise."""

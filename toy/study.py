@@ -13,7 +13,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from toy.models import ScoreModels, random_models
 from toy.predictions import COUNTS, SWEEP
 from toy.process import cosine_process
 from toy.rows import Row, measure_row
+from toy.settings import Settings
 from toy.training import METHODS, Method, Plan, Run, train
 
 WINDOW = 2
@@ -38,53 +39,6 @@ SHIFT_FACTORS = (1.0, 1.05, 1.1, 1.2, 1.4)
 """By how much the rings of the shifted data are wider."""
 FINAL_SHARE = 8
 """The final training loss is the mean over the last eighth of the blocks."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that the study depends on.
-
-    Args:
-        seeds: number of seeds, at least 2.
-        steps: of training, with learnt features.
-        frozen_steps: of training, with frozen features.
-        batch: points a seed and step.
-        features: m.
-        evaluation_points: n of the losses.
-        draws: of noise on all weights.
-        readout_draws: of noise on theta.
-        sample_points: chains a seed and method.
-        surface: points along each side of the loss surface.
-
-    Raises:
-        ValueError: an argument is not as above.
-    """
-
-    seeds: int = 20
-    steps: int = 4000
-    frozen_steps: int = 4000
-    batch: int = 128
-    features: int = 128
-    evaluation_points: int = 2048
-    draws: int = 16
-    readout_draws: int = 1024
-    sample_points: int = 2048
-    surface: int = 15
-
-    def __post_init__(self) -> None:
-        """Check every size."""
-        arguments.count("seeds", self.seeds, at_least=2)
-        arguments.count("sample_points", self.sample_points, at_least=400)
-        for name in ("steps", "frozen_steps"):
-            arguments.count(name, getattr(self, name), at_least=40)
-        for name in ("batch", "features", "evaluation_points", "draws", "readout_draws", "surface"):
-            arguments.count(name, getattr(self, name), at_least=1)
-
-
-QUICK = Settings(
-    seeds=3, steps=300, frozen_steps=300, evaluation_points=512, draws=4, readout_draws=64, sample_points=400, surface=7
-)
-"""Everything runs, nothing is settled."""
 
 
 @dataclass(frozen=True)
@@ -289,8 +243,3 @@ class _Pool:
         futures: list[Future[Outcome]] = [self.executor.submit(run_job, job, settings) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
-
-
-def with_seeds(settings: Settings, seeds: int) -> Settings:
-    """The same settings at another number of seeds."""
-    return replace(settings, seeds=seeds)

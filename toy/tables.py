@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from theory import pages
+from findings import files
 from toy.predictions import METHODS, REVISED
 
 ROOT = Path(__file__).parent.parent
@@ -118,15 +118,15 @@ def with_brief(page: str, results: dict[str, Any]) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    return pages.renewed(page, MARKS, brief(results))
+    return files.renewed(page, MARKS, brief(results))
 
 
 def main() -> int:
     """Renew both files; the exit status."""
     try:
         results = load()
-        pages.write_whole(OWN, full(results))
-        pages.write_whole(README, with_brief(README.read_text(encoding="utf-8"), results))
+        files.write_whole(OWN, full(results))
+        files.write_whole(README, with_brief(README.read_text(encoding="utf-8"), results))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

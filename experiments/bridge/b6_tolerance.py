@@ -35,7 +35,7 @@ Bounds = Callable[[Mapping[str, Any], float], dict[str, float]]
 
 
 class Theory(NamedTuple):
-    """What `experiments.bridge` brings from the theory.
+    """What `experiments.bridge.document` brings from the theory.
 
     Attributes:
         gap_radius: E_kappa of Theorem T4.
@@ -191,11 +191,14 @@ def claims(rows: Rows, every: Sequence[Tolerated], found: Sequence[Mapping[str, 
 
 def _by_row(found: Iterable[tuple[Tolerated, Cell | None]]) -> tuple[Comparison, ...]:
     """A comparison for each row and t that has the number for every training seed."""
-    values: dict[str, list[Cell | None]] = {}
+    values: dict[tuple[str, str], list[Cell | None]] = {}
     for one, cell in found:
-        values.setdefault(f"{one.entry.label}, {one.t}", []).append(cell)
-    there = {label: tuple(cell for cell in of if cell is not None) for label, of in values.items() if None not in of}
-    return tuple(Comparison(label, cells) for label, cells in there.items())
+        values.setdefault((one.entry.label, one.t), []).append(cell)
+    return tuple(
+        Comparison(f"{label}, {t}", tuple(cell for cell in cells if cell is not None), rows=(label,))
+        for (label, t), cells in values.items()
+        if None not in cells
+    )
 
 
 def _rescored(ours: Sequence[Tolerated], theory: Theory) -> tuple[Comparison, ...]:
@@ -238,7 +241,7 @@ def _pairs(rows: Rows, share: float, kind: str) -> tuple[Comparison, ...]:
         for t, values in by_step.items():
             if None not in values:
                 there = tuple(value for value in values if value is not None)
-                found.append(Comparison(f"{label} against {against}, {t}", there))
+                found.append(Comparison(f"{label} against {against}, {t}", there, rows=(label, against)))
     return tuple(found)
 
 

@@ -81,18 +81,20 @@ def of_snapshots(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list
         snapshots: documents of the first stage, by run.
     """
     raw = [entry for entry in rows.entries if entry.average == "raw"]
-    values: dict[str, list[Cell | None]] = {}
+    values: dict[tuple[str, str], list[Cell | None]] = {}
     for entry in (one for one in raw if one.method == "sam" and one.run in snapshots):
         others = [one.run for one in raw if one.method == "adm" and one.seed == entry.seed and one.run in snapshots]
         for run in others[:1]:
             ours, theirs = snapshots[entry.run]["measures"], snapshots[run]["measures"]
             for step in [step for step in ours if "whole" in ours[step] and "whole" in theirs.get(step, {})]:
                 ratio_of = whole_ratio(ours[step]["whole"]["absolute"], theirs[step]["whole"]["absolute"])
-                values.setdefault(f"{entry.label} against adm, {step}", []).append(ratio_of)
+                values.setdefault((entry.label, step), []).append(ratio_of)
     comparisons = tuple(
-        Comparison(label, tuple(cell for cell in found if cell is not None))
-        for label, found in values.items()
-        if None not in found
+        Comparison(
+            f"{label} against adm, {step}", tuple(cell for cell in cells if cell is not None), rows=(label, "adm")
+        )
+        for (label, step), cells in values.items()
+        if None not in cells
     )
     return [
         Claim("B7-snapshots", "All along training SAM's absolute rise is below adm's after as many steps",

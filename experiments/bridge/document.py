@@ -4,7 +4,7 @@
     out/bridge.md      the same for people
 
 From out/rows, out/layers, the toy's results and the paper's printed numbers, without weights; written anew each time,
-as they follow from those files. The rule is the toy's (`toy.statistics`): a prediction names an open region; a
+as they follow from those files. The rule is the toy's (`findings.verdicts`): a prediction names an open region; a
 comparison's interval inside confirms it, outside refutes it, else it is undecided; a prediction is refuted where one of
 its comparisons is, confirmed where all are. Intervals are at 99%, corrected for all comparisons of B1, ..., B7
 (Bonferroni). With one training seed they are over images, draws and samples, and a verdict is on these networks, not on
@@ -14,32 +14,29 @@ the methods; with more they are Student's over seeds.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
-from scipy import stats
 
 from experiments.bridge import b1_b2_last_layer, b3_b4_layers_and_scale, b5_correlations, b6_tolerance, b7_dose, page
 from experiments.bridge.files import paper_numbers, read, row_documents
 from experiments.bridge.rows import Claim, Comparison, Rows, over_seeds
 from experiments.bridge.toy_numbers import Toy
 from experiments.measures.layer_rows import Plan
+from experiments.provenance import provenance
+from findings import verdicts
 from findings.documents import VERSION, json_text
-from findings.estimates import FEWEST, Cell
 from findings.files import write_whole
-from findings.provenance import provenance
+from findings.verdicts import LEVEL, Interval, Outcome, Region, interval_of_cells
 from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
 from theory.model.robustness import flat_radius, gap_radius
 from theory.model.worst_case import worst_case_divergence
-from toy.statistics import LEVEL, Interval, Region, Verdict, mean_interval, together
 from toy.tables import load as load_toy
 
 DOCUMENT, PAGE = "bridge.json", "bridge.md"
-NOT_MEASURED = "not measured"
 ANGLES = 181
 RULE = (
     f"A prediction names an open region. A comparison's {LEVEL:.0%} interval (corrected for all comparisons of its "
@@ -49,67 +46,22 @@ RULE = (
 )
 
 
-class Judged(NamedTuple):
-    """A comparison with its interval and verdict; None where it has no interval."""
-
-    comparison: Comparison
-    interval: Interval | None
-    verdict: Verdict
-
-
-class Outcome(NamedTuple):
-    """A claim with its comparisons; verdict as in the document."""
-
-    claim: Claim
-    judged: tuple[Judged, ...]
-    verdict: str
-
-    @property
-    def deciding(self) -> Judged | None:
-        """The comparison that decides: one of the claim's verdict, the first of them."""
-        return next((one for one in self.judged if one.verdict.value == self.verdict), None)
-
-
-def judge(claims: Sequence[Claim]) -> list[Outcome]:
-    """The outcome of each claim, by the rule that the module states."""
-    sizes: dict[str, int] = {}
-    for claim in claims:
-        ours = [one for one in claim.comparisons if one.interval is None]
-        sizes[claim.group] = sizes.get(claim.group, 0) + len(ours)
-    found = []
-    for claim in claims:
-        region = Region(*claim.region)
-        judged = []
-        for one in claim.comparisons:
-            interval = interval_of(one, sizes[claim.group])
-            judged.append(Judged(one, interval, Verdict.UNDECIDED if interval is None else region.verdict(interval)))
-        verdict = together(one.verdict for one in judged).value if judged else NOT_MEASURED
-        found.append(Outcome(claim, tuple(judged), verdict))
-    return found
+def judge(claims: Sequence[Claim]) -> list[Outcome[Claim]]:
+    """The outcome of each claim; a correlation's interval is a bootstrap's, and is not corrected."""
+    return verdicts.judge(claims, interval_of, lambda comparison: comparison.interval is None)
 
 
 def interval_of(comparison: Comparison, comparisons: int) -> Interval | None:
-    """Over training seeds where there are several; else over images and draws. None where there is no error.
+    """As it was computed already, or over training seeds or images and draws. None where there is no error.
 
     Args:
         comparison: with its numbers.
         comparisons: that are meant to hold at once (Bonferroni); an interval that is there already is not corrected.
     """
-    values = comparison.values
-    if comparison.interval is not None:
-        low, high = comparison.interval
-        return Interval(values[0].value, low, high, 1, LEVEL) if math.isfinite(low) else None
-    if len(values) >= FEWEST:
-        return mean_interval([cell.value for cell in values], comparisons)
-    return _of_one(values[0], 1.0 - (1.0 - LEVEL) / comparisons)
-
-
-def _of_one(cell: Cell, level: float) -> Interval | None:
-    """Student's interval from one number's own error, normal where its degrees of freedom are many."""
-    if cell.error is None or not math.isfinite(cell.error):
-        return None
-    half = float(stats.t.ppf((1.0 + level) / 2.0, cell.degrees)) * cell.error if cell.error else 0.0
-    return Interval(cell.value, cell.value - half, cell.value + half, 1, level)
+    if comparison.interval is None:
+        return interval_of_cells(comparison.values, comparisons)
+    low, high = comparison.interval
+    return Interval(comparison.values[0].value, low, high, 1, LEVEL) if math.isfinite(low) else None
 
 
 def model_of(point: Mapping[str, Any]) -> tuple[ndarray, ndarray]:
@@ -234,37 +186,40 @@ def judged(plan: Plan, toy: Path, paper: Path) -> dict[str, Any]:
     return document
 
 
-def entry(outcome: Outcome, rows: Rows) -> dict[str, Any]:
+def entry(outcome: Outcome[Claim], rows: Rows) -> dict[str, Any]:
     """A prediction in JSON's types; a bound of a region that is infinite is None."""
-    claim, deciding = outcome.claim, outcome.deciding
-    region = [bound if math.isfinite(bound) else None for bound in claim.region]
-    parts = {part for one in outcome.judged for part in re.split(" against |, ", one.comparison.label)}
-    interval = None if deciding is None else deciding.interval
+    claim, place = outcome.claim, outcome.deciding
+    deciding = None if place is None else claim.comparisons[place]
+    of = {label for comparison in claim.comparisons for label in comparison.rows}
     return {
         "identifier": claim.identifier,
         "statement": claim.statement,
         "source": claim.source,
         "of": page.subject(claim.identifier, rows.seeds),
-        "rows": [label for label in rows.labels if label in parts],
+        "rows": [label for label in rows.labels if label in of],
         "predicted": claim.predicted,
         "predicted_interval": None if claim.predicted_interval is None else list(claim.predicted_interval),
-        "measured": None if deciding is None else over_seeds(deciding.comparison.values).value,
-        "interval": None if interval is None else [interval.low, interval.high],
-        "deciding": None if deciding is None else deciding.comparison.label,
-        "verdict": outcome.verdict,
-        "region": region,
+        "measured": None if deciding is None else over_seeds(deciding.values).value,
+        "interval": None if place is None else _ends(outcome.intervals[place]),
+        "deciding": None if deciding is None else deciding.label,
+        "verdict": outcome.verdict.value,
+        "region": Region(*claim.region).ends,
         "rule": claim.how,
         "where": claim.where,
         "note": claim.note,
         "comparisons": [
             {
-                "what": one.comparison.label,
-                "measured": over_seeds(one.comparison.values).value,
-                "interval": None if one.interval is None else [one.interval.low, one.interval.high],
-                "level": None if one.interval is None else one.interval.level,
-                "seeds": len(one.comparison.values),
-                "verdict": one.verdict.value,
+                "what": one.label,
+                "measured": over_seeds(one.values).value,
+                "interval": _ends(interval),
+                "level": None if interval is None else interval.level,
+                "seeds": len(one.values),
+                "verdict": verdict.value,
             }
-            for one in outcome.judged
+            for one, interval, verdict in zip(claim.comparisons, outcome.intervals, outcome.verdicts, strict=True)
         ],
     }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]

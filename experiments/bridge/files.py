@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bridge.rows import Entry, Rows
+from experiments.configuration import Configuration
 from experiments.measures.layer_rows import LAYERS, Plan
 from experiments.measures.rows import AVERAGES
 from experiments.measures.snapshot_rows import SNAPSHOTS
@@ -44,8 +45,8 @@ def row_documents(plan: Plan) -> dict[tuple[str, str], dict[str, Any]]:
             path = plan.folder / "rows" / f"{run}-{average}.json"
             if path.exists():
                 document = read_document(path)
-                wanted = {"configuration": configuration.to_dict()}
-                refuse_other(path, {key: document["settings"].get(key) for key in wanted}, wanted)
+                there = Configuration.from_dict(document["settings"]["configuration"])  # of an older version, perhaps
+                refuse_other(path, {"configuration": there.to_dict()}, {"configuration": configuration.to_dict()})
                 found[run, average] = document
             elif average != "swa" or configuration.swa_models:
                 missing.append(path.name)

@@ -2,7 +2,7 @@
 
 A comparison is one number of one row, or of one row against another, for each training seed. Where there is one seed,
 its error is over images, draws and samples, and it speaks of these networks, not of the methods; where there are more,
-the error is over seeds. Verdicts are given in `experiments.bridge` and nowhere else.
+the error is over seeds. Verdicts are given in `findings.verdicts` and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from findings import estimates
 from findings.documents import FAILED
 from findings.estimates import Cell
+from findings.verdicts import Region
 
 INFINITE = math.inf
 Kept = Mapping[str, Any]
@@ -62,12 +63,14 @@ class Comparison:
     Attributes:
         label: what is compared with what.
         values: one for each training seed; one alone with an error over images and draws.
-        interval: where it was computed already, at `correlations.LEVEL`; None to take it from the values.
+        interval: where it was computed already, at the judge's level; None to take it from the values.
+        rows: the labels of the rows that it is of; none where it is of all, or of none.
     """
 
     label: str
     values: tuple[Cell, ...]
     interval: tuple[float, float] | None = None
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Claim:
     def group(self) -> str:
         """B1, ..., B7: the comparisons of a group are corrected together."""
         return self.identifier[:2]
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The region, for each comparison."""
+        return (Region(*self.region),) * len(self.comparisons)
 
 
 class Rows:
@@ -155,7 +163,9 @@ class Rows:
 
     def each(self, number: Callable[[Entry], Cell | None]) -> tuple[Comparison, ...]:
         """A comparison for each row that has the number."""
-        found = [Comparison(label, _all(number(entry) for entry in self.of(label))) for label in self.labels]
+        found = [
+            Comparison(label, _all(number(entry) for entry in self.of(label)), rows=(label,)) for label in self.labels
+        ]
         return tuple(one for one in found if one.values)
 
     def against(
@@ -163,7 +173,8 @@ class Rows:
     ) -> tuple[Comparison, ...]:
         """A comparison for each pair of rows that has the number."""
         found = [
-            Comparison(f"{a} against {b}", _all(number(*entries) for entries in self.pairs(a, b))) for a, b in pairs
+            Comparison(f"{a} against {b}", _all(number(*entries) for entries in self.pairs(a, b)), rows=(a, b))
+            for a, b in pairs
         ]
         return tuple(one for one in found if one.values)
 

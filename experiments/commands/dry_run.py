@@ -14,9 +14,9 @@ from experiments.adm.options import ADMOptions
 from experiments.commands.progress import rate
 from experiments.commands.train_options import Run
 from experiments.presets import PRESETS
+from experiments.provenance import device_name
 from experiments.training import planning
 from experiments.training.distributed import chosen_device
-from findings.provenance import device_name
 
 CPU_OPERATIONS = 5e10
 """FLOP of the pass that is timed on a CPU, at most but for one image: some seconds on one core."""

@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
 def _measured(presets: Sequence[PresetName], micro_batch: int, console: Console) -> tuple[dict[PresetName, float], str]:
     """FLOP/s by preset, and how they were found."""
     from experiments.commands.dry_run import cpu_images
+    from experiments.provenance import device_name
     from experiments.training.distributed import chosen_device
-    from findings.provenance import device_name
 
     device = chosen_device("auto")
     precision: Literal["float32", "bfloat16"] = "bfloat16" if device.type == "cuda" else "float32"

@@ -97,10 +97,12 @@ def _check_method(configuration: Configuration, preset: Configuration) -> None:
     idle = [(name, value, "sam") for name, value in given.items() if value != getattr(preset.sam, name)]
     if "ip" not in configuration.method and configuration.input_perturbation != preset.input_perturbation:
         idle.append(("input_perturbation", configuration.input_perturbation, "ip"))
+    if configuration.method != "rwp" and configuration.weight_noise != preset.weight_noise:
+        idle.append(("noise_sigma", configuration.weight_noise.noise_sigma, "rwp"))
     for name, value, method in idle:
+        allowed = method if method == "rwp" else f"{method} or ip+sam"
         raise ValueError(
-            f"{name} is {value!r}, which method {configuration.method!r} does not use; allowed with --method {method} "
-            f"or ip+sam"
+            f"{name} is {value!r}, which method {configuration.method!r} does not use; allowed with --method {allowed}"
         )
 
 

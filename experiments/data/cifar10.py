@@ -19,7 +19,7 @@ import torch
 
 from experiments.data.errors import DataError
 from experiments.data.images import Images
-from experiments.data.resizing import box_halved
+from experiments.data.resizing import box_means
 from experiments.data.roots import Found, Root, not_found, places
 from flatness import arguments
 
@@ -73,7 +73,7 @@ def load(
         here = slice(place * records, (place + 1) * records)
         labels[here], pixels[here] = rows[:, 0], rows[:, 1:].reshape(-1, 3, 32, 32)
     if image_size == 16:
-        pixels = box_halved(pixels)
+        pixels = box_means(pixels)
     return Images(
         torch.from_numpy(pixels), NAME, split, fingerprint(files), torch.from_numpy(labels), source=str(source)
     )

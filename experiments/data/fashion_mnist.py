@@ -1,7 +1,7 @@
 """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels, gzipped IDX files, MIT licence.
 
-Sizes: 28; 32, two pixels of background (value 0) on each side; 16, the mean of each 2 x 2 box of the 32 x 32 image,
-rounded, halves up.
+Sizes: 28; 32, two pixels of background (value 0) on each side; 16 and 8, the mean of each box of 2 x 2 or 4 x 4 pixels
+of the 32 x 32 image, rounded, halves up.
 
 Checksums are of the contents. Debian's package holds the published files compressed again without a name and a date in
 gzip's header, so the checksums of its .gz files are others; put back, the header gives the published files byte for
@@ -24,13 +24,13 @@ from numpy import ndarray
 
 from experiments.data.errors import DataError
 from experiments.data.images import Images
-from experiments.data.resizing import box_halved
+from experiments.data.resizing import box_means
 from experiments.data.roots import Found, Root, not_found, places
 from flatness import arguments
 
 NAME = "fashion-mnist"
 DEFAULT_SIZE = 32
-SIZES = (16, 28, 32)
+SIZES = (8, 16, 28, 32)
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = 10
 UNSIGNED_BYTES = 0x08
@@ -71,7 +71,7 @@ PARTS = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}
 
 
 def load(split: str, image_size: int, root: Root = None, files: Mapping[str, IdxFile] = FILES) -> Images:
-    """The split "train", "test" or "all" (train, then test), at size 16, 28 or 32.
+    """The split "train", "test" or "all" (train, then test), at size 8, 16, 28 or 32.
 
     Raises:
         DataError: a file is missing, corrupt, or not the published one.
@@ -123,11 +123,10 @@ def fingerprint(files: Mapping[str, IdxFile] = FILES) -> str:
 
 
 def resized(pixels: UInt8[ndarray, "N 28 28"], size: int) -> UInt8[ndarray, "N size size"]:
-    """The images at size 28, 32 or 16, as the module's head defines them."""
+    """The images at size 28, 32, 16 or 8, as the module's head defines them."""
     if size == 28:
         return pixels
-    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)))
-    return padded if size == 32 else box_halved(padded)
+    return box_means(np.pad(pixels, ((0, 0), (2, 2), (2, 2))), 32 // size)
 
 
 def read_idx(path: Path, expected: IdxFile) -> UInt8[ndarray, "*shape"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flatness import arguments
+from flatness.weights import derived_seed
 
 SPLITS = ("train", "test", "all")
 CHANNELS = (1, 3)
@@ -62,6 +64,21 @@ class Images:
     def image_size(self) -> int:
         """H, in pixels."""
         return self.pixels.shape[2]
+
+    def drawn(self, count: int, seed: int) -> Images:
+        """So many of the images, drawn without repetition as a function of the seed; of the same fingerprint.
+
+        A smaller number gives the first images of a larger one's.
+
+        Raises:
+            ValueError: count is not within 1, ..., N.
+        """
+        if not 1 <= arguments.count("count", count) <= len(self):
+            raise arguments.refuse("count", count, f"a whole number from 1 to the images of {self.name}, {len(self)}")
+        generator = torch.Generator().manual_seed(derived_seed("data", "subset", arguments.count("seed", seed)))
+        indices = torch.randperm(len(self), generator=generator)[:count]
+        labels = None if self.labels is None else self.labels[indices]
+        return dataclasses.replace(self, pixels=self.gather(indices), labels=labels)
 
     def gather(self, indices: Int[Tensor, " n"]) -> UInt8[Tensor, "n C H H"]:
         """A copy of the images at these indices, in their order.

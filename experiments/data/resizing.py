@@ -8,16 +8,28 @@ from numpy import ndarray
 from PIL import Image
 
 from experiments.data.errors import DataError
+from flatness import arguments
 
 ADM_CROP = "adm-crop-1"
 """Names the procedure of `adm_crop`; changes with it, so that caches made by another one are not used."""
 
 
-def box_halved(pixels: UInt8[ndarray, "*n H W"]) -> UInt8[ndarray, "*n H/2 W/2"]:
-    """The mean of each 2 x 2 box, rounded to the nearest whole number, halves up; H and W even."""
-    wide = pixels.astype(np.uint16)
-    rows = wide[..., 0::2, :] + wide[..., 1::2, :]
-    return ((rows[..., 0::2] + rows[..., 1::2] + 2) // 4).astype(np.uint8)
+def box_means(pixels: UInt8[ndarray, "*n H W"], side: int = 2) -> UInt8[ndarray, "*n H/side W/side"]:
+    """The mean of each box of side x side pixels, rounded to the nearest whole number, halves up.
+
+    Raises:
+        ValueError: side does not divide H and W, or is above 16, where sums would leave 16 bits.
+    """
+    height, width = pixels.shape[-2:]
+    if not 1 <= arguments.count("side", side) <= 16 or height % side or width % side:
+        raise arguments.refuse("side", side, f"a divisor of both {height} and {width}, at most 16")
+    rows = pixels[..., 0::side, :].astype(np.uint16)
+    for row in range(1, side):
+        rows += pixels[..., row::side, :]
+    sums = rows[..., 0::side].copy()
+    for column in range(1, side):
+        sums += rows[..., column::side]
+    return ((sums + side * side // 2) // (side * side)).astype(np.uint8)
 
 
 def adm_crop(image: Image.Image, size: int) -> UInt8[ndarray, "3 size size"]:

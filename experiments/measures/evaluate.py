@@ -34,8 +34,8 @@ from experiments.measures.rows import (
 )
 from experiments.measures.subject import GRADIENT_BATCH, Material, Subject
 from experiments.measures.tasks import Task, passes_of, tasks_of
+from experiments.provenance import provenance
 from findings.documents import FAILED, ResultFile, json_text
-from findings.provenance import provenance
 from flatness.precision import whole_float32
 
 

@@ -41,10 +41,10 @@ from experiments.measures.noise_tolerance import measured_tolerance
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import AVERAGES, Average, Checkpoint, check_data, label, loaded
 from experiments.measures.subject import Material, Subject
+from experiments.provenance import provenance
 from experiments.reproduce import DONE
 from experiments.training.checkpoints import checkpoint_folder
 from findings.documents import FAILED, ResultError, ResultFile, json_text, read_document
-from findings.provenance import provenance
 from flatness import arguments
 from flatness.precision import whole_float32
 

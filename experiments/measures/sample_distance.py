@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from experiments.distances.error import jackknife
 from experiments.distances.features import Features
 from experiments.measures.subject import Subject
+from experiments.provenance import provenance
 from experiments.sampling.chains import finite_pixels, generate
 from findings.files import write_whole
-from findings.provenance import provenance
 from flatness.measuring.base import plain
 from flatness.measuring.quantization import quantized
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from experiments.diffusion import Process
+from experiments.provenance import provenance
 from experiments.sampling.chains import check_steps, finite_pixels, generate
 from experiments.sampling.folder import SampleFolder, Shard
 from experiments.sampling.source import SampleSettings, Source, load_source
 from experiments.training.distributed import chosen_device
-from findings.provenance import provenance
 from flatness import arguments
 from flatness.progress import Progress, reporter
 

@@ -7,7 +7,9 @@
         manifest.json                                     size and SHA-256 of each of the others
 
 A checkpoint is written into a temporary folder beside, synchronised to the disk, and renamed; then all but the newest
-and the one before are removed. A killed write leaves a folder whose name begins with a dot, removed at the next start.
+and the one before are removed. Points that a run is to be measured at stand in out/points/ in the same form, with
+weights, EMA and SWA alone, and stay. A killed write leaves a folder whose name begins with a dot, removed at the next
+start.
 """
 
 from __future__ import annotations
@@ -20,19 +22,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.configuration import Configuration
-from findings.files import BESIDE, Written, hash_file, json_bytes, safetensors_chunks, sync_folder, write_file
+from findings.files import BESIDE, Written, hash_file, json_bytes, sync_folder, write_file
 from flatness import arguments
 
 FORMAT = 1
 KEPT = 2
 FOLDER = "checkpoints"
+POINTS = "points"
+MEASURED = ("raw", "ema", "swa")
+"""The weights and averages that a point holds, of those that the run has by then."""
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ASIDE = "corrupt-"
+CHUNK = 2**23
+"""Bytes that are written at a time."""
+DTYPES = {torch.float64: "F64", torch.int64: "I64", torch.float32: "F32"}
 
 
 class CheckpointError(RuntimeError):
@@ -54,6 +64,46 @@ class Contents:
     documents: Mapping[str, Any]
 
 
+def safetensors_chunks(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, finite: bool = False
+) -> Iterator[bytes | memoryview]:
+    """A safetensors file of tensors on any device, in pieces.
+
+    The library's own writer holds Python's lock for as long as the disk takes, which would stop training.
+
+    Args:
+        tensors: by name, of dtype float32, float64 or int64.
+        metadata: for the file's header.
+        finite: refuse NaN and infinities.
+
+    Raises:
+        FloatingPointError: an entry is not finite, where they have to be; raised while the pieces are taken.
+    """
+    # Wider types first, so that every tensor begins at a multiple of its entries' size
+    names = sorted(tensors, key=lambda name: -tensors[name].element_size())
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    begin = 0
+    for name in names:
+        end = begin + tensors[name].numel() * tensors[name].element_size()
+        header[name] = {
+            "dtype": DTYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in names:
+        # numpy, as torch would start a second team of threads beside training's
+        array = np.ascontiguousarray(tensors[name].detach().cpu().numpy())
+        if finite and not np.isfinite(array).all():
+            raise FloatingPointError(f"{name} has entries that are not finite")
+        data = array.reshape(-1).view(np.uint8).data
+        for place in range(0, len(data), CHUNK):
+            yield data[place : place + CHUNK]
+
+
 def shadow_file(name: str) -> str:
     """The file of an average."""
     return f"shadow-{name}.safetensors"
@@ -62,6 +112,11 @@ def shadow_file(name: str) -> str:
 def checkpoint_folder(out: Path, step: int) -> Path:
     """Where the checkpoint after that many steps stands."""
     return out / FOLDER / f"step-{step:08d}"
+
+
+def point_folder(out: Path, step: int) -> Path:
+    """Where the weights after that many steps were put aside for measuring."""
+    return out / POINTS / f"step-{step:08d}"
 
 
 def step_of(folder: Path) -> int:
@@ -83,6 +138,26 @@ def write_checkpoint(out: Path, contents: Contents) -> Path:
         FloatingPointError: a weight is not finite; nothing is written.
     """
     final = checkpoint_folder(out, contents.step)
+    _write_folder(final, contents)
+    for old in checkpoints(out)[KEPT:]:
+        _remove(old)
+    return final
+
+
+def write_point(out: Path, contents: Contents) -> Path:
+    """Write the weights, EMA and SWA of a checkpoint's contents, in a checkpoint's form, to stay for measuring.
+
+    Raises:
+        OSError, FloatingPointError: as `write_checkpoint`.
+    """
+    files = {WEIGHTS, *(shadow_file(name) for name in MEASURED)}
+    tensors = {name: of for name, of in contents.tensors.items() if name in files}
+    final = point_folder(out, contents.step)
+    _write_folder(final, Contents(contents.step, tensors, contents.documents))
+    return final
+
+
+def _write_folder(final: Path, contents: Contents) -> None:
     beside = final.with_name(f"{BESIDE}{final.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -97,9 +172,6 @@ def write_checkpoint(out: Path, contents: Contents) -> Path:
         shutil.rmtree(beside, ignore_errors=True)
         raise
     sync_folder(final.parent)
-    for old in checkpoints(out)[KEPT:]:
-        _remove(old)
-    return final
 
 
 def _write_files(folder: Path, contents: Contents) -> Iterator[tuple[str, Written]]:
@@ -123,7 +195,7 @@ def _remove(folder: Path) -> None:
 
 def remove_leftovers(out: Path) -> None:
     """Remove what killed writes left; only while no other process writes there."""
-    for path in (out / FOLDER).glob(".*"):
+    for path in (*(out / FOLDER).glob(".*"), *(out / POINTS).glob(".*")):
         shutil.rmtree(path, ignore_errors=True)
     for path in out.rglob(f"{BESIDE}*"):
         if path.is_file():

@@ -169,6 +169,8 @@ def memory(configuration: Configuration, micro_batch: int | None = None, world: 
     }
     if configuration.perturbs_weights:
         found["SAM's copy of the weights"] = weights
+    if configuration.method == "rwp":
+        found["the weights' copy and noise"] = 2 * weights
     if world > 1:
         found["gradients on their way between ranks"] = weights
     images = micro_batch_of(configuration, micro_batch, world)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from findings.files import safetensors_chunks, write_whole
+from experiments.training.checkpoints import safetensors_chunks
+from findings.files import write_whole
 from flatness.training.weight_averaging import Snapshot
 
 FOLDER = "snapshots"

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from experiments.adm import ADM
 from experiments.configuration import AverageOptions, Configuration
+from experiments.provenance import device_name, versions
 from experiments.training.checkpoints import WEIGHTS, CheckpointError, Contents, shadow_file
 from experiments.training.distributed import Ranks
 from experiments.training.randomness import initialized_by
 from experiments.training.step import TrainingStep
-from findings.provenance import commit, device_name, versions
+from findings.provenance import commit
 from flatness import EMA, SWA, PowerEMA, Shadows
 from flatness.precision import tf32
 from flatness.training.weight_averaging import Rule

@@ -19,7 +19,7 @@ from experiments.diffusion.process import Process
 from experiments.diffusion.timesteps import SecondMomentTimesteps, UniformTimesteps
 from experiments.training.distributed import Ranks
 from experiments.training.randomness import Draws, drawn, seed_dropout
-from flatness import SAM, Always, EveryK, Late, arguments
+from flatness import SAM, Always, EveryK, Late, RandomWeightPerturbation, arguments
 
 Timesteps = UniformTimesteps | SecondMomentTimesteps
 
@@ -124,6 +124,7 @@ class TrainingStep:
         process: the configuration's.
         timesteps: how timesteps are drawn.
         sam: the optimizer; with methods without SAM its radius is 0, the plain optimizer.
+        noise: moves the weights of each step's one pass, with random weight perturbation; None with other methods.
 
     Raises:
         ValueError: the global batch cannot be shared evenly.
@@ -148,6 +149,9 @@ class TrainingStep:
         self.timesteps: Timesteps = (SecondMomentTimesteps if second_moment else UniformTimesteps)(len(self.process))
         self._passes = _passes(network, ranks, compiled)
         optimizer = torch.optim.AdamW(network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, fused=True)
+        self.noise: RandomWeightPerturbation | None = None
+        if c.method == "rwp":
+            self.noise = RandomWeightPerturbation(optimizer, sigma=c.noise_sigma, seed=c.seed)
         self.sam = SAM(
             optimizer,
             rho=c.sam.rho if c.perturbs_weights else 0.0,
@@ -177,7 +181,7 @@ class TrainingStep:
         ascent = ascent_size(c.sam.ascent_share, self.images, self.micro_batch) if due else self.images
         parts = micro_batches(self.images, self.micro_batch, ascent)
         self.sam.zero_grad()
-        with self.sam.first_pass():
+        with self.sam.first_pass() if self.noise is None else self.noise.perturbed(step):
             losses = self._accumulate(step, batch, [part for part in parts if part[1] <= ascent])
         perturbed = losses.new_zeros(())
         if due:

@@ -83,6 +83,10 @@ def _check(configuration: Configuration, images: Images, ranks: Ranks) -> None:
     expected = (configuration.dataset, network.channels, network.image_size)
     if found != expected:
         raise ValueError(f"images are {found} (name, channels, size); allowed: the configuration's, {expected}")
+    if configuration.training_images is not None and configuration.training_images > len(images):
+        raise arguments.refuse(
+            "training_images", configuration.training_images, f"at most those of the split, {len(images)}"
+        )
     check_shares(configuration.global_batch, ranks.world)
 
 
@@ -100,7 +104,9 @@ class _Run:
         stack: contextlib.ExitStack,
     ) -> None:
         """Hold the folder, and build the state that training begins from."""
-        self.configuration, self.options, self.images = configuration, options, images
+        chosen = configuration.training_images
+        self.configuration, self.options = configuration, options
+        self.images = images if chosen is None else images.drawn(chosen, configuration.seed)
         self.watchers, self.ranks, self.request = watchers, ranks, request
         checkpoint = self._begun(stack)
         self.state = TrainingState(configuration, ranks, checkpoint, options.micro_batch, options.compile)
@@ -233,16 +239,16 @@ class _Run:
     def _save(self, checkpoint: bool) -> None:
         """Copy what is due, and hand it over for writing; on rank 0."""
         state, shadows = self.state, self.state.shadows
-        snapshots = state.step in self.snapshot_steps
-        if shadows is None or not (checkpoint or snapshots):
+        snapshots, point = state.step in self.snapshot_steps, state.step in self.options.points
+        if shadows is None or not (checkpoint or snapshots or point):
             return
         synchronize(self.ranks.device)
         begin = time.perf_counter()
         self.writer.wait()  # for the one before, so that there is never more than one copy
-        contents = state.contents(self.images.fingerprint) if checkpoint else None
+        contents = state.contents(self.images.fingerprint) if checkpoint or point else None
         kept = shadows.snapshots() if snapshots else []
         synchronize(self.ranks.device)
-        self.writer.write(state.step, kept, contents)
+        self.writer.write(state.step, kept, contents if checkpoint else None, contents if point else None)
         if checkpoint:
             self.saved = state.step
             stopped = time.perf_counter() - begin

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.training.checkpoints import CheckpointError, Contents, write_checkpoint
+from experiments.training.checkpoints import CheckpointError, Contents, write_checkpoint, write_point
 from experiments.training.distributed import side_stream
 from experiments.training.snapshots import write_snapshots
 from flatness.training.weight_averaging import Snapshot
@@ -39,8 +39,14 @@ class Writer:
         pending = self._pending
         return pending is not None and pending.done() and pending.exception() is not None
 
-    def write(self, step: int, snapshots: Sequence[Snapshot], contents: Contents | None) -> None:
-        """Write aside the snapshots, then the checkpoint, of a step; waits for the write before it.
+    def write(
+        self,
+        step: int,
+        snapshots: Sequence[Snapshot],
+        contents: Contents | None,
+        point: Contents | None = None,
+    ) -> None:
+        """Write aside the snapshots, the point to be measured, then the checkpoint of a step; first waits.
 
         Contents on a device are complete: whoever copied them has waited for the device.
 
@@ -48,7 +54,7 @@ class Writer:
             CheckpointError: the write before failed.
         """
         self.wait()
-        self._pending = self._pool.submit(self._write, snapshots, contents)
+        self._pending = self._pool.submit(self._write, snapshots, contents, point)
         self._step = step
 
     def wait(self) -> None:
@@ -72,9 +78,12 @@ class Writer:
         """Let the write that is under way end, and start no other."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _write(self, snapshots: Sequence[Snapshot], contents: Contents | None) -> None:
+    def _write(self, snapshots: Sequence[Snapshot], contents: Contents | None, point: Contents | None) -> None:
         # First, so that a run that continues from the checkpoint has them
         write_snapshots(self.out, snapshots)
+        if point is not None:
+            with side_stream(self.device):
+                write_point(self.out, point)
         if contents is not None:
             with side_stream(self.device):
                 self.last = write_checkpoint(self.out, contents)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.cli.errors import CommandError, MissingPackageError
+from flatness.cli.errors import INSTEAD, CommandError, MissingPackageError
 from flatness.cli.options import SourceOptions
 from flatness.cli.subject import Subject, weights_hash
 from flatness.diffusion.losses import DiffusionLoss
@@ -126,8 +126,6 @@ def _network(folder: Path) -> nn.Module:
     if not list(folder.glob("*.safetensors")):
         pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
         if pickled:
-            from flatness.cli.sources import INSTEAD
-
             raise CommandError(f"{pickled[0]} {INSTEAD}")
         raise CommandError(f"{folder} holds no weights: {WEIGHTS}.safetensors is missing")
     diffusers = imported_diffusers()

@@ -6,6 +6,11 @@ DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: everything was measured; a measure failed; it cannot be done as asked; Ctrl-C."""
 TRACEBACK = "FLATNESS_TRACEBACK"
 """The variable of the environment that, set to anything, has errors raised as Python does."""
+INSTEAD = (
+    "is pickled, and reading it could run any code; load it where you trust it and write it anew by "
+    "save_pretrained(FOLDER), as safetensors, or name a function that returns the model: module:function"
+)
+"""What is said of a pickled file in place of reading it."""
 
 
 class CommandError(ValueError):

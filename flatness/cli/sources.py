@@ -28,7 +28,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatness.cli.errors import CommandError
+from flatness.cli.errors import INSTEAD, CommandError
 from flatness.cli.options import SourceOptions
 from flatness.cli.subject import Subject, weights_hash
 from flatness.cli.user_code import from_their_code
@@ -36,10 +36,6 @@ from flatness.diffusion.losses import DiffusionLoss
 from flatness.diffusion.sampling import EpsilonModel, SamplingProcess, sampling_process
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-INSTEAD = (
-    "is pickled, and reading it could run any code; load it where you trust it and write it anew by "
-    "save_pretrained(FOLDER), as safetensors, or name a function that returns the model: module:function"
-)
 
 
 def loaded(source: str, options: SourceOptions) -> Subject:

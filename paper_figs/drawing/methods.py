@@ -14,7 +14,7 @@ from paper_figs.drawing import style
 
 RESULTS = ROOT / "results" / "toy.json"
 COMMAND = "python -m toy"
-PAPER_NUMBERS = ROOT / "paper_figs" / "paper_numbers.json"
+PAPER_NUMBERS = ROOT / "findings" / "paper_numbers.json"
 
 BASES = ("adm", "ip", "sam")
 """Plain training, input perturbation, sharpness-aware minimisation."""

@@ -99,27 +99,3 @@ class Report:
             return bool(stamp["fingerprint"] == self.fingerprint(out, {}))
         except (OSError, json.JSONDecodeError, KeyError, TypeError):  # missing, cut short or of another making
             return False
-
-    def write(self, out: Path, failed: Mapping[str, str] | None = None) -> Path:
-        """Write the page and its stamp, each whole or not at all.
-
-        Args:
-            out: the figures' folder, made where it is missing.
-            failed: figures that failed to be drawn, each with its reason; the page says so in their place.
-
-        Returns:
-            The page's file.
-
-        Raises:
-            ValueError: a result file cannot be read.
-        """
-        from paper_figs.report import page  # loads theory and the templates
-
-        failed = failed or {}
-        made_of = self.fingerprint(out, failed)  # before anything is read: an edit meanwhile must count as one
-        text = page.written(self, out, failed).encode()
-        build.write_whole(self.file(out), lambda stream: stream.write(text))
-        stamp = {"report": self.name, "fingerprint": made_of, "files": {".html": hashlib.sha256(text).hexdigest()}}
-        content = (json.dumps(stamp, indent=1) + "\n").encode()
-        build.write_whole(out / f"{self.name}.stamp", lambda stream: stream.write(content))
-        return self.file(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from findings.files import json_bytes, write_whole
 from paper_figs.report import bridge, claims, findings, mathfont, pictures, predictions, prose, sourced
 from paper_figs.report.document import TOY, Report
 
@@ -82,3 +84,26 @@ def written(report: Report, out: Path, failed: Mapping[str, str]) -> str:
     main = Markup(templates.get_template("main.html").render(content))
     content |= {"main": main, "font": mathfont.style(_FORMULA.findall(main))}
     return templates.get_template(ENTRY).render(content) + "\n"
+
+
+def write(report: Report, out: Path, failed: Mapping[str, str] | None = None) -> Path:
+    """Write the page and its stamp, each whole or not at all.
+
+    Args:
+        report: what it is made of.
+        out: the figures' folder, made where it is missing.
+        failed: figures that failed to be drawn, each with its reason; the page says so in their place.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        ValueError: a result file cannot be read.
+    """
+    failed = failed or {}
+    made_of = report.fingerprint(out, failed)  # before anything is read: an edit meanwhile must count as one
+    text = written(report, out, failed).encode()
+    write_whole(report.file(out), text)
+    stamp = {"report": report.name, "fingerprint": made_of, "files": {".html": hashlib.sha256(text).hexdigest()}}
+    write_whole(out / f"{report.name}.stamp", json_bytes(stamp))
+    return report.file(out)

@@ -28,6 +28,15 @@ def test_another_form_is_refused(change: dict[str, Any]) -> None:
         Configuration.from_dict(stored)
 
 
+def test_a_run_of_an_earlier_version_had_the_defaults_of_what_came_later() -> None:
+    earlier = {name: value for name, value in TINY.to_dict().items() if name not in ("training_images", "weight_noise")}
+    assert Configuration.from_dict(earlier | {"version": 1}) == TINY
+    with pytest.raises(ValueError, match="lacks"):
+        Configuration.from_dict(earlier)  # of this version, and incomplete
+    with pytest.raises(ValueError, match="version is 3"):
+        Configuration.from_dict(TINY.to_dict() | {"version": 3})
+
+
 def test_differences_name_each_field_and_both_values() -> None:
     other = dataclasses.replace(TINY, method="ip", sam=SAMOptions(rho=0.01))
     assert TINY.differences(other) == ["method: 'adm', 'ip'", "sam.rho: 0.1, 0.01"]

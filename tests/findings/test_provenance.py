@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from findings.provenance import ROOT, commit, provenance
+from experiments.provenance import provenance
+from findings.provenance import ROOT, commit
 
 
 def git(folder: Path, *words: str) -> str:

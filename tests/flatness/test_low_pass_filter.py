@@ -89,9 +89,7 @@ MUTANTS = {
             self.means.append(-float((losses - self.unmoved).mean())),
         ),
     ),
-    "noise is drawn once": lambda: common.patched(
-        __import__("flatness.low_pass_filter", fromlist=["_"]), "derived_seed", lambda *parts: 0
-    ),
+    "noise is drawn once": lambda: common.patched(implementation, "derived_seed", lambda *parts: 0),
 }
 
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -196,22 +195,6 @@ def test_the_list(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> Non
     assert [line.split()[0] for line in lines] == ["first", "second"]
     assert all("out of date" in line and "What" in line for line in lines)
     assert not checkout.out.exists()
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError])
-def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path: Path, interruption: type[BaseException]) -> None:
-    path = tmp_path / "figure.pdf"
-    build.write_whole(path, lambda stream: stream.write(b"old"))
-
-    def write(stream: IO[bytes]) -> None:
-        stream.write(b"ne")
-        stream.flush()
-        raise interruption
-
-    with pytest.raises(interruption):
-        build.write_whole(path, write)
-    assert path.read_bytes() == b"old"
-    assert [found.name for found in tmp_path.iterdir()] == ["figure.pdf"]
 
 
 def test_an_interrupted_drawing_counts_as_out_of_date(drawn: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

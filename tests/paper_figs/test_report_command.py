@@ -110,7 +110,7 @@ def written(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     checkout.pretend()
     report = checkout.report()
     assert not report.up_to_date(checkout.out)
-    report.write(checkout.out)
+    page.write(report, checkout.out)
     assert report.up_to_date(checkout.out)
     return checkout
 
@@ -143,7 +143,7 @@ def test_what_does_not(written: Checkout, name: str) -> None:
 
 
 def test_a_figure_that_failed_makes_it_out_of_date(written: Checkout) -> None:
-    written.report().write(written.out, {"zeta": "ValueError: no"})
+    page.write(written.report(), written.out, {"zeta": "ValueError: no"})
     assert not written.report().up_to_date(written.out)
 
 
@@ -169,7 +169,7 @@ def test_an_interrupted_write_leaves_the_old_page(written: Checkout, monkeypatch
 
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError, match="disk full"):
-        written.report().write(written.out)
+        page.write(written.report(), written.out)
     assert (written.out / "report.html").read_bytes() == old
     assert not [path for path in written.out.iterdir() if path.name.endswith(".tmp")]
     assert not written.report().up_to_date(written.out)

@@ -168,5 +168,7 @@ def test_the_findings_words_follow_the_verdicts(tmp_path: Any) -> None:
 def test_the_counts_of_the_ledger_add_up() -> None:
     found = findings.theory(list(claims.claims()))
     assert sum(number.value for _, number in found.counts) == found.total.value
-    assert found.proved.value == sum(claim.ours for claim in claims.claims()) == 7
+    ours = [claim for claim in claims.claims() if claim.ours]
+    assert found.proved.value == len(ours)
+    assert all(str(claim.label).startswith("theorem-t") for claim in ours)
     assert [str(claim.label) for claim in found.central] == list(findings.CENTRAL)

@@ -10,7 +10,7 @@ from toy.data import gaussian, ring
 from toy.models import PREDICTIONS, ScoreModels, random_models
 from toy.process import cosine_process
 from toy.rows import measure_row
-from toy.study import QUICK
+from toy.settings import QUICK
 from toy.training import METHODS, Plan, train
 
 NUMBERS = (0, 1, 2)

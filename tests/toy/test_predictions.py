@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from findings.verdicts import Verdict, above, below, mean_interval, within
 from toy.claims import PREDICTIONS
 from toy.predictions import Comparison, Prediction, judge
-from toy.statistics import Verdict, above, below, mean_interval, within
 
 TABLE = {
     "a": {"x": np.array([1.0, 1.2, 0.8, 1.1]), "y": np.array([2.0, 2.4, 1.6, 2.2])},

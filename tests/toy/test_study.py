@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from findings.verdicts import Verdict
 from toy import __main__ as command
-from toy import report, study
+from toy import report, settings, study
 from toy.claims import PREDICTIONS
 from toy.minibatches import BLOCK
 from toy.predictions import BITS, NINE, SWEEP
-from toy.statistics import Verdict
+from toy.settings import Settings
 from toy.training import METHODS
 
-TINY = study.Settings(
+TINY = Settings(
     seeds=2, steps=60, frozen_steps=40, batch=8, features=8, evaluation_points=64, draws=2, readout_draws=8,
     sample_points=400, surface=3,
 )  # fmt: skip
@@ -25,12 +26,12 @@ TINY = study.Settings(
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run of the command at the tiny size, in this process."""
     out = tmp_path_factory.mktemp("results") / "new" / "toy.json"
-    quick = study.QUICK
-    study.QUICK = TINY
+    quick = settings.QUICK
+    settings.QUICK = TINY
     try:
         status = command.main(["--quick", "--workers", "0", "--out", str(out)])
     finally:
-        study.QUICK = quick
+        settings.QUICK = quick
     assert status == 0
     return out, out.read_text(encoding="utf-8")
 
@@ -92,7 +93,7 @@ def test_the_series_that_figures_need_are_there(written: tuple[Path, str]) -> No
 
 
 def test_the_jobs_are_the_nine_rows_in_both_regimes_the_sweep_and_the_cheap_schedules() -> None:
-    jobs = study.jobs_of(study.Settings())
+    jobs = study.jobs_of(Settings())
     assert {job.row for job in jobs if job.thorough} == {f"{r}/{m}" for r in ("learnt", "frozen") for m in METHODS}
     assert {job.method.rho for job in jobs if job.regime == "learnt" and job.method.rho} == set(SWEEP)
     costs = {job.name: job.cost / job.steps for job in jobs if not job.thorough}
@@ -127,7 +128,7 @@ def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 )
 def test_bad_settings_are_named(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is 0"):
-        study.Settings(**{field: 0})
+        Settings(**{field: 0})
 
 
 def test_failure_is_exit_status_1_and_writes_nothing(

@@ -7,6 +7,7 @@ nothing else in the project writes a formula of the theory down a second time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sympy
@@ -91,6 +92,24 @@ Both = operator("Both", r"{0},\quad {1}", "{0} and {1}")
 Clauses = operator(
     "Clauses", r"\text{{(i) }}{0};\quad \text{{(ii) }}{1};\quad \text{{(iii) }}{2}", "(i) {0}; (ii) {1}; (iii) {2}"
 )
+_NUMERALS = ("i", "ii", "iii", "iv", "v", "vi")
+
+
+@cache
+def _clauses(count: int) -> type[Operator]:
+    numbered = list(enumerate(_NUMERALS[:count]))
+    return operator(
+        f"Clauses{count}",
+        r";\quad ".join(rf"\text{{{{({numeral}) }}}}{{{place}}}" for place, numeral in numbered),
+        "; ".join(f"({numeral}) {{{place}}}" for place, numeral in numbered),
+    )
+
+
+def clauses(*parts: sympy.Basic) -> sympy.Basic:
+    """Up to six numbered clauses of one statement."""
+    return _clauses(len(parts))(*parts)
+
+
 LargestEigenvalue = operator("LargestEigenvalue", r"\lambda_{{\max}}\left({0}\right)", "lambda_max({0})")
 Distributed = operator("Distributed", r"{0} \sim {1}", "{0} ~ {1}")
 PositiveDefinite = operator("PositiveDefinite", r"{0} \succ 0", "{0} positive definite")

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PATH = Path(__file__).parent.parent.parent / "paper_figs" / "paper_numbers.json"
+PATH = Path(__file__).parent.parent.parent / "findings" / "paper_numbers.json"
 DATASETS = ("cifar10", "lsun-tower", "ffhq")
 STEPS = (20, 100)
 """T', the sampler's steps."""

@@ -13,13 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from theory.model import gaussians, perturbations, random_features, robustness, worst_case
+from theory.model import (
+    gaussians,
+    likelihood,
+    perturbations,
+    random_features,
+    robustness,
+    sampling_law,
+    step_noise,
+    worst_case,
+)
 
 W = np.array([[1.0, 0.5, -0.3], [0.2, 1.0, 0.4]])
 DELTA = perturbations.project_admissible(np.array([[0.1, 0.2, 0.3], [0.0, -0.1, 0.2]]), W)
 B = np.array([0.3, -1.0, 2.0])
 E = np.array([1.0, -1.0])
 U = np.ones((2, 3))
+BARS = np.array([0.9, 0.5, 0.1])
 NORMAL = gaussians.standard_normal(2)
 
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -55,6 +65,40 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "score": (
         random_features.RandomFeatureScore(DELTA, W, U, "relu").__call__,
         {"x": np.zeros((4, 2)), "e": E},
+    ),
+    "sde_law": (sampling_law.sde_law, {"delta": DELTA, "W": W, "b": B, "time": np.inf, "start": NORMAL}),
+    "ode_law": (sampling_law.ode_law, {"delta": DELTA, "W": W, "b": B, "time": 2.0, "start": None}),
+    "reverse_variances": (likelihood.reverse_variances, {"alpha_bar": BARS, "variances": "large"}),
+    "likelihood_weights": (likelihood.likelihood_weights, {"alpha_bar": BARS, "variances": np.ones(3)}),
+    "likelihood_rise": (likelihood.likelihood_rise, {"rises": np.ones(3), "weights": BARS}),
+    "readout_rise": (
+        likelihood.readout_rise,
+        {"variance": 0.1, "energies": np.ones(3), "weights": BARS, "d": 2, "m": 4},
+    ),
+    "rounding_bound": (
+        likelihood.rounding_bound,
+        {"step": 0.1, "second_moments": np.ones((3, 2, 2)), "weights": BARS, "d": 2, "loss": 0.5},
+    ),
+    "bits_per_dimension": (likelihood.bits_per_dimension, {"nats": 1.0, "d": 3}),
+    "gradient_second_moment": (
+        step_noise.gradient_second_moment,
+        {"residuals": DELTA, "features": W, "batch": 3},
+    ),
+    "sam_dose": (step_noise.sam_dose, {"radius": 0.1, "gradient_norm": 2.0, "loss": 0.5}),
+    "matched_noise": (step_noise.matched_noise, {"radius": 0.1, "gradient_norm": 2.0, "rise_per_variance": 3.0}),
+    "stationary_covariance": (
+        step_noise.stationary_covariance,
+        {"hessian": np.diag([1.0, 2.0]), "noise": np.eye(2), "rate": 0.1},
+    ),
+    "stationary_sgd": (
+        step_noise.stationary_sgd,
+        {"hessians": np.stack([np.eye(2), 2 * np.eye(2)]), "gradients": np.array([E, -E]), "rate": 0.1, "batch": 2},
+    ),
+    "ema_share": (step_noise.ema_share, {"curvature": np.ones(2), "rate": 0.1, "decay": 0.9}),
+    "swa_share": (step_noise.swa_share, {"curvature": np.ones(2), "rate": 0.1, "count": 5, "every": 2}),
+    "averaged_excess": (
+        step_noise.averaged_excess,
+        {"hessian": np.eye(2), "covariance": np.eye(2), "share": np.ones(2)},
     ),
     "feature_second_moment": (random_features.feature_second_moment, {"W": W, "b": B, "activation": "relu"}),
     "feature_second_moment, quadrature": (

@@ -158,7 +158,7 @@ def claim(region: tuple[float, float], *comparisons: Comparison, identifier: str
 def test_the_rule() -> None:
     def verdict(*comparisons: Comparison) -> str:
         (found,) = bridge.judge([claim((0.0, 1.0), *comparisons)])
-        return found.verdict
+        return found.verdict.value
 
     assert verdict(comparison(0.5, 0.01)) == "confirmed"
     assert verdict(comparison(1.5, 0.01)) == "refuted"
@@ -174,14 +174,14 @@ def test_the_rule() -> None:
 
 
 def test_intervals_are_widened_for_the_comparisons_of_a_group() -> None:
-    alone = bridge.judge([claim((0.0, 1.0), comparison(0.5, 0.1))])[0].judged[0].interval
-    several = bridge.judge([claim((0.0, 1.0), *[comparison(0.5, 0.1)] * 10)])[0].judged[0].interval
+    alone = bridge.judge([claim((0.0, 1.0), comparison(0.5, 0.1))])[0].intervals[0]
+    several = bridge.judge([claim((0.0, 1.0), *[comparison(0.5, 0.1)] * 10)])[0].intervals[0]
     apart = [claim((0.0, 1.0), comparison(0.5, 0.1)), claim((0.0, 1.0), comparison(0.5, 0.1), identifier="B2x")]
     assert alone is not None
     assert several is not None
     assert alone.high == pytest.approx(0.5 + 2.5758 * 0.1, rel=1e-4)  # the normal law's 99.5%
     assert several.high > alone.high
-    assert bridge.judge(apart)[0].judged[0].interval == alone
+    assert bridge.judge(apart)[0].intervals[0] == alone
     over_seeds = bridge.interval_of(Comparison("made", (Cell(1.0, 9.0), Cell(2.0, 9.0), Cell(3.0, 9.0))), 1)
     assert over_seeds is not None
     assert over_seeds.mean == 2.0

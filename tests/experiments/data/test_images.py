@@ -78,7 +78,7 @@ def test_the_scaling_refuses_other_types() -> None:
         ("cifar10", {"split": "valid"}, "split is 'valid'"),
         ("cifar10", {"image_size": 0}, "image_size is 0"),
         ("cifar10", {"image_size": 33}, r"image_size is 33; allowed: one of \(16, 32\)"),
-        ("fashion-mnist", {"image_size": 64}, r"image_size is 64; allowed: one of \(16, 28, 32\)"),
+        ("fashion-mnist", {"image_size": 64}, r"image_size is 64; allowed: one of \(8, 16, 28, 32\)"),
     ],
 )
 def test_load_checks_its_arguments_before_it_looks_for_files(name: str, options: dict[str, Any], message: str) -> None:

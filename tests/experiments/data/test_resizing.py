@@ -5,12 +5,26 @@ import pytest
 from PIL import Image
 
 from experiments.data import DataError
-from experiments.data.resizing import adm_crop, box_halved
+from experiments.data.resizing import adm_crop, box_means
 
 
 def test_box_halves_round_up() -> None:
     pixels = np.array([[[0, 1, 255, 255], [0, 1, 255, 255], [0, 0, 1, 2], [0, 1, 1, 1]]], np.uint8)
-    assert box_halved(pixels).tolist() == [[[1, 255], [0, 1]]]  # means 1/2, 255, 1/4, 5/4
+    assert box_means(pixels).tolist() == [[[1, 255], [0, 1]]]  # means 1/2, 255, 1/4, 5/4
+
+
+@pytest.mark.parametrize("side", [1, 2, 4, 16])
+def test_box_means_are_rounded_once(side: int) -> None:
+    pixels = np.random.default_rng(side).integers(0, 256, (3, 32, 16), dtype=np.uint8)
+    exact = pixels.reshape(3, 32 // side, side, 16 // side, side).astype(float).mean((2, 4))
+    assert np.array_equal(box_means(pixels, side), np.floor(exact + 0.5).astype(np.uint8))
+    assert box_means(np.full((1, 16, 16), 255, np.uint8), side).min() == 255  # the sum of 256 bytes fits
+
+
+@pytest.mark.parametrize("side", [0, 3, 17])
+def test_box_means_refuse_what_does_not_divide(side: int) -> None:
+    with pytest.raises(ValueError, match="side is"):
+        box_means(np.zeros((1, 32, 16), np.uint8), side)
 
 
 @pytest.mark.parametrize(("side", "level"), [(64, 255), (128, 64), (256, 16)])

@@ -7,6 +7,7 @@ from experiments.data import Batches, to_float
 from experiments.diffusion import Process, UniformTimesteps
 from experiments.training.randomness import drawn, generator
 from experiments.training.state import initial_network
+from flatness.weights import derived_seed
 from tests.experiments.training.small_runs import configured, images
 
 CPU = torch.device("cpu")
@@ -16,7 +17,7 @@ steps; found are 1e-5 with SAM and 1e-6 without, and 0.1 and more between method
 
 
 def by_hand(steps: int, ranks: int = 1, **changes: object) -> dict[str, Tensor]:
-    """Algorithm 1 with Adam, from the same draws; the gradients' running mean (Adam's first moment) by name.
+    """Algorithm 1, or passes at noisy weights, with Adam, from the same draws; Adam's first moment by name.
 
     With several ranks each climbs the gradient of its share of the images, and the descent's gradients are averaged.
     """
@@ -42,7 +43,19 @@ def by_hand(steps: int, ranks: int = 1, **changes: object) -> dict[str, Tensor]:
         found = []
         for rank in range(ranks):
             share = slice(rank * size, (rank + 1) * size)
+            if c.method == "rwp":
+                noise_of_weights = torch.Generator().manual_seed(
+                    derived_seed("random weight perturbation", c.seed, step)
+                )
+                before = [p.detach().clone() for p in parameters]
+                with torch.no_grad():
+                    for p in parameters:
+                        p.add_(c.noise_sigma * torch.randn(p.shape, generator=noise_of_weights))
             g = gradients(share)
+            if c.method == "rwp":
+                with torch.no_grad():
+                    for p, old in zip(parameters, before, strict=True):
+                        p.copy_(old)
             if "sam" in c.method:
                 norm = torch.cat([part.flatten() for part in g]).norm()
                 before = [p.detach().clone() for p in parameters]

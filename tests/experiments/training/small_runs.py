@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.adm import ADMOptions
-from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions
+from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions, WeightNoiseOptions
 from experiments.data import Images
 from experiments.diffusion import ProcessOptions
 from experiments.training.events import RunState, StepReport
@@ -33,6 +33,7 @@ BASE = Configuration(
     # So few timesteps that second-moment draws leave their uniform beginning within a few steps
     process=ProcessOptions(schedule="cosine", steps=3),
     sam=SAMOptions(rho=0.05),
+    weight_noise=WeightNoiseOptions(0.05),
     averages=AverageOptions(ema_decay=0.9, swa_start=0.5, swa_cycle=2),
 )
 

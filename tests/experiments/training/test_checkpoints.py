@@ -11,11 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from experiments.training.checkpoints import CheckpointError, Contents, checkpoints, load_run, verify, write_checkpoint
+from experiments.training.checkpoints import (
+    CheckpointError,
+    Contents,
+    checkpoints,
+    load_run,
+    safetensors_chunks,
+    verify,
+    write_checkpoint,
+)
 from experiments.training.snapshots import SNAPSHOTS, load_snapshots, snapshot_steps
 from experiments.training.trainer import train
 from findings import files
-from findings.files import safetensors_chunks, write_file
+from findings.files import write_file
 from flatness import PowerEMA
 from flatness.training.weight_averaging import reconstruct
 from tests.experiments.training.small_runs import STEPS, Recorder, configured, images, run_options, stored

@@ -42,11 +42,11 @@ def trained(steps: int, **changes: Any) -> dict[str, Tensor]:
     return {name: made.sam.state[p]["exp_avg"] for name, p in made.network.named_parameters()}
 
 
-@pytest.mark.parametrize("method", ["adm", "ip", "sam", "ip+sam"])
+@pytest.mark.parametrize("method", ["adm", "ip", "sam", "ip+sam", "rwp"])
 def test_steps_are_those_written_out_by_hand(method: str) -> None:
     ours = trained(4, method=method)
     assert apart(by_hand(4, method=method), ours) <= ROUNDING
-    others = {"adm", "ip", "sam", "ip+sam"} - {method}
+    others = {"adm", "ip", "sam", "ip+sam", "rwp"} - {method}
     assert all(apart(by_hand(4, method=other), ours) > 100 * ROUNDING for other in others)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toy.statistics import LEVEL, Region, Verdict, above, below, mean_interval, together, within
+from findings.verdicts import LEVEL, Region, Verdict, above, below, mean_interval, together, within
 
 SEEDS = 20
 
