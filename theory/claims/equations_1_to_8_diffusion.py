@@ -181,7 +181,7 @@ def _steps_compose() -> Iterable[Comparison]:
 
 
 def posterior() -> tuple[sympy.Expr, sympy.Expr]:
-    """Mean and variance of x_{t-1} given x_t and x_0: of the Gaussian with log q(x_t | x) + log q(x | x_0)."""
+    """Mean and variance of x[t-1] given x_t and x_0: of the Gaussian with log q(x_t | x) + log q(x | x_0)."""
     x, noisy, data = sympy.symbols("x x_t x_0", real=True)
     alpha_t, before = sympy.symbols("a b", positive=True)
     exponent = -((noisy - sympy.sqrt(alpha_t) * x) ** 2) / (2 * (1 - alpha_t))
@@ -212,8 +212,8 @@ def _left_side_knows_no_data() -> Iterable[Comparison]:
     """alpha[t] = 1/4, alphabar[t-1] = 4/9: the right side at x_t = 0 for two x_0; the left side for N(0, 1) data."""
     means = [at(MEAN, QUARTER, EARLIER, data, 0) for data in (0, 1)]
     yield different("right side's mean at x_t = 0, for x_0 = 0 and x_0 = 1", *means)
-    # for x_0 ~ N(0, 1) both x_{t-1} and x_t are N(0, 1) with covariance sqrt(alpha[t])
-    yield equal("variance of x_{t-1} given x_t alone", 1 - QUARTER, sympy.Rational(3, 4))
+    # for x_0 ~ N(0, 1) both x[t-1] and x_t are N(0, 1) with covariance sqrt(alpha[t])
+    yield equal("variance of x[t-1] given x_t alone", 1 - QUARTER, sympy.Rational(3, 4))
     given_both = at(VARIANCE, QUARTER, EARLIER)
     yield less("that given x_0 too, which (8) is, against it", given_both, 1 - QUARTER)
 
@@ -322,7 +322,7 @@ STATEMENTS = (
         verdict=Verdict.FALSE,
         fault=Fault.SLIP,
         reason=(
-            "The right side is the law of x_{t-1} given x_t and x_0; the left side leaves x_0 out. Without x_0 the law "
+            "The right side is the law of x[t-1] given x_t and x_0; the left side leaves x_0 out. Without x_0 the law "
             "is wider, and Gaussian only for Gaussian data."
         ),
         printed=PRINTED_BACKWARD,
@@ -358,7 +358,7 @@ STATEMENTS = (
         title="the backward variance",
         source="Equation (8)",
         verdict=Verdict.HOLDS,
-        reason="It is the variance of x_{t-1} given x_t and x_0.",
+        reason="It is the variance of x[t-1] given x_t and x_0.",
         printed=sympy.Eq(POSTERIOR_VARIANCE[step], VARIANCE, evaluate=False),
         holds=sympy.Eq(POSTERIOR_VARIANCE[step], VARIANCE, evaluate=False),
         evidence=(symbolic("by the curvature of the exponent", _variance_is_right),),
