@@ -13,28 +13,34 @@ the seconds in the rows. A run may also have been trained elsewhere, by `train -
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from experiments.configuration import Configuration, Method, RunOptions
+from experiments.commands.progress import duration
+from experiments.configuration import Configuration, Method, RunOptions, WeightNoiseOptions
 from experiments.data import Images
-from experiments.measures.evaluate import Progress, evaluate
+from experiments.measures.evaluate import evaluate
 from experiments.measures.options import EvaluationOptions
-from experiments.measures.rows import AVERAGES, Checkpoint, check_material, check_options
+from experiments.measures.points import FOLDER, PointOptions, StudyMaterial, run_points
+from experiments.measures.rows import Checkpoint, check_material, check_options
+from experiments.measures.runner import Progress
 from experiments.measures.sample_grids import write_grids
 from experiments.measures.subject import GRADIENT_BATCH, Material
+from experiments.study import TRAINING_PASSES, Job, cost_of, side_by_side
+from experiments.training import planning
 from experiments.training.checkpoints import checkpoint_folder, newest_good, read_configuration, step_of, verify
 from experiments.training.events import Watcher
 from experiments.training.trainer import train
 from findings import comparisons, tables
 from findings.documents import VERSION, json_text, read_document, refuse_other
 from findings.files import write_whole
+from findings.names import AVERAGES, PAPER_METHODS
 from flatness import arguments
 
-METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
 DONE = "trained"
 """The file that says so in a run's folder."""
 
@@ -75,30 +81,55 @@ def shortened(configuration: Configuration, steps: int) -> Configuration:
     )
 
 
-def matrix(base: Configuration, radii: Sequence[float] = (), seeds: Sequence[int] = ()) -> list[Run]:
-    """adm, ip and sam, the last for each radius, and all for each training seed.
+def matrix(
+    base: Configuration,
+    radii: Sequence[float] = (),
+    seeds: Sequence[int] = (),
+    noises: Sequence[float] = (),
+    methods: Sequence[Method] | None = None,
+) -> list[Run]:
+    """adm, ip and sam, the last for each radius; random weight perturbation for each noise; and all for each seed.
 
     Args:
         base: everything else.
         radii: values of rho; the base's where there are none.
         seeds: of training; the base's where there are none.
+        noises: values of noise_sigma; where there are none, and the methods do not name it, no run is of rwp.
+        methods: which; the paper's three by default, and rwp where there are noises.
 
     Raises:
-        ValueError: a radius or a seed is not allowed, or given twice.
+        ValueError: a radius, noise, seed or method is not allowed, or given twice; radii or noises of no method.
     """
-    for name, given in (("radii", radii), ("seeds", seeds)):
+    chosen = tuple(methods) if methods is not None else (*PAPER_METHODS, *(("rwp",) if noises else ()))
+    for name, given in (("radii", radii), ("seeds", seeds), ("noises", noises), ("methods", chosen)):
         if len(set(given)) != len(given):
             raise arguments.refuse(name, given, "each value once")
-    found = []
+    if radii and not any("sam" in method for method in chosen):
+        raise arguments.refuse("radii", radii, f"none with the methods {chosen}, of which none is SAM's")
+    if noises and "rwp" not in chosen:
+        raise arguments.refuse("noises", noises, f"none with the methods {chosen}, among which rwp is not")
+    runs = []
     for seed in seeds or (base.seed,):
         of_seed = f"-seed-{seed}" if len(seeds) > 1 else ""
-        for method in METHODS:
-            for rho in (radii or (base.sam.rho,)) if method == "sam" else (base.sam.rho,):
-                of_radius = f"-rho-{rho:g}" if method == "sam" and len(radii) > 1 else ""
-                sam = dataclasses.replace(base.sam, rho=rho)
-                changed = dataclasses.replace(base, method=method, seed=seed, sam=sam)
-                found.append(Run(method + of_radius + of_seed, changed))
-    return found
+        for method in chosen:
+            for dosed, of_dose in _doses(base, method, radii, noises):
+                runs.append(Run(method + of_dose + of_seed, dataclasses.replace(dosed, method=method, seed=seed)))
+    return runs
+
+
+def _doses(
+    base: Configuration, method: Method, radii: Sequence[float], noises: Sequence[float]
+) -> list[tuple[Configuration, str]]:
+    """The configuration at each dose of a method, and what the dose adds to a run's name."""
+    if "sam" in method:
+        values = radii or (base.sam.rho,)
+        changed = [dataclasses.replace(base, sam=dataclasses.replace(base.sam, rho=rho)) for rho in values]
+        return [(c, f"-rho-{rho:g}" * (len(values) > 1)) for c, rho in zip(changed, values, strict=True)]
+    if method == "rwp":
+        values = noises or (base.weight_noise.noise_sigma,)
+        changed = [dataclasses.replace(base, weight_noise=WeightNoiseOptions(sigma)) for sigma in values]
+        return [(c, f"-sigma-{sigma:g}" * (len(values) > 1)) for c, sigma in zip(changed, values, strict=True)]
+    return [(base, "")]
 
 
 class Matrix:
@@ -116,6 +147,8 @@ class Matrix:
         batch_size: images in one pass of measuring.
         gradient_batch: images in one backward pass of measuring.
         watch: called by `evaluate`.
+        points: steps after which runs' weights are measured along their way; none by default.
+        point_options: how finely.
 
     Raises:
         ValueError: runs of these configurations cannot be measured so.
@@ -135,6 +168,8 @@ class Matrix:
         batch_size: int = 128,
         gradient_batch: int = GRADIENT_BATCH,
         watch: Callable[[Progress], None] = lambda progress: None,
+        points: tuple[int, ...] = (),
+        point_options: PointOptions | None = None,
     ) -> None:
         """Nothing is begun yet."""
         for run in runs:
@@ -148,7 +183,65 @@ class Matrix:
         self.out, self.runs, self.options, self.images, self.material = out, list(runs), options, images, material
         self.run_options, self.watchers = run_options, watchers
         self.device, self.batch_size, self.gradient_batch, self.watch = device, batch_size, gradient_batch, watch
+        self.points, self.point_options = points, point_options or PointOptions()
         self._failures: list[str] = []
+        self._study: StudyMaterial | None = None
+
+    def plan(self, workers: int = 1) -> list[str]:
+        """What the whole takes, run by run, at the rate of a few timed steps on this device; writes nothing."""
+        lines, total = [], 0.0
+        timed: dict[Any, float] = {}
+        for run in self.runs:
+            c = run.configuration
+            training, measuring = cost_of(c, self.points, self.point_options)
+            shape = (c.network, c.global_batch)
+            if shape not in timed:
+                timing = planning.timed(c, torch.device(self.device), c.global_batch)
+                seconds = statistics.median(timing.passes) + statistics.median(timing.update)
+                timed[shape] = seconds / (TRAINING_PASSES * c.global_batch)
+            left = 0.0 if self._finished(run) else (training + measuring) * timed[shape]
+            total += left
+            state = "done" if not left else f"about {duration(left)}"
+            lines.append(f"{run.name}: {training:,.0f} passes of training, {measuring:,.0f} of measuring; {state}")
+        share = total / max(workers, 1)
+        return [*lines, f"In all about {duration(total)} of one process, {duration(share)} with {workers}"]
+
+    def side_by_side(self, workers: int, command: Callable[[str], Sequence[str]]) -> list[str]:
+        """Train the runs, and measure them at their points, in so many processes; the names of those that failed."""
+        self._planned()
+        jobs = [
+            Job(run.name, sum(cost_of(run.configuration, self.points, self.point_options)), self._finished(run))
+            for run in self.runs
+        ]
+        return side_by_side(jobs, command, self.out, workers)
+
+    def trained_and_measured(self, runs: Sequence[Run]) -> None:
+        """Train these runs, and measure them at their points; no rows and no tables.
+
+        Raises:
+            As `carried_out`.
+        """
+        self._planned()
+        for run in runs:
+            self._train(run)
+            if self.points:
+                self._measured_points(run)
+
+    def _finished(self, run: Run) -> bool:
+        trained = (self._folder(run) / DONE).exists()
+        return trained and (not self.points or self._points_path(run).exists())
+
+    def _points_path(self, run: Run) -> Path:
+        return self.out / FOLDER / f"{run.name}.json"
+
+    def _measured_points(self, run: Run) -> dict[str, Any]:
+        if self._study is None:
+            if self.material.features is None:
+                raise ValueError("features is None; allowed with points to measure at: a feature space")
+            self._study = StudyMaterial.of(
+                self.images, self.material.held_out, self.material.features, self.point_options, self.device
+            )
+        return run_points(self._folder(run), run.name, self.points, self._study, self._points_path(run), print)
 
     def carried_out(self) -> Reproduction:
         """All stages, or what is left of them.
@@ -158,9 +251,7 @@ class Matrix:
             CheckpointError: as `train`.
             KeyboardInterrupt: training was stopped by a signal; its checkpoint is written.
         """
-        self._planned()
-        for run in self.runs:
-            self._train(run)
+        self.trained_and_measured(self.runs)
         results = [self._row(run, average) for run in self.runs for average in AVERAGES]
         self._failures = [said for run in self.runs for said in self._grids(run)]
         return self._tables(results)
@@ -178,6 +269,8 @@ class Matrix:
             "device": torch.device(self.device).type,
             "features": None if features is None else {"name": features.name, "sha256": features.identity},
         }
+        if self.points:
+            wanted["points"] = {"at": list(self.points), "options": dataclasses.asdict(self.point_options)}
         path = self.out / "plan.json"
         if path.exists():
             refuse_other(path, read_document(path).get("settings", {}), wanted)

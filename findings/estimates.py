@@ -79,6 +79,7 @@ class Column(NamedTuple):
         cell: the number of one result.
         needs: the measures that it is computed from.
         replicates: the same group by group; None where only the number was kept.
+        entry: of a distance, which entry of its measure is shown.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Column(NamedTuple):
     cell: Callable[[Result], Cell]
     needs: tuple[str, ...]
     replicates: Callable[[Result], Replicates] | None = None
+    entry: str = "value"
 
     def of(self, results: Sequence[Result]) -> Cell | None:
         """Of one row: its result, or its results of several seeds, whose mean and standard error are then shown.
@@ -173,7 +175,7 @@ def distance(name: str, heading: str, measure: str, key: str = "value") -> Colum
     def cell(result: Result) -> Cell:
         return estimate(at(result, measure))._replace(value=at(result, measure, key))
 
-    return Column(name, heading, cell, (measure,), lambda result: _pseudo_values(result, measure))
+    return Column(name, heading, cell, (measure,), lambda result: _pseudo_values(result, measure), key)
 
 
 def change(name: str, heading: str, measure: str, against: str) -> Column:

@@ -43,9 +43,11 @@ SAME = 0.05
 """A change of less than this in the logarithm is none that matters."""
 INFINITE = float("inf")
 
-Flattener = Literal["adm", "ip", "sam", "rwp"]
+Flattener = Literal[
+    "adm", "ip", "sam", "rwp", "asam", "random sam", "friendly sam", "late sam", "sam every 5", "sam of half length"
+]
 Dose = Literal["none", "chosen", "chosen for the average", "matched", "largest", "each", "equal fall"]
-Weights = Literal["raw", "ema", "swa"]
+Weights = Literal["raw", "ema", "swa", "power 0.05", "power 0.1"]
 Owner = Literal["paper", "theory", "question"]
 Regime = Literal["any", "step noise", "memorised", "neither"]
 Form = Literal["log ratio", "difference", "log ratio of gaps per rise"]

@@ -103,12 +103,15 @@ def within(margin: float, centre: float = 0.0) -> Region:
     return Region(centre - margin, centre + margin)
 
 
-def mean_interval(values: Sequence[float] | Float[ndarray, " S"], comparisons: int = 1) -> Interval:
-    """Student's t interval of the mean, at 99% for all the comparisons together.
+def mean_interval(
+    values: Sequence[float] | Float[ndarray, " S"], comparisons: int = 1, level: float = LEVEL
+) -> Interval:
+    """Student's t interval of the mean, at the level (99%) for all the comparisons together.
 
     Args:
         values: one number a seed, at least two.
         comparisons: how many intervals are meant to hold at once (Bonferroni).
+        level: of all of them together.
 
     Raises:
         ValueError: fewer than two values, values that are not finite, fewer than one comparison.
@@ -118,15 +121,15 @@ def mean_interval(values: Sequence[float] | Float[ndarray, " S"], comparisons: i
         raise ValueError(f"comparisons is {comparisons}; allowed: a whole number of at least 1")
     if numbers.ndim != 1 or len(numbers) < FEWEST or not np.isfinite(numbers).all():
         raise ValueError(f"values is {values!r}; allowed: at least two finite numbers, one a seed")
-    level = corrected_level(comparisons)
+    level = corrected_level(comparisons, level)
     half = float(stats.t.ppf((1.0 + level) / 2.0, len(numbers) - 1) * numbers.std(ddof=1) / len(numbers) ** 0.5)
     mean = float(numbers.mean())
     return Interval(mean, mean - half, mean + half, len(numbers), level)
 
 
-def corrected_level(comparisons: int) -> float:
-    """The level of one interval, where so many are to hold at once at LEVEL (Bonferroni)."""
-    return 1.0 - (1.0 - LEVEL) / comparisons
+def corrected_level(comparisons: int, level: float = LEVEL) -> float:
+    """The level of one interval, where so many are to hold at once at the level (Bonferroni)."""
+    return 1.0 - (1.0 - level) / comparisons
 
 
 def interval_of_cells(values: Sequence[Cell], comparisons: int) -> Interval | None:

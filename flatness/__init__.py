@@ -1,8 +1,10 @@
 """Instruments of flatness for any torch model: find flat minima, and measure how flat a minimum is.
 
-Training: `SAM` around any torch optimizer, `Shadows` of the weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
-Measuring: `low_pass_filter`, `perturbation_curve`, `loss_surface`, `curvature`, `quantization_rise`, `exposure_bias`,
-`readout`, and the tools they stand on. Everything takes modules and callables; no network class is known here.
+Training: `SAM`, `RandomSAM`, `FriendlySAM` or `RandomWeightPerturbation` around any torch optimizer, `Shadows` of the
+weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
+Measuring: `low_pass_filter`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`, `curvature`,
+`quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and callables; no
+network class is known here.
 Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data;
 `sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
@@ -27,7 +29,10 @@ from flatness.measuring.low_pass_filter import low_pass_filter
 from flatness.measuring.perturbation_curve import perturbation_curve
 from flatness.measuring.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
 from flatness.measuring.readout import readout
+from flatness.measuring.sharpness import worst_case_sharpness
+from flatness.training.friendly_sam import FriendlySAM
 from flatness.training.input_perturbation import perturbed_noise
+from flatness.training.random_sam import RandomSAM
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
 from flatness.training.schedules import Always, EveryK, Late
@@ -45,8 +50,10 @@ __all__ = [
     "DiffusionLoss",
     "EDMLoss",
     "EveryK",
+    "FriendlySAM",
     "Late",
     "PowerEMA",
+    "RandomSAM",
     "RandomWeightPerturbation",
     "SamplingProcess",
     "Shadows",
@@ -70,5 +77,6 @@ __all__ = [
     "readout",
     "sampling_process",
     "v_loss",
+    "worst_case_sharpness",
     "x_0_loss",
 ]

@@ -179,10 +179,11 @@ class GaussianNoise:
                 generators[weight.device] = torch.Generator(weight.device).manual_seed(derived_seed("noise", self.seed))
             generator = generators[weight.device]
             noise = torch.randn(weight.shape, generator=generator, device=weight.device, dtype=torch.float32)
-            yield noise if self.scale == "absolute" else noise.mul_(_root_mean_square(weight, self.scale))
+            yield noise if self.scale == "absolute" else noise.mul_(root_mean_square(weight, self.scale))
 
 
-def _root_mean_square(weight: Tensor, scale: str) -> Tensor:
+def root_mean_square(weight: Tensor, scale: str) -> Tensor:
+    """The unit of relative noise, shaped to multiply the weight: one, or with "filter" one for each output channel."""
     norms = _norms(weight, by_filter=scale == "filter" and weight.dim() > 1)
     return norms / math.sqrt(max(weight.numel() // max(norms.numel(), 1), 1))
 

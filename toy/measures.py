@@ -19,6 +19,7 @@ from toy.distances import projections, sliced_wasserstein
 from toy.models import ScoreModels, predicted_noise
 from toy.process import Process
 from toy.sampling import gap, sample, training_norms
+from toy.training_sets import Data, source_of
 
 PerSeed = Float[Tensor, " S"]
 DRAWS_AT_ONCE = 32
@@ -42,13 +43,13 @@ class Evaluation:
     seeds: tuple[int, ...]
 
 
-def evaluation_points(data: GaussianMixture, process: Process, seeds: Sequence[int], points: int) -> Evaluation:
+def evaluation_points(data: Data, process: Process, seeds: Sequence[int], points: int) -> Evaluation:
     """Points and targets of each seed. Two mixtures of equal shape get the same underlying draws."""
     t = (torch.arange(points) * process.steps // points).expand(len(seeds), points)
     x, targets = [], []
     for number in seeds:
         generator = generator_of("evaluation", number)
-        x_0 = data.sample(points, generator, torch.float32)
+        x_0 = source_of(data, number).sample(points, generator, torch.float32)
         targets.append(torch.randn(x_0.shape, generator=generator))
         x.append(process.noisy(x_0, t[0], targets[-1]))
     return Evaluation(t, torch.stack(x), torch.stack(targets), tuple(seeds))
@@ -241,8 +242,8 @@ def sampling_measures(
 ) -> Sampled:
     """Sliced W_2 to fresh data and the epsilon-norm gap, with `count` respaced steps.
 
-    `gap` is the magnitude of the gap's mean over steps, `absolute_gap` the mean of its magnitude at each step; sampling
-    noise raises the latter, alike for all methods.
+    `absolute_gap` is the epsilon-norm gap, the mean over steps of the difference's magnitude, which sampling noise
+    raises, alike for all methods; `signed_gap` is the mean with signs.
     """
     found = sample(models.epsilon, models.process, data.dimension, count, seeds, points=points, clip=data.extent)
     real = training_norms(models.epsilon, models.process, data, count, seeds, points=points)
@@ -251,9 +252,8 @@ def sampling_measures(
     distance = sliced_wasserstein(found.points, fresh, projections(data.dimension)).value
     measures = {
         f"sw_{count}": distance,
-        f"gap_{count}": difference.mean(1).abs(),
-        f"signed_gap_{count}": difference.mean(1),
         f"absolute_gap_{count}": difference.abs().mean(1),
+        f"signed_gap_{count}": difference.mean(1),
     }
     return Sampled(found.points, measures, found.norms.steps, found.norms.mean, real.mean)
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from flatness import arguments
 from flatness.training.input_perturbation import perturbed_noise
-from toy.data import GaussianMixture, generator_of
+from toy.data import generator_of
 from toy.process import Process
+from toy.training_sets import Data, checked_data, source_of
 
 BLOCK = 50
 """Steps drawn at a time: few enough to stay in the cache, enough to make seeding generators cheap."""
@@ -41,7 +42,7 @@ class Minibatches:
     """The stream of minibatches.
 
     Args:
-        data: the distribution of x_0.
+        data: the distribution of x_0, or a training set of each seed, of which points are drawn with replacement.
         process: the diffusion process; timesteps are uniform on its T.
         seeds: the numbers of the seeds.
         batch: points a seed and step, n.
@@ -52,7 +53,7 @@ class Minibatches:
         ValueError: an argument is not as above.
     """
 
-    data: GaussianMixture
+    data: Data
     process: Process
     seeds: tuple[int, ...]
     batch: int = 128
@@ -61,7 +62,7 @@ class Minibatches:
 
     def __post_init__(self) -> None:
         """Check the arguments that are not checked where they are used."""
-        arguments.instance("data", self.data, GaussianMixture)
+        checked_data("data", self.data)
         arguments.instance("process", self.process, Process)
         if not self.seeds:
             raise arguments.refuse("seeds", self.seeds, "at least one seed")
@@ -85,7 +86,7 @@ class Minibatches:
         generator = generator_of("minibatch", seed, index)
         shape = (BLOCK, self.batch, self.data.dimension)
         t = torch.randint(self.process.steps, shape[:2], generator=generator)
-        x_0 = self.data.sample(BLOCK * self.batch, generator, self.dtype).view(shape)
+        x_0 = source_of(self.data, seed).sample(BLOCK * self.batch, generator, self.dtype).view(shape)
         epsilon = torch.randn(shape, generator=generator, dtype=self.dtype)
         noise = perturbed_noise(epsilon, self.input_perturbation, generator_of("perturbation", seed, index))
         return t, self.process.noisy(x_0, t, noise), epsilon

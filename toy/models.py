@@ -190,16 +190,25 @@ class ScoreModels:
         Raises:
             ValueError: x or t is not as above.
         """
+        if not self._checked_steps(x, t).dim():  # the time's part is the same for all points
+            step = int(t)
+            bias = (self.embedding[step] @ self.U)[:, None]
+            phi = ACTIVATIONS[self.activation].function(torch.baddbmm(bias, x.to(self.theta.dtype), self.W))
+            return torch.bmm(phi, self.theta.mT).mul_(float(self.scales[step]))
         inputs, steps = self._inputs(x, t)
-        scale = self.scales[steps][..., None] if steps.dim() else float(self.scales[steps])
-        return predicted_noise(self.theta, torch.cat([self.W, self.U], dim=1), inputs, scale, self.activation)
+        V = torch.cat([self.W, self.U], dim=1)
+        return predicted_noise(self.theta, V, inputs, self.scales[steps][..., None], self.activation)
 
-    def _inputs(self, x: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
+    def _checked_steps(self, x: Tensor, t: int | Tensor) -> Tensor:
         if not isinstance(x, Tensor) or x.dim() != 3 or x.shape[::2] != (self.seeds, self.dimension):
             raise arguments.refuse("x", x, f"a tensor of shape ({self.seeds}, n, {self.dimension})")
         steps = self.process.checked_steps(t)
         if steps.dim() and steps.shape != x.shape[:-1]:
             raise arguments.refuse("t", t, f"a whole number, or a tensor of shape {tuple(x.shape[:-1])}")
+        return steps
+
+    def _inputs(self, x: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
+        steps = self._checked_steps(x, t)
         embedded = self.embedding[steps].expand(*x.shape[:-1], -1)
         return torch.cat([x.to(self.theta.dtype), embedded], dim=-1), steps
 

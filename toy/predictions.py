@@ -20,6 +20,7 @@ import numpy as np
 from numpy import ndarray
 
 from findings import verdicts
+from findings.names import PAPER_METHODS, PAPER_RADIUS, SUFFIXES
 from findings.verdicts import Outcome, Region, mean_interval
 from flatness import arguments
 
@@ -27,9 +28,6 @@ Table = Mapping[str, Mapping[str, ndarray]]
 """Measures by row and name, one number a seed."""
 REVISED = ("added", "restated")
 FORMS = ("excess", "difference", "ratio", "value")
-METHODS = ("adm", "ip", "sam")
-AVERAGES = ("", "+ema", "+swa")
-NINE = tuple(method + average for method in METHODS for average in AVERAGES)
 SWEEP = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 """SAM's radii of P2; the paper's are 1e-3, 1e-2 and 1e-1."""
 BITS = (8, 4, 3)
@@ -132,12 +130,12 @@ def frozen(method: str) -> str:
 
 def at_radius(rho: float) -> str:
     """The row of SAM at a radius; that of the nine methods where it is theirs."""
-    return learnt("sam" if rho == 0.1 else f"sam rho={rho:g}")
+    return learnt("sam" if rho == PAPER_RADIUS else f"sam rho={rho:g}")
 
 
 def sam_against_adm(measure: str, region: Region, form: str = "excess") -> tuple[Comparison, ...]:
     """SAM against ADM, each pair with the same averaging."""
-    return tuple(Comparison(learnt("sam" + a), measure, region, learnt("adm" + a), form=form) for a in AVERAGES)
+    return tuple(Comparison(learnt("sam" + a), measure, region, learnt("adm" + a), form=form) for a in SUFFIXES)
 
 
 def stopped(method: str) -> str:
@@ -145,6 +143,8 @@ def stopped(method: str) -> str:
     return f"equal/{method}"
 
 
-def averaging(measure: str, region: Region, average: str, methods: Sequence[str] = METHODS) -> tuple[Comparison, ...]:
+def averaging(
+    measure: str, region: Region, average: str, methods: Sequence[str] = PAPER_METHODS
+) -> tuple[Comparison, ...]:
     """An average against the raw weights of the same run."""
     return tuple(Comparison(learnt(f"{m}+{average}"), measure, region, learnt(m)) for m in methods)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from flatness import arguments
 from flatness.diffusion.ancestral_sampling import ancestral_step, variance_of
-from toy.data import GaussianMixture, generator_of
+from toy.data import generator_of
 from toy.process import FIXED_VARIANCES, Process
+from toy.training_sets import Distribution
 
 EpsilonModel = Callable[[Tensor, int], Tensor]
 
@@ -106,7 +107,7 @@ def sample(
 def training_norms(
     epsilon_model: EpsilonModel,
     process: Process,
-    data: GaussianMixture,
+    data: Distribution,
     count: int,
     seeds: Sequence[int],
     *,

@@ -1,10 +1,11 @@
-"""Training by the paper's methods, all seeds at once: adm, ip and sam, each with EMA and SWA beside the raw weights.
+"""Training by the paper's methods and others, all seeds at once, each with EMA and SWA beside the raw weights.
 
     runs = train_rows(models, data, Plan(steps=6000), seeds)     # {"adm": ..., "adm+ema": ..., ..., "sam+swa": ...}
 
 A run gives three rows, since EMA and SWA do not act on training. Each seed is trained exactly as it would be alone with
-torch.optim.Adam and flatness.SAM: Adam works elementwise, and SAM's norm is taken over each seed's own weights. The
-learnt weights (theta, or theta, W and U) are perturbed together.
+torch.optim.Adam and the optimizers of `flatness` (SAM, RandomSAM, FriendlySAM, RandomWeightPerturbation, but for their
+noise, which is drawn here for all seeds and many steps at a time): Adam works elementwise, and SAM's norm is taken over
+each seed's own weights. The learnt weights (theta, or theta, W and U) are perturbed together.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from flatness import arguments
 from flatness.progress import Progress, reporter
 from flatness.training.sam import SMALLEST_NORM
 from flatness.training.schedules import Always
-from flatness.training.weight_averaging import EMA, SWA
-from toy.data import GaussianMixture
+from flatness.training.weight_averaging import EMA, SWA, PowerEMA
+from toy.data import generator_of
 from toy.minibatches import BLOCK, Minibatch, Minibatches
 from toy.models import ScoreModels, losses_and_gradients
+from toy.training_sets import Data
 
 Schedule = Callable[[int], bool]
+Rule = EMA | SWA | PowerEMA
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,13 @@ class Method:
 
     Args:
         input_perturbation: gamma of DDPM-IP.
-        rho: SAM's radius; 0 is a plain step.
-        schedule: from the step, counted from 0, to whether SAM perturbs; see `flatness.training.schedules`.
+        rho: SAM's radius; 0 climbs nothing.
+        schedule: from the step, counted from 0, to whether weights are perturbed; see `flatness.training.schedules`.
         ascent_share: the share of the minibatch, its first points, on which SAM's ascent is computed.
+        noise: deviation of noise on the weights, fresh each step: with rho = 0 random weight perturbation, of which
+            the gradient there is the step's; with rho > 0 random SAM, which climbs from there.
+        adaptive: ASAM's scaling of the ascent.
+        friendly: friendly SAM's share of the running mean of gradients that its ascent leaves out; 0 is SAM.
 
     Raises:
         ValueError: an argument is not as above.
@@ -46,6 +53,9 @@ class Method:
     rho: float = 0.0
     schedule: Schedule = field(default_factory=Always)
     ascent_share: float = 1.0
+    noise: float = 0.0
+    adaptive: bool = False
+    friendly: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every argument."""
@@ -53,6 +63,19 @@ class Method:
         arguments.number("rho", self.rho, at_least=0)
         arguments.function("schedule", self.schedule)
         arguments.number("ascent_share", self.ascent_share, above=0, at_most=1)
+        arguments.number("noise", self.noise, at_least=0)
+        arguments.flag("adaptive", self.adaptive)
+        arguments.number("friendly", self.friendly, at_least=0)
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether gradients are taken at other weights than the step's own, where the schedule says so."""
+        return self.rho > 0 or self.noise > 0
+
+    def gradients(self, steps: int) -> float:
+        """Gradients of the whole minibatch that so many steps take."""
+        climbs = sum(self.schedule(step) for step in range(steps)) if self.rho > 0 else 0
+        return steps + climbs * self.ascent_share
 
 
 METHODS: dict[str, Method] = {"adm": Method(), "ip": Method(input_perturbation=0.1), "sam": Method(rho=0.1)}
@@ -67,7 +90,7 @@ class Plan:
         steps: number of steps.
         batch: points a seed and step.
         learning_rate: Adam's; its other settings are torch's defaults.
-        averages: EMA or SWA by name; None for `default_averages(steps)`.
+        averages: EMA, SWA or PowerEMA by name; None for `default_averages(steps)`.
 
     Raises:
         ValueError: an argument is not as above.
@@ -76,7 +99,7 @@ class Plan:
     steps: int = 6000
     batch: int = 128
     learning_rate: float = 1e-3
-    averages: Mapping[str, EMA | SWA] | None = None
+    averages: Mapping[str, Rule] | None = None
 
     def __post_init__(self) -> None:
         """Check every argument."""
@@ -86,15 +109,13 @@ class Plan:
         if self.averages is None:
             object.__setattr__(self, "averages", default_averages(self.steps))
         for name, rule in self.rules.items():
-            if not isinstance(rule, EMA | SWA):
-                raise arguments.refuse(
-                    f"averages[{name!r}]", rule, "an EMA or SWA of flatness.training.weight_averaging"
-                )
+            if not isinstance(rule, Rule):
+                raise arguments.refuse(f"averages[{name!r}]", rule, "an EMA, SWA or PowerEMA of flatness")
             if isinstance(rule, SWA) and -(-rule.start // rule.cycle) * rule.cycle >= self.steps:
                 raise arguments.refuse(f"averages[{name!r}]", rule, f"an SWA that begins within {self.steps} steps")
 
     @property
-    def rules(self) -> Mapping[str, EMA | SWA]:
+    def rules(self) -> Mapping[str, Rule]:
         """The averages by name."""
         return {} if self.averages is None else self.averages
 
@@ -114,13 +135,16 @@ class Run:
 
     Attributes:
         models: by the name of the average; "" holds the raw weights.
-        losses: (S, blocks), each seed's training loss (at w), the mean over blocks of BLOCK steps.
+        losses: (S, blocks), each seed's training loss, the mean over blocks of BLOCK steps; taken where the first
+            gradient of a step is, at w but for methods with noise.
         gradient_points: points per seed of which a gradient was taken: what the run has cost.
+        points: the models as they were after some steps, by step and average.
     """
 
     models: dict[str, ScoreModels]
     losses: Float[Tensor, "S blocks"]
     gradient_points: int
+    points: dict[int, dict[str, ScoreModels]] = field(default_factory=dict)
 
     def rows(self, method: str) -> dict[str, ScoreModels]:
         """The models by the paper's names of methods: "sam", "sam+ema", ..."""
@@ -128,9 +152,9 @@ class Run:
 
 
 class _Averages:
-    """EMA and SWA of the learnt tensors, as `flatness.training.weight_averaging` defines them."""
+    """Averages of the learnt tensors, as `flatness.training.weight_averaging` defines them."""
 
-    def __init__(self, rules: Mapping[str, EMA | SWA], weights: list[Tensor]) -> None:
+    def __init__(self, rules: Mapping[str, Rule], weights: list[Tensor]) -> None:
         self.rules = rules
         self.shadows = {name: [w.clone() for w in weights] for name in rules}
         self.taken = dict.fromkeys(rules, 0)
@@ -140,7 +164,12 @@ class _Averages:
             if isinstance(rule, SWA) and (step < rule.start or step % rule.cycle):
                 continue
             self.taken[name] += 1
-            share = 1.0 / self.taken[name] if isinstance(rule, SWA) else 1.0 - rule.decay
+            if isinstance(rule, EMA):
+                share = 1.0 - rule.decay
+            elif isinstance(rule, SWA):
+                share = 1.0 / self.taken[name]
+            else:
+                share = 1.0 - (1.0 - 1.0 / (step + 1)) ** (rule.gamma + 1.0)
             torch._foreach_lerp_(self.shadows[name], weights, share)
 
 
@@ -165,22 +194,97 @@ class _Batch:
         )
 
 
-def sam_weights(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float) -> list[Tensor]:
-    """w + rho g / |g|, the norm over one seed's weights together, in float64; a seed without gradient stays put."""
+ADAPTIVE_ETA = 0.01
+"""ASAM's eta, as in `flatness.training.sam.SAM`."""
+FRIENDLY_DECAY = 0.9
+"""Of friendly SAM's mean, as in `flatness.training.friendly_sam.FriendlySAM`."""
+
+
+def sam_weights(
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float, adaptive: bool = False
+) -> list[Tensor]:
+    """w + rho g / |g|, the norm over one seed's weights together, in float64; a seed without gradient stays put.
+
+    Adaptive: w + rho T^2 g / |T g|, T = |w| + eta.
+    """
+    if adaptive:
+        units = [w.abs() + ADAPTIVE_ETA for w in weights]
+        gradients = [g * T for g, T in zip(gradients, units, strict=True)]
     squares = sum(g.double().square().sum((1, 2)) for g in gradients)
     norms = torch.as_tensor(squares).sqrt()
     factors = torch.where(norms >= SMALLEST_NORM, rho / norms, 0.0)[:, None, None]
+    if adaptive:
+        gradients = [g * T for g, T in zip(gradients, units, strict=True)]
     return [torch.addcmul(w, g, factors.to(w.dtype)) for w, g in zip(weights, gradients, strict=True)]
+
+
+class _WeightNoise:
+    """Standard normal numbers of the weights' shapes for every step, functions of (seed, step); drawn by blocks."""
+
+    def __init__(self, weights: Sequence[Tensor], seeds: Sequence[int]) -> None:
+        self.shapes = [w.shape for w in weights]
+        self.dtype = weights[0].dtype
+        self.seeds = seeds
+        self.size = sum(w[0].numel() for w in weights)
+        self.index = -1
+        self.drawn = torch.empty(0)
+
+    def __call__(self, step: int) -> list[Tensor]:
+        if step // BLOCK != self.index:
+            self.index = step // BLOCK
+            generators = [generator_of("noise in training", seed, self.index) for seed in self.seeds]
+            self.drawn = torch.stack([torch.randn(BLOCK, self.size, generator=g) for g in generators], 1)
+        numbers = self.drawn[step % BLOCK].to(self.dtype).split([s[1:].numel() for s in self.shapes], 1)
+        return [part.view(shape) for part, shape in zip(numbers, self.shapes, strict=True)]
+
+
+class _Steps:
+    """A method's gradients, step by step."""
+
+    def __init__(self, method: Method, weights: Sequence[Tensor], seeds: Sequence[int], batch: int) -> None:
+        self.method = method
+        self.noise = _WeightNoise(weights, seeds)
+        self.batch = batch
+        self.ascent_points = max(round(method.ascent_share * batch), 1)
+        self.mean: list[Tensor] | None = None
+        self.gradient_points = 0
+
+    def __call__(self, step: int, batch: _Batch, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and the gradients to descend along."""
+        method = self.method
+        self.gradient_points += self.batch
+        if not (method.perturbs and method.schedule(step)):
+            return batch(weights, self.batch)
+        place = weights
+        if method.noise:
+            place = [torch.add(w, z, alpha=method.noise) for w, z in zip(weights, self.noise(step), strict=True)]
+        if not method.rho:
+            return batch(place, self.batch)
+        self.gradient_points += self.ascent_points
+        loss, ascent = batch(place, self.ascent_points)
+        if method.friendly:
+            ascent = self._own_part(ascent)
+        return loss, batch(sam_weights(place, ascent, method.rho, method.adaptive), self.batch)[1]
+
+    def _own_part(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Gradients less the share of their running mean, which takes them in."""
+        if self.mean is None:
+            self.mean = [g.clone() for g in gradients]
+            return gradients
+        own = [torch.sub(g, mean, alpha=self.method.friendly) for g, mean in zip(gradients, self.mean, strict=True)]
+        torch._foreach_lerp_(self.mean, gradients, 1.0 - FRIENDLY_DECAY)
+        return own
 
 
 @torch.no_grad()
 def train(
     models: ScoreModels,
-    data: GaussianMixture,
+    data: Data,
     method: Method,
     plan: Plan,
     seeds: Sequence[int],
     *,
+    at: Sequence[int] = (),
     progress: Progress = None,
     label: str = "training",
 ) -> Run:
@@ -188,10 +292,11 @@ def train(
 
     Args:
         models: the initial weights.
-        data: the distribution of x_0, of the models' dimension.
+        data: the distribution of x_0, of the models' dimension, or training sets of the seeds.
         method: how a step is made.
         plan: how long and how fast.
         seeds: their numbers, one a model; a model's minibatches are functions of its number and the step.
+        at: numbers of steps after which the models are kept as they are then, beside those at the end.
         progress: see `flatness.progress`.
         label: what the progress line begins with.
 
@@ -209,32 +314,32 @@ def train(
     weights = [models.theta.clone(), *([features.clone()] if models.learn_features else [])]
     optimizer = torch.optim.Adam(weights, lr=plan.learning_rate, fused=True)
     averages = _Averages(plan.rules, weights)
-    ascent_points = max(round(method.ascent_share * plan.batch), 1)
+    make = _Steps(method, weights, seeds, plan.batch)
     report = reporter(label, plan.steps, progress)
     blocks: list[Tensor] = []
-    gradient_points = 0
+    points: dict[int, dict[str, ScoreModels]] = {}
     for start in range(0, plan.steps, BLOCK):
         losses: list[Tensor] = []
         for step, minibatch in enumerate(stream.block(start // BLOCK)[: plan.steps - start], start=start):
-            batch = _Batch(models, minibatch, features)
-            if method.rho > 0 and method.schedule(step):
-                loss, ascent = batch(weights, ascent_points)
-                _, gradients = batch(sam_weights(weights, ascent, method.rho), plan.batch)
-                gradient_points += ascent_points
-            else:
-                loss, gradients = batch(weights, plan.batch)
-            gradient_points += plan.batch
+            loss, gradients = make(step, _Batch(models, minibatch, features), weights)
             losses.append(loss)
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.grad = gradient
             optimizer.step()
             averages.update(step, weights)
+            if step + 1 in at:
+                points[step + 1] = _models(models, weights, averages, copy=True)
         blocks.append(_mean_of_finite(losses, seeds, start))
         report(start + len(losses), plan.steps)
-    finished = {"": weights, **averages.shadows}
-    return Run(
-        {name: _with(models, found) for name, found in finished.items()}, torch.stack(blocks, 1), gradient_points
-    )
+    return Run(_models(models, weights, averages), torch.stack(blocks, 1), make.gradient_points, points)
+
+
+def _models(
+    models: ScoreModels, weights: list[Tensor], averages: _Averages, copy: bool = False
+) -> dict[str, ScoreModels]:
+    """By average; "" holds the raw weights."""
+    every = {"": weights, **averages.shadows}
+    return {name: _with(models, [w.clone() for w in one] if copy else one) for name, one in every.items()}
 
 
 def _mean_of_finite(losses: list[Tensor], seeds: Sequence[int], start: int) -> Tensor:
@@ -254,7 +359,7 @@ def _with(models: ScoreModels, weights: list[Tensor]) -> ScoreModels:
 
 def train_rows(
     models: ScoreModels,
-    data: GaussianMixture,
+    data: Data,
     plan: Plan,
     seeds: Sequence[int],
     methods: Mapping[str, Method] | None = None,

@@ -17,6 +17,7 @@ import numpy as np
 from findings import estimates
 from findings.documents import FAILED
 from findings.estimates import Cell
+from findings.names import Average
 from findings.verdicts import Region
 
 INFINITE = math.inf
@@ -34,7 +35,7 @@ class Entry(NamedTuple):
     """
 
     run: str
-    average: str
+    average: Average
     method: str
     rho: float
     seed: int

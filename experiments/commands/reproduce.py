@@ -7,15 +7,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from experiments.commands.evaluate import Place, parsed, preset_options
-from experiments.configuration import Configuration, RunOptions
+from experiments.configuration import Configuration, Method, RunOptions
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.options import PresetName as EvaluationName
 from experiments.presets import PRESETS, PresetName
+from flatness import arguments as checks
+
+if TYPE_CHECKING:
+    from experiments.measures.points import SizesName
+    from experiments.reproduce import Run
 
 DEFAULT: EvaluationName = "tiny"
 LONG = 1000
@@ -34,8 +39,14 @@ class Reproduce:
     """Optimizer steps of each run; the preset's by default. The averages keep their share of the run."""
     global_batch: int | None = None
     """Images a step; the preset's by default."""
+    methods: tuple[Method, ...] | None = None
+    """Which; the paper's three by default, and rwp where --noise-sigma names noises."""
     rho: tuple[float, ...] = ()
     """SAM's radii, a run each; the preset's by default."""
+    noise_sigma: tuple[float, ...] = ()
+    """Random weight perturbation's noises, a run each; no such run by default."""
+    training_images: int | None = None
+    """Train each run on so many images alone, drawn by its seed; on all by default."""
     seeds: tuple[int, ...] = ()
     """Training seeds, the whole matrix for each; the preset's by default."""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -44,6 +55,19 @@ class Reproduce:
     """Most images in one pass of training; all at once by default."""
     compile: bool = False
     """torch.compile the network in training."""
+    at: tuple[int, ...] = ()
+    """Steps after which weights are put aside and measured, besides the last: losses and distances of all of them, the
+    rest at the late ones. Writes out/points/RUN.json."""
+    point_sizes: Literal["full", "small", "quick"] | None = None
+    """How finely points are measured: full by default for fashion-mnist-mini, small for larger networks."""
+    rows: bool = True
+    """Measure the rows of the tables; without them, runs are trained and measured at their points alone."""
+    workers: int = 1
+    """Runs carried out side by side, each by a process of its own with its share of the cores."""
+    only: tuple[str, ...] = ()
+    """Names of runs to train and measure at their points, and nothing else."""
+    dry_run: bool = False
+    """Say what the study would take, from a few timed steps on this device. Writes nothing."""
     evaluation: Annotated[
         EvaluationName, tyro.conf.arg(help="Preset whose values are the defaults of the measures' options below.")
     ] = DEFAULT
@@ -63,8 +87,14 @@ class Reproduce:
             preset,
             global_batch=preset.global_batch if self.global_batch is None else self.global_batch,
             precision=self.precision or preset.precision,
+            training_images=self.training_images,
         )
         return found if self.steps is None else shortened(found, self.steps)
+
+    @property
+    def sizes(self) -> SizesName:
+        """Of the measures at points."""
+        return self.point_sizes or ("full" if self.config == "fashion-mnist-mini" else "small")
 
     def run_options(self, folder: Path) -> RunOptions:
         """Of a run: a tenth of its steps between checkpoints, and short runs without grids on their way."""
@@ -78,7 +108,21 @@ class Reproduce:
             checkpoint_every=max(steps // 10, 10),
             log_every=max(steps // 20, 1),
             sample_every=steps // 5 if steps >= LONG else 0,
+            points=self.points,
         )
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Steps whose weights are measured, the last one among them; none where none was asked for.
+
+        Raises:
+            ValueError: a step beyond the run's.
+        """
+        steps = self.base().steps
+        for step in self.at:
+            if not 1 <= checks.count("at", step) <= steps:
+                raise checks.refuse("at", self.at, f"steps from 1 to the runs' {steps}")
+        return tuple(sorted({*self.at, steps})) if self.at else ()
 
 
 def parse(arguments: Sequence[str]) -> Reproduce:
@@ -103,14 +147,19 @@ def main(arguments: list[str]) -> int:
     from experiments.commands.rows_shown import ShownRows
     from experiments.commands.watched import Watched
     from experiments.measures.material import gathered
+    from experiments.measures.points import SIZES
     from experiments.reproduce import Matrix, matrix
+    from experiments.study import own_command
     from experiments.training.distributed import chosen_device
     from findings.tables import shown
 
     try:
         base = asked.base()
-        runs = matrix(base, asked.rho, asked.seeds)
+        runs = matrix(base, asked.rho, asked.seeds, asked.noise_sigma, asked.methods)
         asked.run_options(asked.out)
+        chosen = chosen_runs(runs, asked.only)
+        if not (asked.rows or asked.at):
+            raise checks.refuse("rows", asked.rows, "True, or points to measure at (--at)")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -125,11 +174,28 @@ def main(arguments: list[str]) -> int:
     console = Console()
     watched = Watched(material.held_out)
     try:
-        found = Matrix(
+        whole = Matrix(
             asked.out, runs, asked.options, images, material, run_options=asked.run_options, watchers=watched,
             device=device, batch_size=place.batch(device.type), gradient_batch=place.gradient_batch,
-            watch=ShownRows(3 * len(runs)),
-        ).carried_out()  # fmt: skip
+            watch=ShownRows(3 * len(runs)), points=asked.points, point_options=SIZES[asked.sizes],
+        )  # fmt: skip
+        if asked.dry_run:
+            for line in whole.plan(asked.workers):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+            return 0
+        if asked.only:
+            whole.trained_and_measured(chosen)
+            return 0
+        if asked.workers > 1:
+            failed = whole.side_by_side(asked.workers, lambda name: own_command(arguments, name))
+            if failed:
+                print(f"error: {len(failed)} runs were not finished: {', '.join(failed)}", file=sys.stderr)
+                return 1
+        if not asked.rows:
+            whole.trained_and_measured(runs)
+            console.print(f"Points: {asked.out / 'points'}", highlight=False, markup=False)
+            return 0
+        found = whole.carried_out()
     finally:
         watched.close()
     shown(found.results, console)
@@ -137,6 +203,19 @@ def main(arguments: list[str]) -> int:
         console.print(line, highlight=False, markup=False)
     console.print(f"Rows, samples and tables: {asked.out}", highlight=False, markup=False)
     return 0
+
+
+def chosen_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
+    """The runs of these names, or all.
+
+    Raises:
+        ValueError: a name is no run's.
+    """
+    by_name = {run.name: run for run in runs}
+    for name in names:
+        if name not in by_name:
+            raise checks.refuse("only", name, f"a run of this study: {', '.join(by_name)}")
+    return [by_name[name] for name in names] if names else list(runs)
 
 
 def warnings_of(base: Configuration, asked: Reproduce) -> list[str]:

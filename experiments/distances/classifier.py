@@ -3,7 +3,7 @@
 The distance in these features is the *Frechet distance in classifier features*. It is no FID, and no number of the one
 compares with a number of the other, nor with one in the features of another classifier or image size.
 
-There is one network for each image size. One for both would learn to ignore what the smaller size does not hold, and
+There is one network for each image size. One for all would learn to ignore what the smallest size does not hold, and
 its features would then hardly see blur; trained at a single size, each is held to all detail that its images have.
 """
 
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from flatness import arguments
 
-IMAGE_SIZES = (16, 32)
+IMAGE_SIZES = (8, 16, 32)
 CLASSES = 10
 WIDTH = 64
 WEIGHTS = Path(__file__).parent / "weights"
-_STRIDES = {16: (1, 1, 2), 32: (1, 2, 2)}
+_STRIDES = {8: (1, 1, 1), 16: (1, 1, 2), 32: (1, 2, 2)}
 _CHANNELS = (16, 32, 64)
 _SIDE = 4
 
@@ -37,7 +37,7 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, image_size: int) -> None:
-        """Random weights, for square greyscale images of 16 or 32 pixels a side.
+        """Random weights, for square greyscale images of 8, 16 or 32 pixels a side.
 
         Raises:
             ValueError: another image size.
@@ -102,7 +102,7 @@ class ClassifierFeatures:
         """Load the shipped weights, or others of the same form.
 
         Args:
-            image_size: 16 or 32.
+            image_size: 8, 16 or 32.
             device: where to compute.
             batch: most images in one pass.
             weights: a safetensors file with its JSON record beside it; the shipped one by default.

@@ -87,7 +87,7 @@ class RecordedNorms(nn.Module):
             self.advance(len(x))
         return output
 
-    def means(self, steps: int, samples: int) -> tuple[Tensor, Tensor]:
-        """The means over steps (1, samples) on images, and (1, samples) along chains."""
-        norms = torch.cat(self.seen).view(2, steps, samples).mean(1)
-        return norms[:1], norms[1:]
+    def norms(self, steps: int, samples: int) -> tuple[Tensor, Tensor]:
+        """The norms (steps, samples) on images, and (steps, samples) along chains, the step of least noise first."""
+        training, sampling = torch.cat(self.seen).view(2, steps, samples)
+        return training, sampling.flip(0)  # chains begin with the most noise

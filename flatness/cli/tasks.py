@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import flatness
@@ -249,13 +250,21 @@ def _exposure(count: int) -> Callable[[Setting], Outcome]:
             model, process.alphas_cumprod, steps, at.exposure, variance=process.variance, clip=process.clip,
             batch_size=at.batch_size, seed=at.options.seed, progress=False,
         )  # fmt: skip
-        training, sampling = model.means(len(steps), len(at.exposure))
-        gap = Quantity.of(
-            f"exposure-{count}.gap", f"exposure bias, T' = {count}: norm's gap", Part(sampling), Part(training, -1.0)
-        )
-        return Outcome(found.to_dict(), [gap])
+        training, sampling = model.norms(len(steps), len(at.exposure))
+        signs = torch.where(sampling.mean(1) < training.mean(1), -1.0, 1.0).double()[:, None]
+        words = f"exposure bias, T' = {count}"
+        quantities = [
+            _gap(f"exposure-{count}.{name}", f"{words}: {told}", factor * training, factor * sampling)
+            for name, told, factor in (("gap", "norm's gap", signs), ("signed-gap", "the same, signed", signs.abs()))
+        ]
+        return Outcome(found.to_dict(), quantities)
 
     return run
+
+
+def _gap(name: str, words: str, training: Tensor, sampling: Tensor) -> Quantity:
+    """The mean over steps of norms (steps, samples) along chains less those on images."""
+    return Quantity.of(name, words, Part(sampling.mean(0)[None]), Part(training.mean(0)[None], -1.0))
 
 
 def _curvature(at: Setting) -> Outcome:

@@ -3,7 +3,9 @@
 At each step of a respaced diffusion process: the L2 norm of epsilon_theta(x_t, t) over all entries of an image, in the
 mean over images; once with x_t drawn from q(x_t | x_0) of real images, once along an ordinary ancestral DDPM chain.
 Were the network exact, and its reverse process too, the curves would agree. The published "gap" has no published
-definition, so the whole curve is returned, with named reductions of it.
+definition. The epsilon-norm gap of this project, wherever one number is meant, is `mean_absolute_gap`: the mean over
+steps of the difference's magnitude. The signed mean, in which a step too high and one too low cancel, has a name of its
+own, and the whole curve is returned.
 """
 
 from __future__ import annotations
@@ -44,9 +46,10 @@ class ExposureBias:
         training: the norm on real images noised by q(x_t | x_0).
         sampling: the norm along the sampling chains.
         gap: sampling less training, step by step.
-        mean_gap: the mean of the gap over steps, signs kept.
-        mean_absolute_gap: the mean of its absolute value. Its error is that of the mean with each step's sign fixed;
-            where the gap is within its error, the absolute value is too large by about that error.
+        mean_absolute_gap: the epsilon-norm gap: the mean over steps of the gap's magnitude. Its error is that of the
+            mean with each step's sign fixed; where the gap is within its error, the magnitude is too large by about
+            that error.
+        mean_signed_gap: the mean over steps of the gap, signs kept.
         largest_absolute_gap: the largest absolute value, with the error at that step.
         last_gap: the gap at the last step of sampling, `gap[0]`.
         settings: all that it was computed with.
@@ -56,8 +59,8 @@ class ExposureBias:
     training: tuple[Estimate, ...]
     sampling: tuple[Estimate, ...]
     gap: tuple[Estimate, ...]
-    mean_gap: Estimate
     mean_absolute_gap: Estimate
+    mean_signed_gap: Estimate
     largest_absolute_gap: Estimate
     last_gap: Estimate
     settings: dict[str, Any]
@@ -242,7 +245,7 @@ def _summary(
         training=tuple(estimate(norms) for norms in training),
         sampling=tuple(estimate(norms) for norms in sampling),
         gap=gap,
-        mean_gap=difference(torch.full((count,), 1.0 / count, dtype=torch.float64)),
+        mean_signed_gap=difference(torch.full((count,), 1.0 / count, dtype=torch.float64)),
         mean_absolute_gap=difference(signs / count),
         largest_absolute_gap=difference(signs[largest] * unit[largest]),
         last_gap=gap[0],

@@ -7,124 +7,145 @@ The training rule of LPF-SGD (Bisla et al. 2022) with one draw a step:
 so that steps descend E_z L(w + sigma z), the low-pass filter's own value, at the price of a plain step.
 
     perturbed = RandomWeightPerturbation(torch.optim.Adam(model.parameters(), lr=1e-4), sigma=0.01)
+
+    def closure():
+        perturbed.zero_grad()
+        loss = loss_of(model, batch)
+        loss.backward()
+        return loss
+
+    loss = perturbed.step(closure)       # the loss at w + sigma z
+
+The other form, for loops that own their passes (gradient accumulation, GradScaler):
+
     perturbed.zero_grad()
-    with perturbed.perturbed():      # at w + sigma z; on leaving, w is back, bit for bit
-        loss_of(model, batch).backward()
+    with perturbed.perturbed():          # at w + sigma z; on leaving, w is back, bit for bit
+        for part in batch:
+            loss_of(model, part).backward()
     perturbed.step()
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from flatness import arguments
-from flatness.passes import gradients_of, whole_norm
-from flatness.training.wrapped_optimizer import WrappedOptimizer
-from flatness.weights import derived_seed
+from flatness.training.perturbed_optimizer import Closure, PerturbedOptimizer, Phase, loss_of
+from flatness.weights import NOISE_SCALES, derived_seed, root_mean_square
 
 __all__ = ["RandomWeightPerturbation"]
 
 
-class RandomWeightPerturbation(WrappedOptimizer):
-    """The given optimizer's step with the gradient at noisy weights (module docstring: equation, example).
+class RandomWeightPerturbation(PerturbedOptimizer):
+    """The given optimizer's step with the gradient at noisy weights (module docstring: equation, examples).
+
+    `param_groups`, `state` and `defaults` are the optimizer's own. Weights move in place and are put back from a saved
+    copy, bit for bit, also after an exception. Torch's generators are left alone: a step costs one pass and draws what
+    a plain step would.
 
     The noise is drawn on the CPU as a function of (seed, step), parameter by parameter in the optimizer's order: the
-    same on all data-parallel ranks, in a resumed run, and on any device.
+    same on all data-parallel ranks of one seed, in a resumed run, and on any device. Frozen parameters stay.
+
+    Mixed precision: autocast's cache of cast weights is emptied whenever weights move. With GradScaler use the form
+    without closure and `scaler.step(perturbed)`; `scaler.unscale_(perturbed)` and clipping before it are as usual.
 
     Args:
         optimizer: any torch optimizer whose step needs no closure, of float32 or float64 parameters.
-        sigma: standard deviation of the noise on every weight; 0 is the plain optimizer, bit for bit.
+        sigma: standard deviation of the noise, in the unit that scale names; 0 is the plain optimizer, bit for bit.
+            May be set between steps.
         seed: of the noise.
+        scale: "absolute"; or relative to the root mean square of each tensor ("layer") or of each output channel
+            ("filter", as Bisla et al. do), of the weights as they are at the step.
+        schedule: from the step, counted from 0, to whether it perturbs: `Always()` (None), `Late`, `EveryK` or any
+            function of the step alone.
+        on_nonfinite: what `step` does about a gradient with NaN or infinities: "raise", or "skip" (counted in
+            `skipped`). The weights stay as they are.
 
     Raises:
         ValueError: an argument outside of what is allowed.
     """
 
-    def __init__(self, optimizer: Optimizer, sigma: float = 0.01, seed: int = 0) -> None:
+    passes = 1
+    _entry = "random_weight_perturbation"
+    _size = "sigma"
+    _recorded: ClassVar[tuple[str, ...]] = ("sigma", "seed", "scale")
+    _moved_to = "w + sigma z"
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        sigma: float = 0.01,
+        seed: int = 0,
+        scale: str = "absolute",
+        schedule: Callable[[int], bool] | None = None,
+        *,
+        on_nonfinite: str = "raise",
+    ) -> None:
         """Take over the optimizer's steps."""
-        super().__init__(optimizer)
-        self.sigma = arguments.number("sigma", sigma, at_least=0)
+        super().__init__(optimizer, schedule, on_nonfinite)
+        self.sigma = sigma
         self.seed = arguments.count("seed", seed)
-        self.steps = self.skipped = 0
-        self._saved: list[Tensor] = []
-        self._passed = False
+        self.scale = arguments.choice("scale", scale, NOISE_SCALES)
+
+    @property
+    def sigma(self) -> float:
+        """The noise's standard deviation."""
+        return self._sigma
+
+    @sigma.setter
+    def sigma(self, value: float) -> None:
+        self._sigma = arguments.number("sigma", value, at_least=0)
 
     @contextlib.contextmanager
     def perturbed(self, step: int | None = None) -> Iterator[None]:
         """Within, weights are at w + sigma z; on leaving, also by an exception, w is back.
 
+        Gradients are not cleared: a step has this one pass alone. Without effect where the step does not perturb.
+
         Args:
             step: whose noise; by default that of the step that comes next. For loops that count steps themselves and
-                make them through the wrapped optimizer.
+                make them through the wrapped optimizer, without `step()`; such passes are not looked after.
+
+        Raises:
+            RuntimeError: the last perturbed pass was not followed by `step`.
         """
-        step = self.steps if step is None else arguments.count("step", step)
+        number = self.steps if step is None else arguments.count("step", step)
+        if step is None:
+            self._check_unfinished()
         parameters = self._parameters()
-        moves = self.sigma > 0
-        if moves:
-            with torch.no_grad():
-                self._saved = [p.detach().clone() for p in parameters]
-                torch._foreach_add_(parameters, self._noise(parameters, step), alpha=self.sigma)
-            torch.clear_autocast_cache()
+        moves = self.sigma > 0 and bool(self.schedule(number))
+        after, self._phase = Phase.START, Phase.INSIDE
         try:
-            yield
-            self._passed = True
+            with self._saved_weights(parameters) if moves else contextlib.nullcontext():
+                if moves:
+                    self._add_noise(parameters, number)
+                yield
+            after = Phase.READY if step is None else Phase.START
         finally:
-            if moves:
-                with torch.no_grad():
-                    torch._foreach_copy_(parameters, self._saved)
-                self._saved = []
-                torch.clear_autocast_cache()
+            self._phase = after
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """The optimizer's step with the gradients at hand.
-
-        Raises:
-            RuntimeError: no perturbed pass was made since the last step.
-            FloatingPointError: a gradient is not finite; the weights are as before.
-            ValueError: a closure was given.
-        """
-        if closure is not None:
-            raise arguments.refuse("closure", closure, "None: run the pass within `with perturbed():`")
-        if self.sigma > 0 and not self._passed:
-            raise RuntimeError(f"step {self.steps} perturbs, but no pass was made within `with perturbed():`")
-        self._passed = False
-        norm = whole_norm(gradients_of(self._parameters()))
-        if not norm < float("inf"):
-            raise FloatingPointError(f"the gradient is not finite at step {self.steps}; the weights are as before it")
-        self.optimizer.step()
-        self.steps += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's state_dict, with an entry "random_weight_perturbation" of its own."""
-        own = {name: getattr(self, name) for name in ("sigma", "seed", "steps", "skipped")}
-        return {**self.optimizer.state_dict(), "random_weight_perturbation": own}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a `state_dict`.
-
-        Raises:
-            ValueError: no such entry.
-        """
-        own = state_dict.get("random_weight_perturbation")
-        if not isinstance(own, dict):
-            raise ValueError(
-                f"state_dict has the entries {sorted(state_dict)}; allowed: one written by "
-                "RandomWeightPerturbation.state_dict"
-            )
-        rest = {key: value for key, value in state_dict.items() if key != "random_weight_perturbation"}
-        self.optimizer.load_state_dict(rest)
-        for name in ("sigma", "seed", "steps", "skipped"):
-            setattr(self, name, own[name])
-        self._passed = False
-
-    def _noise(self, parameters: list[Tensor], step: int) -> list[Tensor]:
-        """z of a step: float32 numbers from the CPU, each in its parameter's type, place and layout."""
+    @torch.no_grad()
+    def _add_noise(self, parameters: list[Tensor], step: int) -> None:
+        """From w to w + sigma z: float32 numbers from the CPU, each in its parameter's type, place and layout."""
         label = derived_seed("random weight perturbation", self.seed, step)
         generator = torch.Generator().manual_seed(label)
-        return [torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator)) for p in parameters]
+        for p in parameters:
+            z = torch.randn(p.shape, generator=generator)
+            if not p.requires_grad:
+                continue
+            along = torch.empty_like(p).copy_(z)
+            if self.scale != "absolute":
+                along.mul_(root_mean_square(p, self.scale))
+            p.add_(along, alpha=self.sigma)
+        torch.clear_autocast_cache()
+
+    def _run(self, closure: Closure) -> Tensor | float:
+        self._check_unfinished()
+        with self.perturbed():
+            return loss_of("closure", closure)

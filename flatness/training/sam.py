@@ -33,32 +33,21 @@ The two-phase form, for loops that own their passes (gradient accumulation, Grad
 from __future__ import annotations
 
 import contextlib
-import enum
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flatness import arguments
-from flatness.passes import RandomState, gradients_of, random_state, set_random_state, whole_norm
+from flatness.passes import RandomState, random_state, set_random_state
 from flatness.saved_buffers import SavedBuffers
 from flatness.training.ascent import SMALLEST_NORM, Ascent
-from flatness.training.schedules import Always
+from flatness.training.perturbed_optimizer import Closure, Phase, check_callable, loss_of
 
 __all__ = ["SAM", "SMALLEST_NORM", "Closure"]
-
-Closure = Callable[[], Tensor | float]
-
-
-class _Phase(enum.Enum):
-    START = enum.auto()
-    PASSED = enum.auto()  # first_pass() has been left: the gradients are those at w
-    INSIDE = enum.auto()  # within perturbed()
-    READY = enum.auto()  # perturbed() has been left: w is back, the gradients are those at w_hat
-    VOID = enum.auto()  # as READY, but the gradient at w was not finite, so the gradients are of no use
 
 
 class SAM(Ascent):
@@ -105,7 +94,10 @@ class SAM(Ascent):
         ValueError: an argument outside of what is allowed.
     """
 
-    _step_supports_amp_scaling = True  # GradScaler.step then hands over its scale and leaves unscaling to `step`
+    passes = 2
+    _entry = "sam"
+    _recorded: ClassVar[tuple[str, ...]] = ("rho", "adaptive", "eta")
+    _moved_to = "w_hat"
 
     def __init__(
         self,
@@ -121,15 +113,11 @@ class SAM(Ascent):
         same_randomness: bool = True,
     ) -> None:
         """Take over the optimizer's steps."""
-        super().__init__(optimizer, rho, adaptive, eta)
-        self.schedule = arguments.function("schedule", Always() if schedule is None else schedule)
-        self.on_nonfinite = arguments.choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
+        super().__init__(optimizer, rho, adaptive, eta, schedule, on_nonfinite)
         self.gradients = arguments.choice("gradients", gradients, ("local", "averaged"))
         self.model = None if model is None else arguments.instance("model", model, nn.Module)
         self.same_randomness = arguments.flag("same_randomness", same_randomness)
         self._check_ranks()
-        self.steps = self.skipped = 0
-        self._phase = _Phase.START
         self._random: RandomState | None = None
 
     def _check_ranks(self) -> None:
@@ -140,11 +128,6 @@ class SAM(Ascent):
                 f"model is None; allowed with gradients='local' and {ranks} ranks: the module that is trained, whose "
                 "no_sync keeps the first pass's gradients local (or gradients='averaged')"
             )
-
-    @property
-    def due(self) -> bool:
-        """Whether the step that comes next perturbs: rho > 0, and the schedule says so."""
-        return self.rho > 0 and bool(self.schedule(self.steps))
 
     def step(  # type: ignore[override]
         self, closure: Closure | None = None, ascent_closure: Closure | None = None
@@ -165,28 +148,11 @@ class SAM(Ascent):
             FloatingPointError: a gradient is not finite and on_nonfinite is "raise"; the weights are as before.
             ValueError: what cannot be called in place of a closure, one that returned None, or an ascent closure alone.
         """
-        for name, given in (("closure", closure), ("ascent_closure", ascent_closure)):
-            if given is not None and not callable(given):
-                raise arguments.refuse(
-                    name, given, "something to call; functools.partial(closure, batch) takes a batch"
-                )
-        # GradScaler.step sets both around its call and deletes them after; taken off so that no error leaves them here
-        scaler: dict[str, Any] = {k: self.__dict__.pop(k) for k in ("grad_scale", "found_inf") if k in self.__dict__}
-        if scaler:
-            _check_scaler(scaler, closure)
-        loss = None
-        if closure is not None:
-            loss = self._run(closure, ascent_closure)
-        elif ascent_closure is not None:
+        check_callable("closure", closure)
+        check_callable("ascent_closure", ascent_closure)
+        if closure is None and ascent_closure is not None:
             raise ValueError("closure is None; allowed beside an ascent_closure: the closure of the whole batch")
-        elif self.due and self._phase not in (_Phase.READY, _Phase.VOID):
-            raise RuntimeError(
-                f"step {self.steps} perturbs, but no perturbed pass was made: call step(closure), or run forward and "
-                "backward within `with sam.perturbed():` before step()"
-            )
-        self._descend(scaler)
-        self.__dict__.update(scaler)
-        return loss
+        return self._make_step(None if closure is None else lambda: self._run(closure, ascent_closure))
 
     @contextlib.contextmanager
     def first_pass(self) -> Iterator[None]:
@@ -195,14 +161,14 @@ class SAM(Ascent):
         Notes the random state for `perturbed` to start from, and keeps DDP from averaging where gradients are local.
         Optional where neither matters.
         """
-        self._check_unfinished()
+        self._check_begin()
         if not self.due:
             yield
             return
         random = random_state(self._parameters()) if self.same_randomness else None
         with self.model.no_sync() if self._holds_back() else contextlib.nullcontext():  # type: ignore[union-attr, operator]
             yield
-        self._random, self._phase = random, _Phase.PASSED
+        self._random, self._phase = random, Phase.PASSED
 
     @contextlib.contextmanager
     def perturbed(self, set_to_none: bool = True) -> Iterator[None]:
@@ -218,107 +184,52 @@ class SAM(Ascent):
             RuntimeError: no parameter has a gradient; the last perturbed pass was not followed by `step`; local
                 gradients under DDP without `first_pass`.
         """
-        self._check_unfinished()
-        if self.due and self._holds_back() and self._phase is not _Phase.PASSED:
+        self._check_begin()
+        if self.due and self._holds_back() and self._phase is not Phase.PASSED:
             raise RuntimeError("gradients='local' under DDP: enclose forward and backward at w in sam.first_pass()")
         parameters = self._parameters()
         buffers = None if self.model is None else SavedBuffers(self.model)
         hooks: list[torch.utils.hooks.RemovableHandle] = []
-        after, self._phase = _Phase.START, _Phase.INSIDE
-        self._save(parameters)
+        after, self._phase = Phase.START, Phase.INSIDE
         try:
-            finite = not self.due or self._ascend(parameters)
-            self.optimizer.zero_grad(set_to_none=set_to_none)
-            if not finite:  # NaN before DDP averages: every rank, and a GradScaler, then sees that the step is void
-                hooks += [p.register_hook(lambda g: g * math.nan) for p in parameters if p.requires_grad]
-            if self._random is not None:
-                set_random_state(self._random)
-            yield
-            after = _Phase.READY if finite else _Phase.VOID
+            with self._saved_weights(parameters):
+                finite = not self.due or self._ascend(parameters)
+                self.optimizer.zero_grad(set_to_none=set_to_none)
+                if not finite:  # NaN before DDP averages: every rank, and a GradScaler, then sees that the step is void
+                    hooks += [p.register_hook(lambda g: g * math.nan) for p in parameters if p.requires_grad]
+                if self._random is not None:
+                    set_random_state(self._random)
+                yield
+            after = Phase.READY if finite else Phase.VOID
         finally:
             self._phase, self._random = after, None
-            self._put_back(parameters)
             if buffers is not None:
                 buffers.put_back(compare=False)  # which would wait for the device
             for hook in hooks:
                 hook.remove()
 
-    def _check_unfinished(self) -> None:
+    def _check_begin(self) -> None:
         self._check_ranks()
-        if self._phase in (_Phase.INSIDE, _Phase.READY, _Phase.VOID):
-            raise RuntimeError("a perturbed pass of this step was begun before: call step(), or zero_grad() to drop it")
+        self._check_unfinished()
 
     def _holds_back(self) -> bool:
         return self.gradients == "local" and hasattr(self.model, "no_sync")
 
-    def _run(self, closure: Closure, ascent_closure: Closure | None) -> Tensor | float:
-        self._check_unfinished()
-        if not self.due:
-            return _loss("closure", closure)
-        with self.first_pass():
-            loss = _loss("closure", closure) if ascent_closure is None else _loss("ascent_closure", ascent_closure)
-        with self.perturbed(set_to_none=False):  # the closure clears them as it likes
-            _loss("closure", closure)
-        return loss
-
-    def _descend(self, scaler: dict[str, Any]) -> None:
-        """The optimizer's step with the gradients at hand, unless they or those at w are not finite."""
-        gradients = gradients_of(self._parameters())
-        place = "w_hat" if self._phase is _Phase.READY and self.due else "w"
-        finite = not scaler["found_inf"] if scaler else math.isfinite(whole_norm(gradients))
-        void = self._phase is _Phase.VOID or not finite
-        self._phase = _Phase.START
-        if void and not scaler and self.on_nonfinite == "raise":
-            raise FloatingPointError(
-                f"the gradient at {place} is not finite at step {self.steps}; the weights are as before it "
-                "(on_nonfinite='skip' passes over such steps)"
+    def _check_scaler(self, scaler: dict[str, Any], passes: Closure | None) -> None:
+        super()._check_scaler(scaler, passes)
+        if scaler.get("grad_scale") is None:
+            raise RuntimeError(
+                f"scaler.unscale_({self._entry}) was called, perhaps before the perturbed pass, whose gradients would "
+                f"stay scaled: leave it out; to clip unscaled gradients, register a step pre-hook on "
+                f"{self._entry}.optimizer"
             )
-        if void:
-            self.skipped += 1
-        else:
-            if scaler:
-                torch._foreach_mul_(gradients, 1 / float(scaler["grad_scale"]))
-            self.optimizer.step()
-        self.steps += 1
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients; outside of `perturbed()` this also drops a step that was begun."""
-        self.optimizer.zero_grad(set_to_none=set_to_none)
-        if self._phase is not _Phase.INSIDE:
-            self._phase = _Phase.START
-
-    def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's state_dict with an entry "sam": rho, adaptive, eta, steps, skipped."""
-        own = {name: getattr(self, name) for name in ("rho", "adaptive", "eta", "steps", "skipped")}
-        return {**self.optimizer.state_dict(), "sam": own}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a `state_dict`, whose rho, adaptive and eta replace this object's, as lr does in torch.
-
-        Raises:
-            ValueError: no "sam" entry (a plain optimizer's state goes to `sam.optimizer.load_state_dict`).
-        """
-        if not isinstance(state_dict.get("sam"), dict):
-            raise ValueError(f"state_dict has the entries {sorted(state_dict)}; allowed: one written by SAM.state_dict")
-        self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != "sam"})
-        for name in ("rho", "adaptive", "eta", "steps", "skipped"):
-            setattr(self, name, state_dict["sam"][name])
-        self._phase = _Phase.START
-
-
-def _check_scaler(scaler: dict[str, Any], closure: Closure | None) -> None:
-    if closure is not None:
-        raise RuntimeError("scaler.step(sam, closure) would leave the gradients scaled: use the two-phase form")
-    if scaler.get("grad_scale") is None:
-        raise RuntimeError(
-            "scaler.unscale_(sam) was called, perhaps before the perturbed pass, whose gradients would stay scaled: "
-            "leave it out; to clip unscaled gradients, register a step pre-hook on sam.optimizer"
-        )
-
-
-def _loss(name: str, closure: Closure) -> Tensor | float:
-    with torch.enable_grad():
-        loss = closure()
-    if loss is None:
-        raise ValueError(f"{name} returned None; allowed: the loss")
-    return loss.detach() if isinstance(loss, Tensor) else loss
+    def _run(self, closure: Closure, ascent_closure: Closure | None = None) -> Tensor | float:
+        self._check_begin()
+        if not self.due:
+            return loss_of("closure", closure)
+        with self.first_pass():
+            loss = loss_of("closure", closure) if ascent_closure is None else loss_of("ascent_closure", ascent_closure)
+        with self.perturbed(set_to_none=False):  # the closure clears them as it likes
+            loss_of("closure", closure)
+        return loss

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from findings import toy_study
+from findings.names import NINE
 from paper_figs import trained
 from paper_figs.columns import sources, tabular
-from paper_figs.drawing import methods as toy_results
 
 Numbers = Mapping[str, float]
 Cells = dict[str, dict[str, Any]]
@@ -95,7 +96,7 @@ def ordered(rows: set[str]) -> list[str]:
 
     def place(row: str) -> tuple[float, int]:
         method, radius = parted(row)
-        return -math.inf if radius is None else -radius, toy_results.METHODS.index(method)
+        return -math.inf if radius is None else -radius, NINE.index(method)
 
     return sorted(rows, key=place)
 
@@ -137,9 +138,9 @@ def misprints(where: str, said: Numbers, after: Numbers, before: Numbers) -> lis
     ]
 
 
-def of_toy(results: Mapping[str, Any], measure: str, methods: Sequence[str] = toy_results.METHODS) -> Cells:
+def of_toy(results: Mapping[str, Any], measure: str, methods: Sequence[str] = NINE) -> Cells:
     """The toy study's means over seeds with their intervals, learnt features."""
-    found = {method: toy_results.number(dict(results), f"learnt/{method}", measure) for method in methods}
+    found = {method: toy_study.number(dict(results), f"learnt/{method}", measure) for method in methods}
     return {method: {"value": one["mean"], "low": one["low"], "high": one["high"]} for method, one in found.items()}
 
 
@@ -161,14 +162,14 @@ def describe_paper(columns: Columns, key: str, dataset: str, source: str, words:
 
 def describe_toy(columns: Columns, results: Mapping[str, Any]) -> None:
     """The toy's group."""
-    face = toy_results.face(dict(results))
+    face = toy_study.face(dict(results))
     trial = " (trial)" if face["trial"] else ""
     columns.group(
         "toy",
         f"random-feature diffusion models on a ring of eight Gaussians in the plane, {face['seeds']} seeds{trial}, "
-        f"`{toy_results.COMMAND}`, results/toy.json; ± half of the {face['level']:.0%} interval over seeds",
+        f"`{toy_study.COMMAND}`, results/toy.json; ± half of the {face['level']:.0%} interval over seeds",
         "toy",
-        toy_results.sentence(face),
+        toy_study.sentence(face),
         "results/toy.json",
     )
 

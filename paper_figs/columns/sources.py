@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from findings import toy_study
 from paper_figs import trained
-from paper_figs.drawing import methods
 from paper_figs.trained import Study
 from paper_figs.trained_rows import LEVEL
 
@@ -74,11 +74,11 @@ def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
         found: what the figure shows of the result file.
         seeds: how many of its seeds that is; all, with intervals, where it is None.
     """
-    results = methods.load()
-    face = methods.face(results)
-    words = methods.sentence(face)
+    results = toy_study.load()
+    face = toy_study.face(results)
+    words = toy_study.sentence(face)
     if seeds is not None:
-        words = methods.sentence({**face, "seeds": seeds}).partition(";")[0].replace("1 seeds", "1 seed")
+        words = toy_study.sentence({**face, "seeds": seeds}).partition(";")[0].replace("1 seeds", "1 seed")
         words += " (trial)" if face["trial"] else ""
     rho = results["configuration"]["methods"]["sam"]["rho"]
     return {"face": words, "source": "results/toy.json", "rho": rho, "trial": face["trial"], **found(results)}
@@ -141,7 +141,9 @@ def norm_curves(study: Study, method: str, steps: int, rho: float | None = None)
         | {key: study.series(method, measure, name, rho=rho)[key] for key in ("mean", "low", "high")}
         for name in ("training", "sampling", "gap")
     }
-    return found | {name: study.value(method, measure, name, rho=rho) for name in ("mean_gap", "mean_absolute_gap")}
+    return found | {
+        name: study.value(method, measure, name, rho=rho) for name in ("mean_signed_gap", "mean_absolute_gap")
+    }
 
 
 def toy_norm_curves(results: Data, method: str) -> Data:
@@ -152,6 +154,6 @@ def toy_norm_curves(results: Data, method: str) -> Data:
     gap = [b - a for a, b in zip(curves["training"]["mean"], curves["sampling"]["mean"], strict=True)]
     return found | {
         "gap": {"x": curves["step"], "mean": gap, "low": gap, "high": gap},
-        "mean_gap": methods.number(results, row, "signed_gap_20"),
-        "mean_absolute_gap": methods.number(results, row, "absolute_gap_20"),
+        "mean_signed_gap": toy_study.number(results, row, "signed_gap_20"),
+        "mean_absolute_gap": toy_study.number(results, row, "absolute_gap_20"),
     }

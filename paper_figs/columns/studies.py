@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from findings.names import NINE
 from paper_figs import trained
 from paper_figs.columns import sources
 from paper_figs.columns.columns import FULL, Cells, Columns, labelled
-from paper_figs.drawing import methods
 from paper_figs.trained_rows import LEVEL, Row, combined
 
 PER_FEATURE = 8
@@ -42,7 +42,7 @@ def rows_of(study: trained.Study) -> dict[str, tuple[str, float | None]]:
     """A study's rows by label, each with its method and its radius where that is not the main one."""
     radii: list[float | None] = [rho for rho in study.radii if rho != study.main_rho]
     found = {}
-    for method in methods.METHODS:
+    for method in NINE:
         for rho in [None, *(radii if method.startswith("sam") else [])]:
             if study.rows_of(method, rho):
                 found[labelled(method, rho)] = (method, rho)

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from findings.names import NINE, PAPER_METHODS
 from paper_figs.columns import sources
 from paper_figs.drawing import methods, panels, style
 from paper_figs.trained import Study
@@ -17,10 +18,10 @@ INCHES = 2.0
 EMPTY_HEIGHT = 2.0
 """Of the figure where no source has anything, in inches."""
 GAPS: dict[str, dict[str, Any]] = {
-    "mean_gap": {"markerfacecolor": "white"},
+    "mean_signed_gap": {"markerfacecolor": "white"},
     "mean_absolute_gap": {},
 }
-SHIFTS = {"mean_gap": -0.17, "mean_absolute_gap": 0.17}
+SHIFTS = {"mean_signed_gap": -0.17, "mean_absolute_gap": 0.17}
 
 
 def of_study(study: Study) -> dict[str, Any]:
@@ -28,8 +29,8 @@ def of_study(study: Study) -> dict[str, Any]:
     steps = study.shortest(STEPS)
     return {
         "steps": steps,
-        "losses": {method: sources.loss_curve(study, method) for method in methods.METHODS},
-        "norms": {method: sources.norm_curves(study, method, steps) for method in methods.METHODS},
+        "losses": {method: sources.loss_curve(study, method) for method in NINE},
+        "norms": {method: sources.norm_curves(study, method, steps) for method in NINE},
     }
 
 
@@ -37,14 +38,14 @@ def of_toy(results: dict[str, Any]) -> dict[str, Any]:
     """The same of the toy."""
     return {
         "steps": STEPS,
-        "losses": {method: sources.toy_loss_curve(results, method) for method in methods.METHODS},
-        "norms": {method: sources.toy_norm_curves(results, method) for method in methods.METHODS},
+        "losses": {method: sources.toy_loss_curve(results, method) for method in NINE},
+        "norms": {method: sources.toy_norm_curves(results, method) for method in NINE},
     }
 
 
 def _curves(axes: Axes, column: dict[str, Any], of: dict[str, Any]) -> None:
     reasons = {}
-    for method in methods.METHODS:
+    for method in NINE:
         base, plus, average = method.partition("+")
         label = sources.label(method, column["rho"])
         if "missing" in of[method]:
@@ -59,7 +60,7 @@ def _gaps(axes: Axes, column: dict[str, Any]) -> None:
     norms = column["norms"]
     for name, look in GAPS.items():
         there = {method: found[name] for method, found in norms.items() if "missing" not in found}
-        for base in methods.BASES:
+        for base in PAPER_METHODS:
             if any(method.partition("+")[0] == base for method in there):
                 methods.by_method(axes, there, base, SHIFTS[name], **look)
     axes.axvline(0, **style.ROLES["unperturbed"])

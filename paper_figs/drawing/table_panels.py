@@ -14,6 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from findings.names import NINE
 from paper_figs.columns.columns import parted, powered
 from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import panels, style
@@ -68,7 +69,7 @@ def drawn(
     data: Mapping[str, Any],
     rows: Sequence[Sequence[Block]],
     height: float,
-    methods: Sequence[str] = toy_results.METHODS,
+    methods: Sequence[str] = NINE,
     marks: Mapping[str, Any] | None = None,
 ) -> Figure:
     """The figure of a table.

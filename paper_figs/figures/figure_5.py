@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from findings.names import NINE, PAPER_METHODS
 from paper_figs.columns import sources
 from paper_figs.drawing import methods, panels
 from paper_figs.trained import Study
@@ -23,7 +24,7 @@ INCHES = 2.0
 
 
 def _study(study: Study) -> dict[str, Any]:
-    curves = {method: sources.loss_curve(study, method) for method in methods.METHODS}
+    curves = {method: sources.loss_curve(study, method) for method in NINE}
     others = {
         f"{rho:g}": {f"sam{average}": sources.loss_curve(study, f"sam{average}", rho) for average in AVERAGES}
         for rho in study.radii
@@ -33,7 +34,7 @@ def _study(study: Study) -> dict[str, Any]:
 
 
 def _toy(results: dict[str, Any]) -> dict[str, Any]:
-    curves = {method: sources.toy_loss_curve(results, method) for method in methods.METHODS}
+    curves = {method: sources.toy_loss_curve(results, method) for method in NINE}
     return {"curves": curves, "others": {}}
 
 
@@ -44,7 +45,7 @@ def compute() -> dict[str, Any]:
 
 def _panel(axes: Axes, column: dict[str, Any], average: str) -> None:
     reasons = {}
-    for base in methods.BASES:
+    for base in PAPER_METHODS:
         curve = column["curves"][base + average]
         label = sources.label(base, column["rho"])
         if "missing" in curve:

@@ -11,13 +11,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from findings import toy_study
 from paper_figs import trained
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import quantised, studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study, name_of, of_study
-from paper_figs.drawing import methods, table_panels
+from paper_figs.drawing import table_panels
 from paper_figs.drawing.table_panels import Block, Panel
 
 INPUTS = ("results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
@@ -25,13 +26,13 @@ DATASET = "cifar10"
 STEPS = table_sources.STEPS
 METHODS = ("adm", "sam")
 BITS = quantised.BITS
-GAPS = {"mean_absolute_gap": "norm gap, mean size", "mean_gap": "norm gap, mean"}
-TOY_GAPS = {"mean_absolute_gap": f"absolute_gap_{STEPS}", "mean_gap": f"signed_gap_{STEPS}"}
+GAPS = {"mean_absolute_gap": "norm gap, mean size", "mean_signed_gap": "norm gap, mean"}
+TOY_GAPS = {"mean_absolute_gap": f"absolute_gap_{STEPS}", "mean_signed_gap": f"signed_gap_{STEPS}"}
 
 
 def compute() -> dict[str, Any]:
     """Columns by source, with what is to be said of them; by study, at which T' it is drawn."""
-    columns, results, paper = Columns(), methods.load(), methods.paper()
+    columns, results, paper = Columns(), toy_study.load(), toy_study.paper()
     group = describe_paper(columns, "paper", DATASET, paper["epsilon_norm_gap"]["source"])
     quantised.add_paper(columns, "paper", group, paper, DATASET, STEPS)
     for key, name, heading in (("epsilon_norm_gap", "gap", "norm gap"), ("lpf", "lpf", "LPF")):
@@ -40,7 +41,7 @@ def compute() -> dict[str, Any]:
     describe_toy(columns, results)
     quantised.add_toy(columns, results, (BITS,))
     for key, heading in GAPS.items():
-        columns.add(f"toy/{key}", "toy", heading, of_toy(results, TOY_GAPS[key]), signed=key == "mean_gap")
+        columns.add(f"toy/{key}", "toy", heading, of_toy(results, TOY_GAPS[key]), signed=key == "mean_signed_gap")
     sigma = results["configuration"]["sigma"]
     columns.add("toy/lpf", "toy", f"LPF, σ = {sigma:g}", of_toy(results, "lpf"))
     columns.add("toy/rise", "toy", "LPF rise", of_toy(results, "lpf_rise"))
@@ -66,7 +67,7 @@ def _add_study(columns: Columns, study: trained.Study, steps: int) -> None:
     quantised.add_study(columns, study, steps, (BITS,))
     for name, heading in GAPS.items():
         cells = of_study(study, f"exposure-{steps}", name)
-        columns.add(f"{key}/{name}", group, f"{heading}, T' = {steps}", cells, signed=name == "mean_gap")
+        columns.add(f"{key}/{name}", group, f"{heading}, T' = {steps}", cells, signed=name == "mean_signed_gap")
     heading = f"LPF{studies.noise_words(study, 'absolute')}"
     columns.add(f"{key}/lpf", group, heading, of_study(study, "lpf-absolute", "value"))
     columns.add(f"{key}/rise", group, "LPF rise", of_study(study, "lpf-absolute", "rise"))

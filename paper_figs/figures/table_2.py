@@ -12,13 +12,14 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from findings import toy_study
 from paper_figs import trained
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study, name_of, of_study
-from paper_figs.drawing import methods, style, table_panels
+from paper_figs.drawing import style, table_panels
 from paper_figs.drawing.table_panels import Block, Panel
 
 INPUTS = ("results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
@@ -27,7 +28,7 @@ STEPS = (20, 100)
 
 def compute() -> dict[str, Any]:
     """Columns by source, with what is to be said of them, and the floors."""
-    columns, results, paper = Columns(), methods.load(), methods.paper()["fid"]
+    columns, results, paper = Columns(), toy_study.load(), toy_study.paper()["fid"]
     for dataset in trained.PAPERS:
         group = describe_paper(columns, f"paper/{dataset}", dataset, paper["source"])
         for steps in STEPS:

@@ -16,7 +16,7 @@ from paper_figs.report import prose
 from tests.docs.small_site import CLAIMS, FORMULAS, THEORY, Site, build, build_theory, claim_page
 from theory import ledger
 from theory.proof import notation
-from theory.proof.statement import Falsifier, Kind, Statement, Verdict
+from theory.proof.statement import Falsifier, Fault, Kind, Statement, Verdict
 
 EVERY = pytest.mark.parametrize(("module", "statement"), ledger.statements().values(), ids=ledger.statements().keys())
 BY_HAND = {path.name: path.read_text(encoding="utf-8") for path in sorted(THEORY.glob("*.md"))}
@@ -133,7 +133,7 @@ def test_texts_are_shown_letter_by_letter(text: str, tmp_path: Path) -> None:
 
 def test_the_table_of_verdicts_has_every_claim(site: Site) -> None:
     article = site.article(f"{claim_pages.FOLDER}/index")
-    rows = [[" ".join(cell.get_text().split()) for cell in row("td")] for row in article.select("tbody tr")]
+    rows = [[" ".join(cell.get_text().split()) for cell in row("td")] for row in article.select(".verdicts tbody tr")]
     assert rows == [
         [
             f"{statement.label}: {statement.title}",
@@ -142,8 +142,10 @@ def test_the_table_of_verdicts_has_every_claim(site: Site) -> None:
         ]
         for _, statement in ledger.statements().values()
     ]
-    for label, row in zip(ledger.statements(), article.select("tbody tr"), strict=True):
+    for label, row in zip(ledger.statements(), article.select(".verdicts tbody tr"), strict=True):
         assert {link["href"] for link in row("a")} == {f"{label}.html"}
+    counts = [cell.get_text() for cell in article.select(".tally tbody td")]
+    assert sum(int(count) for count in counts if count.isdigit()) == len(ledger.of_paper())
     switches = {switch["value"] for switch in article.select("input[type=checkbox]")}
     assert switches == {claim_pages.css_class(verdict) for verdict in Verdict}
 
@@ -230,7 +232,7 @@ def test_a_page_shows_another_formula_and_verdict_once_the_statement_is_another(
 ) -> None:
     (old,) = set_formulas(ledger.statements()["theorem-t4"][1].holds)
     new = sympy.Eq(notation.kappa, notation.m)
-    changed("theorem-t4", holds=new, verdict=Verdict.VACUOUS, reason="It is *another* now.")
+    changed("theorem-t4", holds=new, verdict=Verdict.VACUOUS, fault=Fault.FLAW, reason="It is *another* now.")
     site = build(tmp_path, {"index": PAGE}, (FORMULAS, CLAIMS))
     assert (site.warnings, site.failed) == ("", False)
     for page in ("index", claim_page("theorem-t4")):
@@ -267,8 +269,8 @@ def test_the_page_of_a_claim_that_is_no_more_goes_away(tmp_path: Path, changed: 
     written = claim_pages.write(tmp_path)
     assert len(written) == len(ledger.statements()) + 1
     assert claim_pages.write(tmp_path) == []
-    changed("tables-1-and-4")
-    gone = tmp_path / claim_pages.FOLDER / "tables-1-and-4.md"
+    changed("section-4.2-ema")  # to which no other page links
+    gone = tmp_path / claim_pages.FOLDER / "section-4.2-ema.md"
     assert set(claim_pages.write(tmp_path)) == {gone, gone.with_name("index.md")}
     assert not gone.exists()
 

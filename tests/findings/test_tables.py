@@ -82,7 +82,7 @@ def test_several_seeds_are_shown_by_their_mean_and_error_and_the_floor_by_none()
 
 
 def test_the_gap_is_the_same_number_in_the_summary_and_in_comparisons() -> None:
-    gap = {"mean_gap": estimate(-0.5), "last_gap": estimate(3.0), "mean_absolute_gap": estimate(2.0, 0.0, 0.1)}
+    gap = {"mean_signed_gap": estimate(-0.5), "last_gap": estimate(3.0), "mean_absolute_gap": estimate(2.0, 0.0, 0.1)}
     rows = [result({"exposure-2": gap}), result({"exposure-2": gap}, "sam")]
     rows[1]["measures"]["exposure-2"]["mean_absolute_gap"]["value"] = 7.0
     ours, theirs = (row_of(table(rows, "summary"), label)["gap"] for label in ("sam", "adm"))

@@ -185,4 +185,4 @@ def test_exposure_bias(at: At) -> None:
             variance = small if share is None or not index else beta**share * small ** (1 - share)
             following.append(mean + variance**0.5 * added[i])
         x = torch.stack(following)
-    assert abs(found.mean_gap.value) > 1e-3
+    assert abs(found.mean_signed_gap.value) > 1e-3

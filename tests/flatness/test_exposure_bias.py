@@ -136,7 +136,7 @@ def check_curves(case: str) -> None:
             assert near(result.training[i], trained[i]), ("training", i)
             assert near(result.gap[i], sampled[i] - trained[i]), ("gap", i)
         true_gaps = np.array(sampled) - np.array(trained)
-        assert near(result.mean_gap, true_gaps.mean())
+        assert near(result.mean_signed_gap, true_gaps.mean())
         assert near(result.last_gap, true_gaps[0])
 
 
@@ -220,7 +220,7 @@ def test_reductions_and_their_errors() -> None:
     result = exposure_bias(exact_epsilon, ALPHA_BAR, STEPS, data(500), chains=300, variance="large")
     gaps = [gap.value for gap in result.gap]
     assert gaps == pytest.approx([s.value - t.value for s, t in zip(result.sampling, result.training, strict=True)])
-    assert result.mean_gap.value == pytest.approx(sum(gaps) / 8)
+    assert result.mean_signed_gap.value == pytest.approx(sum(gaps) / 8)
     assert result.mean_absolute_gap.value == pytest.approx(sum(map(abs, gaps)) / 8)
     assert result.largest_absolute_gap.value == pytest.approx(max(map(abs, gaps)))
     assert result.last_gap == result.gap[0]
@@ -232,15 +232,15 @@ def test_reductions_and_their_errors() -> None:
     assert result.settings["chains"] == 300
     # the mean over steps is less certain than if its steps were independent: they belong to one chain
     independent = math.sqrt(sum(gap.data_standard_error**2 for gap in result.gap)) / 8
-    assert result.mean_gap.data_standard_error > independent
+    assert result.mean_signed_gap.data_standard_error > independent
 
 
-def test_standard_error_of_the_mean_gap_is_honest() -> None:
+def test_standard_error_of_the_signed_gap_is_honest() -> None:
     truth = float(np.mean(np.array(chain_norms("small", False)) - np.array(training_norms())))
     scores = []
     for seed in range(40):
         result = exposure_bias(exact_epsilon, ALPHA_BAR, STEPS, data(100, seed + 100), seed=seed)
-        scores.append((result.mean_gap.value - truth) / result.mean_gap.data_standard_error)
+        scores.append((result.mean_signed_gap.value - truth) / result.mean_signed_gap.data_standard_error)
     # the sum of 40 squared scores is about chi-squared: mean 40, standard deviation sqrt(80)
     assert abs(sum(score**2 for score in scores) - 40) < common.STANDARD_ERRORS * math.sqrt(80)
 

@@ -115,8 +115,8 @@ def test_relative_noise(scale: str) -> None:
     with common.far_weights(), pytest.raises(AssertionError):
         check_relative(scale)
     other = {"layer": "filter", "filter": "layer"}[scale]
-    original = common.weights._root_mean_square
-    mutant = common.patched(common.weights, "_root_mean_square", lambda weight, _: original(weight, other))
+    original = common.weights.root_mean_square
+    mutant = common.patched(common.weights, "root_mean_square", lambda weight, _: original(weight, other))
     with mutant, pytest.raises(AssertionError):
         check_relative(scale)
 

@@ -176,7 +176,7 @@ def test_the_size_of_a_large_tensor_is_exact() -> None:
     """A float32 sum of four million squares errs by some .2% on the CPU, one of twenty million by a per cent."""
     weight = torch.full((4, 2**20), 0.1)
     # the root is rounded to float32
-    assert float(perturbation._root_mean_square(weight, "layer")) == pytest.approx(0.1, rel=1e-7)
+    assert float(perturbation.root_mean_square(weight, "layer")) == pytest.approx(0.1, rel=1e-7)
     (along,) = NormalizedDirection([torch.full_like(weight, 0.3)], [weight], "layer")
     assert float(along[0, 0]) == pytest.approx(0.1, rel=1e-6)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from flatness import RandomWeightPerturbation
 from flatness.weights import derived_seed
+
+PINNED = (0.13884336, 1.2312411, -0.13614345, -2.2382679, -0.36722401, 1.7001933, -0.76178467)
+"""Noise of seed 7 at step 11 on weights of shapes (3,) and (2, 2)."""
 
 
 def parameter(values: list[float]) -> nn.Parameter:
@@ -51,6 +55,7 @@ def test_weights_are_back_bit_for_bit_also_after_an_error() -> None:
     with optimizer.perturbed():
         assert not torch.equal(p.detach(), before)
     assert torch.equal(p.detach(), before)
+    optimizer.zero_grad()
     with pytest.raises(KeyError), optimizer.perturbed():
         raise KeyError
     assert torch.equal(p.detach(), before)
@@ -138,10 +143,10 @@ def test_what_it_refuses() -> None:
         sgd(p, 0.1, seed=-2)
     optimizer = sgd(p, 0.1)
     p.grad = torch.ones_like(p)
-    with pytest.raises(RuntimeError, match="no pass was made"):
+    with pytest.raises(RuntimeError, match="no perturbed pass was made"):
         optimizer.step()
-    with pytest.raises(ValueError, match="closure is"):
-        optimizer.step(lambda: 0.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="scale is 'whole'; allowed: one of 'absolute', 'layer', 'filter'"):
+        RandomWeightPerturbation(torch.optim.SGD([p], lr=0.1), scale="whole")
     with pytest.raises(ValueError, match="RandomWeightPerturbation"):
         optimizer.load_state_dict(torch.optim.SGD([p], lr=0.1).state_dict())
 
@@ -153,3 +158,115 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights(bad: float) -> None:
     with pytest.raises(FloatingPointError, match="step 0"):
         stepped(optimizer, lambda: (p * bad).sum())
     assert p.tolist() == [1.0, 2.0]
+
+
+def test_the_noise_is_pinned() -> None:
+    """Runs on disk were made with these numbers: a change of them is a change of results."""
+    p, q = parameter([0.0] * 3), nn.Parameter(torch.zeros(2, 2))
+    with RandomWeightPerturbation(torch.optim.SGD([p, q], lr=0.1), sigma=1.0, seed=7).perturbed(11):
+        torch.testing.assert_close(p.detach().float(), torch.tensor(PINNED[:3]), rtol=1e-6, atol=0)
+        torch.testing.assert_close(q.detach().flatten(), torch.tensor(PINNED[3:]), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("scale", ["layer", "filter"])
+def test_relative_noise_has_its_weights_size(scale: str) -> None:
+    """The same numbers times the root mean square of the tensor, or of each output channel."""
+    torch.manual_seed(0)
+    w, b = nn.Parameter(torch.randn(3, 400).double() * torch.tensor([[1.0], [10.0], [0.0]])), parameter([2.0, -4.0])
+    places = {}
+    for name in ("absolute", scale):
+        optimizer = RandomWeightPerturbation(torch.optim.SGD([w, b], lr=0.1), 0.5, 3, name)
+        before = [p.detach().clone() for p in (w, b)]
+        with optimizer.perturbed():
+            places[name] = [p.detach() - old for p, old in zip((w, b), before, strict=True)]
+    units: list[Any] = [w.detach().square().mean(dim=1 if scale == "filter" else (0, 1), keepdim=True).sqrt(), 10**0.5]
+    for relative, absolute, unit in zip(places[scale], places["absolute"], units, strict=True):
+        torch.testing.assert_close(relative, absolute * unit, rtol=1e-6, atol=1e-12)  # norms in float32
+
+
+def test_frozen_weights_stay_and_the_others_noise_does_not_depend_on_it() -> None:
+    places = []
+    for frozen in (False, True):
+        p, q = nn.Parameter(torch.zeros(3), requires_grad=not frozen), parameter([0.0, 0.0])
+        with RandomWeightPerturbation(torch.optim.SGD([p, q], lr=0.1), 1.0).perturbed():
+            assert torch.equal(p.detach(), torch.zeros(3)) == frozen
+            places.append(q.detach().clone())
+    assert torch.equal(*places)
+
+
+def test_a_loop_that_counts_its_steps_makes_them_through_the_wrapped_optimizer() -> None:
+    results = []
+    for own in (False, True):
+        p = parameter([1.0, 2.0])
+        adam = torch.optim.Adam([p], lr=0.1)
+        optimizer = RandomWeightPerturbation(adam, 0.2, 3)
+        for step in range(4):
+            adam.zero_grad()
+            with optimizer.perturbed(step if own else None):
+                p.pow(4).sum().backward()
+            (adam if own else optimizer).step()
+        results.append(p.detach())
+    assert torch.equal(*results)
+
+
+def test_gradients_may_be_unscaled_and_clipped_before_the_step() -> None:
+    results = []
+    for scaled in (False, True):
+        p = nn.Parameter(torch.tensor([1.0, 2.0]))
+        optimizer = RandomWeightPerturbation(torch.optim.SGD([p], lr=0.1), 0.2)
+        scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+        for _ in range(3):
+            optimizer.zero_grad()
+            with optimizer.perturbed():
+                scaler.scale(p.pow(4).sum()).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_([p], 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+        results.append(p.detach())
+    assert torch.equal(*results)
+    assert optimizer.steps == 3
+
+
+Add = Callable[[RandomWeightPerturbation, list[Tensor], int], None]
+
+# Mutants: a step that adds no noise, noise of the other sign, one noise for all steps, weights not put back.
+
+
+def no_noise(optimizer: RandomWeightPerturbation, add: Add, parameters: list[Tensor], step: int) -> None:
+    pass
+
+
+def mirrored(optimizer: RandomWeightPerturbation, add: Add, parameters: list[Tensor], step: int) -> None:
+    optimizer._sigma = -optimizer._sigma
+    add(optimizer, parameters, step)
+    optimizer._sigma = -optimizer._sigma
+
+
+def one_for_all(optimizer: RandomWeightPerturbation, add: Add, parameters: list[Tensor], step: int) -> None:
+    add(optimizer, parameters, 0)
+
+
+CHECKS = {
+    "step": test_a_step_is_the_gradient_at_the_moved_weights,
+    "fresh": test_the_noise_is_fresh_at_each_step_and_a_function_of_seed_and_step,
+    "smoothed": test_its_gradients_are_those_of_the_smoothed_loss,
+    "pinned": test_the_noise_is_pinned,
+}
+
+
+@pytest.mark.parametrize(
+    ("mutant", "check"),
+    [
+        *((no_noise, name) for name in CHECKS),
+        *((mirrored, name) for name in ("step", "pinned")),
+        *((one_for_all, name) for name in ("step", "fresh", "pinned")),
+    ],
+)
+def test_mutant_is_found_out(mutant: Callable[..., None], check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = RandomWeightPerturbation._add_noise
+    monkeypatch.setattr(
+        RandomWeightPerturbation, "_add_noise", lambda self, parameters, step: mutant(self, add, parameters, step)
+    )
+    with pytest.raises(AssertionError):
+        CHECKS[check]()

@@ -90,6 +90,38 @@ def scenario_accumulation(rank: int) -> dict[str, Any]:
     return {"weights": [p.detach() for p in model.parameters()]}
 
 
+def kin(model: nn.Module, module: nn.Module) -> dict[str, Any]:
+    """Other flatteners of the module, as DDP has it, with averaged gradients: their noise is the same on all ranks."""
+    from flatness import FriendlySAM, RandomSAM, RandomWeightPerturbation
+
+    optimizer = optimizer_of(model)
+    return {
+        "RandomSAM": lambda: RandomSAM(optimizer, RHO, 0.1, 3, gradients="averaged", model=module),
+        "FriendlySAM": lambda: FriendlySAM(optimizer, RHO, gradients="averaged", model=module),
+        "RandomWeightPerturbation": lambda: RandomWeightPerturbation(optimizer, RHO, 3),
+    }
+
+
+def scenario_kin(rank: int, ranks: int = RANKS) -> dict[str, Any]:
+    found = {}
+    for name in kin(network(), network()):
+        model: nn.Module = network()
+        model = nn.parallel.DistributedDataParallel(model) if ranks > 1 else model
+        flattener = kin(model, model)[name]()
+        for step in range(STEPS):
+            x, y = (t[rank::ranks] for t in data(step))
+
+            def closure(x: Tensor = x, y: Tensor = y, model: nn.Module = model, flattener: Any = flattener) -> Tensor:
+                flattener.zero_grad()
+                loss = loss_of(model, x, y)
+                loss.backward()
+                return loss
+
+            flattener.step(closure)
+        found[name] = [p.detach() for p in model.parameters()]
+    return found
+
+
 def scenario_not_finite(rank: int) -> dict[str, Any]:
     """At step 2 rank 1 alone has a gradient at w that is not finite: the step is void on both."""
     from flatness.training.sam import SAM
@@ -143,6 +175,7 @@ SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
     "averaged": lambda rank: scenario_closure(rank, "averaged"),
     "local": lambda rank: scenario_closure(rank, "local"),
     "accumulation": scenario_accumulation,
+    "kin": scenario_kin,
     "not finite": scenario_not_finite,
     "refusals": scenario_refusals,
 }
@@ -230,6 +263,15 @@ def test_ranks_make_the_step_of_one_process(
     assert distance(found[0], reference(gradients, every)) <= ROUNDING
     other = {"local": "averaged", "averaged": "local"}[gradients]
     assert distance(found[0], reference(other, every)) > LOCAL_AND_AVERAGED_DIFFER
+
+
+@pytest.mark.parametrize("name", list(kin(network(), network())))
+def test_kin_of_sam_make_the_step_of_one_process(ranks: list[dict[str, dict[str, Any]]], name: str) -> None:
+    found = [rank["kin"][name] for rank in ranks]
+    alone = scenario_kin(0, ranks=1)
+    assert distance(found[0], found[1]) == 0
+    assert distance(found[0], alone[name]) <= ROUNDING
+    assert all(distance(found[0], alone[other]) > LOCAL_AND_AVERAGED_DIFFER for other in alone if other != name)
 
 
 def test_a_step_that_is_void_on_one_rank_is_void_on_all(ranks: list[dict[str, dict[str, Any]]]) -> None:

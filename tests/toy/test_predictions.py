@@ -100,4 +100,15 @@ def test_the_control_at_equal_loss_is_the_same_comparison_against_stopped_runs()
 def test_what_was_decided_after_a_first_run_says_so() -> None:
     added = {p.identifier for p in PREDICTIONS if p.revised == "added"}
     assert added == {"P1d", "P4p", "P4q", "P4r", "P6f-20", "P6f-100", *(f"P7f-{shift}" for shift in (1, 2, 3, 4))}
-    assert {p.identifier for p in PREDICTIONS if p.revised == "restated"} == {"P1c", "P7c"}
+    one_radius = {p.identifier for p in PREDICTIONS if p.statement.endswith("(SAM at the radius .1 alone)")}
+    measured_anew = {p.identifier for p in PREDICTIONS if p.group == "P5"}
+    restated = {p.identifier for p in PREDICTIONS if p.revised == "restated"}
+    assert restated == {"P1c", "P7c"} | measured_anew | (one_radius - added)
+
+
+def test_what_rests_on_one_radius_says_so() -> None:
+    for prediction in PREDICTIONS:
+        rows = {row for c in prediction.comparisons for row in (c.row, c.baseline)}
+        sweep = any("rho=" in row for row in rows) or prediction.identifier in ("P2f", "P2g", "P3c")
+        one = any(row.startswith("learnt/sam") for row in rows) and not sweep
+        assert prediction.statement.endswith("(SAM at the radius .1 alone)") == one, prediction.identifier

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from findings.names import NINE
 from findings.verdicts import Verdict
 from toy import __main__ as command
 from toy import report, settings, study
 from toy.claims import PREDICTIONS
 from toy.minibatches import BLOCK
-from toy.predictions import BITS, NINE, SWEEP
+from toy.predictions import BITS, SWEEP
 from toy.settings import Settings
 from toy.training import METHODS
 

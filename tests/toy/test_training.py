@@ -11,9 +11,12 @@ from torch import Tensor
 
 import toy.minibatches
 import toy.training
+from flatness.training.friendly_sam import FriendlySAM
+from flatness.training.random_sam import RandomSAM
+from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
 from flatness.training.schedules import EveryK, Late
-from flatness.training.weight_averaging import EMA, SWA, Shadows
+from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
 from toy.data import generator_of, ring
 from toy.exact import minimiser
 from toy.minibatches import BLOCK, Minibatches
@@ -27,7 +30,9 @@ PROCESS = cosine_process(100)
 DATA = ring()
 SEEDS = (0, 3, 4)
 STEPS = 60  # more than a block
-PLAN = Plan(steps=STEPS, batch=8, learning_rate=0.01, averages={"ema": EMA(0.9), "swa": SWA(start=30, cycle=4)})
+PLAN = Plan(
+    steps=STEPS, batch=8, learning_rate=0.01, averages={"ema": EMA(0.9), "swa": SWA(30, 4), "power": PowerEMA(5.0)}
+)
 AGREES = 1e-12
 """Gradients of the two differ by some 1e-17 through the order of sums. Adam's first steps divide by the gradient's own
 size, which enlarges that where gradients are smallest; 60 steps of .01 leave the weights within 1e-15 here."""
@@ -42,6 +47,12 @@ CASES: dict[str, tuple[Method, dict[str, Any]]] = {
     "sam, late": (Method(rho=0.1, schedule=Late(20)), {"learn_features": True}),
     "sam, every third": (Method(rho=0.1, schedule=EveryK(3)), {"learn_features": True}),
     "sam, part of the batch": (Method(rho=0.1, ascent_share=0.5), {"learn_features": True}),
+    "asam": (Method(rho=0.3, adaptive=True), {"learn_features": True}),
+    "noise": (Method(noise=0.1), {"learn_features": True}),
+    "noise, every third": (Method(noise=0.1, schedule=EveryK(3)), {"learn_features": True}),
+    "random sam": (Method(rho=0.1, noise=0.1), {"learn_features": True}),
+    "friendly sam": (Method(rho=0.1, friendly=1.0), {"learn_features": True}),
+    "friendly sam, late": (Method(rho=0.1, friendly=0.7, schedule=Late(20)), {"learn_features": True}),
     "ip and sam": (Method(rho=0.1, input_perturbation=0.2), {"learn_features": True, "divisor": 1.0}),
 }
 
@@ -55,11 +66,43 @@ def initial(**settings: Any) -> ScoreModels:
     return models[0].replaced(theta, W, U)
 
 
+class NoiseOf:
+    """The toy's own noise in place of the optimizers', which is theirs in shape and size, for one seed."""
+
+    def __init__(self, module: Any, learn_features: bool, seed: int) -> None:
+        self.parameters = [module.readout.weight, *([module.W, module.U] if learn_features else [])]
+        self.seed = seed
+
+    def add(self, step: int, deviation: float) -> None:
+        size = sum(p.numel() for p in self.parameters)
+        generator = generator_of("noise in training", self.seed, step // BLOCK)
+        drawn = torch.randn(BLOCK, size, generator=generator)[step % BLOCK].double()
+        with torch.no_grad():
+            for p, z in zip(self.parameters, drawn.split([p.numel() for p in self.parameters]), strict=True):
+                p.add_(z.view(p.shape), alpha=deviation)
+
+
+def flattener(adam: torch.optim.Optimizer, module: Any, method: Method, seed: int) -> Any:
+    """The optimizer of `flatness` that the method stands for."""
+    noise = NoiseOf(module, module.W.requires_grad, seed)
+    if method.noise and method.rho:
+        random = RandomSAM(adam, method.rho, method.noise, schedule=method.schedule)
+        random._step_aside = lambda parameters: noise.add(random.steps, method.noise)  # type: ignore[method-assign]
+        return random
+    if method.noise:
+        perturbed = RandomWeightPerturbation(adam, method.noise, schedule=method.schedule)
+        perturbed._add_noise = lambda parameters, step: noise.add(step, method.noise)  # type: ignore[method-assign]
+        return perturbed
+    if method.friendly:
+        return FriendlySAM(adam, method.rho, method.friendly, schedule=method.schedule)
+    return SAM(adam, method.rho, method.adaptive, method.schedule)
+
+
 def alone(models: ScoreModels, index: int, method: Method) -> dict[str, dict[str, Tensor]]:
     """One seed's weights by average and name, trained by the instruments, with the input perturbation added by hand."""
     module = models.single(index)
     adam = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=PLAN.learning_rate)
-    sam = SAM(adam, rho=method.rho, schedule=method.schedule)
+    sam = flattener(adam, module, method, SEEDS[index])
     shadows = Shadows(module, PLAN.rules)
     stream = Minibatches(DATA, PROCESS, (SEEDS[index],), PLAN.batch, dtype=torch.float64)
     for step in range(STEPS):
@@ -76,7 +119,8 @@ def alone(models: ScoreModels, index: int, method: Method) -> dict[str, dict[str
             return loss
 
         part = PLAN.batch if not sam.due else round(method.ascent_share * PLAN.batch)
-        sam.step(functools.partial(closure, PLAN.batch), functools.partial(closure, part))
+        parts = () if sam.passes == 1 else (functools.partial(closure, part),)
+        sam.step(functools.partial(closure, PLAN.batch), *parts)
         shadows.update(step)
     averaged = {"": module, **{name: shadows[name] for name in PLAN.rules}}
     return {name: {key: p.detach() for key, p in m.named_parameters()} for name, m in averaged.items()}
@@ -100,22 +144,26 @@ def test_all_seeds_at_once_train_as_each_alone(case: str) -> None:
     assert discrepancy(case) < AGREES
 
 
-def _norm_over_seeds(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float) -> list[Tensor]:
+def _norm_over_seeds(
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float, adaptive: bool
+) -> list[Tensor]:
     norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
     return [w + rho / norm * g for w, g in zip(weights, gradients, strict=True)]
 
 
-def _norm_per_tensor(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float) -> list[Tensor]:
+def _norm_per_tensor(
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float, adaptive: bool
+) -> list[Tensor]:
     return [w + rho * g / g.flatten(1).norm(dim=1)[:, None, None] for w, g in zip(weights, gradients, strict=True)]
 
 
 SAM_WEIGHTS = toy.training.sam_weights
 SAM_MUTANTS = {
-    "no perturbation": lambda w, g, rho: list(w),
-    "descent in place of ascent": lambda w, g, rho: SAM_WEIGHTS(w, g, -rho),
+    "no perturbation": lambda w, g, rho, adaptive: list(w),
+    "descent in place of ascent": lambda w, g, rho, adaptive: SAM_WEIGHTS(w, g, -rho, adaptive),
     "one norm over all seeds": _norm_over_seeds,
     "a norm per tensor": _norm_per_tensor,
-    "no norm": lambda w, g, rho: [a + rho * b for a, b in zip(w, g, strict=True)],
+    "no norm": lambda w, g, rho, adaptive: [a + rho * b for a, b in zip(w, g, strict=True)],
 }
 
 
@@ -123,6 +171,16 @@ SAM_MUTANTS = {
 def test_mutants_of_sam_are_found_out(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy.training, "sam_weights", SAM_MUTANTS[mutant])
     assert discrepancy("sam") > DIFFERS
+
+
+@pytest.mark.parametrize("case", ["noise", "random sam", "friendly sam", "asam"])
+def test_mutants_of_other_flatteners_are_found_out(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise of the other sign, a mean that is added, ASAM without its scaling."""
+    own = toy.training._WeightNoise.__call__
+    monkeypatch.setattr(toy.training._WeightNoise, "__call__", lambda self, step: [-z for z in own(self, step)])
+    monkeypatch.setattr(toy.training._Steps, "_own_part", lambda self, gradients: gradients)
+    monkeypatch.setattr(toy.training, "sam_weights", lambda w, g, rho, adaptive: SAM_WEIGHTS(w, g, rho))
+    assert discrepancy(case) > DIFFERS
 
 
 @pytest.mark.parametrize(("mutant", "factor"), [("no perturbation", 0.0), ("another sign", -1.0), ("twice", 2.0)])
@@ -181,7 +239,7 @@ def test_frozen_features_reach_the_exact_minimum_from_above() -> None:
 def test_nine_rows_from_three_runs() -> None:
     models = initial(learn_features=True)
     rows = train_rows(models, DATA, replace(PLAN, steps=35), SEEDS)
-    assert list(rows) == [m + a for m in ("adm", "ip", "sam") for a in ("", "+ema", "+swa")]
+    assert list(rows) == [m + a for m in ("adm", "ip", "sam") for a in ("", "+ema", "+swa", "+power")]
     thetas = [row.theta for row in rows.values()]
     assert not any(torch.equal(a, b) for i, a in enumerate(thetas) for b in thetas[:i])
 
@@ -194,9 +252,13 @@ def test_a_run_counts_its_cost() -> None:
         Method(rho=0.1, schedule=Late(50)): 1 + 10 / 60,
         Method(rho=0.1, schedule=EveryK(3)): 1 + 1 / 3,
         Method(rho=0.1, ascent_share=0.25): 1.25,
+        Method(noise=0.1): 1.0,
+        Method(rho=0.1, noise=0.1): 2.0,
+        Method(rho=0.1, friendly=1.0): 2.0,
     }
     for method, cost in costs.items():
         assert train(models, DATA, method, PLAN, SEEDS).gradient_points == cost * STEPS * PLAN.batch
+        assert method.gradients(STEPS) == pytest.approx(cost * STEPS)
 
 
 def test_runs_share_nothing_with_their_input() -> None:
@@ -221,6 +283,18 @@ def test_sam_moves_each_seed_by_rho_and_not_without_gradient() -> None:
     torch.testing.assert_close(torch.as_tensor(squares).sqrt(), torch.tensor([0.3, 0.0, 0.3]), rtol=1e-5, atol=0)
 
 
+def test_models_along_the_run_are_those_of_shorter_runs() -> None:
+    models = initial(learn_features=True)
+    run = train(models, DATA, Method(rho=0.1), PLAN, SEEDS, at=(20, 55))
+    assert list(run.points) == [20, 55]
+    for steps, point in run.points.items():
+        short = train(models, DATA, Method(rho=0.1), replace(PLAN, steps=steps, averages={"ema": EMA(0.9)}), SEEDS)
+        for average in ("", "ema"):
+            assert torch.equal(point[average].theta, short.models[average].theta)
+            assert torch.equal(point[average].U, short.models[average].U)
+    assert not torch.equal(run.points[55]["swa"].theta, run.models["swa"].theta)
+
+
 def test_default_averages_are_the_papers_at_its_length() -> None:
     assert default_averages(200_000) == {"ema": EMA(0.9999), "swa": SWA(start=180_000, cycle=100)}
     assert Plan(steps=1).rules["swa"] == SWA(start=0)
@@ -237,6 +311,9 @@ def test_bad_input_is_named() -> None:
         {"ascent_share": 0},
         {"input_perturbation": float("nan")},
         {"schedule": 3},
+        {"noise": -0.1},
+        {"friendly": -1.0},
+        {"adaptive": 1},
     )
     for bad in settings:
         with pytest.raises(ValueError, match=f"{next(iter(bad))} is"):

@@ -14,13 +14,13 @@ Holds (figure-4-caption): ADM's LPF value is .097 without EMA and .099 with it
 
 Printed (epsilon-norm): the gap of the predicted noise falls from 11.39 to 3.32
 
-Holds (epsilon-norm): f = |epsilon| at |epsilon|^2 = d implies gap/f = 11.39/sqrt(d) and f = |epsilon|^2 implies gap/f = 11.39/d
+Holds (epsilon-norm): f = |epsilon| implies gap/f = 11.39/sqrt(d) and f = |epsilon|^2 implies gap/f = 11.39/d
 
 LPF is the mean loss under weight noise, so these are raw losses; that they confound flatness with the loss itself is
 T3, and that weight noise of a fixed size confounds it with the size of weights is T7. The last claim is ambiguous: the
 head of Table 1 and Section 4.1 say the square of the norm, its caption and Figure 6 the norm. Noise of d = 3072 numbers
 has |epsilon| near sqrt(d), about 55.4, and |epsilon|^2 near d: the gap is a fifth of the one and 1/270 of the other.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fractions import Fraction
 
 import sympy
 
-from theory.proof.notation import Both, Implies, d, words
+from theory.proof.notation import Both, Implies, Norm, SquaredNorm, d, words
 from theory.proof.printed import AVERAGES, METHODS, NAMES, lpf, numbers
 from theory.proof.statement import (
     Comparison,
@@ -50,6 +50,7 @@ PIXELS = 3 * 32 * 32
 """d of a CIFAR-10 image."""
 PRINTED_GAP = Fraction(numbers()["epsilon_norm_gap"]["cifar10"]["adm"])
 gap, size = sympy.symbols("gap f", positive=True)
+epsilon = sympy.Symbol("epsilon")
 
 
 def _sam_is_lowest() -> Iterable[Comparison]:
@@ -107,10 +108,12 @@ def _expected_sizes() -> Iterable[Comparison]:
 
 
 _as_norm = Implies(
-    words("f = |epsilon| at |epsilon|^2 = d"),
+    sympy.Eq(size, Norm(epsilon)),
     sympy.Eq(gap / size, sympy.Symbol("11.39") / sympy.sqrt(d), evaluate=False),
 )
-_as_square = Implies(words("f = |epsilon|^2"), sympy.Eq(gap / size, sympy.Symbol("11.39") / d, evaluate=False))
+_as_square = Implies(
+    sympy.Eq(size, SquaredNorm(epsilon)), sympy.Eq(gap / size, sympy.Symbol("11.39") / d, evaluate=False)
+)
 
 STATEMENTS = (
     Statement(

@@ -80,6 +80,19 @@ def points(name: str, value: object, dimension: int) -> np.ndarray:
     return array
 
 
+def numbers(name: str, value: object, *, at_least: float | None = None) -> np.ndarray:
+    """Finite float64 numbers of any shape, at least one of them, optionally at least a bound.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    allowed = "a finite real number or an array of them" + (f", at least {at_least:g}" if at_least is not None else "")
+    array = _as_real_array(name, value, allowed)
+    if array.size == 0 or (at_least is not None and not array.min() >= at_least):
+        raise _refuse(name, value, allowed)
+    return array
+
+
 def scalar(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> float:
     """A finite float, optionally above or at least a bound.
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from theory.model import (
+    exposure,
     gaussians,
     likelihood,
+    path_norm,
     perturbations,
     random_features,
     robustness,
@@ -66,6 +68,18 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         random_features.RandomFeatureScore(DELTA, W, U, "relu").__call__,
         {"x": np.zeros((4, 2)), "e": E},
     ),
+    "relu_moments": (path_norm.relu_moments, {"W": W, "b": B, "x": None, "extra": 0.5}),
+    "path_norm": (path_norm.path_norm, {"theta": DELTA, "W": W}),
+    "gauss_newton_trace": (path_norm.gauss_newton_trace, {"theta": DELTA, "W": W, "b": B, "x": np.eye(2)}),
+    "path_flatness": (path_norm.path_flatness, {"theta": DELTA, "W": W, "b": B}),
+    "balanced": (path_norm.balanced, {"theta": DELTA, "W": W, "b": B, "x": np.eye(2)}),
+    "lipschitz_from_flatness": (path_norm.lipschitz_from_flatness, {"theta": DELTA, "W": W, "b": B}),
+    "sampler_steps": (exposure.sampler_steps, {"alpha_bar": BARS, "sampler": "ddim"}),
+    "exposure_bound": (
+        exposure.exposure_bound,
+        {"slopes": np.ones(3), "k": BARS, "errors": BARS, "drifts": None, "start": 0.1},
+    ),
+    "norm_gap_bound": (exposure.norm_gap_bound, {"lipschitz": np.ones(3), "distance": BARS}),
     "sde_law": (sampling_law.sde_law, {"delta": DELTA, "W": W, "b": B, "time": np.inf, "start": NORMAL}),
     "ode_law": (sampling_law.ode_law, {"delta": DELTA, "W": W, "b": B, "time": 2.0, "start": None}),
     "reverse_variances": (likelihood.reverse_variances, {"alpha_bar": BARS, "variances": "large"}),

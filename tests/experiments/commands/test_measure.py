@@ -78,8 +78,8 @@ def test_the_loss_and_exposure_bias_are_those_of_the_evaluation() -> None:
         epsilon_model, bars, steps, whole.scaled_images(OPTIONS.exposure_images, "exposure"), variance=variance,
         clip=clip, seed=OPTIONS.seed,
     )  # fmt: skip
-    (theirs,) = (exposure.measured(3)(whole)["mean_gap"]["value"],)
-    assert gap.mean_gap.value == pytest.approx(theirs, rel=1e-4)
+    (theirs,) = (exposure.measured(3)(whole)["mean_signed_gap"]["value"],)
+    assert gap.mean_signed_gap.value == pytest.approx(theirs, rel=1e-4)
     assert abs(theirs) > 1e-3
 
 

@@ -27,13 +27,13 @@ def test_the_recorded_accuracy_is_that_of_the_shipped_weights(size: int) -> None
     features, images = ClassifierFeatures(size), load("fashion-mnist", "test", size)
     assert images.labels is not None
     reached = (features.classes(images.pixels) == images.labels).double().mean().item()
-    assert features.record["test_accuracy"] >= 0.9
+    assert features.record["test_accuracy"] >= (0.88 if size == 8 else 0.9)  # 64 pixels say less of a garment
     # another machine rounds otherwise: up to 3 of 10,000 images that lie on the border between classes may change
     assert reached == pytest.approx(features.record["test_accuracy"], abs=3e-4)
 
 
 def test_the_shipped_files_are_small_and_fully_recorded() -> None:
-    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 1_000_000
+    assert max(path.stat().st_size for path in WEIGHTS.iterdir()) < 400_000
     for size in IMAGE_SIZES:
         features = ClassifierFeatures(size)
         record = features.record
@@ -62,7 +62,7 @@ def test_other_images_are_refused() -> None:
     for bad in (_images(size=32), _images().float(), _images()[0], _images().expand(-1, 3, -1, -1), "images"):
         with pytest.raises(ValueError, match="images is"):
             features(bad)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="image_size is 28; allowed: 16 or 32"):
+    with pytest.raises(ValueError, match="image_size is 28; allowed: 8 or 16 or 32"):
         ClassifierFeatures(28)
     with pytest.raises(ValueError, match="batch"):
         ClassifierFeatures(16, batch=0)

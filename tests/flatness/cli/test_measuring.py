@@ -118,7 +118,8 @@ def check_numbers() -> None:
         "lpf-filter.rise": noise.rise,
         "quantization-4.rise": rounded.rise,
         "curve.rise-0.01": curve.rises[0],
-        "exposure-3.gap": exposure.mean_gap,
+        "exposure-3.gap": exposure.mean_absolute_gap,
+        "exposure-3.signed-gap": exposure.mean_signed_gap,
         "readout.energy": last.feature_energy,
         "readout.noise-predicted": last.noise_rise(0.05, scale="layer"),
         "readout.quantization-4-predicted": last.quantization_rise(4),
@@ -142,7 +143,8 @@ def test_mutants_of_the_numbers_fail() -> None:
     mutants = (
         common_checks.patched(tasks.RecordedLoss, "matrix", lambda self, n: -rows(self, n)),
         common_checks.patched(tasks.RecordedLoss, "matrix", lambda self, n: rows(self, n)[:1].expand(n, -1)),
-        common_checks.patched(tasks.RecordedNorms, "means", lambda self, s, n: (torch.zeros(1, n),) * 2),
+        common_checks.patched(tasks.RecordedNorms, "norms", lambda self, s, n: (torch.zeros(s, n),) * 2),
+        common_checks.patched(torch.Tensor, "flip", lambda self, dim: self),
     )
     for mutant in mutants:
         with mutant, pytest.raises(AssertionError):

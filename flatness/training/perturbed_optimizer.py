@@ -1,0 +1,219 @@
+"""An optimizer whose gradient is taken at moved weights: what SAM, its kin and random weight perturbation share.
+
+A step moves the weights, runs forward and backward there, puts the weights back from a saved copy, bit for bit, and
+makes the wrapped optimizer's step with the gradient that was found. Where to the weights move is a subclass's affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from flatness import arguments
+from flatness.passes import gradients_of, whole_norm
+from flatness.training.schedules import Always
+from flatness.training.wrapped_optimizer import WrappedOptimizer
+
+Closure = Callable[[], Tensor | float]
+
+
+class Phase(enum.Enum):
+    """Where a step stands."""
+
+    START = enum.auto()
+    PASSED = enum.auto()  # first_pass() has been left: the gradients are those of the first pass
+    INSIDE = enum.auto()  # within perturbed()
+    READY = enum.auto()  # perturbed() has been left: w is back, the gradients are those at the moved weights
+    VOID = enum.auto()  # as READY, but the first gradient was not finite, so the gradients are of no use
+
+
+class PerturbedOptimizer(WrappedOptimizer):
+    """The step of a wrapped optimizer with the gradient at moved weights, and what such optimizers promise.
+
+    Args:
+        optimizer: see `WrappedOptimizer`.
+        schedule: from the step, counted from 0, to whether it perturbs; None for `Always()`.
+        on_nonfinite: what `step` does about a gradient with NaN or infinities: "raise" or "skip".
+
+    Attributes:
+        passes: gradient passes that a perturbed step takes.
+        steps: that were made, skipped ones included.
+        skipped: steps passed over since a gradient was not finite.
+
+    Raises:
+        ValueError: an argument outside of what is allowed.
+    """
+
+    passes: ClassVar[int]
+    _entry: ClassVar[str]
+    """The name of what state_dict adds to the wrapped optimizer's."""
+    _size: ClassVar[str]
+    """The attribute that says how far weights move; 0 is the plain optimizer."""
+    _recorded: ClassVar[tuple[str, ...]]
+    """Attributes in the state_dict, before steps and skipped."""
+    _moved_to: ClassVar[str]
+    """The name of the moved weights in messages."""
+    _step_supports_amp_scaling = True  # GradScaler.step then hands over its scale and leaves unscaling to `step`
+
+    def __init__(self, optimizer: Optimizer, schedule: Callable[[int], bool] | None, on_nonfinite: str) -> None:
+        """Nothing is moved or copied yet."""
+        super().__init__(optimizer)
+        self.schedule = arguments.function("schedule", Always() if schedule is None else schedule)
+        self.on_nonfinite = arguments.choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
+        self.steps = self.skipped = 0
+        self._phase = Phase.START
+        self._saved: dict[Tensor, Tensor] = {}
+
+    @property
+    def due(self) -> bool:
+        """Whether the step that comes next perturbs: weights move at all, and the schedule says so."""
+        return getattr(self, self._size) > 0 and bool(self.schedule(self.steps))
+
+    def perturbed(self) -> contextlib.AbstractContextManager[None]:
+        """Within, weights are moved; on leaving, also by an exception, they are back."""
+        raise NotImplementedError
+
+    def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
+        """One step: the gradient at moved weights, and the optimizer's update with it.
+
+        Args:
+            closure: clears the gradients, runs forward and backward, returns the loss. None finishes a step whose
+                passes were made within `perturbed()`.
+                Takes no arguments: `functools.partial(closure, batch)` hands a batch over, in any wrapper of step too.
+
+        Returns:
+            The loss of the first pass, detached; None without closure.
+
+        Raises:
+            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused.
+            FloatingPointError: a gradient is not finite and on_nonfinite is "raise"; the weights are as before.
+            ValueError: what cannot be called in place of a closure, or one that returned None.
+        """
+        check_callable("closure", closure)
+        return self._make_step(None if closure is None else lambda: self._run(closure))
+
+    def _run(self, closure: Closure) -> Tensor | float:
+        """The passes of a step through a closure; the loss of the first."""
+        raise NotImplementedError
+
+    def _make_step(self, passes: Closure | None) -> Tensor | float | None:
+        # GradScaler.step sets both around its call and deletes them after; taken off so that no error leaves them here
+        scaler: dict[str, Any] = {k: self.__dict__.pop(k) for k in ("grad_scale", "found_inf") if k in self.__dict__}
+        if scaler:
+            self._check_scaler(scaler, passes)
+        loss = None
+        if passes is not None:
+            loss = passes()
+        elif self.due and self._phase not in (Phase.READY, Phase.VOID):
+            raise RuntimeError(
+                f"step {self.steps} perturbs, but no perturbed pass was made: call step(closure), or run forward and "
+                f"backward within `with {self._entry}.perturbed():` before step()"
+            )
+        self._descend(scaler)
+        self.__dict__.update(scaler)
+        return loss
+
+    def _check_scaler(self, scaler: dict[str, Any], passes: Closure | None) -> None:
+        if passes is not None:
+            raise RuntimeError(
+                f"scaler.step({self._entry}, closure) would leave the gradients scaled: use the two-phase form"
+            )
+
+    def _check_unfinished(self) -> None:
+        if self._phase in (Phase.INSIDE, Phase.READY, Phase.VOID):
+            raise RuntimeError("a perturbed pass of this step was begun before: call step(), or zero_grad() to drop it")
+
+    @torch.no_grad()
+    def _save(self, parameters: list[Tensor]) -> None:
+        for p in parameters:
+            copy = self._saved.get(p)
+            if copy is None or (copy.shape, copy.dtype, copy.device) != (p.shape, p.dtype, p.device):
+                self._saved[p] = torch.empty_like(p)
+        torch._foreach_copy_([self._saved[p] for p in parameters], parameters)
+
+    @torch.no_grad()
+    def _put_back(self, parameters: list[Tensor]) -> None:
+        torch._foreach_copy_(parameters, [self._saved[p] for p in parameters])
+        torch.clear_autocast_cache()
+
+    @contextlib.contextmanager
+    def _saved_weights(self, parameters: list[Tensor]) -> Iterator[None]:
+        """Weights are copied, and put back at the end of the block, however it ends."""
+        self._save(parameters)
+        try:
+            yield
+        finally:
+            self._put_back(parameters)
+
+    def _descend(self, scaler: dict[str, Any]) -> None:
+        """The optimizer's step with the gradients at hand, unless they or those of the first pass are not finite."""
+        phase, self._phase = self._phase, Phase.START
+        gradients = gradients_of(self._parameters())
+        place = self._moved_to if phase is Phase.READY and self.due else "w"
+        finite = not scaler["found_inf"] if scaler else math.isfinite(whole_norm(gradients))
+        void = phase is Phase.VOID or not finite
+        if void and not scaler and self.on_nonfinite == "raise":
+            raise FloatingPointError(
+                f"the gradient at {place} is not finite at step {self.steps}; the weights are as before it "
+                "(on_nonfinite='skip' passes over such steps)"
+            )
+        if void:
+            self.skipped += 1
+        else:
+            if scaler and scaler.get("grad_scale") is not None:
+                torch._foreach_mul_(gradients, 1 / float(scaler["grad_scale"]))
+            self.optimizer.step()
+        self.steps += 1
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients; outside of `perturbed()` this also drops a step that was begun."""
+        self.optimizer.zero_grad(set_to_none=set_to_none)
+        if self._phase is not Phase.INSIDE:
+            self._phase = Phase.START
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state_dict with an entry of this class's name: its settings, steps, skipped."""
+        own = {name: getattr(self, name) for name in (*self._recorded, "steps", "skipped")}
+        return {**self.optimizer.state_dict(), self._entry: own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a `state_dict`, whose settings replace this object's, as lr does in torch.
+
+        Raises:
+            ValueError: no entry of this class's (a plain optimizer's state goes to `.optimizer.load_state_dict`).
+        """
+        if not isinstance(state_dict.get(self._entry), dict):
+            raise ValueError(
+                f"state_dict has the entries {sorted(state_dict)}; allowed: one written by "
+                f"{type(self).__name__}.state_dict"
+            )
+        self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != self._entry})
+        for name in (*self._recorded, "steps", "skipped"):
+            setattr(self, name, state_dict[self._entry][name])
+        self._phase = Phase.START
+
+
+def check_callable(name: str, given: object) -> None:
+    """Refuse what is neither None nor can be called; ValueError says what can be."""
+    if given is not None and not callable(given):
+        raise arguments.refuse(name, given, "something to call; functools.partial(closure, batch) takes a batch")
+
+
+def loss_of(name: str, closure: Closure) -> Tensor | float:
+    """Call a closure with gradients on; its loss, detached.
+
+    Raises:
+        ValueError: it returned None.
+    """
+    with torch.enable_grad():
+        loss = closure()
+    if loss is None:
+        raise ValueError(f"{name} returned None; allowed: the loss")
+    return loss.detach() if isinstance(loss, Tensor) else loss
