@@ -197,8 +197,7 @@ def index() -> str:
     toctree = [":::{toctree}", ":hidden:", "", *(f"{label} <{label}>" for label in ledger.statements()), ":::"]
     parts = [
         "# Claim by claim",
-        escaped(ledger.headline()),
-        ledger.tally_table(),
+        ":::{tally}\n:::",
         f"Beside them stand {len(ledger.statements()) - len(ledger.of_paper())} theorems of ours. Each claim has a "
         "page with its formulas, the reason for its verdict, what can be saved, its evidence and its source.",
         ":::{verdicts}\n:filter:\n:::",
