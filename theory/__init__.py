@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         readout_rise,
         rounding_bound,
     )
+    from theory.model.pac_bayes import gaussian_divergence, least_noise_share, pac_bayes_bound
     from theory.model.path_norm import balanced, gauss_newton_trace, lipschitz_from_flatness, path_flatness, path_norm
     from theory.model.perturbations import (
         NotNormalizableError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from theory.model.random_features import RandomFeatureScore, feature_second_moment
     from theory.model.robustness import flat_radius, gap_radius
     from theory.model.sampling_law import ode_law, sde_law
+    from theory.model.smoothed_relu import smoothed_relu, two_layer_low_pass_filter
     from theory.model.spectral_ball import spectral_ball_bounds
     from theory.model.step_noise import (
         averaged_excess,
@@ -68,9 +70,11 @@ __all__ = [
     "flat_radius",
     "gap_radius",
     "gauss_newton_trace",
+    "gaussian_divergence",
     "gradient_second_moment",
     "is_admissible",
     "kl_divergence",
+    "least_noise_share",
     "likelihood_rise",
     "likelihood_weights",
     "lipschitz_from_flatness",
@@ -78,6 +82,7 @@ __all__ = [
     "matched_noise",
     "norm_gap_bound",
     "ode_law",
+    "pac_bayes_bound",
     "path_flatness",
     "path_norm",
     "perturbation_divergence",
@@ -90,15 +95,19 @@ __all__ = [
     "sampler_steps",
     "score_perturbation",
     "sde_law",
+    "smoothed_relu",
     "spectral_ball_bounds",
     "squared_wasserstein",
     "stationary_covariance",
     "stationary_sgd",
     "swa_share",
+    "two_layer_low_pass_filter",
     "worst_case_divergence",
 ]
 
 _MODULES = {
+    **dict.fromkeys(("smoothed_relu", "two_layer_low_pass_filter"), "smoothed_relu"),
+    **dict.fromkeys(("gaussian_divergence", "least_noise_share", "pac_bayes_bound"), "pac_bayes"),
     **dict.fromkeys(
         (
             "averaged_excess",

@@ -35,6 +35,8 @@ COMPUTING = (
 """Modules of this package on which a run's numbers depend."""
 DIGITS = 5
 """Significant ones that are kept of each number."""
+THOROUGH = ("", "ema")
+"""Weights of which the readout and rounding are measured too."""
 FLOPS = 2.5e10
 SECONDS_A_ROW = 3.5
 """What one core of the machine on which plans were made does: floating-point operations a second in training, and the
@@ -88,7 +90,9 @@ def run_arm(arm: Arm, rung: Rung) -> list[Row]:
             found = ladder_measures.brief_measures(models[name], held_out, data, seeds, rung.measuring)
             rows.append(_row(arm, name, step, found))
     for name, trained in run.models.items():
-        found = ladder_measures.all_measures(trained, held_out, data, seeds, regime.batch, rung.measuring)
+        found = ladder_measures.all_measures(
+            trained, held_out, data, seeds, regime.batch, rung.measuring, thorough=name in THOROUGH
+        )
         if arm.how.rho:
             found["dose"] = arm.dose * found["gradient_norm"] / found["held_out_loss"]
         rows.append(_row(arm, name, arm.steps, found | {"cost": cost}))
@@ -171,7 +175,7 @@ class Work:
 
 def seconds_of(arm: Arm, rung: Rung) -> float:
     """An estimate for one core."""
-    rows = 3.0 + (len(SHARES) * 2) / 8.0
+    rows = 2.5 + (len(SHARES) * 2) / 8.0
     wider = arm.regime.features / 128 * (1.0 if arm.regime.source == "ring" else 3.0)
     size = rung.seeds / 20 * rung.measuring.chains / 2048
     return 2.0 * arm.cost * rung.seeds / FLOPS + rows * SECONDS_A_ROW * wider * size

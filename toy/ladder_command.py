@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 import flatness
+from findings import toy_ladder
 from findings.provenance import ROOT, commit, versions
 from findings.verdicts import FEWEST_SEEDS
 from toy import ladder, ladder_measures, regimes, report
@@ -73,6 +74,7 @@ def make(
             with reported() as tell:
                 rows = ladder.run(rung, kept, workers=workers, tell=tell)
         content = document(rung, rows, quick=quick, complete=not (so_far and work.missing), command=command)
+        content["code"] = kept.code  # the runs', whenever they were made; the commit is that of the writing
     if out is None:
         console.print("nothing written (--quick without --out)", markup=False)
         return
@@ -91,6 +93,7 @@ def _folder(quick: bool) -> Iterator[Path]:
 
 def document(rung: Rung, rows: list[ladder.Row], *, quick: bool, complete: bool, command: str) -> dict[str, Any]:
     """Everything, in plain lists and numbers."""
+    plain = [asdict(row) for row in rows]
     held_out = {one.source: regimes.data_of(one, range(rung.seeds), rung.images)[0] for one in rung.regimes}
     floors = {
         source: ladder_measures.floors(data, range(rung.seeds), rung.measuring).tolist()
@@ -106,5 +109,6 @@ def document(rung: Rung, rows: list[ladder.Row], *, quick: bool, complete: bool,
         "versions": versions(torch, np, scipy, flatness),
         "commit": commit(),
         "distance_floor": {source: [report.short(value) for value in values] for source, values in floors.items()},
-        "rows": [asdict(row) for row in rows],
+        "verdicts": toy_ladder.verdicts(plain, rung.name),
+        "rows": plain,
     }

@@ -138,6 +138,20 @@ def test_a_matched_dose_lies_where_the_value_has_fallen_by_the_papers_share(tmp_
     assert np.allclose(value / 0.1, 0.063 / 0.097, rtol=1e-6)
 
 
+def test_below_the_smallest_dose_the_other_side_is_plain_training(tmp_path: Path) -> None:
+    def falls(method: str, dose: float, seed: int, weights: str) -> dict[str, float]:
+        of = plain(method, dose, seed, weights)
+        return of | {"rise": 0.02 if method != "sam" else 0.002}
+
+    made = study(tmp_path, falls)
+    between = made.dose_of(Selection("sam", "raw", "matched rise"))
+    assert isinstance(between, tuple)
+    assert between[:2] == (0.0, 0.01)
+    rise = made.selected(Selection("sam", "raw", "matched rise"), quantities("lpf_rise")["lpf_rise"])
+    assert rise is not None
+    assert np.allclose(rise, 0.02 * 0.063 / 0.097)
+
+
 def test_where_no_dose_reaches_the_papers_it_cannot_be_said(tmp_path: Path) -> None:
     made = study(tmp_path)  # the value falls by at most a tenth
     assert made.dose_of(Selection("sam", "raw", "matched")) is None

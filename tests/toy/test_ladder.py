@@ -199,6 +199,9 @@ def test_the_command_runs_regimes_and_writes_what_there_is(
     assert not content["verdicts_may_be_quoted"], "two seeds"
     assert len(content["distance_floor"]["ring"]) == 2
     assert {row["regime"] for row in content["rows"]} == {"small"}
+    assert list(content["verdicts"]["regimes"]) == ["small"]
+    decided = {claim["verdict"] for claim in content["verdicts"]["regimes"]["small"]["claims"]}
+    assert decided <= {"confirmed", "refuted", "undecided", "cannot say"}
     assert command.main(["regimes", "--so-far", "--out", str(out)]) == 0
     assert json.loads(out.read_text())["complete"]
 

@@ -11,6 +11,9 @@ import numpy as np
 LARGEST = 1e60
 """Largest magnitude accepted. Fourth-order products of entries, the highest order formed here, then stay finite."""
 
+LARGEST_COUNT = 2**53
+"""Largest whole number accepted: up to here every one is a float of its own."""
+
 
 def _refuse(name: str, value: object, allowed: str) -> ValueError:
     try:
@@ -120,6 +123,8 @@ def count(name: str, value: object, at_least: int = 1) -> int:
     allowed = f"a whole number of at least {at_least}"
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
         raise _refuse(name, value, allowed)
+    if value > LARGEST_COUNT:
+        raise _refuse(name, value, f"{allowed} and at most {LARGEST_COUNT}")
     return int(value)
 
 

@@ -49,6 +49,7 @@ class Fault(StrEnum):
 class Kind(StrEnum):
     """The means by which a piece of evidence is made."""
 
+    MACHINE = "machine-checked proof"
     SYMBOLIC = "symbolic proof"
     EXACT = "exact counterexample"
     ENCLOSURE = "certified enclosure"
