@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from flatness import arguments
@@ -191,6 +192,10 @@ def _about_the_optimum(regime: Regime) -> tuple[float, ...]:
     return tuple(rho for rho in regime.radii if 0.015 < rho < 0.1)[-3:]
 
 
+_ring = lru_cache(maxsize=1)(ring)
+"""One object, by which what is drawn from it once is found again."""
+
+
 def data_of(regime: Regime, seeds: Sequence[int], images: Path = ROOT) -> tuple[Distribution, Data]:
     """What losses and distances are taken on, and what training draws from.
 
@@ -198,7 +203,7 @@ def data_of(regime: Regime, seeds: Sequence[int], images: Path = ROOT) -> tuple[
         ValueError: the images cannot be read.
     """
     if regime.source == "ring":
-        source: Distribution = ring()
+        source: Distribution = _ring()
         return source, training_sets(source, regime.training_size, seeds) if regime.training_size else source
     train = fashion_mnist("train", images)
     data = training_sets(train, regime.training_size, seeds) if regime.training_size else train

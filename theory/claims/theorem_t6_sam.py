@@ -359,6 +359,13 @@ STATEMENT = Statement(
             "sam_elsewhere",
             "sam_moves_no_minimiser",
         ),
+        machine_checked(
+            "(iii): the bound at each point, where it is reached, and its mean",
+            "pointwise_sam.v",
+            "point_bound",
+            "point_attained",
+            "point_mean",
+        ),
         symbolic("of +-delta one raises the loss by J(delta) or more", _average_of_both_signs),
         symbolic("the rise at a minimum is the kappa whose flat radius is rho", _rise_is_that_of_the_flat_radius),
         symbolic("at one x the loss is at most (|r| + rho |phi|/m)^2", _per_sample_bound),
