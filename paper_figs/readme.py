@@ -13,6 +13,8 @@ from findings.documents import read_document
 from findings.estimates import decimals_of, fixed
 from paper_figs.catalogue import ROOT
 from paper_figs.report import claims, findings
+from theory.ledger import PLURAL
+from theory.proof.statement import Verdict
 
 STUDY = ROOT / "results" / "fashion-mnist-tiny"
 README = ROOT / "README.md"
@@ -79,7 +81,8 @@ def three_findings(
     flat, far = by_name["flatness"], by_name["distances"]
     sam = next(row for row in flat["rows"] if row in ("sam", "sam rho=0.1"))
     counted = findings.theory(ledger)
-    verdicts_of_claims = ", ".join(f"{number.value} {name}" for name, number in counted.counts)
+    verdicts_of_claims = ", ".join(f"{number.value} {PLURAL[Verdict(name)]}" for name, number in counted.counts)
+    slips, flaws, consequences = (number.value for _, number in counted.faults)
     flatter, gain = _toy(toy, "P2a")
     averages, _ = _toy(toy, "P2c")
     better, loss = _toy(toy, "P6a-20")
@@ -87,9 +90,10 @@ def three_findings(
     low, high = rank["interval"]
     return "\n".join(
         [
-            f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. What holds instead "
-            "is proved here: with frozen features every minimum of the paper's model is equally flat (T3), and the gap "
-            "that a model tolerates does not depend on flatness (T4).",
+            f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. Of those that do "
+            f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow "
+            "from other claims. What holds instead is proved here: with frozen features every minimum of the paper's "
+            "model is equally flat (T3), and the gap that a model tolerates does not depend on flatness (T4).",
             f"2. **SAM flattens, averaging does not.** That SAM lowers the loss's rise under weight noise is {flatter} "
             f"in the toy (relative change {gain}, twenty seeds), that EMA does not lower it {averages}. In an ADM "
             f"network on Fashion-MNIST, one run a method, the rise in thousandths is "
