@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+Method = Literal["adm", "ip", "sam", "ip+sam", "rwp"]
+"""Of training; rwp is random weight perturbation."""
 Average = Literal["raw", "ema", "swa"]
 AVERAGES: tuple[Average, ...] = ("raw", "ema", "swa")
 """Of the weights along a run: none, exponential, uniform over its end."""
 SUFFIXES = ("", "+ema", "+swa")
 """What they add to a row's name."""
-PAPER_METHODS: tuple[Literal["adm", "ip", "sam"], ...] = ("adm", "ip", "sam")
+PAPER_METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
 """Plain training, input perturbation, sharpness-aware minimisation."""
-METHODS = (*PAPER_METHODS, "ip+sam", "rwp")
-"""All that a network is trained by; rwp is random weight perturbation."""
+METHODS: tuple[Method, ...] = get_args(Method)
+"""All that a network is trained by."""
 NINE = tuple(method + suffix for method in PAPER_METHODS for suffix in SUFFIXES)
 """The rows of the paper's tables."""
 PAPER_RADIUS = 0.1
@@ -50,7 +52,12 @@ class RowName:
     def __str__(self) -> str:
         """As tables write it: "sam", "sam+ema", "sam rho=0.01+ema"."""
         radius = "" if self.rho is None else f" rho={self.rho:g}"
-        return f"{self.method}{radius}{SUFFIXES[AVERAGES.index(self.average)]}"
+        return f"{self.method}{radius}{self.suffix}"
+
+    @property
+    def suffix(self) -> str:
+        """What the average adds to the name."""
+        return SUFFIXES[AVERAGES.index(self.average)]
 
     @property
     def of_method(self) -> str:
@@ -60,8 +67,9 @@ class RowName:
     @property
     def order(self) -> tuple[int, float, int]:
         """The paper's: by method, radius from the largest down, and average."""
-        known = METHODS.index(self.method) if self.method in METHODS else len(METHODS)
-        return known, -(self.rho or 0.0), AVERAGES.index(self.average)
+        known: tuple[str, ...] = METHODS
+        place = known.index(self.method) if self.method in known else len(known)
+        return place, -(self.rho or 0.0), AVERAGES.index(self.average)
 
     @classmethod
     def of(cls, name: str) -> RowName:

@@ -292,6 +292,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]], rung: str) -> dict[str, Any]:
             "regimes": state["regimes"],
             **{key: float(f"{state[key].mean:.4g}") for key in ("step_noise", "memorised")},
             "doses": _doses(study),
+            "falls": _falls(study),
             "claims": [one.entry() for one in judged_regime(study, rung)],
         }
     return {"level": LEVEL, "regimes": regimes, "between": [one.entry() for one in judged_between(studies, rung)]}
@@ -308,4 +309,33 @@ def _doses(study: RegimeStudy) -> dict[str, Any]:
             except LadderError:
                 dose = None
             found.setdefault(method, {})[which] = list(dose) if isinstance(dose, tuple) else dose
+    return found
+
+
+FALLS = ("lpf", "lpf_rise", "worst_case_rise")
+"""The low-pass filter's value, its rise, and the rise in the worst direction."""
+
+
+def _falls(study: RegimeStudy) -> list[dict[str, Any]]:
+    """By how much each row has fallen against plain training with the same weights and seeds, and its dose.
+
+    Each a relative change with an interval at LEVEL of its own, from logarithms; `dose` is rho E|grad L_B| / L at the
+    end of training, of methods with a radius.
+    """
+    found = []
+    for method, dose, weights in study.table:
+        if not dose or ("adm", 0.0, weights) not in study.table:
+            continue
+        row: dict[str, Any] = {"method": method, "radius or deviation": dose, "weights": weights}
+        measures = study.table[method, dose, weights]
+        if "dose" in measures:
+            row["dose"] = float(f"{measures['dose'].mean():.4g}")
+        for name in FALLS:
+            try:
+                flat, plain = (study.numbers(*key, name) for key in ((method, dose, weights), ("adm", 0.0, weights)))  # type: ignore[arg-type]
+                interval = mean_interval(_log_ratio(name, flat, plain), 1, LEVEL)
+            except LadderError:
+                continue
+            row[name] = [float(f"{np.expm1(value):.4g}") for value in (interval.mean, interval.low, interval.high)]
+        found.append(row)
     return found

@@ -20,8 +20,8 @@ from experiments.bridge import document as bridge
 from experiments.measures.layer_rows import Plan
 from findings import comparisons, tables, toy_study
 from findings.documents import VERSION, json_text, read_document
+from findings.trained import RUNS_VARIABLE
 from paper_figs import build, catalogue
-from paper_figs.fingerprint import RUNS_VARIABLE
 from theory import ledger
 from toy import tables as toy_tables
 

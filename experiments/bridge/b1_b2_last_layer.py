@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows, estimated, over_seeds, ratio
+from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
 from findings import estimates, names
-from findings.estimates import Cell
+from findings.estimates import Cell, estimated, over_seeds, ratio
 from findings.toy_study import Toy
 
 EXACT = 0.05

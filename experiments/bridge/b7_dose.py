@@ -8,9 +8,9 @@ from typing import Any
 
 from experiments.bridge.b1_b2_last_layer import energy
 from experiments.bridge.b3_b4_layers_and_scale import PAIRED, rise_ratio, whole_ratio
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows, ratio
+from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
 from findings import estimates, names
-from findings.estimates import Cell
+from findings.estimates import Cell, ratio
 from findings.toy_study import Toy
 
 

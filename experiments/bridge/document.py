@@ -23,11 +23,12 @@ from numpy import ndarray
 
 from experiments.bridge import b1_b2_last_layer, b3_b4_layers_and_scale, b5_correlations, b6_tolerance, b7_dose
 from experiments.bridge.files import read, row_documents
-from experiments.bridge.rows import Claim, Comparison, Rows, over_seeds
+from experiments.bridge.rows import Claim, Comparison, Rows
 from experiments.measures.layer_rows import Plan
 from experiments.provenance import provenance
 from findings import predictions, toy_study, verdicts
 from findings.documents import VERSION, json_text
+from findings.estimates import over_seeds
 from findings.files import write_whole
 from findings.toy_study import Toy
 from findings.verdicts import LEVEL, Interval, Outcome, Region, interval_of_cells

@@ -133,6 +133,10 @@ def likelihood_loss(
         ValueError: an argument is not as above, or a step has no likelihood, as where alpha_bar is 0.
     """
     arguments.instance("loss", loss, DiffusionLoss)
+    if type(loss) not in (DiffusionLoss, EDMLoss):
+        raise arguments.refuse(
+            "loss", loss, "a DiffusionLoss or an EDMLoss itself: what a subclass computes is not known"
+        )
     if loss.weight is not None:
         raise arguments.refuse("loss's weight", loss.weight, "None: the likelihood has weights of its own")
     discrete = isinstance(loss.path, DiscretePath)

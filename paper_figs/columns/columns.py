@@ -6,20 +6,18 @@ Everything is plain data, as it is written beside a drawing: a column is a dicti
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from findings import toy_study
-from findings.names import NINE
-from paper_figs import trained
+from findings import toy_study, trained
+from findings.names import NINE, RowName
 from paper_figs.columns import sources, tabular
 
 Numbers = Mapping[str, float]
 Cells = dict[str, dict[str, Any]]
-FULL = 32
-"""Bits of the weights as they are."""
 STEPS = 20
 """T' where one number of sampling steps is shown."""
 
@@ -95,23 +93,21 @@ def ordered(rows: set[str]) -> list[str]:
     """Row labels from the top down: the nine methods, then SAM's other radii, largest first."""
 
     def place(row: str) -> tuple[float, int]:
-        method, radius = parted(row)
-        return -math.inf if radius is None else -radius, NINE.index(method)
+        name = RowName.of(row)
+        return -math.inf if name.rho is None else -name.rho, NINE.index(name.of_method)
 
     return sorted(rows, key=place)
 
 
 def labelled(method: str, rho: float | None) -> str:
     """A row's label: "sam+ema", or "sam rho=0.01+ema" where the radius is not the one that the method stands for."""
-    base, plus, average = method.partition("+")
-    return method if rho is None else f"{base} rho={rho:g}{plus}{average}"
+    return str(dataclasses.replace(RowName.of(method), rho=rho))
 
 
 def parted(row: str) -> tuple[str, float | None]:
     """The method and the radius of a label."""
-    base, plus, average = row.partition("+")
-    base, _, radius = base.partition(" rho=")
-    return f"{base}{plus}{average}", float(radius) if radius else None
+    name = RowName.of(row)
+    return name.of_method, name.rho
 
 
 def printed(numbers: Numbers) -> Cells:

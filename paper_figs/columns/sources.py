@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from findings import toy_study
-from paper_figs import trained
-from paper_figs.trained import Study
-from paper_figs.trained_rows import LEVEL
+from findings import names, toy_study, trained
+from findings.trained import LEVEL, Study
 
 Column = dict[str, Any]
 Data = dict[str, Any]
@@ -78,8 +76,7 @@ def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
     face = toy_study.face(results)
     words = toy_study.sentence(face)
     if seeds is not None:
-        words = toy_study.sentence({**face, "seeds": seeds}).partition(";")[0].replace("1 seeds", "1 seed")
-        words += " (trial)" if face["trial"] else ""
+        words = toy_study.sentence({**face, "seeds": seeds}, intervals=False)
     rho = results["configuration"]["methods"]["sam"]["rho"]
     return {"face": words, "source": "results/toy.json", "rho": rho, "trial": face["trial"], **found(results)}
 
@@ -131,7 +128,7 @@ def toy_loss_curve(results: Data, method: str) -> Data:
 
 def norm_curves(study: Study, method: str, steps: int, rho: float | None = None) -> Data:
     """Norm of the predicted noise by step, {"training", "sampling", "gap"} each a curve, and two means of the gap."""
-    measure = f"exposure-{steps}"
+    measure = names.exposure(steps)
     why = study.why_missing(method, measure, rho)
     if why is not None:
         return {"missing": why}

@@ -12,16 +12,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from findings import toy_study
-from paper_figs import trained
+from findings import toy_study, trained
+from findings.names import SCALES
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy, printed
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study, name_of, noise_words, of_study
 from paper_figs.drawing import table_panels
 from paper_figs.drawing.table_panels import Block, Panel
-
-SCALES = ("absolute", "layer", "filter")
-"""Kinds of noise: one deviation for all weights, or in proportion to the size of each layer's or filter's."""
 
 
 def numbers(dataset: str) -> dict[str, Any]:

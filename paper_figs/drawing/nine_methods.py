@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from findings.names import NINE, PAPER_METHODS
+from findings.names import NINE, PAPER_METHODS, RowName
+from findings.trained import Study
 from paper_figs.columns import sources
 from paper_figs.drawing import methods, panels, style
-from paper_figs.trained import Study
 
 STEPS = 20
 ROWS = 3
@@ -46,12 +46,12 @@ def of_toy(results: dict[str, Any]) -> dict[str, Any]:
 def _curves(axes: Axes, column: dict[str, Any], of: dict[str, Any]) -> None:
     reasons = {}
     for method in NINE:
-        base, plus, average = method.partition("+")
+        name = RowName.of(method)
         label = sources.label(method, column["rho"])
         if "missing" in of[method]:
             reasons[method.upper()] = of[method]["missing"]
         else:
-            panels.band(axes, of[method], panels.look_of(base, plus + average), label, shade=0.1)
+            panels.band(axes, of[method], panels.look_of(name.method, name.suffix), label, shade=0.1)
     panels.note_missing(axes, reasons, INCHES)
 
 
@@ -61,7 +61,7 @@ def _gaps(axes: Axes, column: dict[str, Any]) -> None:
     for name, look in GAPS.items():
         there = {method: found[name] for method, found in norms.items() if "missing" not in found}
         for base in PAPER_METHODS:
-            if any(method.partition("+")[0] == base for method in there):
+            if any(RowName.of(method).method == base for method in there):
                 methods.by_method(axes, there, base, SHIFTS[name], **look)
     axes.axvline(0, **style.ROLES["unperturbed"])
     methods.method_axis(axes, named=True)

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from findings.names import PAPER_METHODS
+from findings.trained import Study
 from paper_figs.columns import sources
 from paper_figs.drawing import panels, style
-from paper_figs.trained import Study
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 

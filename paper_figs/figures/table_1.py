@@ -11,8 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from findings import toy_study
-from paper_figs import trained
+from findings import toy_study, trained
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import quantised, studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy

@@ -123,5 +123,13 @@ def test_verdicts_of_rows_that_are_not_all_there() -> None:
     assert content["regimes"]["a"]["doses"]["sam"] == {
         "chosen": 0.0156, "chosen for the average": pytest.approx(0.0156, abs=1), "matched": None,
     }  # fmt: skip
+    falls = {(one["radius or deviation"], one["weights"]): one for one in content["regimes"]["a"]["falls"]}
+    assert set(falls) == {(dose, weights) for dose in RADII for weights in ("raw", "ema")}
+    mean, low, high = falls[0.0156, "raw"]["lpf_rise"]
+    assert low < mean < high
+    assert mean == pytest.approx(1 / 2.56 - 1, abs=0.02)
+    assert falls[0.0156, "raw"]["lpf"][0] == pytest.approx((0.4 + 0.04 / 2.56) / 0.44 - 1, abs=0.02), (
+        "the value's is less"
+    )
     assert len(content["regimes"]["a"]["claims"]) > 40
     assert all(entry["verdict"] == CANNOT_SAY for entry in content["between"])

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from findings import toy_study
-from paper_figs import trained
+from findings import toy_study, trained
+from findings.trained import RUNS_VARIABLE
 from paper_figs.build import as_json
-from paper_figs.fingerprint import RUNS_VARIABLE
 
 Data = dict[str, Any]
 

@@ -102,7 +102,13 @@ def write(
 ) -> Path:
     """The whole folder: plan, rows and grids. Names of runs say nothing, so that none can be read from."""
     bits = [8, 4]
-    options = {"sampling_steps": list(sampling_steps), "bits": bits, "objective": "mse", "samples": [64, 64]}
+    options = {
+        "sampling_steps": list(sampling_steps),
+        "bits": bits,
+        "rise_bits": bits,
+        "objective": "mse",
+        "samples": [64, 64],
+    }
     wanted = [(m, rho, seed) for seed in seeds for m in PAPER_METHODS for rho in (radii if m == "sam" else (0.1,))]
     runs = {f"run-{n}": configuration(dataset, *of, steps) for n, of in enumerate(wanted)}
     (folder / "rows").mkdir(parents=True)

@@ -11,8 +11,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from findings import toy_study
-from findings.names import NINE, PAPER_METHODS, SUFFIXES
-from paper_figs import catalogue, fingerprint, trained
+from findings.names import NINE, PAPER_METHODS, SUFFIXES, RowName
+from findings.trained import RUNS_VARIABLE
+from paper_figs import catalogue, fingerprint
 from paper_figs.columns import sources
 from paper_figs.drawing import panels, style
 from tests.paper_figs import study as made
@@ -85,7 +86,7 @@ def test_a_study_in_a_folder_that_is_named_is_shown(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made.write(tmp_path / "elsewhere" / "mine", "cifar10", grids=False)
-    monkeypatch.setenv(fingerprint.RUNS_VARIABLE, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path / "elsewhere"))
     assert "empty" not in computed("figure_5")["columns"]["cifar10"]
 
 
@@ -111,7 +112,8 @@ def test_figure_5_shows_loss_and_the_error_of_its_rise(results: Path, toy: Data)
 
 
 def _parts(method: str) -> tuple[str, str, float, int]:
-    base, average = trained.parted(method)
+    name = RowName.of(method)
+    base, average = name.method, name.average
     return base, average, 0.1, 0
 
 

@@ -3,9 +3,8 @@
 from itertools import product
 from typing import Any
 
-from findings import toy_study
-from findings.names import NINE
-from paper_figs import trained
+from findings import toy_study, trained
+from findings.names import NINE, PAPER_RADIUS
 from theory.claims.tables_1_and_4_arithmetic import TABLE_2, TABLE_4
 
 KEYS = {"ADM": "adm", "+EMA": "adm+ema", "+SAM": "sam", "+SAM+EMA": "sam+ema"}
@@ -31,7 +30,7 @@ def test_the_paper_s_tables_are_whole_and_say_where_they_are_from() -> None:
         assert list(paper["lpf"][dataset]) == list(NINE)
     assert paper["lpf"]["sources"] == {"cifar10": "Table 3", "lsun-tower": "Table 5"}
     assert paper["epsilon_norm_gap"]["cifar10"] == {"adm": 11.39, "sam": 3.32}
-    assert paper["training"]["sam_rho"][0] == trained.PAPER_RADIUS
+    assert paper["training"]["sam_rho"][0] == PAPER_RADIUS
     assert all(block["source"] for key, block in paper.items() if key != "about")
     # one of each data set and each table, by eye
     assert paper["fid"]["lsun-tower"]["100"]["sam+swa"] == 2.27

@@ -34,6 +34,27 @@ def test_the_forms() -> None:
         replace(prediction(Comparison("a", "x", below())), revised="later")
 
 
+def test_a_change_is_a_ratio_on_the_logarithms_scale() -> None:
+    ratios = np.array([0.05, 0.06, 0.3, 0.07])
+    table = {"a": {"lpf_rise": 2 * ratios}, "b": {"lpf_rise": np.full(4, 2.0)}}
+    one = Comparison("a", "lpf_rise", below(), "b")
+    assert one.form == "change"
+    np.testing.assert_allclose(one.numbers(table), np.log(ratios))
+    interval, logs = one.interval(table, 3), mean_interval(np.log(ratios), 3)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx(
+        tuple(np.expm1([logs.mean, logs.low, logs.high]))
+    )
+    assert -1 < interval.low < interval.mean < interval.high
+    plain = mean_interval(ratios - 1, 3)
+    assert plain.low < -1, "as a difference it would pass zero"
+    mirrored = replace(one, row="b", baseline="a").interval(table, 3)
+    assert (1 + mirrored.mean) * (1 + interval.mean) == pytest.approx(1)
+    negative = {"a": {"lpf_rise": np.array([-1.0, 1.0])}, "b": {"lpf_rise": np.ones(2)}}
+    assert (one.form_in(table), one.form_in(negative)) == ("change", "excess")
+    assert one.interval(negative, 1) == mean_interval([-2.0, 0.0])
+    assert Comparison("a", "quantized_rise_8", below(), "b").form == "excess", "which may be negative"
+
+
 def test_a_flipped_sign_turns_the_verdict() -> None:
     comparison = Comparison("a", "x", below(), "b")
     (right,) = judge(TABLE, [prediction(comparison)])

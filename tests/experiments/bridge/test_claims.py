@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments.bridge.b3_b4_layers_and_scale import whole_ratio
-from experiments.bridge.rows import Entry, Rows, logarithm, over_seeds, paired_ratio, ratio
-from findings.estimates import Cell
+from experiments.bridge.rows import Entry, Rows
+from findings.estimates import Cell, logarithm, over_seeds, paired_ratio, ratio
 from findings.names import AVERAGES, Average, RowName
 
 
