@@ -159,8 +159,8 @@ def draw(data: dict[str, Any]) -> Figure:
         if place % columns == 0:
             axes.set_ylabel("distance of samples,\nratio to plain training")
         drawn.append(axes)
-    if drawn:
-        figure.supxlabel("how far the loss's rise under weight noise has fallen", fontsize=panels.SMALL)
+    for axes in drawn[-columns:]:
+        axes.set_xlabel("fall of the rise under noise")
     if missing:
         words = panels.wrapped("Not measured yet: " + "; ".join(missing), style.WIDE)
         figure.suptitle(words, fontsize=panels.SMALL, x=0.01, ha="left")
