@@ -5,10 +5,12 @@ weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
 Measuring: `low_pass_filter`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`, `curvature`,
 `quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and callables; no
 network class is known here.
-Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data;
+Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, `sit_loss`, `edm2_loss`, on
+`fixed_batches` of data, of networks called as a `ModelCall` says;
 `sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
 
+from flatness.diffusion.conventions import edm2_loss, sit_loss
 from flatness.diffusion.losses import (
     Batch,
     DiffusionLoss,
@@ -20,7 +22,7 @@ from flatness.diffusion.losses import (
     v_loss,
     x_0_loss,
 )
-from flatness.diffusion.predictions import converted_prediction
+from flatness.diffusion.predictions import ModelCall, converted_prediction
 from flatness.diffusion.sampling import SamplingProcess, sampling_process
 from flatness.measuring.curvature import curvature
 from flatness.measuring.exposure_bias import exposure_bias
@@ -52,6 +54,7 @@ __all__ = [
     "EveryK",
     "FriendlySAM",
     "Late",
+    "ModelCall",
     "PowerEMA",
     "RandomSAM",
     "RandomWeightPerturbation",
@@ -59,6 +62,7 @@ __all__ = [
     "Shadows",
     "converted_prediction",
     "curvature",
+    "edm2_loss",
     "edm_loss",
     "epsilon_loss",
     "exposure_bias",
@@ -76,6 +80,7 @@ __all__ = [
     "quantized",
     "readout",
     "sampling_process",
+    "sit_loss",
     "v_loss",
     "worst_case_sharpness",
     "x_0_loss",
