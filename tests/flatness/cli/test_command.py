@@ -27,6 +27,12 @@ SMALL = [
 Captured = pytest.CaptureFixture[str]
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables wide enough that names stand in one line, whatever started the tests."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     values = np.random.default_rng(0).uniform(-1, 1, (8, 1, 4, 4))
