@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from findings import files, toy_study
+from findings import files
 from findings import predictions as predicted
 from findings.documents import read_document
 from findings.estimates import decimals_of, fixed
+from findings.ladder_page import Column, columns_of
+from findings.sentences import sentences
 from paper_figs.catalogue import ROOT
 from paper_figs.report import claims, findings
 from theory.ledger import PLURAL
@@ -48,65 +50,24 @@ def _shown(cell: Mapping[str, Any] | None, factor: float) -> str:
     return f"{fixed(value, digits)} ± {fixed(error, digits)}"
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-
-
-def _toy(results: Mapping[str, Any], identifier: str) -> tuple[str, str]:
-    """A prediction's verdict and the comparison that decides it, with its interval."""
-    found = next(one for one in results["predictions"] if one["identifier"] == identifier)
-    deciding = next(one for one in found["comparisons"] if one["verdict"] == found["verdict"])
-    return found["verdict"], _interval(deciding)
-
-
-def _row(table: Mapping[str, Any], row: str, column: str, factor: float = 1.0) -> str:
-    return _shown(table["rows"][row][column], factor)
-
-
-def three_findings(
-    ledger: Sequence[claims.Claim],
-    toy: Mapping[str, Any],
-    tables: Sequence[Mapping[str, Any]],
-    predictions: Sequence[Mapping[str, Any]],
-) -> str:
-    """Three findings, each with the verdict that the results give it; a word is a verdict's, never typed here.
+def all_findings(ledger: Sequence[claims.Claim], columns: Sequence[Column]) -> str:
+    """The findings, each with the verdicts that the results give it; a verdict's word is never typed here.
 
     Args:
         ledger: every claim of the theory.
-        toy: results/toy.json.
-        tables: of the study's tables.json.
-        predictions: of its bridge.json.
+        columns: the ladder's studies.
     """
-    by_name = {table["name"]: table for table in tables}
-    flat, far = by_name["flatness"], by_name["distances"]
-    sam = next(row for row in flat["rows"] if row in ("sam", "sam rho=0.1"))
     counted = findings.theory(ledger)
     verdicts_of_claims = ", ".join(f"{number.value} {PLURAL[Verdict(name)]}" for name, number in counted.counts)
     slips, flaws, consequences = (number.value for _, number in counted.faults)
-    flatter, gain = _toy(toy, "P2a")
-    averages, _ = _toy(toy, "P2c")
-    better, loss = _toy(toy, "P6a-20")
-    rank = next(one for one in predictions if one["identifier"] == "B5-absolute-rise-distance-20")
-    low, high = rank["interval"]
-    return "\n".join(
-        [
-            f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. Of those that do "
-            f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow "
-            "from other claims. What holds instead is proved here: with frozen features every minimum of the paper's "
-            "model is equally flat (T3), and the gap that a model tolerates does not depend on flatness (T4).",
-            f"2. **SAM flattens, averaging does not.** That SAM lowers the loss's rise under weight noise is {flatter} "
-            f"in the toy (relative change {gain}, twenty seeds), that EMA does not lower it {averages}. In an ADM "
-            f"network on Fashion-MNIST, one run a method, the rise in thousandths is "
-            f"{_row(flat, 'adm', 'lpf-absolute-rise', THOUSANDTHS)} for ADM, "
-            f"{_row(flat, 'adm+ema', 'lpf-absolute-rise', THOUSANDTHS)} with EMA, "
-            f"{_row(flat, sam, 'lpf-absolute-rise', THOUSANDTHS)} with SAM.",
-            f"3. **Flatter is not better here.** That SAM gives better samples is {better} in the toy (relative change "
-            f"of the distance {loss}). In the network the distance at 20 steps is {_row(far, 'adm', 'frechet-20')} for "
-            f"ADM, {_row(far, 'adm+ema', 'frechet-20')} with EMA, {_row(far, sam, 'frechet-20')} with SAM. Over rows, "
-            f"that flatness goes with smaller distance is {rank['verdict']} (rank correlation {rank['measured']:.2f} "
-            f"[{low:.2f}, {high:.2f}]). The paper reports the contrary at full scale, which nobody has repeated here.",
-        ]
+    theory = (
+        f"**The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. Of those that do "
+        f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow "
+        "from other claims. What holds instead is proved here: with frozen features every minimum of the paper's "
+        "model is equally flat (T3), and the gap that a model tolerates does not depend on flatness (T4)."
     )
+    ladder = [f"**{sentence.title}.** {sentence.text}" for sentence in sentences(columns)]
+    return "\n".join(f"{place}. {text}" for place, text in enumerate([theory, *ladder], start=1))
 
 
 def rows(tables: Sequence[Mapping[str, Any]]) -> str:
@@ -151,8 +112,8 @@ def renewed(page: str) -> str:
         ValueError: a mark is missing, or a result.
     """
     tables, bridge = read_document(STUDY / "tables.json")["tables"], read_document(STUDY / "bridge.json")["predictions"]
-    said = three_findings(claims.claims(), toy_study.load(), tables, bridge)
-    for marks, content in ((FINDINGS, said), (ROWS, rows(tables)), (BRIDGE, verdicts(bridge))):
+    texts = all_findings(claims.claims(), columns_of())
+    for marks, content in ((FINDINGS, texts), (ROWS, rows(tables)), (BRIDGE, verdicts(bridge))):
         page = files.renewed(page, marks, content)
     return page
 
