@@ -96,7 +96,7 @@ def test_the_numbers_do_not_depend_on_how_the_features_are_scaled() -> None:
 
 @pytest.mark.parametrize("change", [0.0, -1.0, 2.0])
 def test_mutants_of_the_divergence_are_found(change: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = tolerated._excess
+    right = b6_tolerance._excess
     monkeypatch.setattr(b6_tolerance, "_excess", lambda tau: right(change * tau))
     with pytest.raises(AssertionError):
         check_t4(kept_exact())
