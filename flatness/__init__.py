@@ -2,13 +2,16 @@
 
 Training: `SAM`, `RandomSAM`, `FriendlySAM` or `RandomWeightPerturbation` around any torch optimizer, `Shadows` of the
 weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
-Measuring: `low_pass_filter`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`, `curvature`,
-`quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and callables; no
-network class is known here.
-Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data;
+Measuring: `low_pass_filter`, `rise_by_timestep`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`,
+`curvature`, `quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and
+callables; no network class is known here.
+Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, `sit_loss`, `edm2_loss`, on
+`fixed_batches` of data, of networks called as a `ModelCall` says, and `likelihood_loss`, which gives them in nats;
 `sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
 
+from flatness.diffusion.conventions import edm2_loss, sit_loss
+from flatness.diffusion.likelihood import bits_per_dimension, likelihood_loss, likelihood_weights
 from flatness.diffusion.losses import (
     Batch,
     DiffusionLoss,
@@ -20,7 +23,7 @@ from flatness.diffusion.losses import (
     v_loss,
     x_0_loss,
 )
-from flatness.diffusion.predictions import converted_prediction
+from flatness.diffusion.predictions import ModelCall, converted_prediction
 from flatness.diffusion.sampling import SamplingProcess, sampling_process
 from flatness.measuring.curvature import curvature
 from flatness.measuring.exposure_bias import exposure_bias
@@ -29,6 +32,7 @@ from flatness.measuring.low_pass_filter import low_pass_filter
 from flatness.measuring.perturbation_curve import perturbation_curve
 from flatness.measuring.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
 from flatness.measuring.readout import readout
+from flatness.measuring.rise_by_timestep import rise_by_timestep
 from flatness.measuring.sharpness import worst_case_sharpness
 from flatness.training.friendly_sam import FriendlySAM
 from flatness.training.input_perturbation import perturbed_noise
@@ -52,18 +56,23 @@ __all__ = [
     "EveryK",
     "FriendlySAM",
     "Late",
+    "ModelCall",
     "PowerEMA",
     "RandomSAM",
     "RandomWeightPerturbation",
     "SamplingProcess",
     "Shadows",
+    "bits_per_dimension",
     "converted_prediction",
     "curvature",
+    "edm2_loss",
     "edm_loss",
     "epsilon_loss",
     "exposure_bias",
     "fixed_batches",
     "flow_loss",
+    "likelihood_loss",
+    "likelihood_weights",
     "loss_surface",
     "low_pass_filter",
     "moved",
@@ -75,7 +84,9 @@ __all__ = [
     "quantize_weights",
     "quantized",
     "readout",
+    "rise_by_timestep",
     "sampling_process",
+    "sit_loss",
     "v_loss",
     "worst_case_sharpness",
     "x_0_loss",

@@ -20,7 +20,9 @@ from flatness.cli.options import MeasureOptions
 from flatness.cli.recording import Advance, RecordedLoss, RecordedNorms
 from flatness.cli.statistics import Part, Uncertain
 from flatness.diffusion.ancestral_sampling import respaced_steps
+from flatness.diffusion.likelihood import FIXED_VARIANCES, likelihood_loss
 from flatness.diffusion.losses import Batch, DiffusionLoss
+from flatness.diffusion.noise_paths import DiscretePath
 from flatness.diffusion.sampling import SamplingProcess
 from flatness.measuring.base import Estimate, Losses, plain, undisturbed
 from flatness.measuring.readout import Readout
@@ -119,6 +121,10 @@ def tasks_of(options: MeasureOptions, process: bool) -> list[Task]:
     if process:
         share = options.exposure_images / max(options.images or 1, 1)
         found += [Task(f"exposure-{t}", f"exposure bias, T' = {t}", 2 * t * share, _exposure(t)) for t in options.steps]
+    if options.worst_case:
+        found.append(Task("worst-case", "worst case in a ball", 5 * options.ascent_steps + 1, _worst_case))
+    if options.surface:
+        found.append(Task("surface", "loss surface", options.surface**2 + 1, _surface))
     if options.curvature:
         passes = 4 * (options.probes + options.lanczos_steps) + 1
         found.append(Task("curvature", "curvature", passes, _curvature))
@@ -135,6 +141,26 @@ def _loss(at: Setting) -> Outcome:
 
 LOSS = Task("loss", "loss", 1, _loss)
 """The loss alone."""
+
+
+def _in_bits(at: Setting, name: str, words: str, rises: Tensor) -> list[Quantity]:
+    """Rises (draws, N) of the variational bound, in bits per dimension; [] where the process does not give them.
+
+    It does where times are drawn alike from all steps of a discrete process, each of which has a likelihood.
+    """
+    loss = at.loss
+    if not isinstance(loss, DiffusionLoss) or not isinstance(loss.path, DiscretePath):
+        return []
+    if loss.times not in (None, loss.path.uniform()):
+        return []
+    own = at.process.variance if at.process is not None else "small"
+    try:
+        in_nats = likelihood_loss(loss, variance=own if own in FIXED_VARIANCES else "small")
+    except ValueError:  # a weight of its own, or a step without a likelihood, as of a schedule that ends in pure noise
+        return []
+    u = torch.cat([batch.u.cpu() for batch in at.batches if batch.u is not None])
+    bits = rises * in_nats.of_samples(u, 1) / math.log(2.0)
+    return [Quantity.of(f"{name}.bits", f"{words}, bits per dimension of the bound", Part(bits))]
 
 
 def _unmoved(losses: Tensor) -> Quantity:
@@ -154,6 +180,7 @@ def _low_pass(scale: str) -> Callable[[Setting], Outcome]:
             _unmoved(losses),
             Quantity.of(f"lpf-{scale}.value", f"LPF, {told}", Part(losses[1:])),
             Quantity.of(f"lpf-{scale}.rise", f"rise, {told}", Part(losses[1:] - losses[:1])),
+            *_in_bits(at, f"lpf-{scale}", f"rise, {told}", losses[1:] - losses[:1]),
         ]
         return Outcome(stored(found), quantities)
 
@@ -185,8 +212,10 @@ def _rounding(bits: int) -> Callable[[Setting], Outcome]:
             at.model, loss, at.batches, bits, granularity=at.options.granularity, seed=at.options.seed
         )
         losses = loss.matrix(2)
-        rise = Quantity.of(f"quantization-{bits}.rise", f"rise, rounded to {bits} bits", Part(losses[1:] - losses[:1]))
-        return Outcome(stored(found), [_unmoved(losses), rise])
+        words, rises = f"rise, rounded to {bits} bits", losses[1:] - losses[:1]
+        rise = Quantity.of(f"quantization-{bits}.rise", words, Part(rises))
+        in_bits = _in_bits(at, f"quantization-{bits}", words, rises)
+        return Outcome(stored(found), [_unmoved(losses), rise, *in_bits])
 
     return run
 
@@ -261,6 +290,30 @@ def _exposure(count: int) -> Callable[[Setting], Outcome]:
 def _gap(name: str, words: str, training: Tensor, sampling: Tensor) -> Quantity:
     """The mean over steps of norms (steps, samples) along chains less those on images."""
     return Quantity.of(name, words, Part(sampling.mean(0)[None]), Part(training.mean(0)[None], -1.0))
+
+
+def _worst_case(at: Setting) -> Outcome:
+    options = at.options
+    loss = RecordedLoss(at.loss, len(at.gradient_batches), at.advance)
+    found = flatness.worst_case_sharpness(
+        at.model, loss, at.gradient_batches, rho=options.rho, steps=options.ascent_steps, seed=options.seed,
+        progress=False,
+    )  # fmt: skip
+    losses = loss.matrix(2 * options.ascent_steps + 1)
+    rises = losses[2::2] - losses[:1]  # between them the passes with gradients
+    best = int(rises.mean(1).argmax())
+    words = f"worst rise in a ball of radius {options.rho:g}"
+    return Outcome(stored(found), [Quantity.of("worst-case.rise", words, Part(rises[best : best + 1]))])
+
+
+def _surface(at: Setting) -> Outcome:
+    options, loss = at.options, at.recorded()
+    half = options.surface // 2
+    places = [options.surface_range * (index - half) / half for index in range(options.surface)]
+    found = flatness.loss_surface(
+        at.model, loss, at.batches, places, places, seed=derived_seed("surface", options.seed), progress=False
+    )
+    return Outcome(stored(found), [_unmoved(loss.matrix(options.surface**2 + 1))])
 
 
 def _curvature(at: Setting) -> Outcome:
