@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +59,35 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, list) and all(not isinstance(item, dict | list) for item in value)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """A result file, or another document written here.
+def read_document(path: Path, version: int | None = VERSION) -> dict[str, Any]:
+    """A result file, or another document written here; of any version where `version` is None.
 
     Raises:
         ResultError: it cannot be read, or is of another version.
     """
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or found.get("version") != VERSION:
-        version = found.get("version") if isinstance(found, dict) else None
-        raise ResultError(f"{path} is no result, or its version is {version!r}; allowed: {VERSION}")
-    return found
+        raise ResultError(f"{path} cannot be read: {error}; `python -m experiments` writes it") from error
+    if not isinstance(content, dict):
+        raise ResultError(f"{path} holds {type(content).__name__}; allowed: a JSON object")
+    if version is not None and content.get("version") != version:
+        raise ResultError(f"{path} is no result, or its version is {content.get('version')!r}; allowed: {version}")
+    return content
+
+
+def at(content: Any, keys: Sequence[str | int], path: Path) -> Any:
+    """What stands in a document under these keys, one inside the other.
+
+    Raises:
+        ResultError: one is not there; the file and the keys are named.
+    """
+    for depth, key in enumerate(keys):
+        try:
+            content = content[key]
+        except (KeyError, IndexError, TypeError):
+            raise ResultError(f"{path} lacks {'.'.join(map(str, keys[: depth + 1]))}") from None
+    return content
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

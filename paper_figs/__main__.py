@@ -10,7 +10,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from paper_figs import build, catalogue, trained
+from findings import trained
+from paper_figs import build, catalogue
 from paper_figs.report import document
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from flatness import arguments
@@ -110,9 +111,9 @@ class Arm:
 
 
 RING = (
-    Regime("fresh, batch 16", "ring", 0, 128, 16, 1e-3, 8000, RADII, DEVIATIONS, others=True),
+    Regime("fresh, batch 16", "ring", 0, 128, 16, 2e-3, 6000, RADII, DEVIATIONS, others=True),
     Regime("24 points", "ring", 24, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),
-    Regime("fresh, batch 128", "ring", 0, 128, 128, 1e-3, 4000, RADII, DEVIATIONS),
+    Regime("fresh, batch 128", "ring", 0, 128, 128, 2e-3, 4000, RADII, DEVIATIONS),
     Regime("fresh, batch 64", "ring", 0, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),
     Regime("96 points", "ring", 96, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),
     Regime("384 points", "ring", 384, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),
@@ -191,6 +192,10 @@ def _about_the_optimum(regime: Regime) -> tuple[float, ...]:
     return tuple(rho for rho in regime.radii if 0.015 < rho < 0.1)[-3:]
 
 
+_ring = lru_cache(maxsize=1)(ring)
+"""One object, by which what is drawn from it once is found again."""
+
+
 def data_of(regime: Regime, seeds: Sequence[int], images: Path = ROOT) -> tuple[Distribution, Data]:
     """What losses and distances are taken on, and what training draws from.
 
@@ -198,7 +203,7 @@ def data_of(regime: Regime, seeds: Sequence[int], images: Path = ROOT) -> tuple[
         ValueError: the images cannot be read.
     """
     if regime.source == "ring":
-        source: Distribution = ring()
+        source: Distribution = _ring()
         return source, training_sets(source, regime.training_size, seeds) if regime.training_size else source
     train = fashion_mnist("train", images)
     data = training_sets(train, regime.training_size, seeds) if regime.training_size else train

@@ -31,7 +31,6 @@ from experiments.gpu.timing import median_seconds
 from experiments.measures.material import CACHE
 from experiments.measures.options import EVALUATIONS, EvaluationOptions
 from experiments.measures.points import PointOptions, passes_of, plan_of
-from experiments.measures.rows import AVERAGES
 from experiments.measures.subject import Material
 from experiments.measures.tasks import passes_of as row_passes
 from experiments.measures.tasks import tasks
@@ -41,6 +40,7 @@ from experiments.training import planning
 from findings.documents import read_document
 from findings.ladder import LadderError, Study
 from findings.ladder_claims import Selection
+from findings.names import AVERAGES
 from flatness.precision import whole_float32
 
 FOLDER = "rung4"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,9 +25,8 @@ from experiments.training.checkpoints import (
     shadow_file,
     verify,
 )
+from findings.names import Average
 
-Average = Literal["raw", "ema", "swa"]
-AVERAGES: tuple[Average, ...] = ("raw", "ema", "swa")
 STATE = "state.json"
 
 
@@ -72,11 +71,6 @@ class Checkpoint(NamedTuple):
         if name not in files:
             raise ValueError(f"average is {average!r}, and {self.folder} has none; an SWA begins late in a run")
         return {"average": average, "step": step, "sha256": files[name]["sha256"]}
-
-
-def label(method: str, average: Average) -> str:
-    """A row's name as the paper writes it: "sam", "sam+ema"."""
-    return method if average == "raw" else f"{method}+{average}"
 
 
 def row_settings(
