@@ -122,10 +122,10 @@ IMAGE_RADII = (0.0055, 0.0156, 0.0263, 0.0442, 0.125)
 IMAGE_DEVIATIONS = (0.001, 0.002, 0.004, 0.008)
 IMAGES = (
     Regime("all images, batch 32", "images", 0, 256, 32, 1e-3, 6000, IMAGE_RADII, IMAGE_DEVIATIONS, others=True),
-    Regime("all images, batch 256", "images", 0, 256, 256, 1e-3, 3000, IMAGE_RADII[1:4], IMAGE_DEVIATIONS[1:3]),
-    Regime("300 images", "images", 300, 256, 32, 1e-3, 6000, IMAGE_RADII, IMAGE_DEVIATIONS),
-    Regime("1000 images", "images", 1000, 256, 32, 1e-3, 6000, IMAGE_RADII[1:4], IMAGE_DEVIATIONS[1:3]),
     Regime("40 images", "images", 40, 512, 32, 1e-3, 6000, IMAGE_RADII[:4], IMAGE_DEVIATIONS[:3]),
+    Regime("300 images", "images", 300, 256, 32, 1e-3, 6000, IMAGE_RADII, IMAGE_DEVIATIONS),
+    Regime("all images, batch 256", "images", 0, 256, 256, 1e-3, 3000, IMAGE_RADII[1:4], IMAGE_DEVIATIONS[1:3]),
+    Regime("1000 images", "images", 1000, 256, 32, 1e-3, 6000, IMAGE_RADII[1:4], IMAGE_DEVIATIONS[1:3]),
 )
 
 
