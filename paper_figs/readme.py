@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from findings import files
+from findings.boundary import guarded
+from findings.checksums import ResultError, read_json
 from paper_figs.catalogue import ROOT
 from paper_figs.columns import tabular
 from paper_figs.drawing import methods
@@ -55,8 +56,8 @@ def _read(name: str) -> dict[str, Any]:
     """
     path = STUDY / name
     try:
-        return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
+        return read_json(path)
+    except ResultError as error:
         raise ValueError(f"{path} cannot be read ({error}); allowed: what python -m experiments wrote") from error
 
 
@@ -189,4 +190,4 @@ def main(readme: Path = README) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

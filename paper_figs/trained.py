@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from findings.files import plain_name
 from paper_figs.catalogue import ROOT
 from paper_figs.fingerprint import RUNS_VARIABLE, outside
 from paper_figs.trained_rows import AVERAGES, Found, Row, at, combined, parted, read
@@ -51,6 +52,7 @@ class Study:
         if not isinstance(at(self.plan, ["settings", "runs"], self._plan_file), dict) or not self.configurations:
             raise ValueError(f"{self._plan_file}: settings.runs names no run; allowed: configurations by name")
         for name in self.configurations:
+            plain_name(name)
             for keys in (("dataset",), ("method",), ("seed",), ("steps",), ("sam", "rho"), ("network", "image_size")):
                 at(self.plan, ["settings", "runs", name, *keys], self._plan_file)
         datasets = {configuration["dataset"] for configuration in self.configurations.values()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from findings.checksums import ResultError, read_json
 
 VERSION = 2
 """Of plans and rows, and the only one that is read."""
@@ -25,17 +26,15 @@ def read(path: Path, version: int | None = VERSION) -> dict[str, Any]:
         ValueError: it is cut short, or of a version that is not known.
     """
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        found = read_json(path)
+    except ResultError as error:
         raise ValueError(
             f"{path} cannot be read as JSON ({error}); `python -m experiments reproduce` writes it"
         ) from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no JSON object; `python -m experiments` writes it anew")
     if version is not None and found.get("version") != version:
         said = found.get("version")
         raise ValueError(f"{path}: version is {said!r}; allowed: {version}, as this `python -m experiments` writes it")
-    return dict(found)
+    return found
 
 
 def at(found: Any, keys: Sequence[str | int], path: Path) -> Any:

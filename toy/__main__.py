@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from findings.boundary import guarded
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED, FEWEST_SEEDS, Outcome, Verdict
 from toy import report as results
@@ -124,4 +125,4 @@ def _run(settings: sizes.Settings, workers: int) -> study.Study:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from findings import files
+from findings.boundary import guarded
+from findings.checksums import ResultError, read_json
 from toy.predictions import METHODS, REVISED
 
 ROOT = Path(__file__).parent.parent
@@ -37,10 +38,10 @@ def load(path: Path = RESULTS) -> dict[str, Any]:
         ValueError: the file is missing or no result file of the study.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        found = read_json(path)
+    except ResultError as error:
         raise ValueError(f"{path} cannot be read ({error}); allowed: a file that python -m toy wrote") from error
-    if not isinstance(found, dict) or "predictions" not in found:
+    if "predictions" not in found:
         raise ValueError(f"{path} holds no predictions; allowed: a file that python -m toy wrote")
     return found
 
@@ -135,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

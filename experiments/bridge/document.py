@@ -28,7 +28,7 @@ from experiments.bridge.toy_numbers import Toy
 from experiments.measures.layer_rows import Plan
 from experiments.provenance import provenance
 from findings import verdicts
-from findings.documents import VERSION, json_text
+from findings.documents import document_text
 from findings.files import write_whole
 from findings.verdicts import LEVEL, Interval, Outcome, Region, interval_of_cells
 from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
@@ -181,7 +181,7 @@ def judged(plan: Plan, toy: Path, paper: Path) -> dict[str, Any]:
         "tolerated": tolerated,
     }
     document["summary"] = page.summary(document)
-    write_whole(plan.folder / DOCUMENT, json_text({"version": VERSION, **document}))
+    write_whole(plan.folder / DOCUMENT, document_text(document))
     write_whole(plan.folder / PAGE, page.markdown(document).encode())
     return document
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from experiments.configuration import Configuration
 from experiments.measures.layer_rows import LAYERS, Plan
 from experiments.measures.rows import AVERAGES
 from experiments.measures.snapshot_rows import SNAPSHOTS
-from findings.documents import ResultError, read_document, refuse_other
+from findings.checksums import ResultError, read_json
+from findings.documents import read_document, refuse_other
 
 SHARED = ("options", "noise", "device")
 """Settings that all files of the first stage have to share."""
@@ -24,12 +24,9 @@ def paper_numbers(path: Path) -> dict[str, Any]:
         ValueError: they cannot be read.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(path)
+    except ResultError as error:
         raise ValueError(f"{path} cannot be read ({error}); allowed: the paper's printed numbers") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is {type(found).__name__}; allowed: a JSON object of the paper's printed numbers")
-    return found
 
 
 def row_documents(plan: Plan) -> dict[tuple[str, str], dict[str, Any]]:
@@ -45,7 +42,10 @@ def row_documents(plan: Plan) -> dict[tuple[str, str], dict[str, Any]]:
             path = plan.folder / "rows" / f"{run}-{average}.json"
             if path.exists():
                 document = read_document(path)
-                there = Configuration.from_dict(document["settings"]["configuration"])  # of an older version, perhaps
+                try:  # of an older version, perhaps
+                    there = Configuration.from_dict(document["settings"]["configuration"])
+                except (KeyError, TypeError, AttributeError, ValueError) as error:
+                    raise ResultError(f"{path} names no configuration that can be read: {error!r}") from error
                 refuse_other(path, {"configuration": there.to_dict()}, {"configuration": configuration.to_dict()})
                 found[run, average] = document
             elif average != "swa" or configuration.swa_models:

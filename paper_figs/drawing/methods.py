@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from findings.checksums import ResultError, read_json
 from paper_figs.catalogue import ROOT
 from paper_figs.drawing import style
 
@@ -38,18 +38,18 @@ def load(path: Path = RESULTS) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; `{COMMAND}` makes it")
     try:
-        results = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
+        results = read_json(path)
+    except ResultError as error:
         raise ValueError(f"{path} is no JSON ({error}); `{COMMAND}` makes it anew") from None
     missing = [key for key in ("configuration", "measures", "pairs", "series", "sweep", "quick") if key not in results]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; `{COMMAND}` makes it anew")
-    return dict(results)
+    return results
 
 
 def paper() -> dict[str, Any]:
     """The numbers printed in the paper, each table with its name."""
-    return dict(json.loads(PAPER_NUMBERS.read_bytes()))
+    return read_json(PAPER_NUMBERS)
 
 
 def number(results: dict[str, Any], row: str, measure: str) -> Interval:

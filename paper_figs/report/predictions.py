@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from findings.checksums import ResultError, read_json
 from paper_figs.report import prose, sourced
 from paper_figs.report.sourced import Number, Source
 
@@ -165,15 +165,12 @@ def read(path: Path) -> dict[str, Any]:
     """A result file.
 
     Raises:
-        ValueError: it is not there, or is no JSON object.
+        ValueError: it is not there, is no JSON object, or is not what was written.
     """
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return read_json(path)
+    except ResultError as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}); allowed: a result file") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}; allowed: a JSON object")
-    return found
 
 
 def checked(build: Callable[[], Any], path: Path, command: str) -> Any:
