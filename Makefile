@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo figs docs test theory ledger thorough bench lint clean
+.PHONY: help demo figs docs test theory ledger thorough proofs bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ ledger: $(STAMP) ## check every claim, print the table of verdicts, renew theory
 thorough: $(STAMP) ## the theory with 10,000 examples a property (about an hour)
 	@echo "==> checking the theory with 10,000 examples a property"
 	@$(BIN)/python -m pytest theory --hypothesis-profile=thorough
+
+proofs: ## check the proofs for every d and m with Coq; says which Debian packages are missing
+	@echo "==> checking the proofs with Coq: 40 seconds of processor time"
+	@$(PYTHON) proofs/check.py
 
 bench: $(STAMP) ## speed and memory, side by side with peers
 	@$(BIN)/python -m benchmarks

@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 from experiments.adm.options import ADMOptions
 from experiments.diffusion.process import ProcessOptions
+from findings.names import Method
 from flatness import arguments
 
 DatasetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist"]
-Method = Literal["adm", "ip", "sam", "ip+sam", "rwp"]
 VERSION = 2
 """Of the stored form; a reader takes earlier ones too, and refuses others."""
 ADDED = {2: ("training_images", "weight_noise")}

@@ -23,10 +23,11 @@ import torch
 from experiments.commands.progress import duration
 from experiments.configuration import Configuration, Method, RunOptions, WeightNoiseOptions
 from experiments.data import Images
-from experiments.measures.evaluate import Progress, evaluate
+from experiments.measures.evaluate import evaluate
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.points import FOLDER, PointOptions, StudyMaterial, run_points
-from experiments.measures.rows import AVERAGES, Checkpoint, check_material, check_options
+from experiments.measures.rows import Checkpoint, check_material, check_options
+from experiments.measures.runner import Progress
 from experiments.measures.sample_grids import write_grids
 from experiments.measures.subject import GRADIENT_BATCH, Material
 from experiments.study import TRAINING_PASSES, Job, cost_of, side_by_side
@@ -38,9 +39,9 @@ from findings import comparisons, tables
 from findings.checksums import EDITED
 from findings.documents import document_text, read_document, refuse_other
 from findings.files import write_whole
+from findings.names import AVERAGES, PAPER_METHODS
 from flatness import arguments
 
-METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
 DONE = "trained"
 """The file that says so in a run's folder."""
 
@@ -100,7 +101,7 @@ def matrix(
     Raises:
         ValueError: a radius, noise, seed or method is not allowed, or given twice; radii or noises of no method.
     """
-    chosen = tuple(methods) if methods is not None else (*METHODS, *(("rwp",) if noises else ()))
+    chosen = tuple(methods) if methods is not None else (*PAPER_METHODS, *(("rwp",) if noises else ()))
     for name, given in (("radii", radii), ("seeds", seeds), ("noises", noises), ("methods", chosen)):
         if len(set(given)) != len(given):
             raise arguments.refuse(name, given, "each value once")

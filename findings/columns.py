@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from findings import estimates
+from findings import estimates, names
 from findings.estimates import Column
+from findings.names import GAP
 
-FULL = 32
 PER_FEATURE = 8
 """Samples a feature from which a distance is extrapolated to infinitely many."""
-GAP = "mean_absolute_gap"
-"""Of exposure bias, the number that is meant where one alone is shown: the mean over steps of the gap's size."""
 GAP_WORDS = "mean absolute gap"
 
+ABSOLUTE = names.low_pass("absolute")
 Settings = Mapping[str, Any]
 
 
@@ -61,7 +60,7 @@ def objective(options: Mapping[str, Any]) -> str:
 
 def change(steps: int, bits: int, name: str, heading: str) -> Column:
     """What rounding the weights does to a distance."""
-    return estimates.change(name, heading, f"frechet-{steps}-{bits}", f"frechet-{steps}-{FULL}")
+    return estimates.change(name, heading, names.distance(steps, bits), names.distance(steps))
 
 
 def summary(settings: Settings) -> list[Column]:
@@ -70,10 +69,10 @@ def summary(settings: Settings) -> list[Column]:
     steps = options["sampling_steps"][0]
     found = [
         estimates.stored("mse", "MSE", "loss", "mse"),
-        estimates.stored("lpf", "LPF", "lpf-absolute", "value"),
-        estimates.stored("lpf-rise", "LPF rise", "lpf-absolute", "rise"),
-        estimates.stored("gap", f"norm's {GAP_WORDS}, T'={steps}", f"exposure-{steps}", GAP),
-        estimates.distance("frechet", f"distance T'={steps}", f"frechet-{steps}-{FULL}"),
+        estimates.stored("lpf", "LPF", ABSOLUTE, "value"),
+        estimates.stored("lpf-rise", "LPF rise", ABSOLUTE, "rise"),
+        estimates.stored("gap", f"norm's {GAP_WORDS}, T'={steps}", names.exposure(steps), GAP),
+        estimates.distance("frechet", f"distance T'={steps}", names.distance(steps)),
     ]
     return found + [change(steps, bits, f"frechet-{bits}", f"change at {bits} bits") for bits in options["bits"]]
 
@@ -82,7 +81,7 @@ def distances(settings: Settings) -> list[Column]:
     """Table 2."""
     found = []
     for steps, count in samples_of(settings).items():
-        measure = f"frechet-{steps}-{FULL}"
+        measure = names.distance(steps)
         found.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, {count} samples", measure))
         if extrapolates(settings, count):
             name = f"frechet-{steps}-extrapolated"
@@ -93,11 +92,11 @@ def distances(settings: Settings) -> list[Column]:
 def flatness(settings: Settings) -> list[Column]:
     """Table 3."""
     options = settings["evaluation"]
-    found = [estimates.stored("loss", "loss", "lpf-absolute", "loss")]
-    for scale in ("absolute", "layer", "filter"):
+    found = [estimates.stored("loss", "loss", ABSOLUTE, "loss")]
+    for scale in names.SCALES:
         sigma = options["sigma" if scale == "absolute" else "relative_sigma"]
-        found.append(estimates.stored(f"lpf-{scale}", f"LPF, {scale} {sigma:g}", f"lpf-{scale}", "value"))
-        found.append(estimates.stored(f"lpf-{scale}-rise", f"rise, {scale}", f"lpf-{scale}", "rise"))
+        found.append(estimates.stored(f"lpf-{scale}", f"LPF, {scale} {sigma:g}", names.low_pass(scale), "value"))
+        found.append(estimates.stored(f"lpf-{scale}-rise", f"rise, {scale}", names.low_pass(scale), "rise"))
     return found
 
 
@@ -106,13 +105,13 @@ def quantisation(settings: Settings) -> list[Column]:
     options = settings["evaluation"]
     found = []
     for steps in options["sampling_steps"]:
-        found.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, 32 bits", f"frechet-{steps}-{FULL}"))
+        found.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, 32 bits", names.distance(steps)))
         for bits in options["bits"]:
-            measure = f"frechet-{steps}-{bits}"
+            measure = names.distance(steps, bits)
             found.append(estimates.distance(measure, f"T'={steps}, {bits} bits", measure))
             found.append(change(steps, bits, f"{measure}-change", "change"))
     return found + [
-        estimates.stored(f"rise-{bits}", f"loss rise, {bits} bits", f"quantization-{bits}", "rise")
+        estimates.stored(f"rise-{bits}", f"loss rise, {bits} bits", names.quantization(bits), "rise")
         for bits in options["rise_bits"]
     ]
 
@@ -121,7 +120,7 @@ def exposure(settings: Settings) -> list[Column]:
     """Exposure bias."""
     reductions = {GAP: GAP_WORDS, "mean_signed_gap": "mean gap, signed", "last_gap": "gap at the last step"}
     return [
-        estimates.stored(f"{key}-{steps}", f"T'={steps}, {words}", f"exposure-{steps}", key)
+        estimates.stored(f"{key}-{steps}", f"T'={steps}, {words}", names.exposure(steps), key)
         for steps in settings["evaluation"]["sampling_steps"]
         for key, words in reductions.items()
     ]
@@ -152,8 +151,8 @@ def readout(settings: Settings) -> list[Column]:
         estimates.bare("readout-norm", "|W| last layer", "readout", "weight_norm"),
         estimates.bare("norm", "|w| all", "readout", "weights", "norm"),
     ]
-    words = {"lpf-absolute": "noise", "lpf-layer": "scaled noise"}
-    words |= {f"quantization-{bits}": f"{bits} bits" for bits in settings["evaluation"]["rise_bits"]}
+    words = {ABSOLUTE: "noise", names.low_pass("layer"): "scaled noise"}
+    words |= {names.quantization(bits): f"{bits} bits" for bits in settings["evaluation"]["rise_bits"]}
     return found + [
         estimates.stored(f"{name}-{kind}", f"{word}, {kind}", "readout", "rises", name, kind)
         for name, word in words.items()
@@ -165,22 +164,22 @@ def compared(settings: Settings) -> list[Column]:
     """What rows are compared in, in words."""
     options = settings["evaluation"]
     absolute, relative = options["sigma"], options["relative_sigma"]
-    loss = estimates.stored("loss", "held-out loss", "lpf-absolute", "loss")
-    filtered = estimates.stored("lpf", f"LPF (absolute noise, sigma {absolute:g})", "lpf-absolute", "value")
-    needs = ("lpf-absolute", "loss")
+    loss = estimates.stored("loss", "held-out loss", ABSOLUTE, "loss")
+    filtered = estimates.stored("lpf", f"LPF (absolute noise, sigma {absolute:g})", ABSOLUTE, "value")
+    needs = (ABSOLUTE, "loss")
     found = [
         loss._replace(needs=needs, replicates=estimates.by_image),
         filtered._replace(needs=needs),
-        estimates.stored("lpf-absolute-rise", "LPF's rise over the loss", "lpf-absolute", "rise"),
+        estimates.stored("lpf-absolute-rise", "LPF's rise over the loss", ABSOLUTE, "rise"),
         estimates.stored(
-            "lpf-layer-rise", f"rise under noise of {relative:g} of each layer's size", "lpf-layer", "rise"
+            "lpf-layer-rise", f"rise under noise of {relative:g} of each layer's size", names.low_pass("layer"), "rise"
         ),
     ]
     for steps in options["sampling_steps"]:
-        found.append(estimates.stored(f"gap-{steps}", f"norm's {GAP_WORDS}, T'={steps}", f"exposure-{steps}", GAP))
+        found.append(estimates.stored(f"gap-{steps}", f"norm's {GAP_WORDS}, T'={steps}", names.exposure(steps), GAP))
         found += _compared_distances(settings, steps)
     found += [
-        estimates.stored(f"rise-{bits}", f"loss's rise at {bits} bits", f"quantization-{bits}", "rise")
+        estimates.stored(f"rise-{bits}", f"loss's rise at {bits} bits", names.quantization(bits), "rise")
         for bits in options["rise_bits"]
     ]
     found.append(estimates.stored("feature-energy", "feature energy of the last layer", "readout", "feature_energy"))
@@ -188,7 +187,7 @@ def compared(settings: Settings) -> list[Column]:
 
 
 def _compared_distances(settings: Settings, steps: int) -> list[Column]:
-    measure, words = f"frechet-{steps}-{FULL}", f"distance of samples, T'={steps}"
+    measure, words = names.distance(steps), f"distance of samples, T'={steps}"
     note = bias_note(settings, [steps])
     found = [estimates.distance(f"frechet-{steps}", words + note.replace("; ", ", ", 1), measure)]
     if not note:

@@ -130,7 +130,7 @@ def _of_filter(value: float, a: Result, b: Result) -> Cell:
     """The difference of two LPFs: of the losses, in pairs, and of the rises."""
     losses = estimates.by_image(a).less(estimates.by_image(b)).cell(0.0)
     rises = (
-        estimates.estimate(estimates.at(r, "lpf-absolute", "rise"), estimates.at(r, "lpf-absolute", "settings"))
+        estimates.estimate(estimates.at(r, columns.ABSOLUTE, "rise"), estimates.at(r, columns.ABSOLUTE, "settings"))
         for r in (a, b)
     )
     return estimates.together(value, losses, *rises)

@@ -14,7 +14,7 @@ import fcntl
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +66,32 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, list) and all(not isinstance(item, dict | list) for item in value)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """A result file, or another document written here, held against its checksum.
+def read_document(path: Path, version: int | None = VERSION) -> dict[str, Any]:
+    """A result file, or another document written here, held against its checksum; any version where it is None.
 
     Raises:
         ResultError: it cannot be read, is not what was written, or is of another version.
     """
     document = read_json(path)
-    if document.get("version") != VERSION:
-        raise ResultError(f"{path} is no result, or its version is {document.get('version')!r}; allowed: {VERSION}")
+    if version is not None and document.get("version") != version:
+        raise ResultError(f"{path} is no result, or its version is {document.get('version')!r}; allowed: {version}")
     if not isinstance(document.get("settings", {}), dict):
         raise ResultError(f"{path}: its settings are no JSON object; allowed: what was written here")
     return document
+
+
+def at(content: Any, keys: Sequence[str | int], path: Path) -> Any:
+    """What stands in a document under these keys, one inside the other.
+
+    Raises:
+        ResultError: one is not there; the file and the keys are named.
+    """
+    for depth, key in enumerate(keys):
+        try:
+            content = content[key]
+        except (KeyError, IndexError, TypeError):
+            raise ResultError(f"{path} lacks {'.'.join(map(str, keys[: depth + 1]))}") from None
+    return content
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -79,6 +79,7 @@ class Column(NamedTuple):
         cell: the number of one result.
         needs: the measures that it is computed from.
         replicates: the same group by group; None where only the number was kept.
+        entry: of a distance, which entry of its measure is shown.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Column(NamedTuple):
     cell: Callable[[Result], Cell]
     needs: tuple[str, ...]
     replicates: Callable[[Result], Replicates] | None = None
+    entry: str = "value"
 
     def of(self, results: Sequence[Result]) -> Cell | None:
         """Of one row: its result, or its results of several seeds, whose mean and standard error are then shown.
@@ -173,7 +175,7 @@ def distance(name: str, heading: str, measure: str, key: str = "value") -> Colum
     def cell(result: Result) -> Cell:
         return estimate(at(result, measure))._replace(value=at(result, measure, key))
 
-    return Column(name, heading, cell, (measure,), lambda result: _pseudo_values(result, measure))
+    return Column(name, heading, cell, (measure,), lambda result: _pseudo_values(result, measure), key)
 
 
 def change(name: str, heading: str, measure: str, against: str) -> Column:
@@ -182,10 +184,17 @@ def change(name: str, heading: str, measure: str, against: str) -> Column:
     def replicates(result: Result) -> Replicates:
         return _pseudo_values(result, measure).less(_pseudo_values(result, against))
 
-    def cell(result: Result) -> Cell:
-        return replicates(result).cell(at(result, measure, "value") - at(result, against, "value"))
+    return Column(name, heading, lambda result: change_of(result, measure, against), (measure, against), replicates)
 
-    return Column(name, heading, cell, (measure, against), replicates)
+
+def change_of(result: Result, measure: str, against: str) -> Cell:
+    """The difference of two distances of one result, with the jackknife's error over the same groups.
+
+    Raises:
+        ValueError: the groups are not the same.
+    """
+    replicates = _pseudo_values(result, measure).less(_pseudo_values(result, against))
+    return replicates.cell(at(result, measure, "value") - at(result, against, "value"))
 
 
 def _pseudo_values(result: Result, measure: str) -> Replicates:
@@ -202,3 +211,49 @@ def by_image(result: Result) -> Replicates:
 def options_of(results: Iterable[Result]) -> Mapping[str, Any]:
     """The settings of the measures, which all results share."""
     return next(iter(results))["settings"]["evaluation"]
+
+
+def over_seeds(values: Sequence[Cell]) -> Cell:
+    """One number's own error, or the mean over seeds with the error over them."""
+    return values[0] if len(values) < FEWEST else mean([value.value for value in values])
+
+
+def ratio(a: Cell, b: Cell) -> Cell | None:
+    """a / b with its error to first order, as if both were independent; None where b is not above 0."""
+    if not b.value > 0:
+        return None
+    value = a.value / b.value
+    first = Cell(0.0, (a.error or 0.0) / b.value, a.degrees)
+    return together(value, first, Cell(0.0, value * (b.error or 0.0) / b.value, b.degrees))
+
+
+def paired_ratio(a: Sequence[float], b: Sequence[float], *more: Cell) -> Cell | None:
+    """The ratio of two means over the same images, with its error to first order.
+
+    Args:
+        a, b: image by image.
+        more: further errors of the ratio, independent of the images'.
+
+    Returns:
+        None where the mean of b is not above 0.
+    """
+    import numpy as np  # here, as asking for the state of figures loads this module and needs no numpy
+
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if not second.mean() > 0:
+        return None
+    value = float(first.mean() / second.mean())
+    spread = float((first - value * second).std(ddof=1)) / math.sqrt(len(first)) / float(second.mean())
+    return together(value, Cell(0.0, spread, len(first) - 1), *more)
+
+
+def logarithm(cell: Cell | None) -> Cell | None:
+    """Of a ratio, with its error to first order; None where it is not above 0."""
+    if cell is None or not cell.value > 0:
+        return None
+    return Cell(math.log(cell.value), None if cell.error is None else cell.error / cell.value, cell.degrees)
+
+
+def estimated(found: Mapping[str, Any] | None, settings: Mapping[str, Any] | None = None) -> Cell | None:
+    """A stored estimate, where there is one."""
+    return None if found is None else estimate(found, settings)

@@ -164,6 +164,10 @@ class Study:
         """One a seed, (S,)."""
         return np.array([self.number(RunKey(method, dose, seed), weights, quantity) for seed in self.seeds])
 
+    def _of(self, method: str, dose: float, weights: Weights, quantity: Quantity) -> ndarray:
+        """The same, where no dose at all is plain training."""
+        return self.numbers(method if dose else "adm", dose, weights, quantity)
+
     def scatter(self, key: RunKey, quantity: Quantity) -> tuple[float, int]:
         """Standard deviation of a raw row's number over the late points of its run, and how many they are."""
         steps = self.documents[key]["settings"]["configuration"]["steps"]
@@ -203,6 +207,8 @@ class Study:
             return min(doses, key=lambda dose: float(self.numbers(method, dose, weights, by).mean()))
         if selection.dose == "matched":
             return self._between(method, "lpf_value", 1 - PAPERS_FALL)
+        if selection.dose == "matched rise":
+            return self._between(method, "lpf_rise", 1 - PAPERS_FALL)
         if selection.dose == "equal fall":
             rise = quantities("lpf_rise")["lpf_rise"]
             sam = self.dose_of(Selection("sam", "raw", "chosen"))
@@ -212,11 +218,14 @@ class Study:
         raise LadderError(f"{selection} names no single dose")
 
     def _between(self, method: str, name: str, share: float) -> tuple[float, float, float] | None:
-        """The doses around that at which a quantity of raw weights has this share of plain training's; log dose."""
+        """The doses around that at which a quantity of raw weights has this share of plain training's; log dose.
+
+        Below the smallest dose the one side is plain training, dose 0.
+        """
         quantity = quantities(name)[name]
         plain = self.numbers("adm", 0.0, "raw", quantity).mean()
-        doses = self.doses(method)
-        ratios = [float(np.log(self.numbers(method, dose, "raw", quantity).mean() / plain)) for dose in doses]
+        doses = [0.0, *self.doses(method)]
+        ratios = [float(np.log(self._of(method, dose, "raw", quantity).mean() / plain)) for dose in doses]
         wanted = math.log(share)
         for index in range(len(doses) - 1):
             a, b = ratios[index], ratios[index + 1]
@@ -232,7 +241,7 @@ class Study:
         if isinstance(dose, float):
             return self.numbers(selection.method, dose, selection.weights, quantity)
         below, above, weight = dose
-        a, b = (self.numbers(selection.method, d, selection.weights, quantity) for d in (below, above))
+        a, b = (self._of(selection.method, d, selection.weights, quantity) for d in (below, above))
         return np.exp((1 - weight) * np.log(a) + weight * np.log(b))
 
 

@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from findings import columns, estimates
+from findings import columns, estimates, names
 from findings.documents import FAILED
 from findings.estimates import Cell, Column, Result
+from findings.names import RowName
 
-METHODS = ("adm", "ip", "sam", "ip+sam")
-AVERAGES = ("raw", "ema", "swa")
 FLOOR = "real images"
-FLOOR_MEASURE = "frechet-floor-"
 
 
 class Table(NamedTuple):
@@ -46,21 +44,20 @@ def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
     """
     radii = {r["settings"]["configuration"]["sam"]["rho"] for r in results if "sam" in r["method"]}
 
-    def order(result: Result) -> tuple[int, float, int, int]:
-        c = result["settings"]["configuration"]
-        average = AVERAGES.index(result["average"])
-        return METHODS.index(result["method"]), -_radius(result), average, c["seed"]
+    def order(result: Result) -> tuple[tuple[int, float, int], int]:
+        return row_name(result).order, result["settings"]["configuration"]["seed"]
 
-    found: dict[str, list[Result]] = {}
+    rows: dict[str, list[Result]] = {}
     for result in sorted(results, key=order):
-        radius = f" rho={_radius(result):g}" if len(radii) > 1 and "sam" in result["method"] else ""
-        average = "" if result["average"] == "raw" else f"+{result['average']}"
-        found.setdefault(f"{result['method']}{radius}{average}", []).append(result)
-    return found
+        name = row_name(result)
+        rows.setdefault(str(name) if len(radii) > 1 else name.of_method, []).append(result)
+    return rows
 
 
-def _radius(result: Result) -> float:
-    return float(result["settings"]["configuration"]["sam"]["rho"]) if "sam" in result["method"] else 0.0
+def row_name(result: Result) -> RowName:
+    """The row that a result is of, its radius said wherever it has one."""
+    rho = float(result["settings"]["configuration"]["sam"]["rho"]) if "sam" in result["method"] else None
+    return RowName(result["method"], result["average"], rho)
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -112,12 +109,12 @@ def _with_floors(table: Table, results: Sequence[Result]) -> Table:
     seeds = {result["settings"]["configuration"]["seed"] for result in results}
     counts = {f"frechet-{steps}": count for steps, count in columns.samples_of(settings).items()}
     rows = dict(table.rows)
-    for name, found in measures.items():
-        if not name.startswith(FLOOR_MEASURE) or FAILED in found:
+    for number in settings["data"]["used"]["floors"]:
+        found, row = measures.get(names.floor(number), {FAILED: "not measured"}), []
+        if FAILED in found:
             continue
-        number, row = found["samples"], []
         for column in table.columns:
-            key = "extrapolated" if column.name.endswith("extrapolated") else "value"
+            key = column.entry
             fits = columns.extrapolates(settings, number) if key != "value" else counts[column.name] == number
             error = found["standard_error"] if len(seeds) < estimates.FEWEST else None
             row.append(Cell(found[key], error) if fits else None)

@@ -10,8 +10,9 @@ import sys
 import traceback
 from pathlib import Path
 
+from findings import trained
 from findings.boundary import described, guarded, tracebacks
-from paper_figs import build, catalogue, trained
+from paper_figs import build, catalogue
 from paper_figs.report import document
 
 
@@ -84,9 +85,9 @@ def _report(report: document.Report, out: Path, failed: dict[str, str]) -> dict[
 
         print(f"{report.name}: {_shown(page.write(report, out, failed))}")
     except Exception as error:
-        failed = described(error)
-        print(f"{report.name}: failed:", traceback.format_exc() if tracebacks() else failed)
-        return {report.name: failed}
+        words = described(error)
+        print(f"{report.name}: failed:", traceback.format_exc() if tracebacks() else words)
+        return {report.name: words}
     return {}
 
 

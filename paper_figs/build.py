@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paper_figs.columns.tabular import Table
 
 OUT = ROOT / "paper_figs" / "out"
-SUFFIXES = (".pdf", ".png", ".json")
+FIGURE_SUFFIXES = (".pdf", ".png", ".json")
 """Of the files of every figure."""
 TABLE_SUFFIXES = (".md", ".tex", ".csv")
 """Of the further ones of a table."""
@@ -39,7 +39,7 @@ def suffixes(entry: Entry) -> tuple[str, ...]:
     """Of the files that are written for a figure; its module is read, not imported."""
     tree = ast.parse(entry.source.read_bytes(), str(entry.source))
     is_table = any(isinstance(node, ast.FunctionDef) and node.name == "table" for node in tree.body)
-    return SUFFIXES + (TABLE_SUFFIXES if is_table else ())
+    return FIGURE_SUFFIXES + (TABLE_SUFFIXES if is_table else ())
 
 
 def _stamp(entry: Entry, out: Path) -> Path:
@@ -103,7 +103,7 @@ def draw(entry: Entry, out: Path = OUT) -> list[Path]:
     text = as_json(module.compute())
     files = {suffix: out / f"{entry.name}{suffix}" for suffix in suffixes(entry)}
     texts = {".json": text}
-    if files.keys() > set(SUFFIXES):
+    if files.keys() > set(FIGURE_SUFFIXES):
         texts |= _as_texts(module.table(json.loads(text)), entry.name)
     for suffix in texts:
         write_whole(files[suffix], texts[suffix])

@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata, util
 from pathlib import Path
 
+from findings.trained import outside
+
 PACKAGES = ("matplotlib", "numpy", "python-flint", "scipy", "sympy")
 """Packages whose version can change what is drawn."""
-RUNS_VARIABLE = "FLATNESS_RUNS"
-"""The environment variable that names a folder with studies of trained networks outside the checkout."""
 STUDIES = "results/*/"
 """How patterns of studies' files begin."""
-
-
-def outside() -> Path | None:
-    """The folder that RUNS_VARIABLE names: a study, or a folder of studies; None where it is not set."""
-    named = os.environ.get(RUNS_VARIABLE)
-    return Path(named).resolve() if named else None
 
 
 def file_of(module: str, root: Path) -> Path | None:

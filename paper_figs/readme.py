@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from findings import files
+from findings import files, toy_study
 from findings.boundary import guarded
 from findings.checksums import ResultError, read_json
 from paper_figs.catalogue import ROOT
 from paper_figs.columns import tabular
-from paper_figs.drawing import methods
 from paper_figs.report import claims, findings
 
 STUDY = ROOT / "results" / "fashion-mnist-tiny"
@@ -172,7 +171,7 @@ def renewed(page: str) -> str:
         ValueError: a mark is missing, or a result.
     """
     tables, predictions = _read("tables.json")["tables"], _read("bridge.json")["predictions"]
-    said = three_findings(claims.claims(), methods.load(), tables, predictions)
+    said = three_findings(claims.claims(), toy_study.load(), tables, predictions)
     for marks, content in ((FINDINGS, said), (ROWS, rows(tables)), (BRIDGE, verdicts(predictions))):
         page = files.renewed(page, marks, content)
     return page

@@ -18,10 +18,10 @@ import pytest
 
 from experiments.bridge import document as bridge
 from experiments.measures.layer_rows import Plan
-from findings import comparisons, tables
+from findings import comparisons, tables, toy_study
 from findings.documents import VERSION, json_text, read_document
+from findings.trained import RUNS_VARIABLE
 from paper_figs import build, catalogue
-from paper_figs.fingerprint import RUNS_VARIABLE
 from theory import ledger
 from toy import tables as toy_tables
 
@@ -43,7 +43,7 @@ def test_there_is_a_study() -> None:
 
 
 def test_the_toy_s_page_and_its_table_in_the_readme() -> None:
-    results = toy_tables.load()
+    results = toy_study.load()
     assert toy_tables.OWN.read_text(encoding="utf-8") == toy_tables.full(results)
     page = toy_tables.README.read_text(encoding="utf-8")
     assert toy_tables.with_brief(page, results) == page
@@ -82,7 +82,7 @@ def test_the_bridge_of_a_study(study: Path, tmp_path: Path) -> None:
     for name in ("rows", "layers"):
         shutil.copytree(study / name, tmp_path / name)
     shutil.copy(study / "plan.json", tmp_path)
-    bridge.judged(Plan.of(tmp_path), ROOT / "results" / "toy.json", ROOT / "paper_figs" / "paper_numbers.json")
+    bridge.judged(Plan.of(tmp_path), toy_study.RESULTS, toy_study.PAPER_NUMBERS)
     assert (tmp_path / bridge.PAGE).read_text(encoding="utf-8") == (study / bridge.PAGE).read_text(encoding="utf-8")
     now, there = read_document(tmp_path / bridge.DOCUMENT), read_document(study / bridge.DOCUMENT)
     now["provenance"] = there["provenance"]  # where, and with which versions, it was judged

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from findings import names
+
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "findings": set(),
@@ -22,6 +24,8 @@ ALLOWED = {
 """The rooms, and which others each may import."""
 BRIDGE = "experiments/bridge"  # the folder that may look at the toy and the theory
 WITHOUT_TORCH = ("findings", "theory", "paper_figs")
+OWNED = {"AVERAGES", "SUFFIXES", "PAPER_METHODS", "NINE", "PAPER_RADIUS", "FULL"}
+"""Constants of `findings.names` whose names mean one thing everywhere."""
 
 
 def modules() -> dict[str, Path]:
@@ -100,3 +104,47 @@ def test_relative_imports_are_not_used() -> None:
     for path in modules().values():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path
+
+
+def assigned(path: Path) -> list[tuple[str, ast.expr]]:
+    """Module-level constants of a file: name and value."""
+    found: list[tuple[str, ast.expr]] = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            found += [(target.id, node.value) for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            found.append((node.target.id, node.value))
+    return found
+
+
+def second_definitions(path: Path) -> list[str]:
+    """Constants of `findings.names` that a file defines anew: by their name, or by the same literal anywhere in it."""
+    literals = {value: name for name, value in vars(names).items() if isinstance(value, tuple) and len(value) > 2}
+    again = [name for name, _ in assigned(path) if name in OWNED]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Tuple | ast.List):
+            try:
+                value = tuple(ast.literal_eval(node))
+                again += [literals[value]] if value in literals else []
+            except (ValueError, TypeError):  # not of literals alone, or of lists
+                continue
+    return again
+
+
+@pytest.mark.parametrize("room", ["toy", "experiments", "paper_figs", "docs", "benchmarks"])
+def test_what_findings_owns_is_defined_there_alone(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        assert second_definitions(path) == [], path
+
+
+def test_a_second_definition_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "again.py"
+    for text in (
+        "FULL = 32\n",
+        "for a in ('raw', 'ema', 'swa'):\n    pass\n",
+        "def f():\n    return ['adm', 'ip', 'sam']\n",
+    ):
+        path.write_text(text)
+        assert second_definitions(path), text
+    path.write_text("BITS = (8, 4)\nhalf = {'raw': 1}\n")
+    assert second_definitions(path) == []

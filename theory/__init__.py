@@ -15,7 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from theory.model.exposure import exposure_bound, norm_gap_bound, sampler_steps
     from theory.model.gaussians import Gaussian, kl_divergence, squared_wasserstein
+    from theory.model.likelihood import (
+        bits_per_dimension,
+        likelihood_rise,
+        likelihood_weights,
+        readout_rise,
+        rounding_bound,
+    )
+    from theory.model.pac_bayes import gaussian_divergence, least_noise_share, pac_bayes_bound
+    from theory.model.path_norm import balanced, gauss_newton_trace, lipschitz_from_flatness, path_flatness, path_norm
     from theory.model.perturbations import (
         NotNormalizableError,
         is_admissible,
@@ -27,7 +37,19 @@ if TYPE_CHECKING:
     from theory.model.perturbed_density import PerturbedDensity, perturbed_density
     from theory.model.random_features import RandomFeatureScore, feature_second_moment
     from theory.model.robustness import flat_radius, gap_radius
+    from theory.model.sampling_law import ode_law, sde_law
+    from theory.model.smoothed_relu import smoothed_relu, two_layer_low_pass_filter
     from theory.model.spectral_ball import spectral_ball_bounds
+    from theory.model.step_noise import (
+        averaged_excess,
+        ema_share,
+        gradient_second_moment,
+        matched_noise,
+        sam_dose,
+        stationary_covariance,
+        stationary_sgd,
+        swa_share,
+    )
     from theory.model.worst_case import WorstCase, worst_case_divergence
 
 __all__ = [
@@ -36,22 +58,73 @@ __all__ = [
     "PerturbedDensity",
     "RandomFeatureScore",
     "WorstCase",
+    "averaged_excess",
+    "balanced",
+    "bits_per_dimension",
+    "ema_share",
+    "exposure_bound",
     "feature_second_moment",
     "flat_radius",
     "gap_radius",
+    "gauss_newton_trace",
+    "gaussian_divergence",
+    "gradient_second_moment",
     "is_admissible",
     "kl_divergence",
+    "least_noise_share",
+    "likelihood_rise",
+    "likelihood_weights",
+    "lipschitz_from_flatness",
     "loss_rise",
+    "matched_noise",
+    "norm_gap_bound",
+    "ode_law",
+    "pac_bayes_bound",
+    "path_flatness",
+    "path_norm",
     "perturbation_divergence",
     "perturbed_density",
     "perturbed_noise",
     "project_admissible",
+    "readout_rise",
+    "rounding_bound",
+    "sam_dose",
+    "sampler_steps",
+    "sde_law",
+    "smoothed_relu",
     "spectral_ball_bounds",
     "squared_wasserstein",
+    "stationary_covariance",
+    "stationary_sgd",
+    "swa_share",
+    "two_layer_low_pass_filter",
     "worst_case_divergence",
 ]
 
 _MODULES = {
+    **dict.fromkeys(("smoothed_relu", "two_layer_low_pass_filter"), "smoothed_relu"),
+    **dict.fromkeys(("gaussian_divergence", "least_noise_share", "pac_bayes_bound"), "pac_bayes"),
+    **dict.fromkeys(
+        (
+            "averaged_excess",
+            "ema_share",
+            "gradient_second_moment",
+            "matched_noise",
+            "sam_dose",
+            "stationary_covariance",
+            "stationary_sgd",
+            "swa_share",
+        ),
+        "step_noise",
+    ),
+    **dict.fromkeys(("ode_law", "sde_law"), "sampling_law"),
+    **dict.fromkeys(
+        ("balanced", "gauss_newton_trace", "lipschitz_from_flatness", "path_flatness", "path_norm"), "path_norm"
+    ),
+    **dict.fromkeys(
+        ("bits_per_dimension", "likelihood_rise", "likelihood_weights", "readout_rise", "rounding_bound"), "likelihood"
+    ),
+    **dict.fromkeys(("exposure_bound", "norm_gap_bound", "sampler_steps"), "exposure"),
     **dict.fromkeys(("Gaussian", "kl_divergence", "squared_wasserstein"), "gaussians"),
     **dict.fromkeys(("NotNormalizableError", "is_admissible", "loss_rise", "perturbation_divergence"), "perturbations"),
     **dict.fromkeys(("perturbed_noise", "project_admissible"), "perturbations"),

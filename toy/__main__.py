@@ -1,4 +1,7 @@
-"""`python -m toy`: train the toy models, measure them, and print the verdicts on predictions P1 to P9."""
+"""`python -m toy`: train the toy models, measure them, and print the verdicts on predictions P1 to P9.
+
+The first rung of the ladder is the predictions and, by dose, the regimes; `python -m toy images` is the second.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -17,22 +21,32 @@ from rich.table import Table
 from findings.boundary import guarded
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED, FEWEST_SEEDS, Outcome, Verdict
+from toy import images, ladder_command, study
 from toy import report as results
 from toy import settings as sizes
-from toy import study
 from toy.claims import PREDICTIONS
 from toy.predictions import Prediction, judge
 
 DEFAULT_OUT = ROOT / "results" / "toy.json"
+PARTS = ("all", "predictions", "regimes", "images")
 COLOURS = {Verdict.CONFIRMED: "green", Verdict.REFUTED: "red", Verdict.UNDECIDED: "yellow"}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m toy",
-        description="Train small diffusion models by the paper's methods, measure flatness, quantisation, exposure "
-        "bias and samples, and print the verdicts on predictions P1 to P9. Takes under ten minutes on two cores.",
+        description="Train small diffusion models by the paper's methods and others, measure flatness, quantisation, "
+        "exposure bias and samples, and print the verdicts on predictions P1 to P9. The predictions take ten minutes "
+        "on two idle cores; the regimes, which go on where they were stopped, say beforehand how long.",
         epilog="The exit status is 0 whatever the verdicts are, and 1 where the study fails.",
+    )
+    parser.add_argument(
+        "part",
+        nargs="?",
+        choices=PARTS,
+        default="all",
+        help="predictions: P1 to P9; regimes: many doses at small and large batches, with few points and many; all "
+        "(default): both; images: regimes on Fashion-MNIST at 8 x 8",
     )
     parser.add_argument(
         "--quick",
@@ -42,7 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, metavar="N", help=f"number of seeds; verdicts take {FEWEST_SEEDS} or more")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes, one thread each (default 2)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default results/toy.json)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where the predictions' verdicts, or with regimes or images their "
+        "rows, go (default results/toy.json, results/ladder/ring.json, results/ladder/images.json)",
+    )
+    parser.add_argument("--so-far", action="store_true", help="write the rows of the runs that are done; run nothing")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", default=images.ROOT, help="Fashion-MNIST's files (default %(default)s)"
+    )
     return parser
 
 
@@ -81,21 +105,43 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     if options.workers < 0:
         parser.error(f"--workers is {options.workers}; allowed: 0 (this process) or more")
-    start = time.monotonic()
-    console = Console()
+    if options.so_far and options.part not in ("regimes", "images"):
+        parser.error(f"--so-far goes with regimes or images, not with {options.part}")
+    command = shlex.join(["python", "-m", "toy", *given])
     try:
-        found = _run(settings, options.workers)
-        outcomes = judge(found.table, PREDICTIONS)
-        content = results.document(
-            found, outcomes, quick=options.quick, command=shlex.join(["python", "-m", "toy", *given]),
-            wall_seconds=time.monotonic() - start,
-        )  # fmt: skip
-        out = options.out or (None if options.quick else DEFAULT_OUT)
-        if out is not None:
-            results.write_whole(out, content)
+        rungs = [
+            ladder_command.chosen(name, options.quick, options.seeds, options.data)
+            for name, parts in (("ring", ("all", "regimes")), ("images", ("images",)))
+            if options.part in parts
+        ]
+        if options.part in ("all", "predictions"):
+            _predictions(settings, options, command)
+        for rung in rungs:
+            out = options.out if options.part != "all" else None
+            out = out or (None if options.quick else ladder_command.OUT / f"{rung.name}.json")
+            ladder_command.make(
+                rung, quick=options.quick, workers=options.workers, so_far=options.so_far, out=out, command=command,
+                console=Console(), reported=_progress,
+            )  # fmt: skip
     except (ValueError, KeyError, FloatingPointError, OSError) as error:
         Console(stderr=True).print(f"[bold red]failed[/]: {escape(repr(error))}")
         return 1
+    return 0
+
+
+def _predictions(settings: sizes.Settings, options: argparse.Namespace, command: str) -> None:
+    """Train, measure, judge P1 to P9, write and print."""
+    start = time.monotonic()
+    console = Console()
+    with _progress() as report:
+        found = study.run(settings, workers=options.workers, report=report)
+    outcomes = judge(found.table, PREDICTIONS)
+    content = results.document(
+        found, outcomes, quick=options.quick, command=command, wall_seconds=time.monotonic() - start
+    )
+    out = options.out or (None if options.quick else DEFAULT_OUT)
+    if out is not None:
+        results.write_whole(out, content)
     few = options.quick or settings.seeds < FEWEST_SEEDS
     _print_verdicts(outcomes, console, " (QUICK or few seeds: they mean nothing)" if few else "")
     counts = {verdict: sum(o.verdict is verdict for o in outcomes) for verdict in DECIDED}
@@ -103,10 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
         ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items()), f"; {settings.seeds} seeds"
     )
     console.print("nothing written (--quick without --out)" if out is None else f"wrote {out}", markup=False)
-    return 0
 
 
-def _run(settings: sizes.Settings, workers: int) -> study.Study:
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Gives what is told of each job and its share of the time."""
     columns = (
         TextColumn("{task.description:28}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -121,7 +168,7 @@ def _run(settings: sizes.Settings, workers: int) -> study.Study:
             if not progress.console.is_terminal:  # a log gets a line a job instead of a bar
                 progress.console.print(f"{time.monotonic() - start:5.0f} s  {what}", markup=False, highlight=False)
 
-        return study.run(settings, workers=workers, report=report)
+        yield report
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 
 import flatness
-from toy import ladder_measures
-from toy import report as results
+from toy import ladder_measures, report
 from toy.ladder_measures import PerSeed
 from toy.models import ScoreModels, random_models
 from toy.process import cosine_process
@@ -36,6 +35,8 @@ COMPUTING = (
 """Modules of this package on which a run's numbers depend."""
 DIGITS = 5
 """Significant ones that are kept of each number."""
+THOROUGH = ("", "ema")
+"""Weights of which the readout and rounding are measured too."""
 FLOPS = 2.5e10
 SECONDS_A_ROW = 3.5
 """What one core of the machine on which plans were made does: floating-point operations a second in training, and the
@@ -89,7 +90,9 @@ def run_arm(arm: Arm, rung: Rung) -> list[Row]:
             found = ladder_measures.brief_measures(models[name], held_out, data, seeds, rung.measuring)
             rows.append(_row(arm, name, step, found))
     for name, trained in run.models.items():
-        found = ladder_measures.all_measures(trained, held_out, data, seeds, regime.batch, rung.measuring)
+        found = ladder_measures.all_measures(
+            trained, held_out, data, seeds, regime.batch, rung.measuring, thorough=name in THOROUGH
+        )
         if arm.how.rho:
             found["dose"] = arm.dose * found["gradient_norm"] / found["held_out_loss"]
         rows.append(_row(arm, name, arm.steps, found | {"cost": cost}))
@@ -144,7 +147,7 @@ class Kept:
         """Keep a run's rows, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"what": arm.label, "seconds": round(seconds, 1), "rows": [asdict(row) for row in rows]}
-        results.write_whole(self.path(arm), content)
+        report.write_whole(self.path(arm), content)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Work:
 
 def seconds_of(arm: Arm, rung: Rung) -> float:
     """An estimate for one core."""
-    rows = 3.0 + (len(SHARES) * 2) / 8.0
+    rows = 2.5 + (len(SHARES) * 2) / 8.0
     wider = arm.regime.features / 128 * (1.0 if arm.regime.source == "ring" else 3.0)
     size = rung.seeds / 20 * rung.measuring.chains / 2048
     return 2.0 * arm.cost * rung.seeds / FLOPS + rows * SECONDS_A_ROW * wider * size
@@ -186,7 +189,7 @@ def work_of(rung: Rung, kept: Kept) -> Work:
 
 
 def run(
-    rung: Rung, kept: Kept, *, workers: int = 2, report: Callable[[str, float], None] = lambda what, share: None
+    rung: Rung, kept: Kept, *, workers: int = 2, tell: Callable[[str, float], None] = lambda what, share: None
 ) -> list[Row]:
     """All rows of a rung, in order; runs without a result are made and kept.
 
@@ -194,7 +197,7 @@ def run(
         rung: what.
         kept: where results are.
         workers: processes of one thread each; 0 runs everything in this one.
-        report: called with (what was done, its share of the time of what was to do).
+        tell: called with (what was done, its share of the time of what was to do).
 
     Raises:
         ValueError: images cannot be read.
@@ -202,14 +205,13 @@ def run(
     """
     work = work_of(rung, kept)
     for arm in _made(work.missing, rung, kept, workers):
-        report(arm.label, seconds_of(arm, rung) / work.seconds)
-    rows = []
-    for arm in work.arms:
-        found = kept.get(arm)
-        if found is None:
-            raise OSError(f"{kept.path(arm)} was written and is gone")
-        rows += found
-    return rows
+        tell(arm.label, seconds_of(arm, rung) / work.seconds)
+    return kept_rows(work, kept)
+
+
+def kept_rows(work: Work, kept: Kept) -> list[Row]:
+    """The rows of all runs that have a result, in order."""
+    return [row for arm in work.arms for row in kept.get(arm) or []]
 
 
 def _made(arms: Sequence[Arm], rung: Rung, kept: Kept, workers: int) -> Iterator[Arm]:

@@ -175,7 +175,14 @@ def brief_measures(
 
 @torch.no_grad()
 def all_measures(
-    models: ScoreModels, held_out: Distribution, train: Data, seeds: Sequence[int], batch: int, measuring: Measuring
+    models: ScoreModels,
+    held_out: Distribution,
+    train: Data,
+    seeds: Sequence[int],
+    batch: int,
+    measuring: Measuring,
+    *,
+    thorough: bool = True,
 ) -> dict[str, PerSeed]:
     """Everything that the module's docstring lists.
 
@@ -186,6 +193,7 @@ def all_measures(
         seeds: numbers of the seeds.
         batch: of training, for its gradients.
         measuring: sizes.
+        thorough: False leaves out the readout and rounded weights.
     """
     losses = Losses(models, measures.evaluation_points(held_out, models.process, seeds, measuring.points))
     loss = losses(losses.weights)
@@ -196,12 +204,14 @@ def all_measures(
         seen = Losses(models, measures.evaluation_points(train, models.process, seeds, measuring.points))
         found["train_loss"] = seen(losses.weights)
     found |= gradient_measures(models, train, seeds, batch)
-    found |= _readout(losses, seeds, measuring)
     for count in measuring.counts:
         found |= sample_measures(models, held_out, seeds, count, measuring)
     first = measuring.counts[0]
     others = [CHOICE + number for number in seeds]
     found[f"choice_distance-{first}"] = _distance(models, held_out, others, first, measuring.chains, "choice data")
+    if not thorough:
+        return found
+    found |= _readout(losses, seeds, measuring)
     for bits in measuring.bits:
         rounded = measures.quantized_weights(losses.weights, bits)
         found[f"rounding_rise-{bits}"] = losses(rounded) - loss

@@ -3,7 +3,9 @@
 A comparison takes a measure of one row (a regime and a method, see `toy.study`) and, where given, of a baseline row or
 of a second measure; its number a seed is
 
-    "excess"      (a - b) / mean of b over seeds: -0.2 is a fifth less
+    "change"      log(a / b), of which mean and interval are given as a / b - 1: -0.2 is a fifth less, and no interval
+                  reaches -1; of measures that are above zero, and the form of these where none is named
+    "excess"      (a - b) / mean of b over seeds: the same for measures that may be negative
     "difference"  a - b
     "ratio"       a / b
     "value"       a
@@ -13,6 +15,8 @@ The verdicts are computed by `findings.verdicts` and nowhere else. A claim that 
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,20 +24,25 @@ import numpy as np
 from numpy import ndarray
 
 from findings import verdicts
-from findings.verdicts import Outcome, Region, mean_interval
+from findings.names import PAPER_METHODS, PAPER_RADIUS, SUFFIXES
+from findings.verdicts import Interval, Outcome, Region, mean_interval
 from flatness import arguments
 
 Table = Mapping[str, Mapping[str, ndarray]]
 """Measures by row and name, one number a seed."""
 REVISED = ("added", "restated")
-FORMS = ("excess", "difference", "ratio", "value")
-METHODS = ("adm", "ip", "sam")
-AVERAGES = ("", "+ema", "+swa")
-NINE = tuple(method + average for method in METHODS for average in AVERAGES)
+FORMS = ("change", "excess", "difference", "ratio", "value")
+POSITIVE = (
+    "absolute_gap_20", "absolute_gap_100", "balanced_rise", "energy_times_norm", "feature_energy", "lpf", "lpf_rise",
+    "relative_rise", "sw_20", "sw_100",
+)  # fmt: skip
+"""Measures that are above zero in every seed, so that their change is a ratio."""
 SWEEP = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 """SAM's radii of P2; the paper's are 1e-3, 1e-2 and 1e-1."""
 BITS = (8, 4, 3)
 COUNTS = (20, 100)
+LARGEST = 100.0
+"""A logarithm beyond this is written as this: with two seeds an interval may end anywhere."""
 SAME = 0.05
 """Margin within which a method that "does not flatten" must leave a measure; SAM changes it by a factor of several."""
 
@@ -47,10 +56,12 @@ class Comparison:
     region: Region
     baseline: str = ""
     against: str = ""
-    form: str = "excess"
+    form: str = ""
 
     def __post_init__(self) -> None:
-        """Check the form."""
+        """Check the form; the measure's own where none is named."""
+        if not self.form:
+            object.__setattr__(self, "form", "change" if self.measure in POSITIVE and not self.against else "excess")
         arguments.choice("form", self.form, FORMS)
 
     @property
@@ -59,15 +70,44 @@ class Comparison:
         other = f"{self.baseline or self.row}: {self.against or self.measure}"
         return f"{self.row}: {self.measure}" + ("" if self.form == "value" else f" against {other}")
 
+    def interval(self, table: Table, comparisons: int) -> Interval:
+        """Of the mean over seeds, where so many are meant to hold at once.
+
+        Raises:
+            KeyError: a row or measure that the table lacks.
+            ValueError: numbers that are not finite, fewer than two seeds.
+        """
+        found = mean_interval(self.numbers(table), comparisons)
+        if self.form_in(table) != "change":
+            return found
+        mean, low, high = (math.expm1(min(value, LARGEST)) for value in (found.mean, found.low, found.high))
+        return dataclasses.replace(found, mean=mean, low=low, high=high)
+
+    def form_in(self, table: Table) -> str:
+        """The form, "excess" for a change where a number is not above zero: a model that is far from any minimum.
+
+        Raises:
+            KeyError: a row or measure that the table lacks.
+        """
+        both = [table[self.row][self.measure], table[self.baseline or self.row][self.against or self.measure]]
+        return "excess" if self.form == "change" and min(np.min(one) for one in both) <= 0 else self.form
+
     def numbers(self, table: Table) -> ndarray:
-        """One number a seed."""
+        """One number a seed.
+
+        Raises:
+            KeyError: a row or measure that the table lacks.
+        """
+        form = self.form_in(table)
         first = np.asarray(table[self.row][self.measure], dtype=float)
-        if self.form == "value":
+        if form == "value":
             return first
         second = np.asarray(table[self.baseline or self.row][self.against or self.measure], dtype=float)
-        if self.form == "ratio":
+        if form == "change":
+            return np.log(first / second)
+        if form == "ratio":
             return first / second
-        return first - second if self.form == "difference" else (first - second) / second.mean()
+        return first - second if form == "difference" else (first - second) / second.mean()
 
 
 @dataclass(frozen=True)
@@ -117,7 +157,7 @@ def judge(table: Table, predictions: Sequence[Prediction]) -> list[Outcome[Predi
         KeyError: a row or measure that the table lacks.
         ValueError: numbers that are not finite, fewer than two seeds.
     """
-    return verdicts.judge(predictions, lambda one, comparisons: mean_interval(one.numbers(table), comparisons))
+    return verdicts.judge(predictions, lambda one, comparisons: one.interval(table, comparisons))
 
 
 def learnt(method: str) -> str:
@@ -132,12 +172,12 @@ def frozen(method: str) -> str:
 
 def at_radius(rho: float) -> str:
     """The row of SAM at a radius; that of the nine methods where it is theirs."""
-    return learnt("sam" if rho == 0.1 else f"sam rho={rho:g}")
+    return learnt("sam" if rho == PAPER_RADIUS else f"sam rho={rho:g}")
 
 
-def sam_against_adm(measure: str, region: Region, form: str = "excess") -> tuple[Comparison, ...]:
+def sam_against_adm(measure: str, region: Region, form: str = "") -> tuple[Comparison, ...]:
     """SAM against ADM, each pair with the same averaging."""
-    return tuple(Comparison(learnt("sam" + a), measure, region, learnt("adm" + a), form=form) for a in AVERAGES)
+    return tuple(Comparison(learnt("sam" + a), measure, region, learnt("adm" + a), form=form) for a in SUFFIXES)
 
 
 def stopped(method: str) -> str:
@@ -145,6 +185,8 @@ def stopped(method: str) -> str:
     return f"equal/{method}"
 
 
-def averaging(measure: str, region: Region, average: str, methods: Sequence[str] = METHODS) -> tuple[Comparison, ...]:
+def averaging(
+    measure: str, region: Region, average: str, methods: Sequence[str] = PAPER_METHODS
+) -> tuple[Comparison, ...]:
     """An average against the raw weights of the same run."""
     return tuple(Comparison(learnt(f"{m}+{average}"), measure, region, learnt(m)) for m in methods)

@@ -110,9 +110,9 @@ class Arm:
 
 
 RING = (
-    Regime("fresh, batch 16", "ring", 0, 128, 16, 1e-3, 8000, RADII, DEVIATIONS, others=True),
+    Regime("fresh, batch 16", "ring", 0, 128, 16, 2e-3, 6000, RADII, DEVIATIONS, others=True),
     Regime("24 points", "ring", 24, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),
-    Regime("fresh, batch 128", "ring", 0, 128, 128, 1e-3, 4000, RADII, DEVIATIONS),
+    Regime("fresh, batch 128", "ring", 0, 128, 128, 2e-3, 4000, RADII, DEVIATIONS),
     Regime("fresh, batch 64", "ring", 0, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),
     Regime("96 points", "ring", 96, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),
     Regime("384 points", "ring", 384, 256, 64, 2e-3, 6000, FEWER_RADII, DEVIATIONS[1:5]),

@@ -23,7 +23,7 @@ from toy import gap_tolerance
 from toy.claims import CHEAP
 from toy.data import ring
 from toy.measures import distance_floor
-from toy.predictions import BITS, COUNTS, SWEEP, Comparison, Prediction
+from toy.predictions import BITS, COUNTS, SWEEP, Comparison, Prediction, Table
 from toy.rows import DISTANCES, RELATIVE_SIGMA, SIGMA
 from toy.settings import Settings
 from toy.study import SHIFT_FACTORS, Study, jobs_of
@@ -54,7 +54,7 @@ def document(
         "wall_seconds": round(wall_seconds, 1),
         "interval": f"mean over seeds with Student's t interval; {LEVEL:.0%} in measures and series, Bonferroni within "
         "P1, ..., P9 in predictions",
-        "predictions": [verdict_entry(outcome) for outcome in outcomes],
+        "predictions": [verdict_entry(outcome, study.table) for outcome in outcomes],
         "measures": {row: {name: entry(v) for name, v in found.items()} for row, found in study.table.items()},
         "pairs": pairs(study),
         "series": {row: plain(series) for row, series in study.series.items() if series},
@@ -93,7 +93,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def verdict_entry(outcome: Outcome[Prediction]) -> dict[str, Any]:
+def verdict_entry(outcome: Outcome[Prediction], table: Table) -> dict[str, Any]:
     """A prediction with its verdict, the interval of each comparison and, only if it was revised, how."""
     prediction = outcome.claim
     revised = {"revised": prediction.revised} if prediction.revised else {}
@@ -105,7 +105,7 @@ def verdict_entry(outcome: Outcome[Prediction]) -> dict[str, Any]:
         "measured": prediction.measured,
         "verdict": outcome.verdict.value,
         "comparisons": [
-            compared(comparison, interval, verdict)
+            compared(comparison, interval, verdict, table)
             for comparison, interval, verdict in zip(
                 prediction.comparisons, outcome.intervals, outcome.verdicts, strict=True
             )
@@ -114,11 +114,11 @@ def verdict_entry(outcome: Outcome[Prediction]) -> dict[str, Any]:
     } | revised
 
 
-def compared(comparison: Comparison, interval: Interval, verdict: Verdict) -> dict[str, Any]:
+def compared(comparison: Comparison, interval: Interval, verdict: Verdict, table: Table) -> dict[str, Any]:
     """One comparison."""
     return {
         "what": comparison.label,
-        "form": comparison.form,
+        "form": comparison.form_in(table),
         "region": comparison.region.ends,
         "verdict": verdict.value,
     } | interval_entry(interval)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
-from findings import files
+from findings import files, toy_study
 from findings.boundary import guarded
-from findings.checksums import ResultError, read_json
-from toy.predictions import METHODS, REVISED
+from findings.names import PAPER_METHODS
+from findings.provenance import ROOT
+from findings.verdicts import DECIDED
+from toy.predictions import REVISED
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "results" / "toy.json"
 README = ROOT / "README.md"
 OWN = ROOT / "toy" / "README.md"
 MARKS = ("<!-- toy: written by python -m toy.tables -->", "<!-- end of toy -->")
@@ -28,22 +27,7 @@ TITLES = {
     "P8": "flatness or scale: what is left of SAM's gain in invariant measures (T7)",
     "P9": "cheap SAM: late, every fifth step, a quarter of the batch",
 }
-VERDICTS = ("confirmed", "refuted", "undecided")
-
-
-def load(path: Path = RESULTS) -> dict[str, Any]:
-    """The results.
-
-    Raises:
-        ValueError: the file is missing or no result file of the study.
-    """
-    try:
-        found = read_json(path)
-    except ResultError as error:
-        raise ValueError(f"{path} cannot be read ({error}); allowed: a file that python -m toy wrote") from error
-    if "predictions" not in found:
-        raise ValueError(f"{path} holds no predictions; allowed: a file that python -m toy wrote")
-    return found
+VERDICTS = [verdict.value for verdict in DECIDED]
 
 
 def brief(results: dict[str, Any]) -> str:
@@ -63,7 +47,7 @@ def _number(comparison: dict[str, Any]) -> str:
 def _words(results: dict[str, Any]) -> list[str]:
     """What phi is, what runs of equal loss are, and which claims were made after results had been seen."""
     stopped = ", ".join(f"{name} after {found['steps']} steps" for name, found in results["equal_loss"].items())
-    losses = ", ".join(f"{name} {results['measures'][f'learnt/{name}']['loss']['mean']:.3g}" for name in METHODS)
+    losses = ", ".join(f"{name} {results['measures'][f'learnt/{name}']['loss']['mean']:.3g}" for name in PAPER_METHODS)
     found = [
         "phi is what the readout theta multiplies, as in the theory; E|phi|^2 is the feature energy. The loss is a "
         "mean over the d coordinates and theta phi is not divided by m, so the factor d/m^2 of T3 and T5 is 1 here; "
@@ -125,7 +109,7 @@ def with_brief(page: str, results: dict[str, Any]) -> str:
 def main() -> int:
     """Renew both files; the exit status."""
     try:
-        results = load()
+        results = toy_study.load()
         files.write_whole(OWN, full(results))
         files.write_whole(README, with_brief(README.read_text(encoding="utf-8"), results))
     except ValueError as error:

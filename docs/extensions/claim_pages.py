@@ -20,6 +20,7 @@ import sympy
 from docs.extensions import line_breaks
 from theory import ledger
 from theory.proof import notation
+from theory.proof.machine_checked import PROOFS, MachineChecked
 from theory.proof.statement import Evidence, Falsifier, Kind, Statement, Verdict
 
 FOLDER = "theory/claims"
@@ -27,6 +28,7 @@ FOLDER = "theory/claims"
 NOTATION = "theory/notation"
 """The page that explains the symbols; linked to where it exists."""
 KINDS = {
+    Kind.MACHINE: "checked by Coq, a proof assistant; for every d and m, or for those that its lines name",
     Kind.SYMBOLIC: "derived by a computer algebra system; for every d and m, or for those that its lines name",
     Kind.EXACT: "in exact arithmetic, with signs certified by ball arithmetic",
     Kind.ENCLOSURE: "over a whole range at once, by interval arithmetic or series with rigorous remainders",
@@ -124,17 +126,21 @@ def _evidence(statement: Statement) -> Iterator[str]:
             yield "\n".join(f"- {linked(_shows(piece), statement.label)}" for piece in pieces)
 
 
-def _source(module: str, folder: Path) -> str:
-    path = ledger.ROOM / "claims" / f"{module}.py"
+def _proofs(statement: Statement) -> list[str]:
+    """The files of proofs/ that a claim's evidence names, in its order."""
+    return list(dict.fromkeys(piece.file for piece in statement.evidence if isinstance(piece, MachineChecked)))
+
+
+def _source(path: Path, folder: Path, language: str) -> str:
     relative = Path(os.path.relpath(path, folder)).as_posix()
     return "\n".join(
         [
-            f"::::{{admonition}} theory/claims/{module}.py",
+            f"::::{{admonition}} {path.relative_to(ledger.ROOM.parent).as_posix()}",
             ":class: source",
             ":collapsible: closed",
             "",
             f":::{{literalinclude}} {relative}",
-            ":language: python",
+            f":language: {language}",
             ":::",
             "::::",
         ]
@@ -171,7 +177,10 @@ def page(module: str, statement: Statement, sources: Path) -> str:
         parts.append(f"The symbols are explained under [](/{NOTATION}.md).")
     parts += [*_evidence(statement), "## Check it", "\n".join(["```sh", *commands, "```"])]
     parts.append("The first prints the numbers of every piece of evidence. The module:")
-    parts.append(_source(module, sources / FOLDER))
+    parts.append(_source(ledger.ROOM / "claims" / f"{module}.py", sources / FOLDER, "python"))
+    if proofs := _proofs(statement):
+        parts.append("The proofs that Coq checks, with `make proofs`:")
+        parts += [_source(PROOFS / file, sources / FOLDER, "coq") for file in proofs]
     return "\n\n".join(parts) + "\n"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows, estimated, over_seeds, ratio
-from experiments.bridge.toy_numbers import Toy
-from findings import estimates
-from findings.estimates import Cell
+from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from findings import estimates, names
+from findings.estimates import Cell, estimated, over_seeds, ratio
+from findings.toy_study import Toy
 
 EXACT = 0.05
 """Margin of what is exact in the mean over draws, as the toy's P3b."""
@@ -53,19 +53,19 @@ def _closed_forms(rows: Rows, bits: tuple[int, ...]) -> list[Claim]:
             says = f"The same in the mean over all rows ({rise})"
             found.append(_closed(f"{identifier}-mean", says, SOURCES[theorem], EXACT, pooled, DRAWS, rise))
     for b in bits:
-        even = rows.each(_first_stage(f"rounding-{b}"))
+        even = rows.each(_first_stage(f"rounding-{b}", drawn=False))
         says = f"Rounding the last layer to {b} bits raises the loss's even part by (q^2 / 12) E|phi|^2 in each network"
         found.append(_closed(f"B1d-{b}", says, ROUNDED, ON_AVERAGE, even, IMAGES, f"rounding-{b}"))
-        mean = _over_runs(rows, _first_stage(f"rounding-{b}"))
+        mean = _over_runs(rows, _first_stage(f"rounding-{b}", drawn=False))
         says = f"The same at {b} bits in the mean over runs, whose weights are drawn apart"
         over = "error over the runs' raw weights (Student)"
         found.append(_closed(f"B1d-{b}-mean", says, SOURCES["T5"], ON_AVERAGE, mean, over, f"rounding-{b}"))
-        whole = rows.each(_of_rows(f"quantization-{b}"))
+        whole = rows.each(_of_rows(names.quantization(b), drawn=False))
         says = f"Rounding the last layer to {b} bits raises the loss itself by (q^2 / 12) E|phi|^2 in each network"
         where = f"rows/*.json: measures.readout.rises.quantization-{b}"
         found.append(_closed(f"B1e-{b}", says, ROUNDED, ON_AVERAGE, whole, IMAGES, "", where))
-    for name in ("lpf-absolute", "lpf-layer"):
-        comparisons = rows.each(_of_rows(name))
+    for name in map(names.low_pass, ("absolute", "layer")):
+        comparisons = rows.each(_of_rows(name, drawn=True))
         says = (
             f"The rows' own measure of the last layer's rise ({name}, one sign, few draws) agrees with the closed form"
         )
@@ -85,15 +85,15 @@ def _closed(
     )  # fmt: skip
 
 
-def _first_stage(rise: str) -> Callable[[Entry], Cell | None]:
-    """Measured over predicted, both on the first stage's images."""
+def _first_stage(rise: str, *, drawn: bool = True) -> Callable[[Entry], Cell | None]:
+    """Measured over predicted, on the first stage's images; its error over draws, over images where none are drawn."""
 
     def number(entry: Entry) -> Cell | None:
         found = entry.layered("readout")
         if found is None or rise not in found["rises"]:
             return None
         one, draws = found["rises"][rise], found["draws"]
-        measured, drawn = one["measured"], not rise.startswith("rounding")
+        measured = one["measured"]
         error = measured["draw_standard_error"] if drawn else measured["data_standard_error"]
         degrees = (draws if drawn else len(one["by_image"])) - 1
         return Cell(measured["value"] / one["predicted"], error / one["predicted"], degrees)
@@ -101,7 +101,7 @@ def _first_stage(rise: str) -> Callable[[Entry], Cell | None]:
     return number
 
 
-def _of_rows(rise: str) -> Callable[[Entry], Cell | None]:
+def _of_rows(rise: str, *, drawn: bool) -> Callable[[Entry], Cell | None]:
     """The same of the rows' measure, whose few draws have a linear part."""
 
     def number(entry: Entry) -> Cell | None:
@@ -111,7 +111,7 @@ def _of_rows(rise: str) -> Callable[[Entry], Cell | None]:
         one = found["rises"][rise]
         draws = entry.row["settings"]["evaluation"]["readout_draws"] if entry.row else 2
         settings: dict[str, Any] = {"samples": found["settings"]["samples"]}
-        if rise.startswith("lpf"):
+        if drawn:
             settings["draws"] = draws
         return ratio(estimates.estimate(one["measured"], settings), Cell(one["predicted"]["value"]))
 
@@ -150,6 +150,11 @@ def _ratio(a: Entry, b: Entry) -> Cell | None:
     return None if ours is None or theirs is None else ratio(ours, theirs)
 
 
+def _toys(toy: Toy, entry: Entry) -> str:
+    """The toy's row that corresponds to one of a folder."""
+    return toy.row(entry.method, entry.rho, entry.average)
+
+
 def _energies(rows: Rows, toy: Toy) -> list[Claim]:
     sam, ip = rows.counterparts("sam", "adm"), rows.counterparts("ip", "adm")
     where = "rows/*.json: measures.readout.feature_energy"
@@ -164,7 +169,7 @@ def _energies(rows: Rows, toy: Toy) -> list[Claim]:
     ]  # fmt: skip
     for label, against in sam:
         entry, other = rows.of(label)[0], rows.of(against)[0]
-        predicted = toy.ratio(toy.of(entry), toy.of(other), "feature_energy")
+        predicted = toy.ratio(_toys(toy, entry), _toys(toy, other), "feature_energy")
         if predicted is not None:
             found.append(
                 Claim(
@@ -174,7 +179,7 @@ def _energies(rows: Rows, toy: Toy) -> list[Claim]:
                     (predicted.value / FACTOR, predicted.value * FACTOR),
                     rows.against([(label, against)], _ratio),
                     how,
-                    f"{where}; toy.json: measures.{toy.of(entry)}.feature_energy",
+                    f"{where}; toy.json: measures.{_toys(toy, entry)}.feature_energy",
                     predicted.value,
                     predicted.interval,
                 )

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bridge.rows import INFINITE, Claim, Entry, Rows, logarithm, paired_ratio, ratio
-from experiments.bridge.toy_numbers import Toy
+from experiments.bridge.rows import INFINITE, Claim, Entry, Rows
 from experiments.measures.layers import NOISES, WHOLE_NOISES
-from findings.estimates import Cell
+from findings.estimates import Cell, logarithm, paired_ratio, ratio
+from findings.toy_study import Toy
 
 ADDITIVE = 0.1
 """Margin of the layers' sum: what is of fourth order in the noise."""

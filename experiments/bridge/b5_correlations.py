@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from experiments.bridge.correlations import FEWEST_POINTS, FEWEST_RUNS, Correlation, rank_correlation
 from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from findings import names
 from findings.estimates import Cell
+from findings.names import RowName
 
 POSITIVE = (0.0, INFINITE)
 FLATNESS = {
@@ -23,16 +25,49 @@ FLATNESS = {
 }
 
 
+class Outcome(NamedTuple):
+    """What a flatter point is said to have less of.
+
+    Attributes:
+        kind: "gap" of exposure bias, "rise" of the loss by rounding, "distance" of samples, or its "change" by that.
+        steps: T'; None of a rise.
+        bits: of the weights; None of a gap and a distance.
+    """
+
+    kind: str
+    steps: int | None = None
+    bits: int | None = None
+
+    @property
+    def name(self) -> str:
+        """In identifiers."""
+        if self.kind == "change":
+            return f"distance-{self.steps}-change-{self.bits}"
+        return f"{self.kind}-{self.bits if self.steps is None else self.steps}"
+
+    @property
+    def words(self) -> str:
+        """In statements."""
+        return {
+            "gap": f"exposure bias (mean absolute gap, T'={self.steps})",
+            "rise": f"the loss's rise at {self.bits} bits",
+            "distance": f"the distance of samples, T'={self.steps}",
+            "change": f"the distance's change at {self.bits} bits, T'={self.steps}",
+        }[self.kind]
+
+
 class Point(NamedTuple):
     """What is correlated.
 
     Attributes:
         run: to which it belongs.
-        numbers: flatness and outcomes, by name.
+        flatness: by the names of FLATNESS.
+        outcomes: that it has.
     """
 
     run: str
-    numbers: dict[str, float]
+    flatness: dict[str, float]
+    outcomes: dict[Outcome, float]
 
 
 def _flatness(whole: Mapping[str, Any]) -> dict[str, float]:
@@ -55,61 +90,52 @@ def points(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Point
     for entry in rows.entries:
         whole = entry.layered("whole")
         if whole is not None:
-            found.append(Point(entry.run, _flatness(whole) | _outcomes(entry)))
+            found.append(Point(entry.run, _flatness(whole), _outcomes(entry)))
     for run, document in snapshots.items():
         for measure in document["measures"].values():
             if "whole" in measure:
-                rounded = {f"rise-{bits}": one["value"] for bits, one in measure["quantization"].items()}
-                found.append(Point(run, _flatness(measure["whole"]) | rounded))
+                rounded = {
+                    Outcome("rise", bits=int(bits)): one["value"] for bits, one in measure["quantization"].items()
+                }
+                found.append(Point(run, _flatness(measure["whole"]), rounded))
     return found
 
 
-def _outcomes(entry: Entry) -> dict[str, float]:
-    """Whatever the row has of exposure bias, rounding and distances."""
-    found: dict[str, float] = {}
-    for name in {} if entry.row is None else entry.row["measures"]:
-        measure = entry.measure(name)
-        if measure is None:
+def _outcomes(entry: Entry) -> dict[Outcome, float]:
+    """Whatever the row has of rounding, exposure bias and distances, in the order in which it was measured."""
+    if entry.row is None:
+        return {}
+    options = entry.row["settings"]["evaluation"]
+    found: dict[Outcome, float] = {}
+    for bits in options["rise_bits"]:
+        if (measure := entry.measure(names.quantization(bits))) is not None:
+            found[Outcome("rise", bits=bits)] = measure["rise"]["value"]
+    for steps in options["sampling_steps"]:
+        if (measure := entry.measure(names.exposure(steps))) is not None:
+            found[Outcome("gap", steps)] = measure[names.GAP]["value"]
+    for steps in options["sampling_steps"]:
+        full = entry.measure(names.distance(steps))
+        if full is None:
             continue
-        kind, _, rest = name.partition("-")
-        if kind == "exposure":
-            found[f"gap-{rest}"] = measure["mean_absolute_gap"]["value"]
-        elif kind == "quantization":
-            found[f"rise-{rest}"] = measure["rise"]["value"]
-        elif kind == "frechet" and not rest.startswith("floor"):
-            steps, bits = rest.split("-")
-            if bits == "32":
-                found[f"distance-{steps}"] = measure["value"]
-                continue
-            full = entry.measure(f"frechet-{steps}-32")
-            if full is not None:
-                found[f"distance-{steps}-change-{bits}"] = measure["value"] - full["value"]
+        found[Outcome("distance", steps)] = full["value"]
+        for bits in options["bits"]:
+            if (measure := entry.measure(names.distance(steps, bits))) is not None:
+                found[Outcome("change", steps, bits)] = measure["value"] - full["value"]
     return found
-
-
-def _words(outcome: str) -> str:
-    parts = outcome.split("-")
-    if parts[0] == "gap":
-        return f"exposure bias (mean absolute gap, T'={parts[1]})"
-    if parts[0] == "rise":
-        return f"the loss's rise at {parts[1]} bits"
-    if "change" in parts:
-        return f"the distance's change at {parts[3]} bits, T'={parts[1]}"
-    return f"the distance of samples, T'={parts[1]}"
 
 
 def claims(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
     """One for each pair of a flatness and an outcome."""
     every = points(rows, snapshots)
-    outcomes = list(dict.fromkeys(name for point in every for name in point.numbers if name not in FLATNESS))
+    outcomes = list(dict.fromkeys(outcome for point in every for outcome in point.outcomes))
     found = []
     for flat, words in FLATNESS.items():
         for outcome in outcomes:
-            there = [point for point in every if outcome in point.numbers]
-            x, y = ([point.numbers[name] for point in there] for name in (flat, outcome))
-            statement = f"Flatter rows ({words}) have less of {_words(outcome)}"
+            there = [point for point in every if outcome in point.outcomes]
+            x, y = [point.flatness[flat] for point in there], [point.outcomes[outcome] for point in there]
+            statement = f"Flatter rows ({words}) have less of {outcome.words}"
             where = "layers/*.json: measures.whole; layers/*-snapshots.json; rows/*.json"
-            found.append(_claim(f"B5-{flat}-{outcome}", statement, x, y, [point.run for point in there], where))
+            found.append(_claim(f"B5-{flat}-{outcome.name}", statement, x, y, [point.run for point in there], where))
     return found
 
 
@@ -147,7 +173,7 @@ def _of_table(identifier: str, statement: str, flat: Mapping[str, Any], other: A
         return None
     x, y = ([float(side[row]) for row in shared] for side in (flat, other))
     where = "paper_numbers.json: lpf, fid, fid_at_8_bits (Tables 2 to 5)"
-    runs = [row.split("+")[0] for row in shared]
+    runs = [RowName.of(row).method for row in shared]
     return _claim(identifier, f"{statement} (the paper's {len(shared)} rows)", x, y, runs, where)
 
 

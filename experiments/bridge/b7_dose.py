@@ -8,10 +8,10 @@ from typing import Any
 
 from experiments.bridge.b1_b2_last_layer import energy
 from experiments.bridge.b3_b4_layers_and_scale import PAIRED, rise_ratio, whole_ratio
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows, ratio
-from experiments.bridge.toy_numbers import Toy
-from findings import estimates
-from findings.estimates import Cell
+from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from findings import estimates, names
+from findings.estimates import Cell, ratio
+from findings.toy_study import Toy
 
 
 def _stored(measure: str, *path: str) -> Callable[[Entry], Cell | None]:
@@ -42,13 +42,13 @@ DOSES: dict[str, tuple[str, Callable[[Entry, Entry], Cell | None]]] = {
     "relative_rise": ("layer-relative rise", rise_ratio("layer")),
     "feature_energy": ("last layer's feature energy", _of(energy)),
     "loss": ("held-out loss", _of(_stored("loss", "mse"))),
-    "quantized_rise_8": ("loss's rise at 8 bits", _of(_stored("quantization-8", "rise"))),
-    "quantized_rise_4": ("loss's rise at 4 bits", _of(_stored("quantization-4", "rise"))),
-    "quantized_rise_3": ("loss's rise at 3 bits", _of(_stored("quantization-3", "rise"))),
-    "gap_20": ("norm's gap, T'=20", _of(_stored("exposure-20", "mean_absolute_gap"))),
-    "gap_100": ("norm's gap, T'=100", _of(_stored("exposure-100", "mean_absolute_gap"))),
-    "sw_20": ("distance of samples, T'=20", _of(_stored("frechet-20-32", "value"))),
-    "sw_100": ("distance of samples, T'=100", _of(_stored("frechet-100-32", "value"))),
+    "quantized_rise_8": ("loss's rise at 8 bits", _of(_stored(names.quantization(8), "rise"))),
+    "quantized_rise_4": ("loss's rise at 4 bits", _of(_stored(names.quantization(4), "rise"))),
+    "quantized_rise_3": ("loss's rise at 3 bits", _of(_stored(names.quantization(3), "rise"))),
+    "gap_20": ("norm's gap, T'=20", _of(_stored(names.exposure(20), names.GAP))),
+    "gap_100": ("norm's gap, T'=100", _of(_stored(names.exposure(100), names.GAP))),
+    "sw_20": ("distance of samples, T'=20", _of(_stored(names.distance(20), "value"))),
+    "sw_100": ("distance of samples, T'=100", _of(_stored(names.distance(100), "value"))),
 }
 """Measures of the toy's sweep of SAM's radius, and what stands for them in a folder; distances are other distances."""
 

@@ -15,13 +15,13 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import rankdata
 
+from findings.verdicts import LEVEL
 from flatness import arguments
 
 RESAMPLES = 2000
 FEWEST_POINTS = 6
 """Fewer have too few different resamples for an interval: of 5 points every fourth leaves three or fewer."""
 FEWEST_RUNS = 6
-LEVEL = 0.99
 
 
 class Correlation(NamedTuple):

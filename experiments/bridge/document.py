@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from experiments.bridge import b1_b2_last_layer, b3_b4_layers_and_scale, b5_correlations, b6_tolerance, b7_dose, page
-from experiments.bridge.files import paper_numbers, read, row_documents
-from experiments.bridge.rows import Claim, Comparison, Rows, over_seeds
-from experiments.bridge.toy_numbers import Toy
+from experiments.bridge import b1_b2_last_layer, b3_b4_layers_and_scale, b5_correlations, b6_tolerance, b7_dose
+from experiments.bridge.files import read, row_documents
+from experiments.bridge.rows import Claim, Comparison, Rows
 from experiments.measures.layer_rows import Plan
 from experiments.provenance import provenance
-from findings import verdicts
+from findings import predictions, toy_study, verdicts
 from findings.documents import document_text
+from findings.estimates import over_seeds
 from findings.files import write_whole
+from findings.toy_study import Toy
 from findings.verdicts import LEVEL, Interval, Outcome, Region, interval_of_cells
 from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
 from theory.model.robustness import flat_radius, gap_radius
 from theory.model.worst_case import worst_case_divergence
-from toy.tables import load as load_toy
 
 DOCUMENT, PAGE = "bridge.json", "bridge.md"
 ANGLES = 181
@@ -135,8 +135,8 @@ def check(plan: Plan, toy: Path, paper: Path) -> None:
         ResultError: rows are missing, or of another plan.
         ValueError: the toy's results or the paper's numbers cannot be read.
     """
-    load_toy(toy)
-    paper_numbers(paper)
+    toy_study.load(toy)
+    toy_study.paper(paper)
     row_documents(plan)
 
 
@@ -155,7 +155,7 @@ def judged(plan: Plan, toy: Path, paper: Path) -> dict[str, Any]:
         ResultError: a file is missing, cannot be read, or is of other settings than the others.
         ValueError: the toy's results or the paper's numbers cannot be read.
     """
-    (rows, snapshots), toys = read(plan), Toy(load_toy(toy))
+    (rows, snapshots), toys = read(plan), Toy(toy_study.load(toy))
     every = b6_tolerance.every_tolerated(rows)
     tolerated = b6_tolerance.details(every, THEORY)
     outcomes = judge(
@@ -163,7 +163,7 @@ def judged(plan: Plan, toy: Path, paper: Path) -> dict[str, Any]:
             *b1_b2_last_layer.claims(rows, toys, plan.evaluation.rise_bits),
             *b3_b4_layers_and_scale.claims(rows, toys),
             *b5_correlations.claims(rows, snapshots),
-            *b5_correlations.printed(paper_numbers(paper)),
+            *b5_correlations.printed(toy_study.paper(paper)),
             *b6_tolerance.claims(rows, every, tolerated, THEORY),
             *b7_dose.claims(rows, toys),
             *b7_dose.of_snapshots(rows, snapshots),
@@ -180,9 +180,9 @@ def judged(plan: Plan, toy: Path, paper: Path) -> dict[str, Any]:
         "layers": b3_b4_layers_and_scale.layer_table(rows),
         "tolerated": tolerated,
     }
-    document["summary"] = page.summary(document)
+    document["summary"] = predictions.summary(document)
     write_whole(plan.folder / DOCUMENT, document_text(document))
-    write_whole(plan.folder / PAGE, page.markdown(document).encode())
+    write_whole(plan.folder / PAGE, predictions.markdown(document))
     return document
 
 
@@ -195,7 +195,7 @@ def entry(outcome: Outcome[Claim], rows: Rows) -> dict[str, Any]:
         "identifier": claim.identifier,
         "statement": claim.statement,
         "source": claim.source,
-        "of": page.subject(claim.identifier, rows.seeds),
+        "of": predictions.subject(claim.identifier, rows.seeds),
         "rows": [label for label in rows.labels if label in of],
         "predicted": claim.predicted,
         "predicted_interval": None if claim.predicted_interval is None else list(claim.predicted_interval),

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from experiments.bridge.rows import Entry, Rows
 from experiments.configuration import Configuration
 from experiments.measures.layer_rows import LAYERS, Plan
-from experiments.measures.rows import AVERAGES
 from experiments.measures.snapshot_rows import SNAPSHOTS
-from findings.checksums import ResultError, read_json
+from findings.checksums import ResultError
 from findings.documents import read_document, refuse_other
+from findings.names import AVERAGES, Average, RowName
 
 SHARED = ("options", "noise", "device")
 """Settings that all files of the first stage have to share."""
 
 
-def paper_numbers(path: Path) -> dict[str, Any]:
-    """The paper's printed numbers.
-
-    Raises:
-        ValueError: they cannot be read.
-    """
-    try:
-        return read_json(path)
-    except ResultError as error:
-        raise ValueError(f"{path} cannot be read ({error}); allowed: the paper's printed numbers") from error
-
-
-def row_documents(plan: Plan) -> dict[tuple[str, str], dict[str, Any]]:
+def row_documents(plan: Plan) -> dict[tuple[str, Average], dict[str, Any]]:
     """The rows' documents by run and average, each held against the plan.
 
     Raises:
         ResultError: rows are missing, cannot be read, or are of another plan.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, Average], dict[str, Any]] = {}
     missing = []
     for run, configuration in plan.runs.items():
         for average in AVERAGES:
@@ -74,8 +61,7 @@ def read(plan: Plan) -> tuple[Rows, dict[str, dict[str, Any]]]:
         refuse_other(plan.folder / LAYERS / f"{run}-{average}.json", there, wanted)
         configuration = plan.runs[run]
         rho = configuration.sam.rho if configuration.perturbs_weights else 0.0
-        radius = f" rho={rho:g}" if rho and len(radii) > 1 else ""
-        label = f"{configuration.method}{radius}" + ("" if average == "raw" else f"+{average}")
+        label = str(RowName(configuration.method, average, rho if rho and len(radii) > 1 else None))
         entries.append(Entry(run, average, configuration.method, rho, configuration.seed, label, document, layers))
     names = {run: f"{run}-{SNAPSHOTS}" for run in plan.runs}
     kept = {run: name for run, name in names.items() if (plan.folder / LAYERS / f"{name}.json").exists()}

@@ -8,15 +8,13 @@ the error is over seeds. Verdicts are given in `findings.verdicts` and nowhere e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from findings import estimates
 from findings.documents import FAILED
 from findings.estimates import Cell
+from findings.names import Average
 from findings.verdicts import Region
 
 INFINITE = math.inf
@@ -34,7 +32,7 @@ class Entry(NamedTuple):
     """
 
     run: str
-    average: str
+    average: Average
     method: str
     rho: float
     seed: int
@@ -183,47 +181,3 @@ def _all(values: Iterable[Cell | None]) -> tuple[Cell, ...]:
     """None at all where one is missing, as a mean over other seeds would be another number."""
     found = list(values)
     return tuple(cell for cell in found if cell is not None) if None not in found else ()
-
-
-def over_seeds(values: Sequence[Cell]) -> Cell:
-    """One number's own error, or the mean over seeds with the error over them."""
-    return values[0] if len(values) < estimates.FEWEST else estimates.mean([value.value for value in values])
-
-
-def ratio(a: Cell, b: Cell) -> Cell | None:
-    """a / b with its error to first order, as if both were independent; None where b is not above 0."""
-    if not b.value > 0:
-        return None
-    value = a.value / b.value
-    first = Cell(0.0, (a.error or 0.0) / b.value, a.degrees)
-    return estimates.together(value, first, Cell(0.0, value * (b.error or 0.0) / b.value, b.degrees))
-
-
-def paired_ratio(a: Sequence[float], b: Sequence[float], *more: Cell) -> Cell | None:
-    """The ratio of two means over the same images, with its error to first order.
-
-    Args:
-        a, b: image by image.
-        more: further errors of the ratio, independent of the images'.
-
-    Returns:
-        None where the mean of b is not above 0.
-    """
-    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if not second.mean() > 0:
-        return None
-    value = float(first.mean() / second.mean())
-    spread = float((first - value * second).std(ddof=1)) / math.sqrt(len(first)) / float(second.mean())
-    return estimates.together(value, Cell(0.0, spread, len(first) - 1), *more)
-
-
-def logarithm(cell: Cell | None) -> Cell | None:
-    """Of a ratio, with its error to first order; None where it is not above 0."""
-    if cell is None or not cell.value > 0:
-        return None
-    return Cell(math.log(cell.value), None if cell.error is None else cell.error / cell.value, cell.degrees)
-
-
-def estimated(found: Kept | None, settings: Kept | None = None) -> Cell | None:
-    """A stored estimate, where there is one."""
-    return None if found is None else estimates.estimate(found, settings)

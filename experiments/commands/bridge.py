@@ -127,10 +127,10 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
     """The predictions as a table, and the summary."""
     from rich.table import Table
 
-    from experiments.bridge import page
+    from findings import predictions
 
-    for name, title in page.TITLES.items():
-        ours = [one for one in document["predictions"] if page.group(one) == name]
+    for name, title in predictions.TITLES.items():
+        ours = [one for one in document["predictions"] if predictions.group(one) == name]
         if not ours:
             continue
         table = Table(title=f"{name}: {title}", title_justify="left")
@@ -139,8 +139,8 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
         table.add_column("verdict", no_wrap=True)
         for one in ours:
             table.add_row(
-                one["identifier"], one["statement"], page.region(one), page.predicted(one),
-                page.interval(one), one["verdict"],
+                one["identifier"], one["statement"], predictions.region(one), predictions.predicted(one),
+                predictions.interval(one), one["verdict"],
             )  # fmt: skip
         console.print(table, highlight=False, markup=False)
     for line in document["summary"]:

@@ -132,9 +132,10 @@ def main(arguments: list[str]) -> int:
     from experiments.commands.rows_shown import ShownRows
     from experiments.measures.evaluate import evaluate
     from experiments.measures.material import gathered
-    from experiments.measures.rows import AVERAGES, Average, Checkpoint
+    from experiments.measures.rows import Checkpoint
     from experiments.training.distributed import chosen_device
     from findings.comparisons import failures
+    from findings.names import AVERAGES, Average
     from findings.tables import shown
 
     place = asked.place

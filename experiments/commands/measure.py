@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flatness.cli.command import add_measuring, guarded, is_quick, labelled, reported
-from flatness.cli.errors import CommandError
+from flatness.cli.command import add_measuring, chosen_data, guarded, is_quick, labelled, reported
+from flatness.cli.errors import CommandError, reading
 from flatness.cli.options import DataOptions, MeasureOptions, PlaceOptions, taken
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def _parser(quick: bool) -> argparse.ArgumentParser:
         help="a run's folder, whose newest checkpoint is taken, or a checkpoint's; or the file of a public ADM "
         "checkpoint (.pt, read without executing anything, or .safetensors), with --config",
     )  # fmt: skip
-    parser.add_argument(
-        "--average", default="raw", metavar="NAME", help="a run's weights: raw, ema, swa (default: raw)"
-    )
+    parser.add_argument("--average", metavar="NAME", help="a run's weights: raw, ema, swa (default: raw)")
     parser.add_argument("--config", metavar="PRESET", help="the preset whose network a checkpoint's file holds")
     parser.add_argument(
         "--root", type=Path, metavar="DIR",
@@ -54,15 +52,37 @@ def _parser(quick: bool) -> argparse.ArgumentParser:
 def _carried_out(given: argparse.Namespace) -> int:
     options = taken(MeasureOptions, given, quick=given.quick)
     place, data_options = taken(PlaceOptions, given), taken(DataOptions, given)
-    from flatness.cli.data import found_data  # here, as all that --help does not wait for
-
-    sources = [_loaded(Path(source), given.average, given.config) for source in given.sources]
+    _all_options_apply(given, data_options)
+    sources = []
+    for source in given.sources:
+        with reading(source):
+            sources.append(_loaded(Path(source), given.average or "raw", given.config))
     subjects = labelled([source.subject for source in sources])
     if data_options.data is not None:
-        data = found_data(data_options, subjects[0].shape)
+        data = chosen_data(subjects, data_options)
     else:
-        data = _own_images([source.configuration for source in sources], given.root)
+        with reading("the held-out images"):
+            data = _own_images([source.configuration for source in sources], given.root)
     return reported(subjects, data, options, place)
+
+
+def _all_options_apply(given: argparse.Namespace, data: DataOptions) -> None:
+    """Raise for an option that applies to no source, or to no data.
+
+    Raises:
+        CommandError: there is one.
+    """
+    folders = [Path(source).is_dir() for source in given.sources]
+    if given.average is not None and not any(folders):
+        raise CommandError("--average is for runs' folders; a checkpoint's file holds one set of weights")
+    if given.config is not None and all(folders):
+        raise CommandError("--config is for checkpoints' files; a run's folder says itself what it is")
+    if given.root is not None and data.data is not None:
+        raise CommandError("--root is where the run's own data set lies, --data other data; allowed: one of them")
+    if data.data is None:
+        for field in dataclasses.fields(data):
+            if getattr(data, field.name) != field.default:
+                raise CommandError(f"--{field.name.replace('_', '-')} is for --data; the run's own images need none")
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,7 @@ def subject(configuration: Configuration, weights: dict[str, Tensor], label: str
     from experiments.adm.loading import load_state_dict
     from experiments.diffusion.process import Process
     from experiments.measures.exposure import CLIP
+    from flatness.cli.classes import Classes
     from flatness.cli.subject import Subject, weights_hash
     from flatness.diffusion.losses import epsilon_loss
     from flatness.diffusion.sampling import SamplingProcess, sampling_process
@@ -123,7 +144,9 @@ def subject(configuration: Configuration, weights: dict[str, Tensor], label: str
     options = configuration.network
     shape = (options.channels, options.image_size, options.image_size)
     told = {"kind": "adm", "source": label, **about, "configuration": configuration.to_dict(), "loss": loss.settings()}
-    return Subject(label, network.eval(), loss, shape, sampling, "", told | {"sha256": weights_hash(network)})
+    about_it = told | {"sha256": weights_hash(network)}
+    known = None if classes is None else Classes(classes)
+    return Subject(label, network.eval(), loss, shape, sampling, "", about_it, known)
 
 
 def _own_images(configurations: list[Configuration], root: Path | None) -> Data:

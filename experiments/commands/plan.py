@@ -13,9 +13,9 @@ from rich.table import Table
 from experiments.configuration import Configuration, Method
 from experiments.presets import PRESETS, PresetName
 from experiments.training import planning
+from findings.names import PAPER_METHODS
 
 PAPER: tuple[PresetName, ...] = ("cifar10", "lsun-tower", "ffhq")
-METHODS: tuple[Method, ...] = ("adm", "ip", "sam")
 ROWS = 3
 """Of the paper's tables for each run: raw weights, +EMA, +SWA."""
 SAMPLES = 50_000
@@ -81,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"presets, of {', '.join(PRESETS)} (default: {' '.join(PAPER)})",
     )  # fmt: skip
     parser.add_argument(
-        "--methods", nargs="+", choices=get_args(Method), default=list(METHODS), metavar="NAME",
-        help=f"of {', '.join(get_args(Method))} (default: {' '.join(METHODS)})",
+        "--methods", nargs="+", choices=get_args(Method), default=list(PAPER_METHODS), metavar="NAME",
+        help=f"of {', '.join(get_args(Method))} (default: {' '.join(PAPER_METHODS)})",
     )  # fmt: skip
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--flops", type=float, metavar="RATE", help=f"FLOP/s of one device (default: {ASSUMED:g})")

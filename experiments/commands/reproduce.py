@@ -19,6 +19,7 @@ from experiments.presets import PRESETS, PresetName
 from flatness import arguments as checks
 
 if TYPE_CHECKING:
+    from experiments.measures.points import SizesName
     from experiments.reproduce import Run
 
 DEFAULT: EvaluationName = "tiny"
@@ -57,6 +58,8 @@ class Reproduce:
     at: tuple[int, ...] = ()
     """Steps after which weights are put aside and measured, besides the last: losses and distances of all of them, the
     rest at the late ones. Writes out/points/RUN.json."""
+    point_sizes: Literal["full", "small", "quick"] | None = None
+    """How finely points are measured: full by default for fashion-mnist-mini, small for larger networks."""
     rows: bool = True
     """Measure the rows of the tables; without them, runs are trained and measured at their points alone."""
     workers: int = 1
@@ -87,6 +90,11 @@ class Reproduce:
             training_images=self.training_images,
         )
         return found if self.steps is None else shortened(found, self.steps)
+
+    @property
+    def sizes(self) -> SizesName:
+        """Of the measures at points."""
+        return self.point_sizes or ("full" if self.config == "fashion-mnist-mini" else "small")
 
     def run_options(self, folder: Path) -> RunOptions:
         """Of a run: a tenth of its steps between checkpoints, and short runs without grids on their way."""
@@ -139,6 +147,7 @@ def main(arguments: list[str]) -> int:
     from experiments.commands.rows_shown import ShownRows
     from experiments.commands.watched import Watched
     from experiments.measures.material import gathered
+    from experiments.measures.points import SIZES
     from experiments.reproduce import Matrix, matrix
     from experiments.study import own_command
     from experiments.training.distributed import chosen_device
@@ -168,11 +177,11 @@ def main(arguments: list[str]) -> int:
         whole = Matrix(
             asked.out, runs, asked.options, images, material, run_options=asked.run_options, watchers=watched,
             device=device, batch_size=place.batch(device.type), gradient_batch=place.gradient_batch,
-            watch=ShownRows(3 * len(runs)), points=asked.points,
+            watch=ShownRows(3 * len(runs)), points=asked.points, point_options=SIZES[asked.sizes],
         )  # fmt: skip
         if asked.dry_run:
             for line in whole.plan(asked.workers):
-                console.print(line, highlight=False, markup=False)
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
             return 0
         if asked.only:
             whole.trained_and_measured(chosen)

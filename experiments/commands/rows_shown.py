@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 
 from experiments.commands.progress import duration
-from experiments.measures.evaluate import Progress
+from experiments.measures.runner import Progress
 
 
 class ShownRows:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import multiprocessing
 import os
 from collections import deque
@@ -25,16 +24,15 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image
 
 from experiments.data.errors import DataError
 from experiments.data.images import Images
 from experiments.data.resizing import ADM_CROP, adm_crop
 from experiments.data.roots import Root
 from flatness import arguments
+from flatness.images import ImageError, opened
 
 Read = Callable[[str], bytes]
-FORMATS = ("PNG", "JPEG", "WEBP")
 HELD_OUT = 70
 """One image in 70, the last ones in the order of the keys, is held out: FFHQ's last 1,000 of 70,000."""
 CHUNK = 128
@@ -229,11 +227,8 @@ def decode_all(read: Read, keys: Sequence[str], path: Path, size: int) -> UInt8[
 
 def _decode(encoded: bytes, label: str, size: int) -> UInt8[ndarray, "3 H H"]:
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            return adm_crop(image, size)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise nearly anything for broken bytes
+        return adm_crop(opened(encoded, "RGB").image, size)
+    except (ImageError, DataError) as error:
         raise DataError(f"{label}: cannot be decoded ({error})") from error
 
 

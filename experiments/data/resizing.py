@@ -10,8 +10,8 @@ from PIL import Image
 from experiments.data.errors import DataError
 from flatness import arguments
 
-ADM_CROP = "adm-crop-1"
-"""Names the procedure of `adm_crop`; changes with it, so that caches made by another one are not used."""
+ADM_CROP = "adm-crop-2"
+"""Names how images are opened and cropped; changes with it, so that caches made by another procedure are not used."""
 
 
 def box_means(pixels: UInt8[ndarray, "*n H W"], side: int = 2) -> UInt8[ndarray, "*n H/side W/side"]:
@@ -35,12 +35,15 @@ def box_means(pixels: UInt8[ndarray, "*n H W"], side: int = 2) -> UInt8[ndarray,
 def adm_crop(image: Image.Image, size: int) -> UInt8[ndarray, "3 size size"]:
     """ADM's procedure: halve by box filter while the shorter side is at least 2 size, then bicubic, then the centre.
 
+    Args:
+        image: upright, in RGB, as `flatness.images.opened` gives it.
+        size: of the square.
+
     Raises:
         DataError: the image's shorter side is below the size; nothing is enlarged.
     """
     if min(image.size) < size:
         raise DataError(f"it has {image.width} x {image.height} pixels, too few for size {size}")
-    image = image.convert("RGB")
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)

@@ -1,4 +1,4 @@
-"""`python -m experiments.distances.corruptions`: what the Frechet distance in classifier features says about faults.
+"""`python -m experiments.distances.corruptions`: what both distances, of features and of pixels, say about faults.
 
 Held-out real images with a known fault, each at rising strength, against the training images. The floor is what
 held-out images without fault give: the distance of a perfect model with as many samples. A distance that did not rise
@@ -21,11 +21,14 @@ from torch.nn.functional import conv2d, pad
 
 from experiments.data import load
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
+from experiments.distances.energy import EnergyDistance, Reference
 from experiments.distances.error import Estimate, jackknife
 from experiments.distances.features import Features, moments_of
 from experiments.distances.frechet import Moments
 from flatness import arguments
 
+REFERENCE = 4096
+"""Real images that pixels are compared with."""
 Apply = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
 
 
@@ -45,11 +48,17 @@ class Corruption:
 
 
 class Row(NamedTuple):
-    """One line of the table; level is None for the floor."""
+    """One line of the table; level is None for the floor.
+
+    Attributes:
+        distance: Frechet, in features.
+        energy: of pixels; None where no reference of pixels was given.
+    """
 
     name: str
     level: float | None
     distance: Estimate
+    energy: EnergyDistance | None = None
 
 
 def blur(pixels: UInt8[Tensor, "N C H W"], labels: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -98,7 +107,12 @@ CORRUPTIONS = (
 
 
 def table(
-    features: Features, reference: Moments, pixels: UInt8[Tensor, "N C H W"], labels: Int[Tensor, " N"], number: int
+    features: Features,
+    reference: Moments,
+    pixels: UInt8[Tensor, "N C H W"],
+    labels: Int[Tensor, " N"],
+    number: int,
+    real: Reference | None = None,
 ) -> list[Row]:
     """The floor and every corruption at every level, each of the same number of images.
 
@@ -113,7 +127,8 @@ def table(
     def measured(name: str, level: float | None, images: Tensor) -> Row:
         if len(images) < number:
             raise ValueError(f"number is {number}; allowed: at most {len(images)}, which {name} at {level} leaves")
-        return Row(name, level, jackknife(features(images[:number]), reference))
+        energy = None if real is None else real.distance(images[:number])
+        return Row(name, level, jackknife(features(images[:number]), reference), energy)
 
     rows = [measured("none (floor)", None, pixels)]
     for corruption in CORRUPTIONS:
@@ -132,17 +147,22 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="in each line (default %(default)s)")
     options = parser.parse_args()
     features = ClassifierFeatures(options.size)
-    reference = moments_of(load("fashion-mnist", "train", options.size).pixels, features, progress=True)
+    training = load("fashion-mnist", "train", options.size)
+    reference = moments_of(training.pixels, features, progress=True)
+    real = Reference(training.drawn(REFERENCE, 0).pixels)
     held_out = load("fashion-mnist", "test", options.size)
     if held_out.labels is None:
         raise ValueError("fashion-mnist came without labels")
-    title = f"Frechet distance in {features.name} features, {options.images} images"
+    title = f"{options.images} images: Frechet distance in {features.name} features; energy distance of pixels, 10⁻³"
     printed = Table(title=title, title_justify="left")
-    for heading in ("fault", "level", "distance", "standard error", "bias", "extrapolated"):
+    for heading in ("fault", "level", "distance", "standard error", "bias", "extrapolated", "energy", "standard error"):
         printed.add_column(heading)
-    for name, level, found in table(features, reference, held_out.pixels, held_out.labels, options.images):
-        numbers = (found.value, found.standard_error, found.bias, found.extrapolated)
-        printed.add_row(name, "" if level is None else f"{level:g}", *(f"{n:.3f}" for n in numbers))
+    for row in table(features, reference, held_out.pixels, held_out.labels, options.images, real):
+        frechet, energy = row.distance, row.energy
+        assert energy is not None
+        numbers = [frechet.value, frechet.standard_error, frechet.bias, frechet.extrapolated]
+        numbers += [1000 * energy.value, 1000 * energy.standard_error]
+        printed.add_row(row.name, "" if row.level is None else f"{row.level:g}", *(f"{n:.3f}" for n in numbers))
     Console().print(printed)
 
 

@@ -12,48 +12,28 @@ measures      by name, as `measures.tasks` lists them; estimates are a value wit
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from experiments.configuration import Configuration
 from experiments.diffusion.process import Process
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import (
-    Average,
     Checkpoint,
     check_data,
     check_material,
     check_options,
-    label,
     loaded,
     row_settings,
 )
+from experiments.measures.runner import Progress, Task, Work, measured
 from experiments.measures.subject import GRADIENT_BATCH, Material, Subject
-from experiments.measures.tasks import Task, passes_of, tasks_of
-from experiments.provenance import provenance
-from findings.documents import FAILED, ResultFile, json_text
-from flatness.precision import whole_float32
-
-
-class Progress(NamedTuple):
-    """How far a row has come.
-
-    Attributes:
-        row: its label.
-        measure: the one that begins now; "" when all are done.
-        done, total: measures.
-        share: of the row's passes that are done.
-    """
-
-    row: str
-    measure: str
-    done: int
-    total: int
-    share: float
+from experiments.measures.tasks import tasks_of
+from findings.documents import ResultFile
+from findings.names import Average, RowName
 
 
 def evaluate(
@@ -97,13 +77,9 @@ def evaluate(
     check_data(checkpoint, material)
     settings = row_settings(checkpoint, average, options, material, device)
     result = ResultFile(path, settings)
-    name = label(configuration.method, average)
-    found = result.finished()
-    if found is not None:
-        count = len(found["measures"])
-        watch(Progress(name, "", count, count, 1.0))
-        return found
-    with result.begun():
+    name = str(RowName(configuration.method, average))
+
+    def work() -> Work:
         subject = Subject(
             loaded(checkpoint, average, device),
             Process(configuration.process),
@@ -113,73 +89,13 @@ def evaluate(
             result.work,
             gradient_batch,
         )
-        parts = _carried_out(subject, result, name, watch)
-        return result.finish(_document(name, configuration, settings, parts))
+        tasks = {of: Task(functools.partial(task.run, subject), task.passes) for of, task in tasks_of(subject).items()}
+        return Work(tasks, subject.resumed)
 
-
-def _carried_out(
-    subject: Subject, result: ResultFile, name: str, watch: Callable[[Progress], None]
-) -> dict[str, dict[str, Any]]:
-    """Every measure's part, those that were kept included."""
-    todo = tasks_of(subject)
-    parts: dict[str, dict[str, Any]] = {}
-    for measure, task in todo.items():
-        part = result.part(measure)
-        if part is None:
-            watch(_progress(name, measure, parts, todo))
-            part = _measured(subject, task)
-            result.keep(measure, part)
-        parts[measure] = part
-    watch(_progress(name, "", parts, todo))
-    return parts
-
-
-def _progress(name: str, measure: str, parts: Mapping[str, Any], todo: Mapping[str, Task]) -> Progress:
-    done = passes_of({of: task for of, task in todo.items() if of in parts})
-    return Progress(name, measure, len(parts), len(todo), done / max(passes_of(todo), 1))
-
-
-def _measured(subject: Subject, task: Task) -> dict[str, Any]:
-    """A measure's part. Where numbers are not finite it has failed, which does not keep the others from being taken."""
-    begin = time.perf_counter()
-    subject.resumed.clear()
-    try:
-        with whole_float32():
-            found = task.run(subject)
-        json_text(found)
-    except (ValueError, FloatingPointError) as error:
-        found = {FAILED: str(error)}
-    seconds = time.perf_counter() - begin + sum(part["seconds"] for part in subject.resumed)
-    made: list[dict[str, Any]] = []
-    for about in (*(part["provenance"] for part in subject.resumed), provenance(subject.device)):
-        if about not in made:
-            made.append(about)
-    return {"result": found, "seconds": round(seconds, 3), "provenance": made}
-
-
-def _document(
-    name: str, configuration: Configuration, settings: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    return {
+    about = {
         "what": "one row of the paper's tables: every measure of one average of one run",
         "row": name,
         "method": configuration.method,
         "average": settings["checkpoint"]["average"],
-        "settings": settings,
-        "provenance": _provenances(parts),
-        "seconds": {measure: part["seconds"] for measure, part in parts.items()},
-        "measures": {measure: part["result"] for measure, part in parts.items()},
     }
-
-
-def _provenances(parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Versions, commit and device, with the measures that were taken so: one entry, but for a row that was resumed."""
-    found: list[dict[str, Any]] = []
-    for measure, part in parts.items():
-        for about in part["provenance"]:
-            same = [entry for entry in found if {k: v for k, v in entry.items() if k != "measures"} == about]
-            if same:
-                same[0]["measures"].append(measure)
-            else:
-                found.append({**about, "measures": [measure]})
-    return found
+    return measured(result, name, about, work, device, watch)

@@ -6,7 +6,7 @@
 version, what, run, row, method, average
 settings      configuration, checkpoint (average, step, sha256), data, device, noise (objective, sigma, relative_sigma,
               rise_bits, seed: the plan's), options: all that the numbers depend on but for rounding
-provenance    by measure; seconds, by measure
+provenance, seconds: as a row's
 measures      layers           `layers.measured_layers`: by layer, rises with each image's own
               whole            `layers.whole_rise` by scale, on the same images
               readout          `last_layer.measured_readout`: the last layer's closed forms against measured rises
@@ -22,8 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,16 +38,16 @@ from experiments.measures.layers import WHOLE_NOISES, measured_layers, whole_ris
 from experiments.measures.linearisation import measured_linearisation
 from experiments.measures.noise_tolerance import measured_tolerance
 from experiments.measures.options import EvaluationOptions
-from experiments.measures.rows import AVERAGES, Average, Checkpoint, check_data, label, loaded
+from experiments.measures.rows import Checkpoint, check_data, loaded
+from experiments.measures.runner import Progress, Task, Work, measured
 from experiments.measures.subject import Material, Subject
-from experiments.provenance import provenance
 from experiments.reproduce import DONE
 from experiments.training.checkpoints import checkpoint_folder
 from findings.checksums import ResultError
-from findings.documents import FAILED, ResultFile, json_text, read_document
+from findings.documents import ResultFile, read_document
 from findings.files import plain_name
+from findings.names import AVERAGES, Average, RowName
 from flatness import arguments
-from flatness.precision import whole_float32
 
 LAYERS = "layers"
 NOISE = ("objective", "sigma", "relative_sigma", "rise_bits", "seed")
@@ -116,6 +115,11 @@ class Place(NamedTuple):
     batch_size: int
     say: Say
 
+    def watch(self, progress: Progress) -> None:
+        """Say which measure begins."""
+        if progress.measure:
+            self.say(f"{progress.row}: {progress.measure}")
+
 
 def settings_of(plan: Plan, run: str, checkpoint: Any, options: LayerOptions, place: Place) -> dict[str, Any]:
     """All that a file depends on but for rounding, in JSON's types; checkpoint: which weights."""
@@ -154,7 +158,7 @@ def row(plan: Plan, run: str, average: Average, options: LayerOptions, place: Pl
     settings = settings_of(plan, run, checkpoint.settings(average), options, place)
     result = ResultFile(plan.folder / LAYERS / f"{run}-{average}.json", settings)
 
-    def measures() -> dict[str, Callable[[], Any]]:
+    def work() -> Work:
         network = loaded(checkpoint, average, place.device)
         subject = subject_of(plan, run, network, options.layer_images, place)
         steps = {f"t={t}": t for t in options.tolerance_steps}
@@ -169,49 +173,16 @@ def row(plan: Plan, run: str, average: Average, options: LayerOptions, place: Pl
             found["linearisation"] = lambda: {
                 name: measured_linearisation(subject, t, count, points) for name, t in steps.items()
             }
-        return found
+        return Work({name: Task(run) for name, run in found.items()})
 
-    about = {"run": run, "row": label(plan.runs[run].method, average), "average": average}
-    return measured(result, about | {"method": plan.runs[run].method}, measures, place)
-
-
-def measured(
-    result: ResultFile, about: Mapping[str, Any], measures: Callable[[], Mapping[str, Callable[[], Any]]], place: Place
-) -> dict[str, Any]:
-    """The file's document, from its parts, those that were kept included."""
-    found = result.finished()
-    if found is not None:
-        return found
-    with result.begun():
-        parts: dict[str, dict[str, Any]] = {}
-        for name, compute in measures().items():
-            part = result.part(name)
-            if part is None:
-                place.say(f"{result.path.stem}: {name}")
-                part = _part(compute, place)
-                result.keep(name, part)
-            parts[name] = part
-        document = {
-            "what": "what needs weights beyond a row's measures: layers, tolerated gap, snapshots",
-            **about,
-            "settings": result.settings,
-            "provenance": {name: part["provenance"] for name, part in parts.items()},
-            "seconds": {name: part["seconds"] for name, part in parts.items()},
-            "measures": {name: part["result"] for name, part in parts.items()},
-        }
-        return result.finish(document)
+    about = about_of(plan, run, str(RowName(plan.runs[run].method, average)), average)
+    return measured(result, result.path.stem, about, work, place.device, place.watch)
 
 
-def _part(compute: Callable[[], Any], place: Place) -> dict[str, Any]:
-    begin = time.perf_counter()
-    try:
-        with whole_float32():
-            found = compute()
-        json_text({"result": found})
-    except (ValueError, FloatingPointError) as error:
-        found = {FAILED: str(error)}
-    seconds = round(time.perf_counter() - begin, 3)
-    return {"result": found, "seconds": seconds, "provenance": provenance(place.device)}
+def about_of(plan: Plan, run: str, row: str, average: str) -> dict[str, str]:
+    """The head of a document of the first stage."""
+    what = "what needs weights beyond a row's measures: layers, tolerated gap, snapshots"
+    return {"what": what, "run": run, "row": row, "average": average, "method": plan.runs[run].method}
 
 
 def averages_of(checkpoint: Checkpoint) -> list[Average]:

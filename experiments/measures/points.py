@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from experiments.distances.frechet import Moments
 from experiments.measures import exposure, weight_noise
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Average, Checkpoint, check_data, loaded
-from experiments.measures.runner import measured
+from experiments.measures.runner import Progress, Task, Work, measured
 from experiments.measures.sample_distance import rounded
 from experiments.measures.subject import Material, Subject
 from experiments.sampling.chains import finite_pixels, generate
@@ -109,6 +109,17 @@ class PointOptions:
             arguments.number(name, getattr(self, name), above=0)
 
 
+SMALL = PointOptions(
+    images=1024,
+    samples=640,
+    long_samples=256,
+    exposure_images=128,
+    long_exposure_images=32,
+    lpf_images=512,
+    lpf_draws=8,
+    gradient_batches=16,
+)
+"""For networks that cost some ten times as much a pass as `fashion-mnist-mini`."""
 QUICK = PointOptions(
     images=64,
     samples=64,
@@ -123,6 +134,8 @@ QUICK = PointOptions(
     groups=8,
 )
 """Everything runs, nothing is settled."""
+SizesName = Literal["full", "small", "quick"]
+SIZES: dict[SizesName, PointOptions] = {"full": PointOptions(), "small": SMALL, "quick": QUICK}
 
 
 class Halves(NamedTuple):
@@ -303,14 +316,18 @@ def run_points(
         "options": dataclasses.asdict(material.options),
     }
 
-    def tasks() -> dict[str, Callable[[], Any]]:
-        by_name: dict[str, Callable[[], Any]] = {}
+    def work() -> Work:
+        tasks: dict[str, Task] = {}
         for point in todo:
             subject = functools.cache(functools.partial(_subject, folders[point.step], point.average, material))
             for measure in point.measures:
-                task = functools.partial(_measured, measure, subject, material, configuration)
-                by_name[f"{point.name} {measure.name}"] = task
-        return by_name
+                run = functools.partial(_measured, measure, subject, material, configuration)
+                tasks[f"{point.name} {measure.name}"] = Task(run)
+        return Work(tasks)
+
+    def watch(progress: Progress) -> None:
+        if progress.measure:
+            say(f"{progress.row}: {progress.measure}")
 
     listed = [
         {"name": f"{point.name} {measure.name}", "step": point.step, "weights": point.average, **measure._asdict()}
@@ -323,7 +340,8 @@ def run_points(
         "method": configuration.method,
         "points": listed,
     }
-    return measured(ResultFile(path, dict(json.loads(json.dumps(settings)))), about, tasks, material.device, say)
+    result = ResultFile(path, dict(json.loads(json.dumps(settings))))
+    return measured(result, path.stem, about, work, material.device, watch)
 
 
 def _subject(checkpoint: Checkpoint, average: Average, material: StudyMaterial) -> Subject:

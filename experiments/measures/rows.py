@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,9 +26,8 @@ from experiments.training.checkpoints import (
     verify,
 )
 from findings.checksums import ResultError, read_json
+from findings.names import Average
 
-Average = Literal["raw", "ema", "swa"]
-AVERAGES: tuple[Average, ...] = ("raw", "ema", "swa")
 STATE = "state.json"
 
 
@@ -76,11 +75,6 @@ class Checkpoint(NamedTuple):
             return {"average": average, "step": step, "sha256": files[name]["sha256"]}
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{self.folder / MANIFEST} has no checksum of {name}") from error
-
-
-def label(method: str, average: Average) -> str:
-    """A row's name as the paper writes it: "sam", "sam+ema"."""
-    return method if average == "raw" else f"{method}+{average}"
 
 
 def row_settings(

@@ -27,10 +27,10 @@ from experiments.provenance import provenance
 from experiments.sampling.chains import finite_pixels, generate
 from experiments.tensor_files import read_tensors, write_tensors
 from findings.checksums import parse_object
+from findings.names import FULL, distance
 from flatness.measuring.base import plain
 from flatness.measuring.quantization import quantized
 
-FULL = 32
 """Bits of the weights as they are."""
 CHUNK = 1000
 """Samples whose features are kept at a time while a distance is under way."""
@@ -42,7 +42,7 @@ def of_samples(steps: int, count: int, bits: int) -> Callable[[Subject], dict[st
     def run(subject: Subject) -> dict[str, Any]:
         with rounded(subject.network, bits):
             parts = [
-                _features(subject, f"frechet-{steps}-{bits}", range(begin, min(begin + CHUNK, count)), steps)
+                _features(subject, distance(steps, bits), range(begin, min(begin + CHUNK, count)), steps)
                 for begin in range(0, count, CHUNK)
             ]
         return _distance(subject, torch.cat(parts)) | {"steps": steps, "bits": bits}

@@ -14,9 +14,10 @@ from experiments.diffusion.process import Process
 from experiments.measures.grid_files import SIDE, read_text, write_grid
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Checkpoint, loaded
-from experiments.measures.sample_distance import FULL, rounded
+from experiments.measures.sample_distance import rounded
 from experiments.sampling.chains import finite_pixels, generate
 from findings.documents import refuse_other
+from findings.names import FULL
 
 
 class Shown(NamedTuple):

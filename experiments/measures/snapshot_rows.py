@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from experiments.measures.layer_options import LayerOptions
 from experiments.measures.layer_rows import LAYERS, Place, Plan
 from experiments.measures.layers import WHOLE_NOISES, layers_of, whole_rise
 from experiments.measures.rows import check_data
+from experiments.measures.runner import Task, Work, measured
 from experiments.measures.subject import Material, Subject
 from experiments.tensor_files import read_tensors
 from experiments.training.snapshots import snapshot_files, snapshot_place
@@ -79,11 +79,11 @@ def snapshots(plan: Plan, run: str, options: LayerOptions, place: Place) -> dict
     settings = layer_rows.settings_of(plan, run, {one.name: one.settings() for one in files}, options, place)
     result = ResultFile(plan.folder / LAYERS / f"{run}-{SNAPSHOTS}.json", settings)
 
-    def measures() -> dict[str, Callable[[], Any]]:
-        return {one.name: functools.partial(_measured, plan, run, one, options, place) for one in files}
+    def work() -> Work:
+        return Work({one.name: Task(functools.partial(_measured, plan, run, one, options, place)) for one in files})
 
-    about = {"run": run, "row": f"{run} snapshots", "average": SNAPSHOTS, "method": plan.runs[run].method}
-    return layer_rows.measured(result, about, measures, place)
+    about = layer_rows.about_of(plan, run, f"{run} snapshots", SNAPSHOTS)
+    return measured(result, result.path.stem, about, work, place.device, place.watch)
 
 
 def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, place: Place) -> dict[str, Any]:

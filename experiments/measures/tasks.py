@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from experiments.measures import exposure, sample_distance, weight_noise
 from experiments.measures.options import FEWEST_SAMPLES, EvaluationOptions
 from experiments.measures.subject import Material, Subject
+from findings import names
 
 Measured = dict[str, Any]
 
@@ -51,17 +52,17 @@ def tasks(
     found = _of_losses(options, images)
     for steps in options.sampling_steps:
         run = exposure.measured(steps)
-        found[f"exposure-{steps}"] = Task(run, 2 * steps * exposure_images)
+        found[names.exposure(steps)] = Task(run, 2 * steps * exposure_images)
     if with_distances:
-        found |= {f"frechet-floor-{count}": Task(sample_distance.floor(count), 0) for count in floors}
+        found |= {names.floor(count): Task(sample_distance.floor(count), 0) for count in floors}
         found |= _of_samples(options)
     return found
 
 
 def _of_losses(options: EvaluationOptions, images: int) -> dict[str, Task]:
     found = {"loss": Task(weight_noise.held_out_loss, images)}
-    for scale in weight_noise.SCALES:
-        found[f"lpf-{scale}"] = Task(weight_noise.low_pass(scale), images * (options.lpf_draws + 1))
+    for scale in names.SCALES:
+        found[names.low_pass(scale)] = Task(weight_noise.low_pass(scale), images * (options.lpf_draws + 1))
     curve = options.curve_draws * len(options.curve_rms) + 1
     found["curve-random"] = Task(weight_noise.random_curve, images * curve)
     if options.gradient_distances:
@@ -69,7 +70,7 @@ def _of_losses(options: EvaluationOptions, images: int) -> dict[str, Task]:
     if options.surface_points:
         found["surface"] = Task(weight_noise.surface, images * (options.surface_points**2 + 1))
     for bits in options.rise_bits:
-        found[f"quantization-{bits}"] = Task(weight_noise.rounding(bits), 2 * images)
+        found[names.quantization(bits)] = Task(weight_noise.rounding(bits), 2 * images)
     readout = 2 * (options.readout_draws + 1) + 2 * len(options.rise_bits) + 2
     found["readout"] = Task(weight_noise.last_layer, images * readout)
     return found
@@ -78,9 +79,9 @@ def _of_losses(options: EvaluationOptions, images: int) -> dict[str, Task]:
 def _of_samples(options: EvaluationOptions) -> dict[str, Task]:
     found = {}
     for steps, count in zip(options.sampling_steps, options.samples, strict=True):
-        for bits in (sample_distance.FULL, *(options.bits if steps in options.quantized_steps else ())):
+        for bits in (names.FULL, *(options.bits if steps in options.quantized_steps else ())):
             run = sample_distance.of_samples(steps, count, bits)
-            found[f"frechet-{steps}-{bits}"] = Task(run, steps * count)
+            found[names.distance(steps, bits)] = Task(run, steps * count)
     return found
 
 

@@ -19,7 +19,6 @@ from flatness.measuring.base import Measurement, plain, standard_error
 from flatness.measuring.readout import Readout
 from flatness.weights import derived_seed
 
-SCALES = ("absolute", "layer", "filter")
 DIGITS = 7
 """Significant digits of losses image by image: float32 holds no more."""
 

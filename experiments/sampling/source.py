@@ -17,10 +17,10 @@ from experiments.sampling.chains import ChainOptions
 from experiments.training.checkpoints import MANIFEST, CheckpointError, load_run, newest_good
 from experiments.training.randomness import initialized_by
 from findings.files import hash_file
+from findings.names import FULL
 from flatness import arguments
 from flatness.measuring.quantization import FEWEST_BITS, GRANULARITIES, MOST_BITS, SCHEMES, quantize_weights
 
-FULL = 32
 """Bits of weights that are used as they are."""
 FORMAT = 1
 

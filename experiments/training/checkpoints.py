@@ -37,13 +37,14 @@ from findings.files import (
     sync_folder,
     write_file,
 )
+from findings.names import AVERAGES
 from flatness import arguments
 
 FORMAT = 1
 KEPT = 2
 FOLDER = "checkpoints"
 POINTS = "points"
-MEASURED = ("raw", "ema", "swa")
+MEASURED = AVERAGES
 """The weights and averages that a point holds, of those that the run has by then."""
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"

@@ -1,31 +1,30 @@
-"""Samples from a folder of images, an .npz or an .npy, as the network knows them.
+"""Samples from a folder or a zip of images, an .npz or an .npy, as the network knows them.
 
 Which samples: a random choice without replacement, a function of the seed and of how many there are. Images are
-resized or cropped only when told; uint8 is scaled to [-1, 1] and floats are taken as they are.
+resized or cropped only when told; uint8 is scaled to [-1, 1] and floats are taken as they are. What was passed over or
+converted on the way is said and recorded (`Data.remarks`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flatness.cli.errors import CommandError, MissingPackageError
+from flatness.cli.arrays import Arrays, checked_labels, checked_samples, read_arrays, remark, tensor_of
+from flatness.cli.classes import Classes
+from flatness.cli.errors import CommandError
+from flatness.cli.image_data import ImageSource, Pictures, decoded, dimensions, is_grey_image
 from flatness.cli.options import DataOptions
 from flatness.weights import derived_seed
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-CHANNELS = (1, 2, 3, 4)
-ARRAYS = ("arr_0", "images", "x", "samples")
-LABELS = ("labels", "arr_1", "y")
 Shape = tuple[int, ...]
+ALLOWED = "--data is a folder of images, a zip of them, an .npz or an .npy"
 
 
 @dataclass(frozen=True)
@@ -36,19 +35,41 @@ class Data:
         name: of the file or folder.
         available: how many there are.
         note: what a person should know of them, or "".
+        latents: "scaled" or "raw" where the samples are a pipeline's latents.
     """
 
     name: str
     available: int
     note: str = ""
+    latents: str | None = None
 
     def chosen(self, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """So many samples (count, ...), float32, and their labels (count,) where there are any.
+        """So many samples (count, ...), float32, and their labels (count, ...) where there are any.
 
         Raises:
             CommandError: a file cannot be read, or images are of different sizes.
         """
         raise NotImplementedError
+
+    def every_label(self) -> Tensor | None:
+        """The labels of all samples, where they are known without reading these."""
+        return None
+
+    def captions(self, count: int, seed: int) -> list[str] | None:
+        """The captions of the same samples as `chosen`; None where there are none.
+
+        Raises:
+            CommandError: some samples have one and others have none.
+        """
+        return None
+
+    def embeddings(self, count: int, seed: int) -> dict[str, Tensor]:
+        """Precomputed embeddings of the same samples as `chosen`, by name."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """What a person should know, after samples were read: the note, files passed over, conversions."""
+        return [self.note] if self.note else []
 
     def indices(self, count: int, seed: int) -> list[int]:
         """Which samples are chosen."""
@@ -57,179 +78,182 @@ class Data:
         return chosen
 
 
-def found_data(options: DataOptions, shape: Shape | None) -> Data:
+def found_data(
+    options: DataOptions, shape: Shape | None, classes: Classes | None = None, latents: Shape | None = None
+) -> Data:
     """The samples that the options name.
 
     Args:
         options: path, size and layout.
         shape: of a sample as the network takes it; None where any will do.
+        classes: that the network knows; None for a network without labels, or one of which nothing is known.
+        latents: the shape of samples that are already encoded, where there is such a thing.
 
     Raises:
-        CommandError: there are none, they cannot be read, or they do not fit the network.
+        CommandError: there are none, they cannot be read, or they do not fit the network; or an option does not apply.
     """
     if options.data is None:
-        raise CommandError("--data is missing: a folder of images, an .npz or an .npy")
+        raise CommandError("--data is missing: a folder or zip of images, an .npz or an .npy")
     path = Path(options.data)
-    if path.is_dir():
-        return _folder(path, options, shape)
+    if path.is_dir() or (path.is_file() and path.suffix == ".zip" and zipfile.is_zipfile(path)):
+        if options.layout != "auto":
+            raise CommandError("--layout is for arrays; images say where their channels are")
+        if options.latents is not None:
+            raise CommandError("--latents is for arrays of latents; images are encoded here")
+        return _pictures(path, options, shape, classes)
     if not path.is_file():
-        raise CommandError(f"{path} does not exist; --data is a folder of images, an .npz or an .npy")
+        raise CommandError(f"{path} does not exist; {ALLOWED}")
     if path.suffix not in (".npz", ".npy"):
-        raise CommandError(f"{path} is not read; --data is a folder of images, an .npz or an .npy")
-    if options.resize is not None:
-        raise CommandError("--resize is for folders of images; arrays are taken at the size they have")
-    return _array(path, options.layout, shape)
+        what = "is no whole zip file" if path.suffix == ".zip" else "is not read"
+        raise CommandError(f"{path} {what}; {ALLOWED}")
+    for name, default in (("resize", None), ("pixel_limit", DataOptions.pixel_limit)):
+        if getattr(options, name) != default:
+            flag = name.replace("_", "-")
+            raise CommandError(f"--{flag} is for folders of images; arrays are taken at the size they have")
+    return _array(path, options, shape, classes, latents)
 
 
 @dataclass(frozen=True)
 class _Array(Data):
-    values: np.ndarray[Any, Any] | None = None  # (N, ...), channels first
-    labels: np.ndarray[Any, Any] | None = None
+    arrays: Arrays = field(default_factory=lambda: Arrays(np.zeros((0, 1))))  # samples channels first
+    labels: Tensor | None = None
+    caption: str | None = None
 
     def chosen(self, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        assert self.values is not None
         indices = self.indices(count, seed)
-        found = torch.from_numpy(np.ascontiguousarray(self.values[indices]))
-        x = _scaled(found) if found.dtype == torch.uint8 else found.float()
+        x = tensor_of(self.arrays.values[indices])
         if not bool(x.isfinite().all()):
             raise CommandError(f"{self.name} has entries that are not finite")
-        labels = None if self.labels is None else torch.from_numpy(self.labels[indices].astype(np.int64))
-        return x, labels
+        return x, None if self.labels is None else self.labels[indices]
+
+    def every_label(self) -> Tensor | None:
+        return self.labels
+
+    def captions(self, count: int, seed: int) -> list[str] | None:
+        if self.caption is not None or self.arrays.captions is None:
+            return None if self.caption is None else [self.caption] * count
+        captions = self.arrays.captions
+        if captions.dtype.kind not in "US" or captions.shape != (self.available,):
+            told = f"{self.name} holds captions of shape {captions.shape}, {captions.dtype}"
+            raise CommandError(f"{told}; allowed: {self.available} strings (a numpy array of type U)")
+        every = np.char.decode(captions, "utf-8") if captions.dtype.kind == "S" else captions
+        return [str(every[index]) for index in self.indices(count, seed)]
+
+    def embeddings(self, count: int, seed: int) -> dict[str, Tensor]:
+        found = {}
+        for name, values in self.arrays.embeddings.items():
+            if len(values) != self.available or values.dtype.kind not in "fiub":
+                told = f"{self.name} holds {name} of shape {values.shape}, {values.dtype}"
+                raise CommandError(f"{told}; allowed: numbers ({self.available}, ...)")
+            found[name] = tensor_of(values[self.indices(count, seed)].astype(np.float32))
+        return found
 
 
-def _array(path: Path, layout: str, shape: Shape | None) -> Data:
-    values, labels = _read(path)
-    if values.dtype != np.uint8 and not np.issubdtype(values.dtype, np.floating):
-        raise CommandError(f"{path} holds {values.dtype}; allowed: uint8, or floats as the network knows them")
-    if values.ndim < 2 or len(values) < 2:
-        raise CommandError(f"{path} holds an array of shape {values.shape}; allowed: two samples or more, (N, ...)")
-    if values.ndim == 3 and (shape is None or len(shape) == 3):
-        values = values[:, None]
-    if values.ndim == 4 and _channels_last(values.shape[1:], layout, shape, path):
-        values = values.transpose(0, 3, 1, 2)
-    if shape is not None and values.shape[1:] != shape:
-        raise CommandError(f"{path} holds samples of shape {values.shape[1:]}; the network takes {shape}")
-    if labels is not None and (labels.shape != values.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
-        raise CommandError(f"{path} holds labels of shape {labels.shape}, {labels.dtype}; allowed: a whole number each")
-    note = ""
-    if values.dtype != np.uint8 and values.ndim == 4 and values.min() >= 0 and values.max() > 0:
-        high = max(float(values.max()), 1.0)
-        note = f"all of {path.name} lies within 0 and {high:g} and is taken as it is; most networks know -1 to 1"
-    return _Array(path.name, len(values), note, values, labels)
+def _array(
+    path: Path, options: DataOptions, shape: Shape | None, classes: Classes | None, latents: Shape | None
+) -> Data:
+    arrays = read_arrays(path)
+    encoded = latents is not None and latents in _either_way(arrays.values.shape[1:])
+    values = checked_samples(path, arrays.values, options.layout, latents if encoded else shape)
+    if encoded and options.latents is None:
+        raise CommandError(
+            f"{path} holds latents, {latents}: say --latents scaled where they are as the network takes them, or "
+            "--latents raw where they are as the pipeline's VAE returned them"
+        )
+    if options.latents is not None and not encoded:
+        raise CommandError(f"{path} holds samples of shape {values.shape[1:]}, no latents of the network: --latents")
+    labels = arrays.labels
+    known = None if labels is None else checked_labels(path, labels, len(values), classes.count if classes else None)
+    note = "" if encoded else remark(path.name, values)
+    held = Arrays(values, None, arrays.captions, arrays.embeddings)
+    return _Array(path.name, len(values), note, options.latents, held, known, options.caption)
 
 
-def _read(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False), None
-        with np.load(path, allow_pickle=False) as file:
-            name = next((name for name in ARRAYS if name in file), None)
-            if name is None:
-                raise CommandError(f"{path} holds {list(file)}; allowed: one of {', '.join(ARRAYS)}")
-            labels = next((file[key] for key in LABELS if key in file), None)
-            return file[name], labels
-    except CommandError:
-        raise
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise CommandError(f"{path} cannot be read as an array: {error}") from error
-
-
-def _channels_last(shape: Shape, layout: str, wanted: Shape | None, path: Path) -> bool:
-    """Whether samples (a, b, c) are (height, width, channels)."""
-    if layout != "auto":
-        return layout == "nhwc"
-    if wanted is not None and shape in (wanted, (*wanted[1:], wanted[0])):
-        return shape != wanted
-    if (shape[1] == shape[2]) != (shape[0] == shape[1]):  # squares, with the channels before or after them
-        return shape[0] == shape[1]
-    first, last = shape[0] in CHANNELS, shape[2] in CHANNELS
-    if first == last:
-        raise CommandError(f"{path} holds samples of shape {shape}: say --layout nchw or --layout nhwc")
-    return last
-
-
-def _scaled(pixels: Tensor) -> Tensor:
-    return pixels.float() / 127.5 - 1.0
+def _either_way(shape: Shape) -> set[Shape]:
+    return {shape, (shape[-1], *shape[:-1])} if len(shape) == 3 else {shape}
 
 
 @dataclass(frozen=True)
-class _Folder(Data):
-    paths: Sequence[Path] = ()
+class _Images(Data):
+    source: ImageSource | None = None
     mode: str = "RGB"
     resize: int | None = None
     shape: Shape | None = None
+    labels: Tensor | None = None
+    pixel_limit: int = DataOptions.pixel_limit
+    caption: str | None = None
+    converted: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def chosen(self, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        images = [_decoded(self.paths[index], self.mode, self.resize) for index in self.indices(count, seed)]
+        source = self.source
+        assert source is not None
+        images, indices = [], self.indices(count, seed)
+        with source.reading() as read:
+            for index in indices:
+                content, label = read(index), source.label(index)
+                pixels, self.converted[index] = decoded(content, self.mode, self.resize, self.pixel_limit, label)
+                images.append(pixels)
         wanted = images[0].shape if self.shape is None else torch.Size(self.shape)
-        for index, image in zip(self.indices(count, seed), images, strict=True):
+        for index, image in zip(indices, images, strict=True):
             if image.shape != wanted:
-                height, width = image.shape[1:]
                 raise CommandError(
-                    f"{self.paths[index]} has {width} x {height} pixels; the network or the first image has "
+                    f"{source.label(index)} has {dimensions(image)} pixels; the network or the first image has "
                     f"{wanted[2]} x {wanted[1]}: --resize N makes squares of N pixels"
                 )
-        return _scaled(torch.stack(images)), None
+        x = torch.stack(images).float() / 127.5 - 1.0
+        return x, None if self.labels is None else self.labels[indices]
+
+    def every_label(self) -> Tensor | None:
+        return self.labels
+
+    def captions(self, count: int, seed: int) -> list[str] | None:
+        assert self.source is not None
+        if self.caption is not None:
+            return [self.caption] * count
+        return self.source.captions(self.indices(count, seed))
+
+    def remarks(self) -> list[str]:
+        assert self.source is not None
+        words = [*super().remarks(), *self.source.remarks()]
+        kinds = [kind for conversions in self.converted.values() for kind in conversions]
+        words += [f"{kinds.count(kind)} of {len(self.converted)} images: {kind}" for kind in dict.fromkeys(kinds)]
+        return [word for word in words if word]
 
 
-def _folder(path: Path, options: DataOptions, shape: Shape | None) -> Data:
-    _pillow()  # first, as nothing works without it
-    paths = sorted(found for found in path.rglob("*") if found.suffix.lower() in SUFFIXES and found.is_file())
-    if len(paths) < 2:
-        raise CommandError(f"{path} holds {len(paths)} PNG or JPEG images; allowed: two or more")
+def _pictures(path: Path, options: DataOptions, shape: Shape | None, classes: Classes | None) -> Data:
+    source = Pictures.of(path)
+    if len(source) < 2:
+        raise CommandError(f"{path} holds {len(source)} images that Pillow reads; allowed: two or more. {source.words}")
     if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3)):
-        raise CommandError(f"{path} is a folder of images; the network takes {shape}, neither grey nor colour")
+        latents = ": latents, which a pipeline's own VAE makes of images, so give the pipeline's folder"
+        hint = latents if len(shape) == 3 else ""
+        raise CommandError(f"{path} holds images; the network takes {shape}, neither grey nor colour{hint}")
     if options.resize is not None and options.resize < 1:
         raise CommandError(f"resize is {options.resize}; allowed: at least 1")
-    grey = _is_grey(paths[0]) if shape is None else shape[0] == 1
-    mode = "L" if grey else "RGB"
-    return _Folder(path.name, len(paths), "", paths, mode, options.resize, shape)
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingPackageError("a folder of images", "Pillow", "pillow") from error
-    return Image
-
-
-def _opened(path: Path) -> Any:
-    """The image of a file, decoded.
-
-    Raises:
-        CommandError: it cannot be read.
-    """
-    image = _pillow()
-    try:
-        with image.open(path) as file:
-            file.load()
-            return file.copy()
-    except (OSError, SyntaxError, ValueError, image.DecompressionBombError) as error:
-        raise CommandError(f"{path} cannot be read as an image: {error}") from error
-
-
-def _is_grey(path: Path) -> bool:
-    return _opened(path).mode in ("1", "L", "I;16", "I")
+    grey = is_grey_image(source, options.pixel_limit) if shape is None else shape[0] == 1
+    labels = None if classes is None else source.labels(classes.count, classes.numbers)
+    return _Images(
+        name=path.name,
+        available=len(source),
+        source=source,
+        mode="L" if grey else "RGB",
+        resize=options.resize,
+        shape=shape,
+        labels=labels,
+        pixel_limit=options.pixel_limit,
+        caption=options.caption,
+    )
 
 
 def _decoded(path: Path, mode: str, resize: int | None) -> Tensor:
     """One image (C, H, W), uint8."""
-    found = _opened(path).convert(mode)
-    if resize is not None:
-        scale = resize / min(found.size)
-        size = tuple(max(resize, round(side * scale)) for side in found.size)
-        found = found.resize(size, _pillow().Resampling.BICUBIC)
-        left, top = ((side - resize) // 2 for side in size)
-        found = found.crop((left, top, left + resize, top + resize))
-    pixels = torch.from_numpy(np.array(found, dtype=np.uint8))
-    return pixels[None] if mode == "L" else pixels.permute(2, 0, 1).contiguous()
+    return decoded(path, mode, resize, DataOptions.pixel_limit, str(path))[0]
 
 
-def fingerprint(x: Tensor, labels: Tensor | None) -> str:
-    """The SHA-256 of the chosen samples, their shape and labels."""
+def fingerprint(x: Tensor, labels: Tensor | None, **more: Tensor) -> str:
+    """The SHA-256 of the chosen samples, their shape, labels and whatever else a network is given with them."""
     digest = hashlib.sha256(f"{tuple(x.shape)}/{x.dtype}".encode())
-    for part in (x, labels):
+    for part in (x, labels, *(more[name] for name in sorted(more))):
         if part is not None:
             digest.update(part.contiguous().numpy().tobytes())
     return digest.hexdigest()

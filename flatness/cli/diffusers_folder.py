@@ -1,190 +1,219 @@
-"""Networks from folders as diffusers' save_pretrained writes them: a UNet2DModel, or a DDPM or DDIM pipeline.
+"""Networks from folders as diffusers' save_pretrained writes them: pipelines, bare networks, single files.
 
-Weights are read as safetensors alone, classes are diffusers' own, taken from a list, and no code in the folder is run.
-Noise schedules are computed here from the scheduler's configuration.
+Which classes are read stands in `flatness.cli.families`. Weights are read as safetensors alone, classes are diffusers'
+and transformers' own, taken from lists, and no code in the folder is run. What a folder is is looked at first, so that
+nobody is asked for a file or an option before the class is known to be one that is read.
 """
 
 from __future__ import annotations
 
 import functools
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from flatness.cli.errors import INSTEAD, CommandError, MissingPackageError
+from flatness.cli.encoding import Encoder, bound, built_network
+from flatness.cli.errors import CommandError
+from flatness.cli.families import family_of_network, family_of_pipeline, networks, pipelines
+from flatness.cli.families.contract import Configuration, Family
+from flatness.cli.json_files import read_object
 from flatness.cli.options import SourceOptions
-from flatness.cli.subject import Subject, weights_hash
+from flatness.cli.schedulers import Training, check_scheduler, training_of
+from flatness.cli.stored_weights import refuse_adapter, stored_weights
+from flatness.cli.subject import Encoding, Process, Shape, Subject, weights_hash
 from flatness.diffusion.losses import DiffusionLoss
-from flatness.diffusion.noise_paths import DiscretePath
-from flatness.diffusion.predictions import ModelCall
 from flatness.diffusion.sampling import SamplingProcess, sampling_process
-from flatness.optional_imports import imported_diffusers, why_not
 
-NETWORKS = ("UNet2DModel",)
-PIPELINES = ("DDPMPipeline", "DDIMPipeline")
-SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
-PREDICTIONS = {"epsilon": "epsilon", "sample": "x_0", "v_prediction": "v"}
-VARIANCES = {
-    "fixed_small": "small",
-    "fixed_small_log": "small",
-    "fixed_large": "large",
-    "fixed_large_log": "large",
-    "learned_range": "learned",
-}
-WEIGHTS = "diffusion_pytorch_model"
+SCHEDULER = "scheduler_config.json"
 
 
 def loaded_folder(path: Path, options: SourceOptions) -> Subject:
-    """The network in a folder, with its loss and process.
+    """The network in a folder, or in a .safetensors beside its config.json, with its loss and process.
 
     Raises:
-        CommandError: the folder is not one of those above, holds pickled weights, or leaves open how the network was
-            trained.
+        CommandError: it is not one of those above, holds pickled weights, does not fit its weights, or leaves open how
+            the network was trained.
     """
-    index = _json(path / "model_index.json")
-    if index is not None:
-        _check_pipeline(path, index)
-        folder, scheduler = path / "unet", _json(path / "scheduler" / "scheduler_config.json")
-        if scheduler is None:
-            raise CommandError(f"{path} holds no scheduler/scheduler_config.json; save the pipeline anew")
-    else:
-        folder, scheduler = path, _json(path / "scheduler_config.json") or _given_scheduler(path, options)
-    network = _network(folder)
-    loss, clip, variance = training_loss(path, scheduler, network, options)
-    about = {
-        "kind": "diffusers",
-        "source": path.name,
-        "model": type(network).__name__,
-        "scheduler": {k: v for k, v in scheduler.items() if k in _SCHEDULE_KEYS},
-        "loss": loss.settings(),
-        "sha256": weights_hash(network),
-    }
-    why = ""
-    if variance is None:
-        why = f"its variance_type {scheduler.get('variance_type')!r} is not known here"
-    elif bool((loss.path.coefficients(loss.path.grid())[0] == 0).any()):
-        why = "its schedule ends without signal (rescale_betas_zero_snr)"
-    process = functools.partial(_process, network, loss, clip, variance or "small")
-    return Subject(path.name, network, loss, _shape(network), None if why else process, why, about)
+    index = read_object(path / "model_index.json")
+    return _bare(path, options) if index is None else _pipeline(path, index)
 
 
-_SCHEDULE_KEYS = (
-    "_class_name", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "clip_sample",
-    "clip_sample_range", "variance_type", "rescale_betas_zero_snr", "_diffusers_version",
-)  # fmt: skip
+def _pipeline(path: Path, index: dict[str, Any]) -> Subject:
+    family = family_of_pipeline(index.get("_class_name"))
+    if family is None:
+        allowed = ", ".join(pipelines())
+        raise CommandError(f"{path} is a {index.get('_class_name')}; allowed: {allowed}, or module:function")
+    if family.part == "unet" and not family.autoencoder and "vqvae" in index:
+        family = family_of_pipeline("LDMPipeline") or family
+    _check_parts(path, index, family)
+    configuration = _network_configuration(path / family.part, family)
+    scheduler = read_object(path / "scheduler" / SCHEDULER)
+    if scheduler is None:
+        raise CommandError(f"{path} holds no scheduler/{SCHEDULER}; save the pipeline anew")
+    check_scheduler(str(path), scheduler)
+    autoencoder = read_object(path / family.autoencoder / "config.json") if family.autoencoder else None
+    encoder = None
+    if family.autoencoder:
+        if autoencoder is None:
+            raise CommandError(f"{path} holds no {family.autoencoder}/config.json; save the pipeline anew")
+        inside, channels = autoencoder.get("latent_channels"), family.channels(configuration)
+        if inside != channels:
+            raise CommandError(f"{path}: the network takes {channels} channels, its autoencoder makes {inside}")
+        encoder = Encoder(path, index, family, autoencoder)
+    return _subject(path, path / family.part, family, configuration, scheduler, index, encoder, frozenset())
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    """A JSON file's object; None where there is no such file."""
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CommandError(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise CommandError(f"{path} holds {type(found).__name__}; allowed: an object")
-    return found
-
-
-def _check_pipeline(path: Path, index: dict[str, Any]) -> None:
-    if index.get("_class_name") not in PIPELINES:
-        raise CommandError(
-            f"{path} is a {index.get('_class_name')}; allowed: {' or '.join(PIPELINES)}, or module:function"
-        )
-    unet = index.get("unet")
-    if not isinstance(unet, list) or len(unet) != 2 or unet[0] != "diffusers":
-        raise CommandError(f"{path} has the network {unet}; allowed: one of diffusers' own, or module:function")
-
-
-def _given_scheduler(path: Path, options: SourceOptions) -> dict[str, Any]:
-    if not (path / "config.json").is_file():
+def _bare(path: Path, options: SourceOptions) -> Subject:
+    """A network without a pipeline."""
+    folder = path.parent if path.is_file() else path
+    configuration = read_object(folder / "config.json")
+    if configuration is None:
+        refuse_adapter(folder)
+        if path.is_file():
+            raise CommandError(f"{path} lies beside no config.json, which says what network it is")
         raise CommandError(f"{path} is not a model: it holds neither model_index.json nor config.json")
+    family = family_of_network(configuration.get("_class_name"))
+    if family is None:
+        refuse_adapter(folder)
+        allowed = ", ".join(networks())
+        raise CommandError(
+            f"{path} is a {configuration.get('_class_name')}; allowed: {allowed}, or module:function for any other"
+        )
+    if family.captioned:
+        raise CommandError(
+            f"{path} is a {configuration['_class_name']}, which is given captions: name the pipeline's folder, whose "
+            "text encoders make embeddings of them, and not its part"
+        )
+    why = family.refusal(configuration)
+    if why:
+        raise CommandError(f"{path} is not read: {why}; allowed: module:function")
+    stored_weights(path)
+    scheduler = read_object(folder / SCHEDULER)
+    applied: frozenset[str] = frozenset()
+    if scheduler is None:
+        scheduler, applied = _given_scheduler(path, options)
+    check_scheduler(str(path), scheduler)
+    return _subject(path, path, family, configuration, scheduler, {}, None, applied)
+
+
+def _check_parts(path: Path, index: Mapping[str, Any], family: Family) -> None:
+    """Raise for a part of another library or class than the family's."""
+    wanted = {family.part: family.networks, **family.parts}
+    for name, classes in wanted.items():
+        entry = index.get(name)
+        if entry in (None, [None, None]) and name not in (family.part, family.autoencoder):
+            continue
+        library = "transformers" if name.startswith(("text_encoder", "tokenizer")) else "diffusers"
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] != library or entry[1] not in classes:
+            what = "the network" if name == family.part else f"the part {name}"
+            allowed = f"{library}' {' or '.join(classes)}, or module:function"
+            raise CommandError(f"{path} has {what} {entry}; allowed: {allowed}")
+
+
+def _network_configuration(folder: Path, family: Family) -> dict[str, Any]:
+    configuration = read_object(folder / "config.json")
+    if configuration is None:
+        raise CommandError(f"{folder} is not a model: it holds no config.json")
+    if configuration.get("_class_name") not in family.networks:
+        allowed = " or ".join(family.networks)
+        raise CommandError(f"{folder} is a {configuration.get('_class_name')}; allowed: {allowed}, or module:function")
+    why = family.refusal(configuration)
+    if why:
+        raise CommandError(f"{folder} is not read: {why}; allowed: module:function")
+    return configuration
+
+
+def _given_scheduler(path: Path, options: SourceOptions) -> tuple[dict[str, Any], frozenset[str]]:
+    """The scheduler that options describe, and their names."""
     if options.prediction is None or options.schedule is None:
         raise CommandError(
             f"{path} holds a network without a scheduler: say how it was trained, as in --prediction epsilon "
             "--schedule linear, or give the pipeline's folder"
         )
-    return {
-        "_class_name": "DDPMScheduler",
-        "num_train_timesteps": options.train_steps,
-        "beta_schedule": options.schedule,
-        "prediction_type": options.prediction,
-    }
-
-
-def _network(folder: Path) -> nn.Module:
-    configuration = _json(folder / "config.json")
-    if configuration is None:
-        raise CommandError(f"{folder} is not a model: it holds no config.json")
-    name = configuration.get("_class_name")
-    if name not in NETWORKS:
-        raise CommandError(f"{folder} is a {name}; allowed: {', '.join(NETWORKS)}, or module:function for any other")
-    if not list(folder.glob("*.safetensors")):
-        pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
-        if pickled:
-            raise CommandError(f"{pickled[0]} {INSTEAD}")
-        raise CommandError(f"{folder} holds no weights: {WEIGHTS}.safetensors is missing")
-    diffusers = imported_diffusers()
-    if diffusers is None:
-        raise MissingPackageError("a diffusers folder", "diffusers", "'flatness[diffusers]'", why_not("diffusers"))
-    try:
-        network: nn.Module = getattr(diffusers, str(name)).from_pretrained(
-            str(folder), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+    betas = (options.beta_start, options.beta_end)
+    if options.schedule == "squaredcos_cap_v2" and betas != (None, None):
+        raise CommandError("--beta-start and --beta-end are not of --schedule squaredcos_cap_v2, which has no betas")
+    if options.schedule == "scaled_linear" and None in betas:
+        raise CommandError(
+            "--schedule scaled_linear has no usual betas: say --beta-start and --beta-end (Stable Diffusion's are "
+            "0.00085 and 0.012)"
         )
-    except Exception as error:  # of many kinds: safetensors', diffusers' and torch's own
-        reason = " ".join(str(error).split())
-        raise CommandError(f"{folder} cannot be loaded: {reason[:300]}") from error
-    return network.float() if next(network.parameters()).dtype == torch.float16 else network
+    given = {
+        "num_train_timesteps": options.train_steps, "beta_schedule": options.schedule,
+        "prediction_type": options.prediction, "beta_start": options.beta_start, "beta_end": options.beta_end,
+    }  # fmt: skip
+    found = {name: value for name, value in given.items() if value is not None}
+    names = ("prediction", "schedule", "train_steps", "beta_start", "beta_end")
+    return {"_class_name": "DDPMScheduler", **found}, frozenset(n for n in names if getattr(options, n) is not None)
 
 
-def _configuration(network: nn.Module) -> dict[str, Any]:
-    return dict(network.config)  # type: ignore[arg-type]
+def _subject(
+    path: Path,
+    weights: Path,
+    family: Family,
+    configuration: Configuration,
+    scheduler: Configuration,
+    index: Configuration,
+    encoder: Encoder | None,
+    applied: frozenset[str],
+) -> Subject:
+    latents = _sample_shape(family, configuration)
+    network = built_network(family.networks[0], configuration, weights, weights)
+
+    def trained(shape: Shape | None) -> Training:
+        tokens = None if shape is None else family.tokens(*shape[1:])
+        return training_of(str(path), scheduler, family.call(configuration), tokens)
+
+    def process_of(training: Training, loss: DiffusionLoss) -> Process | None:
+        return None if training.no_process else functools.partial(_process, network, training, loss)
+
+    def rebound(shape: Shape, rows: Mapping[str, Tensor]) -> tuple[DiffusionLoss, Process | None]:
+        training = trained(shape)
+        loss = bound(training.loss, rows) if rows else training.loss
+        return loss, process_of(training, loss)
+
+    training, stored = trained(latents), stored_weights(weights)
+    about: dict[str, Any] = {
+        "kind": "diffusers",
+        "source": path.name,
+        "pipeline": index.get("_class_name"),
+        "model": type(network).__name__,
+        "files": [file.name for file in stored.files],
+        "scheduler": training.scheduler,
+        "loss": training.loss.settings(),
+        "sha256": weights_hash(network),
+    }
+    remarks = training.remarks
+    if stored.variant:
+        remarks = (*remarks, f"its weights are those of the variant {stored.variant}, measured in float32")
+    shape = latents
+    if encoder is not None and latents is not None:
+        shape = (3, *(side * encoder.factor for side in latents[1:]))
+    return Subject(
+        label=path.name.removesuffix(".safetensors"),
+        model=network,
+        loss=training.loss,
+        shape=shape,
+        process=process_of(training, training.loss),
+        no_process=training.no_process,
+        about=about,
+        classes=family.classes(configuration, index),
+        applied=applied,
+        encoding=None if encoder is None else Encoding(encoder, rebound, latents, family.multiple * encoder.factor),
+        remarks=remarks,
+    )
 
 
-def _shape(network: nn.Module) -> tuple[int, ...] | None:
-    configuration = _configuration(network)
-    size, channels = configuration.get("sample_size"), configuration["in_channels"]
+def _sample_shape(family: Family, configuration: Configuration) -> Shape | None:
+    size = configuration.get("sample_size", family.default_size)
     if size is None:
         return None
     height, width = (size, size) if isinstance(size, int) else size
-    return (channels, height, width)
+    return (family.channels(configuration), height, width)
 
 
-def training_loss(
-    path: Path, scheduler: dict[str, Any], network: nn.Module, options: SourceOptions
-) -> tuple[DiffusionLoss, float | None, str | None]:
-    """The loss that a scheduler's configuration stands for, how sampling clips x_0, and its variance.
-
-    Raises:
-        CommandError: it is of a kind that is not known.
-    """
-    diffusers = imported_diffusers()
-    assert diffusers is not None  # the network has been loaded
-    if scheduler.get("_class_name") not in SCHEDULERS:
-        raise CommandError(f"{path} has a {scheduler.get('_class_name')}; allowed: {' or '.join(SCHEDULERS)}")
-    prediction = options.prediction or scheduler.get("prediction_type", "epsilon")
-    if prediction not in PREDICTIONS:
-        raise CommandError(f"{path} predicts {prediction!r}; allowed: {', '.join(PREDICTIONS)}")
-    try:
-        bars: Tensor = diffusers.DDPMScheduler.from_config(scheduler).alphas_cumprod
-    except (NotImplementedError, ValueError, TypeError) as error:
-        raise CommandError(f"{path} has a scheduler that cannot be built: {error}") from error
-    configuration = _configuration(network)
-    conditional = configuration.get("class_embed_type") or configuration.get("num_class_embeds")
-    labels = options.labels or ("class_labels" if conditional else None)
-    # a tuple comes back with return_dict=False: its first tensor is the output layer's own
-    call = ModelCall(labels, {"return_dict": False})
-    loss = DiffusionLoss(DiscretePath(bars), PREDICTIONS[prediction], None, call)
-    clip = float(scheduler.get("clip_sample_range", 1.0)) if scheduler.get("clip_sample", True) else None
-    return loss, clip, VARIANCES.get(scheduler.get("variance_type", "fixed_small"))
-
-
-def _process(
-    network: nn.Module, loss: DiffusionLoss, clip: float | None, variance: str, labels: Tensor | None
-) -> SamplingProcess:
+def _process(network: nn.Module, training: Training, loss: DiffusionLoss, labels: Tensor | None) -> SamplingProcess:
     own = labels if loss.call.labels is not None else None
-    return sampling_process(network, loss, labels=own, variance=variance, clip=clip)
+    return sampling_process(network, loss, labels=own, variance=training.variance, clip=training.clip)

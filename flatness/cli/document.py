@@ -46,7 +46,8 @@ def document(
         "place": {"batch_size": common.place.batch_size, "gradient_batch": common.place.gradient_batch},
         "data": {
             "name": data.name, "available": data.available, "used": len(common.x_0), "shape": sample,
-            "labels": common.labels is not None, "sha256": fingerprint(common.x_0, common.labels),
+            "labels": common.labels is not None, "remarks": common.remarks,
+            "sha256": fingerprint(common.x_0, common.labels),
         },
         "provenance": provenance(common.device),
         "sources": {one.label: _entry(one) for one in found},
@@ -100,6 +101,15 @@ def results_folder(name: str) -> Path:
     return path
 
 
+def write_elsewhere(name: str, content: bytes) -> Path | None:
+    """Put a file among temporary files, where it was to be being of no use; its path, None where that fails too."""
+    with contextlib.suppress(OSError):
+        instead = Path(tempfile.mkdtemp(prefix="flatness-")) / name
+        instead.write_bytes(content)
+        return instead
+    return None
+
+
 def write_result(path: Path, content: bytes) -> None:
     """Put a file in its place whole, or else among temporary files, so that what took long is not lost.
 
@@ -109,12 +119,9 @@ def write_result(path: Path, content: bytes) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        instead = None
-        with contextlib.suppress(OSError):
-            instead = Path(tempfile.mkdtemp(prefix="flatness-")) / path.name
-            instead.write_bytes(content)
-        kept = f"it is {instead} instead" if instead is not None and instead.is_file() else "the table is all there is"
-        raise CommandError(f"{path} cannot be written ({error.strerror or error}); {kept}") from error
+        instead = write_elsewhere(path.name, content)
+        where = "the table is all there is" if instead is None else f"it is {instead} instead"
+        raise CommandError(f"{path} cannot be written ({error.strerror or error}); {where}") from error
 
 
 def json_bytes(value: Any) -> bytes:

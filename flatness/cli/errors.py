@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: everything was measured; a measure failed; it cannot be done as asked; Ctrl-C."""
 TRACEBACK = "FLATNESS_TRACEBACK"
@@ -41,3 +45,24 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever a user's files raise inside becomes one line that begins with what was being read.
+
+    Raises:
+        CommandError: anything was raised.
+    """
+    try:
+        yield
+    except (CommandError, OSError):  # which name the file themselves
+        raise
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        if out_of_memory(error):
+            raise CommandError(f"{what}: out of memory") from error
+        reason = " ".join(str(error).split())[:300]
+        kind = "" if isinstance(error, ValueError) and reason else f"{type(error).__name__}: "
+        raise CommandError(f"{what} cannot be read: {kind}{reason}".rstrip(": ")) from error

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flatness.cli.errors import CommandError
+from flatness.images import PIXEL_LIMIT
 
 T = TypeVar("T")
 SCALES = ("absolute", "layer", "filter")
@@ -134,10 +135,18 @@ class SourceOptions:
     schedule: str | None = option(
         None, "its beta schedule, as diffusers names it", choices=("linear", "scaled_linear", "squaredcos_cap_v2")
     )
-    train_steps: int = option(1000, "its number of timesteps", metavar="T")
-    labels: str | None = option(
-        None, "how labels are passed on, where it is not known: positional, or the keyword's name", metavar="HOW"
-    )
+    train_steps: int | None = option(None, "its number of timesteps, 1000 by default", type=int, metavar="T")
+    beta_start: float | None = option(None, "its first beta, 0.0001 by default", type=float, metavar="BETA")
+    beta_end: float | None = option(None, "its last beta, 0.02 by default", type=float, metavar="BETA")
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.train_steps is not None:
+            at_least("train_steps", self.train_steps, 1)
+        for name in ("beta_start", "beta_end"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise CommandError(f"{name} is {value}; allowed: a number between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ class DataOptions:
 
     data: str | None = option(
         None,
-        "a folder of PNG or JPEG images; an .npz with arr_0 or images (and labels, or arr_1); or an .npy. uint8 is "
+        "a folder or zip of images; an .npz with arr_0 or images (and labels, or arr_1); or an .npy. uint8 is "
         "scaled to [-1, 1], floats are taken as they are",
     )
     resize: int | None = option(
@@ -155,6 +164,14 @@ class DataOptions:
     layout: str = option(
         "auto", "where an array has its channels, if it cannot be told", choices=("auto", "nchw", "nhwc")
     )
+    latents: str | None = option(
+        None, "an array of latents is scaled as the network takes them, or raw as its VAE gave them",
+        choices=("scaled", "raw"),
+    )  # fmt: skip
+    caption: str | None = option(
+        None, 'the caption of all images, for a network that takes captions; "" measures it without', metavar="TEXT"
+    )
+    pixel_limit: int = option(PIXEL_LIMIT, "pixels of an image beyond which it is refused", metavar="N")
 
 
 @dataclass(frozen=True)

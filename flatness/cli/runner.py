@@ -7,13 +7,15 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from flatness.cli.data import Data
+from flatness.cli.data import Data, fingerprint
+from flatness.cli.encoding import Samples
 from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory
 from flatness.cli.options import MeasureOptions, PlaceOptions
 from flatness.cli.recording import Advance, precision
@@ -88,13 +90,31 @@ class Measured:
 
 @dataclass(frozen=True)
 class Common:
-    """What all networks share: data as it is drawn, options with all numbers settled, and where it is computed."""
+    """What all networks share: data as it is drawn, options with all numbers settled, and where it is computed.
+
+    Attributes:
+        x_0, labels: the samples as they lie in the data.
+        options: resolved.
+        place, device: where it is computed.
+        remarks: what a person should know of the data and the networks.
+        subjects: the networks, those with captions bound to them.
+        encoded: x and labels as a network takes them, by its label; where they are missing, it takes them as they lie.
+        captions: of the samples, where some network takes them.
+    """
 
     x_0: Tensor
     labels: Tensor | None
     options: MeasureOptions
     place: PlaceOptions
     device: torch.device
+    remarks: list[str] = field(default_factory=list)
+    subjects: list[Subject] = field(default_factory=list)
+    encoded: dict[str, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
+    captions: list[str] | None = None
+
+    def samples(self, subject: Subject) -> tuple[Tensor, Tensor | None]:
+        """x and labels as the network takes them."""
+        return self.encoded.get(subject.label, (self.x_0, self.labels))
 
 
 def chosen_device(name: str) -> torch.device:
@@ -113,8 +133,10 @@ def chosen_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def gathered(subjects: Sequence[Subject], data: Data, options: MeasureOptions, place: PlaceOptions) -> Common:
-    """The data that all subjects are measured on.
+def gathered(
+    subjects: Sequence[Subject], data: Data, options: MeasureOptions, place: PlaceOptions, watch: Watch | None = None
+) -> Common:
+    """The data that all subjects are measured on, encoded for those that want it.
 
     Raises:
         CommandError: subjects take samples of different shapes, or the data cannot be read or does not fit.
@@ -123,11 +145,60 @@ def gathered(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
     if len(set(shapes.values())) > 1:
         shown = ", ".join(f"{label}: {shape}" for label, shape in shapes.items())
         raise CommandError(f"the networks take samples of different shapes ({shown}); allowed: one shape")
+    device = chosen_device(place.device)
+    every = data.every_label()
+    for subject in subjects:
+        if subject.classes is not None and every is not None:
+            subject.classes.check(every, subject.label, data.name)
     first, _ = data.chosen(2, options.seed)
     pixels = first[0, 0].numel() if first.dim() > 3 else 1
+    factors = [one.encoding.encoder.factor for one in subjects if one.encoding is not None]
+    if factors and data.latents is None:
+        pixels //= min(factors) ** 2
     settled = options.resolved(max(subject.weights for subject in subjects), pixels, data.available)
-    x_0, labels = data.chosen(settled.images or 2, options.seed)
-    return Common(x_0, labels, settled, place, chosen_device(place.device))
+    count = settled.images or 2
+    x_0, labels = data.chosen(count, options.seed)
+    for subject in subjects:
+        if subject.classes is not None:
+            subject.classes.check(labels, subject.label, data.name)
+    common = Common(x_0, labels, settled, place, device)
+    captioned = any(one.encoding is not None and one.encoding.encoder.family.captioned for one in subjects)
+    captions = data.captions(count, options.seed) if captioned else None
+    samples = Samples(x_0, labels, captions, data.embeddings(count, options.seed), data.latents)
+    ready = [_encoded(subject, samples, common, watch or Silent()) for subject in subjects]
+    common.remarks.extend(data.remarks())
+    unused = [one.label for one in subjects if isinstance(one.loss, DiffusionLoss) and not takes_labels(one)]
+    if labels is not None and unused:
+        common.remarks.append(f"labels are not given to {', '.join(unused)}, which takes none")
+    common.remarks.extend(f"{subject.label}: {words}" for subject in subjects for words in subject.remarks)
+    return dataclasses.replace(common, subjects=ready, captions=captions)
+
+
+def _encoded(subject: Subject, samples: Samples, common: Common, watch: Watch) -> Subject:
+    """The subject, bound to the samples' captions; its samples are noted."""
+    encoding = subject.encoding
+    if encoding is None:
+        return subject
+    keep = None if common.place.out is None else Path(common.place.out) / "encoded"
+    watch.begins(subject.label, len(samples.x))
+    watch.measure("encoding images and captions")
+    try:
+        with _told(subject, common):
+            x, labels, rows = encoding.encoder.encoded(samples, common.device, common.options.seed, keep, watch.advance)
+    finally:
+        watch.ends()
+    if not bool(x.isfinite().all()):
+        raise CommandError(f"{subject.label}: its autoencoder gives latents that are not finite")
+    common.encoded[subject.label] = (x, labels)
+    loss, process = encoding.rebound(tuple(x.shape[1:]), rows)
+    own = {"sha256": fingerprint(x, None if rows else labels, **rows), "shape": list(x.shape[1:])}
+    about = subject.about | {"loss": loss.settings(), "encoded": own}
+    return dataclasses.replace(subject, loss=loss, process=process, about=about)
+
+
+def takes_labels(subject: Subject) -> bool:
+    """Whether a network is known to be given labels."""
+    return isinstance(subject.loss, DiffusionLoss) and subject.loss.call.labels is not None
 
 
 def with_times(subject: Subject, given: str) -> Subject:
@@ -230,14 +301,15 @@ def _less_memory(common: Common) -> str:
 
 def _setting(subject: Subject, common: Common, advance: Advance) -> Setting:
     options, place, device = common.options, common.place, common.device
+    x_0, labels = common.samples(subject)
 
     def batches(size: int) -> Any:
-        return fixed_batches(common.x_0, common.labels, batch_size=size, seed=options.seed, device=device)
+        return fixed_batches(x_0, labels, batch_size=size, seed=options.seed, device=device)
 
-    exposure = common.x_0[: options.exposure_images].to(device)
+    exposure = x_0[: options.exposure_images].to(device)
     process = None
     if subject.process is not None and options.steps:
-        process = subject.process(None if common.labels is None else common.labels[: options.exposure_images])
+        process = subject.process(None if labels is None else labels[: options.exposure_images])
         if max(options.steps) > len(process.alphas_cumprod):
             raise CommandError(f"steps is {max(options.steps)}; allowed: at most {len(process.alphas_cumprod)}")
     return Setting(
@@ -255,7 +327,7 @@ def _first_pass(setting: Setting) -> None:
 @contextlib.contextmanager
 def _told(subject: Subject, common: Common) -> Iterator[None]:
     """What goes wrong inside, in a line that a person can act on."""
-    shape = tuple(common.x_0.shape[1:])
+    shape = tuple(common.samples(subject)[0].shape[1:])
     try:
         yield
     except CommandError:
@@ -264,7 +336,7 @@ def _told(subject: Subject, common: Common) -> Iterator[None]:
         if out_of_memory(error):
             raise CommandError(f"{subject.label}: {_less_memory(common)}") from error
         own = subject.about.get("kind") == "function"
-        if not own and not isinstance(error, ValueError | RuntimeError | TypeError | IndexError):
+        if not own and os.environ.get(TRACEBACK):
             raise
         if is_ours(error):
             raise CommandError(f"{subject.label}: {one_line(error)}{_not_finite(subject.model)}") from error

@@ -19,6 +19,7 @@ line; what they raise later costs the measures that it is raised in.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -29,20 +30,22 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatness.cli.errors import INSTEAD, CommandError
+from flatness.cli.hub import cached, is_hub_id
 from flatness.cli.options import SourceOptions
+from flatness.cli.stored_weights import PICKLED
 from flatness.cli.subject import Subject, weights_hash
 from flatness.cli.user_code import from_their_code
 from flatness.diffusion.losses import DiffusionLoss
 from flatness.diffusion.sampling import EpsilonModel, SamplingProcess, sampling_process
 
-PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+ALLOWED = "SOURCE is a diffusers folder, a .safetensors beside its config.json, a hub id or module:function"
 
 
 def loaded(source: str, options: SourceOptions) -> Subject:
     """The network that a source names, with its loss.
 
     Raises:
-        CommandError: it is none of the two, cannot be loaded, or leaves open how it was trained.
+        CommandError: it is none of these, cannot be loaded, or leaves open how it was trained.
     """
     path = Path(source)
     if path.is_dir():
@@ -52,12 +55,18 @@ def loaded(source: str, options: SourceOptions) -> Subject:
     if path.is_file():
         if path.suffix in PICKLED:
             raise CommandError(f"{source} {INSTEAD}")
-        raise CommandError(
-            f"{source} is a file; SOURCE is a diffusers folder, with its configuration, or module:function"
-        )
+        if path.suffix == ".safetensors":
+            from flatness.cli.diffusers_folder import loaded_folder
+
+            return loaded_folder(path, options)
+        raise CommandError(f"{source} is a file; {ALLOWED}")
+    if is_hub_id(source):
+        from flatness.cli.diffusers_folder import loaded_folder
+
+        return dataclasses.replace(loaded_folder(cached(source), options), label=source)
     module, colon, name = source.partition(":")
     if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise CommandError(f"{source} does not exist; SOURCE is a diffusers folder or module:function")
+        raise CommandError(f"{source} does not exist; {ALLOWED}")
     return _from_function(source, module, name)
 
 

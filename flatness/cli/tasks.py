@@ -20,7 +20,7 @@ from flatness.cli.options import MeasureOptions
 from flatness.cli.recording import Advance, RecordedLoss, RecordedNorms
 from flatness.cli.statistics import Part, Uncertain
 from flatness.diffusion.ancestral_sampling import respaced_steps
-from flatness.diffusion.losses import Batch, DiffusionLoss, EDMLoss
+from flatness.diffusion.losses import Batch, DiffusionLoss
 from flatness.diffusion.sampling import SamplingProcess
 from flatness.measuring.base import Estimate, Losses, plain, undisturbed
 from flatness.measuring.readout import Readout
@@ -233,11 +233,7 @@ def _predicted_and_measured(at: Setting, found: Readout, quantities: list[Quanti
 
 def squared_error(loss: object) -> bool:
     """Whether a sample's loss is known to be the mean squared error of the network's output, with weight 1."""
-    return (
-        isinstance(loss, DiffusionLoss)
-        and loss.weight is None
-        and not (isinstance(loss, EDMLoss) and loss.preconditioned)
-    )
+    return isinstance(loss, DiffusionLoss) and loss.is_squared_error
 
 
 def _exposure(count: int) -> Callable[[Setting], Outcome]:

@@ -156,6 +156,11 @@ class DiffusionLoss:
         error = output - prediction_target(self.prediction, x_0, noise, alpha, sigma)
         return self._weighted(error.square().flatten(1).mean(1), t)
 
+    @property
+    def is_squared_error(self) -> bool:
+        """Whether a sample's loss is the mean squared error of the network's output with weight 1."""
+        return self.weight is None
+
     def _weighted(self, losses: Tensor, t: Tensor) -> Tensor:
         if self.weight is None:
             return losses
@@ -207,8 +212,17 @@ class EDMLoss(DiffusionLoss):
         sigma = (self.times or self.path.uniform())(u).cpu().double()
         wide, _ = broadcast((sigma, sigma), x_0)
         error = self.denoised(model, x_0 + wide * noise, sigma, labels) - x_0
-        weight = (sigma.square() + self.sigma_data**2) / (sigma * self.sigma_data).square()
+        weight = self.loss_weight(sigma)
         return self._weighted(error.square().flatten(1).mean(1) * weight.to(x_0.dtype).to(x_0.device), sigma)
+
+    @property
+    def is_squared_error(self) -> bool:
+        """As of other losses; the weight makes it that of F, where the network is F."""
+        return self.weight is None and not self.preconditioned
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """1 / c_out^2 (n,)."""
+        return (sigma.square() + self.sigma_data**2) / (sigma * self.sigma_data).square()
 
     def denoised(self, model: nn.Module, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
         """D(x; sigma), of x's shape, at noise levels sigma (n,)."""

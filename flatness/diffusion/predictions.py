@@ -100,21 +100,38 @@ class ModelCall:
     """How a network is called: (x, t), perhaps labels, perhaps keywords; and its output, split where it has to be.
 
     Attributes:
-        labels: None, where the network is given none; "positional", for a third argument; or the name of a keyword.
+        labels: None, where the network is given none; "positional", for an argument after x (and t); or the name of a
+            keyword. Classes (n,) are handed on as they are, conditioning by numbers (n, ...) in the type of the
+            network's weights.
         keywords: further keyword arguments, the same at each call.
-        time_scale: what continuous times are multiplied by for the network; steps of a discrete process are not.
+        time_scale: what continuous times are multiplied by for the network, not 0; steps of a discrete process are not.
+        time: "positional", for the second argument, or the name of a keyword, as "timestep" of many transformers.
+        time_offset: what is added to continuous times after that: with time_scale -1 and offset 1, time runs from noise
+            to data.
+        output_scale: what the network's output is multiplied by: -1 where it predicts data less noise, say.
+        one_hot: where it is not 0, whole-number labels become one-hot rows of this length.
     """
 
     labels: str | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
     time_scale: float = 1.0
+    time: str = POSITIONAL
+    time_offset: float = 0.0
+    output_scale: float = 1.0
+    one_hot: int = 0
 
     def __post_init__(self) -> None:
         """Check the fields."""
         if self.labels is not None and (not isinstance(self.labels, str) or not self.labels.isidentifier()):
             raise arguments.refuse("labels", self.labels, f"None, {POSITIONAL!r} or a keyword's name")
+        if not isinstance(self.time, str) or not self.time.isidentifier():
+            raise arguments.refuse("time", self.time, f"{POSITIONAL!r} or a keyword's name")
         arguments.instance("keywords", self.keywords, Mapping)  # type: ignore[type-abstract]
-        arguments.number("time_scale", self.time_scale, above=0.0)
+        for name in ("time_scale", "output_scale"):
+            if not arguments.number(name, getattr(self, name)):
+                raise arguments.refuse(name, getattr(self, name), "a finite number that is not 0")
+        arguments.number("time_offset", self.time_offset)
+        arguments.count("one_hot", self.one_hot)
 
     def __call__(self, model: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The prediction and, where the network returns twice x's channels, their second half; both of x's shape.
@@ -126,38 +143,53 @@ class ModelCall:
             model: the network.
             x: (n, C, ...).
             t: (n,), steps (int64) or times.
-            labels: (n,) classes, or None.
+            labels: (n,) classes or (n, ...) conditioning, or None.
 
         Raises:
             ValueError: the network wants labels and there are none, or its output does not fit x.
         """
-        positional, named = [self._input(model, x), self._time(x, t)], dict(self.keywords)
-        if self.labels is not None:
-            if labels is None:
-                raise ValueError("labels is None for a class-conditional model; allowed: data with labels (n,)")
-            if self.labels == POSITIONAL:
-                positional.append(labels.to(x.device))
-            else:
-                named[self.labels] = labels.to(x.device)
-        output = prediction_of(model(*positional, **named)).to(x.dtype)
+        if self.labels is not None and labels is None:
+            raise ValueError("labels is None for a class-conditional model; allowed: data with labels (n,)")
+        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+        returned = self.returned(model, x.to(own), self._time(x, t), labels)
+        output = prediction_of(returned).to(x.dtype)
+        scale = self.output_scale
         if output.shape == x.shape:
-            return output, None
+            return output if scale == 1.0 else output * scale, None
         doubled = (x.shape[0], 2 * x.shape[1], *x.shape[2:])
         if tuple(output.shape) == doubled:
             first, second = output.chunk(2, dim=1)
-            return first, second
+            return first if scale == 1.0 else first * scale, second
         allowed = f"x's shape {tuple(x.shape)}, or {doubled} with a learned variance"
         raise arguments.refuse("what model returned", output, allowed)
 
-    def _input(self, model: nn.Module, x: Tensor) -> Tensor:
-        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
-        return x.to(own)
+    def returned(self, model: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> object:
+        """What the network returns for x, t and labels in its own types; a subclass calls it in another way."""
+        positional, named = [x], dict(self.keywords)
+        if self.time == POSITIONAL:
+            positional.append(t)
+        else:
+            named[self.time] = t
+        if self.labels is not None and labels is not None:
+            given = self._labels(labels, x)
+            if self.labels == POSITIONAL:
+                positional.append(given)
+            else:
+                named[self.labels] = given
+        return model(*positional, **named)
+
+    def _labels(self, labels: Tensor, x: Tensor) -> Tensor:
+        if self.one_hot and not labels.is_floating_point():
+            labels = torch.nn.functional.one_hot(labels, self.one_hot).to(x.dtype)
+        return labels.to(x.device, x.dtype) if labels.is_floating_point() else labels.to(x.device)
 
     def _time(self, x: Tensor, t: Tensor) -> Tensor:
         if t.is_floating_point():
-            t = (t * self.time_scale).to(torch.promote_types(x.dtype, torch.float32))
+            t = (t * self.time_scale + self.time_offset).to(torch.promote_types(x.dtype, torch.float32))
         return t.to(x.device)
 
     def settings(self) -> dict[str, Any]:
-        """For records."""
-        return {"labels": self.labels, "keywords": dict(self.keywords), "time_scale": self.time_scale}
+        """For records: labels, keywords and time's scale, and what else is not as usual."""
+        found = {"labels": self.labels, "keywords": dict(self.keywords), "time_scale": self.time_scale}
+        usual = {"time": POSITIONAL, "time_offset": 0.0, "output_scale": 1.0, "one_hot": 0}
+        return found | {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}

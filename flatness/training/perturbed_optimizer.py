@@ -10,7 +10,7 @@ import contextlib
 import enum
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from flatness import arguments
 from flatness.passes import gradients_of, whole_norm
+from flatness.training.accumulation import Gradients, gradients_now
 from flatness.training.schedules import Always
 from flatness.training.wrapped_optimizer import WrappedOptimizer, check_state
 from flatness.weights import NOISE_SCALES
@@ -71,6 +72,7 @@ class PerturbedOptimizer(WrappedOptimizer):
     """Attributes in the state_dict, before steps and skipped."""
     _moved_to: ClassVar[str]
     """The name of the moved weights in messages."""
+    _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {"_saved": dict, "_left": dict}
     _step_supports_amp_scaling = True  # GradScaler.step then hands over its scale and leaves unscaling to `step`
 
     def __init__(self, optimizer: Optimizer, schedule: Callable[[int], bool] | None, on_nonfinite: str) -> None:
@@ -81,6 +83,10 @@ class PerturbedOptimizer(WrappedOptimizer):
         self.steps = self.skipped = 0
         self._phase = Phase.START
         self._saved: dict[Tensor, Tensor] = {}
+        self._left: Gradients = {}
+
+    def _within_a_step(self) -> bool:
+        return self._phase is not Phase.START
 
     @property
     def due(self) -> bool:
@@ -103,7 +109,8 @@ class PerturbedOptimizer(WrappedOptimizer):
             The loss of the first pass, detached; None without closure.
 
         Raises:
-            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused.
+            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused;
+                gradients accumulated outside of the closure.
             FloatingPointError: a gradient is not finite and on_nonfinite is "raise"; the weights are as before.
             ValueError: what cannot be called in place of a closure, or one that returned None.
         """
@@ -119,6 +126,12 @@ class PerturbedOptimizer(WrappedOptimizer):
         scaler: dict[str, Any] = {k: self.__dict__.pop(k) for k in ("grad_scale", "found_inf") if k in self.__dict__}
         if scaler:
             self._check_scaler(scaler, passes)
+        try:
+            return self._passed_and_made(scaler, passes)
+        finally:
+            self._left = gradients_now(self._parameters())
+
+    def _passed_and_made(self, scaler: dict[str, Any], passes: Closure | None) -> Tensor | float | None:
         loss = None
         if passes is not None:
             loss = passes()

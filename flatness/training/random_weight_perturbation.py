@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from flatness import arguments
+from flatness.training.accumulation import refusing_accumulation
 from flatness.training.perturbed_optimizer import Closure, PerturbedOptimizer, Phase, loss_of
 from flatness.weights import NOISE_SCALES, derived_seed, root_mean_square
 
@@ -147,5 +148,7 @@ class RandomWeightPerturbation(PerturbedOptimizer):
 
     def _run(self, closure: Closure) -> Tensor | float:
         self._check_unfinished()
-        with self.perturbed():
+        if not self.due:
+            return loss_of("closure", closure)
+        with self.perturbed(), refusing_accumulation("closure", self._parameters(), self._left):
             return loss_of("closure", closure)

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -44,8 +44,9 @@ from torch.optim import Optimizer
 from flatness import arguments
 from flatness.passes import RandomState, random_state, set_random_state
 from flatness.saved_buffers import SavedBuffers
+from flatness.training.accumulation import refusing_accumulation
 from flatness.training.ascent import SMALLEST_NORM, Ascent
-from flatness.training.perturbed_optimizer import Closure, Phase, check_callable, loss_of
+from flatness.training.perturbed_optimizer import Closure, PerturbedOptimizer, Phase, check_callable, loss_of
 
 __all__ = ["SAM", "SMALLEST_NORM", "Closure"]
 
@@ -98,6 +99,10 @@ class SAM(Ascent):
     _entry = "sam"
     _recorded: ClassVar[tuple[str, ...]] = ("rho", "adaptive", "eta")
     _moved_to = "w_hat"
+    _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {
+        **PerturbedOptimizer._transient,
+        "_random": lambda: None,
+    }
 
     def __init__(
         self,
@@ -136,7 +141,8 @@ class SAM(Ascent):
 
         Args:
             closure: clears the gradients, runs forward and backward, returns the loss. Called at w and at w_hat, or
-                once where the step does not perturb. None finishes a two-phase step.
+                once where the step does not perturb. None finishes a two-phase step. One that adds to gradients of
+                earlier micro-batches, or clears them (accumulation by Lightning or accelerate), is refused.
                 Takes no arguments: `functools.partial(closure, batch)` hands a batch over, in any wrapper of step too.
             ascent_closure: called at w in place of `closure`: the same for a part of the batch, at less cost.
 
@@ -144,7 +150,8 @@ class SAM(Ascent):
             The loss at w, detached: the ascent closure's where it was called; None without closure.
 
         Raises:
-            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused.
+            RuntimeError: neither closure nor perturbed pass where one is due; no gradient; GradScaler misused;
+                gradients accumulated outside of the closure.
             FloatingPointError: a gradient is not finite and on_nonfinite is "raise"; the weights are as before.
             ValueError: what cannot be called in place of a closure, one that returned None, or an ascent closure alone.
         """
@@ -228,8 +235,9 @@ class SAM(Ascent):
         self._check_begin()
         if not self.due:
             return loss_of("closure", closure)
-        with self.first_pass():
-            loss = loss_of("closure", closure) if ascent_closure is None else loss_of("ascent_closure", ascent_closure)
+        name, first = ("closure", closure) if ascent_closure is None else ("ascent_closure", ascent_closure)
+        with self.first_pass(), refusing_accumulation(name, self._parameters(), self._left):
+            loss = loss_of(name, first)
         with self.perturbed(set_to_none=False):  # the closure clears them as it likes
             loss_of("closure", closure)
         return loss

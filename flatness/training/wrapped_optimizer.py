@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,11 +29,38 @@ class WrappedOptimizer(Optimizer):
         ValueError: another one.
     """
 
+    _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {}
+    """Attributes that live within a step, which copies are made without, and what they are then."""
+
     def __init__(self, optimizer: Optimizer) -> None:
         """Take over the optimizer's steps."""
         self.optimizer = arguments.instance("optimizer", optimizer, Optimizer)
         check_optimizer(optimizer)
-        self.__setstate__({})  # sets up Optimizer's hooks; its __init__ would make groups and a state of its own
+        super().__setstate__({})  # sets up Optimizer's hooks; its __init__ would make groups and a state of its own
+
+    def _within_a_step(self) -> bool:
+        """Whether a step is begun and not done, so that weights or gradients are not what they seem."""
+        return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle: all but hooks, as torch's optimizers have it, and what lives within a step.
+
+        Copy or pickle it together with the model, as (model, optimizer): alone its copy moves copies of the weights
+        that no model has.
+
+        Raises:
+            TypeError: a step is begun and not done.
+        """
+        if self._within_a_step():
+            raise TypeError(f"a {type(self).__name__} cannot be copied or pickled within a step: do it after step()")
+        left_out = {*self._transient, "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "step"}
+        return {k: v for k, v in self.__dict__.items() if k not in left_out and "_hooks" not in k}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a copied state."""
+        self.__dict__.update(state)
+        self.__dict__.update({name: make() for name, make in self._transient.items()})
+        super().__setstate__({})
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -64,7 +91,10 @@ class WrappedOptimizer(Optimizer):
             raise
 
     def _parameters(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
+        found = [p for group in self.param_groups for p in group["params"]]
+        if any(p.dtype not in PRECISIONS for p in found):
+            check_optimizer(self.optimizer)  # which names what has changed since the optimizer was wrapped
+        return found
 
 
 MOMENTS = frozenset(

@@ -6,19 +6,18 @@ Everything is plain data, as it is written beside a drawing: a column is a dicti
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from paper_figs import trained
+from findings import toy_study, trained
+from findings.names import NINE, RowName
 from paper_figs.columns import sources, tabular
-from paper_figs.drawing import methods as toy_results
 
 Numbers = Mapping[str, float]
 Cells = dict[str, dict[str, Any]]
-FULL = 32
-"""Bits of the weights as they are."""
 STEPS = 20
 """T' where one number of sampling steps is shown."""
 
@@ -94,23 +93,21 @@ def ordered(rows: set[str]) -> list[str]:
     """Row labels from the top down: the nine methods, then SAM's other radii, largest first."""
 
     def place(row: str) -> tuple[float, int]:
-        method, radius = parted(row)
-        return -math.inf if radius is None else -radius, toy_results.METHODS.index(method)
+        name = RowName.of(row)
+        return -math.inf if name.rho is None else -name.rho, NINE.index(name.of_method)
 
     return sorted(rows, key=place)
 
 
 def labelled(method: str, rho: float | None) -> str:
     """A row's label: "sam+ema", or "sam rho=0.01+ema" where the radius is not the one that the method stands for."""
-    base, plus, average = method.partition("+")
-    return method if rho is None else f"{base} rho={rho:g}{plus}{average}"
+    return str(dataclasses.replace(RowName.of(method), rho=rho))
 
 
 def parted(row: str) -> tuple[str, float | None]:
     """The method and the radius of a label."""
-    base, plus, average = row.partition("+")
-    base, _, radius = base.partition(" rho=")
-    return f"{base}{plus}{average}", float(radius) if radius else None
+    name = RowName.of(row)
+    return name.of_method, name.rho
 
 
 def printed(numbers: Numbers) -> Cells:
@@ -137,9 +134,9 @@ def misprints(where: str, said: Numbers, after: Numbers, before: Numbers) -> lis
     ]
 
 
-def of_toy(results: Mapping[str, Any], measure: str, methods: Sequence[str] = toy_results.METHODS) -> Cells:
+def of_toy(results: Mapping[str, Any], measure: str, methods: Sequence[str] = NINE) -> Cells:
     """The toy study's means over seeds with their intervals, learnt features."""
-    found = {method: toy_results.number(dict(results), f"learnt/{method}", measure) for method in methods}
+    found = {method: toy_study.number(dict(results), f"learnt/{method}", measure) for method in methods}
     return {method: {"value": one["mean"], "low": one["low"], "high": one["high"]} for method, one in found.items()}
 
 
@@ -161,14 +158,14 @@ def describe_paper(columns: Columns, key: str, dataset: str, source: str, words:
 
 def describe_toy(columns: Columns, results: Mapping[str, Any]) -> None:
     """The toy's group."""
-    face = toy_results.face(dict(results))
+    face = toy_study.face(dict(results))
     trial = " (trial)" if face["trial"] else ""
     columns.group(
         "toy",
         f"random-feature diffusion models on a ring of eight Gaussians in the plane, {face['seeds']} seeds{trial}, "
-        f"`{toy_results.COMMAND}`, results/toy.json; ± half of the {face['level']:.0%} interval over seeds",
+        f"`{toy_study.COMMAND}`, results/toy.json; ± half of the {face['level']:.0%} interval over seeds",
         "toy",
-        toy_results.sentence(face),
+        toy_study.sentence(face),
         "results/toy.json",
     )
 

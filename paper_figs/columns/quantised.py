@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from paper_figs import trained
+from findings import names, trained
+from findings.names import FULL
 from paper_figs.columns import studies
-from paper_figs.columns.columns import FULL, Columns, Numbers, changes, misprints, of_toy, printed
+from paper_figs.columns.columns import Columns, Numbers, changes, misprints, of_toy, printed
 from paper_figs.columns.studies import of_study
 
 BITS = 8
@@ -60,10 +61,13 @@ def add_study(columns: Columns, study: trained.Study, steps: int, bits: Sequence
     """A study's distances at 32 bits and rounded, with their changes."""
     group, key = studies.name_of(study), f"{study.dataset}/{steps}"
     name = studies.distance_name(study)
-    columns.add(f"{key}/full", group, f"{name}, {FULL} bits, T' = {steps}", of_study(study, f"frechet-{steps}-{FULL}"))
+    columns.add(f"{key}/full", group, f"{name}, {FULL} bits, T' = {steps}", of_study(study, names.distance(steps)))
     for width in bits:
         columns.add(
-            f"{key}/{width}", group, f"{name}, {width} bits, T' = {steps}", of_study(study, f"frechet-{steps}-{width}")
+            f"{key}/{width}",
+            group,
+            f"{name}, {width} bits, T' = {steps}",
+            of_study(study, names.distance(steps, width)),
         )
         cells = studies.change_of_study(study, steps, width)
         columns.add(f"{key}/change-{width}", group, f"change at {width} bits, T' = {steps}", cells, signed=True)
@@ -72,6 +76,6 @@ def add_study(columns: Columns, study: trained.Study, steps: int, bits: Sequence
 def add_study_rises(columns: Columns, study: trained.Study) -> None:
     """What rounding adds to a study's loss."""
     for width in studies.loss_bits(study):
-        cells = of_study(study, f"quantization-{width}", "rise")
+        cells = of_study(study, names.quantization(width), "rise")
         key = f"{study.dataset}/rise-{width}"
         columns.add(key, studies.name_of(study), f"loss rise at {width} bits", cells, signed=True)

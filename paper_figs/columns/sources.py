@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from paper_figs import trained
-from paper_figs.drawing import methods
-from paper_figs.trained import Study
-from paper_figs.trained_rows import LEVEL
+from findings import names, toy_study, trained
+from findings.trained import LEVEL, Study
 
 Column = dict[str, Any]
 Data = dict[str, Any]
@@ -74,12 +72,11 @@ def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
         found: what the figure shows of the result file.
         seeds: how many of its seeds that is; all, with intervals, where it is None.
     """
-    results = methods.load()
-    face = methods.face(results)
-    words = methods.sentence(face)
+    results = toy_study.load()
+    face = toy_study.face(results)
+    words = toy_study.sentence(face)
     if seeds is not None:
-        words = methods.sentence({**face, "seeds": seeds}).partition(";")[0].replace("1 seeds", "1 seed")
-        words += " (trial)" if face["trial"] else ""
+        words = toy_study.sentence({**face, "seeds": seeds}, intervals=False)
     rho = results["configuration"]["methods"]["sam"]["rho"]
     return {"face": words, "source": "results/toy.json", "rho": rho, "trial": face["trial"], **found(results)}
 
@@ -131,7 +128,7 @@ def toy_loss_curve(results: Data, method: str) -> Data:
 
 def norm_curves(study: Study, method: str, steps: int, rho: float | None = None) -> Data:
     """Norm of the predicted noise by step, {"training", "sampling", "gap"} each a curve, and two means of the gap."""
-    measure = f"exposure-{steps}"
+    measure = names.exposure(steps)
     why = study.why_missing(method, measure, rho)
     if why is not None:
         return {"missing": why}
@@ -154,6 +151,6 @@ def toy_norm_curves(results: Data, method: str) -> Data:
     gap = [b - a for a, b in zip(curves["training"]["mean"], curves["sampling"]["mean"], strict=True)]
     return found | {
         "gap": {"x": curves["step"], "mean": gap, "low": gap, "high": gap},
-        "mean_signed_gap": methods.number(results, row, "signed_gap_20"),
-        "mean_absolute_gap": methods.number(results, row, "absolute_gap_20"),
+        "mean_signed_gap": toy_study.number(results, row, "signed_gap_20"),
+        "mean_absolute_gap": toy_study.number(results, row, "absolute_gap_20"),
     }

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from paper_figs import trained
+from findings import names, trained
+from findings.columns import PER_FEATURE
+from findings.names import FULL, NINE, PAPER_RADIUS, RowName
+from findings.trained import LEVEL, combined
 from paper_figs.columns import sources
-from paper_figs.columns.columns import FULL, Cells, Columns, labelled
-from paper_figs.drawing import methods
-from paper_figs.trained_rows import LEVEL, Row, combined
-
-PER_FEATURE = 8
-"""Samples a feature from which a distance's bias can be taken away; below, its next order is too large."""
+from paper_figs.columns.columns import Cells, Columns, labelled
 
 
 def name_of(study: trained.Study) -> str:
@@ -34,7 +31,7 @@ def describe_study(columns: Columns, study: trained.Study) -> None:
     bars = "1 standard error" if seeds == 1 else f"{LEVEL:.0%} intervals"
     face = f"ours, {study.face()}; bars: {bars}"
     columns.group(name_of(study), words, study.dataset, face, sources.place(study))
-    if len(study.radii) > 1 or study.main_rho not in (None, trained.PAPER_RADIUS):
+    if len(study.radii) > 1 or study.main_rho not in (None, PAPER_RADIUS):
         columns.face_also(study.dataset, f"SAM: ρ = {study.main_rho:g}")
 
 
@@ -42,8 +39,8 @@ def rows_of(study: trained.Study) -> dict[str, tuple[str, float | None]]:
     """A study's rows by label, each with its method and its radius where that is not the main one."""
     radii: list[float | None] = [rho for rho in study.radii if rho != study.main_rho]
     found = {}
-    for method in methods.METHODS:
-        for rho in [None, *(radii if method.startswith("sam") else [])]:
+    for method in NINE:
+        for rho in [None, *(radii if RowName.of(method).method == "sam" else [])]:
             if study.rows_of(method, rho):
                 found[labelled(method, rho)] = (method, rho)
     return found
@@ -65,13 +62,12 @@ def change_of_study(study: trained.Study, steps: int, bits: int) -> Cells:
     The error of one seed is the jackknife's of the difference (Busing et al., 1999), group by group of the same images.
     """
     found = {}
-    full, rounded = f"frechet-{steps}-{FULL}", f"frechet-{steps}-{bits}"
+    full, rounded = names.distance(steps), names.distance(steps, bits)
     for label, (method, rho) in rows_of(study).items():
         reasons = [study.why_missing(method, measure, rho) for measure in (full, rounded)]
         why = next((reason for reason in reasons if reason is not None), None)
         if why is None:
-            estimates = [_change(row, full, rounded) for row in study.rows_of(method, rho)]
-            cell = as_cell(combined([value for value, _ in estimates], [error for _, error in estimates]))
+            cell = as_cell(combined([row.change(rounded, full) for row in study.rows_of(method, rho)]))
         else:
             cell = as_cell({"missing": why})
         if cell is not None:
@@ -89,24 +85,6 @@ def as_cell(found: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"value": found["mean"], "low": found["low"], "high": found["high"]}
 
 
-def _change(row: Row, before: str, after: str) -> tuple[float, float]:
-    """The difference of two distances of a row and its standard error.
-
-    Raises:
-        ValueError: the two were not taken over the same groups of images.
-    """
-    sizes, others = row.measure(before, "group_sizes"), row.measure(after, "group_sizes")
-    if sizes != others:
-        raise ValueError(f"{row.path}: {after} is of groups of {others} images; allowed: those of {before}, {sizes}")
-    number = sum(sizes)
-    pairs = zip(row.measure(after, "pseudo_values"), row.measure(before, "pseudo_values"), strict=True)
-    differences = [a - b for a, b in pairs]
-    middle = math.fsum(d * size for d, size in zip(differences, sizes, strict=True)) / number
-    squares = [(d - middle) ** 2 / (number / size - 1) for d, size in zip(differences, sizes, strict=True)]
-    value = row.measure(after, "value") - row.measure(before, "value")
-    return value, math.sqrt(math.fsum(squares) / len(squares))
-
-
 def measured(study: trained.Study) -> list[str]:
     """The names of all measures that any row has."""
     return list(dict.fromkeys(name for row in study.rows for name in row.document["measures"]))
@@ -114,24 +92,26 @@ def measured(study: trained.Study) -> list[str]:
 
 def loss_bits(study: trained.Study) -> list[int]:
     """Bits at which the loss of rounded weights was measured, widest first."""
-    names = [name.removeprefix("quantization-") for name in measured(study) if name.startswith("quantization-")]
-    return sorted(map(int, names), reverse=True)
+    there = measured(study)
+    return sorted(
+        (bits for bits in study.evaluation.get("rise_bits", ()) if names.quantization(bits) in there), reverse=True
+    )
 
 
 def sampled(study: trained.Study) -> dict[int, list[int]]:
     """By T', the bits of the rounded weights that were sampled from, widest first; T' at full width alone have none."""
-    found: dict[int, list[int]] = {}
-    for name in measured(study):
-        kind, _, where = name.partition("-")
-        steps, _, bits = where.partition("-")
-        if kind == "frechet" and steps.isdigit():
-            found.setdefault(int(steps), []).append(int(bits))
-    return {steps: sorted(set(bits) - {FULL}, reverse=True) for steps, bits in sorted(found.items())}
+    there = measured(study)
+    widths = sorted(study.evaluation.get("bits", ()), reverse=True)
+    return {
+        steps: [bits for bits in widths if names.distance(steps, bits) in there]
+        for steps in sorted(study.sampling_steps)
+        if any(names.distance(steps, bits) in there for bits in (FULL, *widths))
+    }
 
 
 def samples_of(study: trained.Study, steps: int) -> int | None:
     """How many samples the distances at T' = steps are of, as the first row says; None where there are none."""
-    measure = f"frechet-{steps}-{FULL}"
+    measure = names.distance(steps)
     rows = (row for row in study.rows if row.why_missing(measure) is None)
     return next((int(row.measure(measure, "samples")) for row in rows), None)
 

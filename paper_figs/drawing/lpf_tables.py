@@ -12,20 +12,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from paper_figs import trained
+from findings import toy_study, trained
+from findings.names import SCALES
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy, printed
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study, name_of, noise_words, of_study
-from paper_figs.drawing import methods, table_panels
+from paper_figs.drawing import table_panels
 from paper_figs.drawing.table_panels import Block, Panel
-
-SCALES = ("absolute", "layer", "filter")
-"""Kinds of noise: one deviation for all weights, or in proportion to the size of each layer's or filter's."""
 
 
 def numbers(dataset: str) -> dict[str, Any]:
     """The data of the table of a data set of the paper's: its numbers, the toy's, ours, and runs on it."""
-    columns, results, paper = Columns(), methods.load(), methods.paper()["lpf"]
+    columns, results, paper = Columns(), toy_study.load(), toy_study.paper()["lpf"]
     group = describe_paper(columns, "paper", dataset, paper["sources"][dataset], "; the noise is not stated")
     columns.add("paper", group, "LPF", printed(paper[dataset]), decimals=paper["decimals"])
     describe_toy(columns, results)

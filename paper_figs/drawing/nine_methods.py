@@ -7,9 +7,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from findings.names import NINE, PAPER_METHODS, RowName
+from findings.trained import Study
 from paper_figs.columns import sources
 from paper_figs.drawing import methods, panels, style
-from paper_figs.trained import Study
 
 STEPS = 20
 ROWS = 3
@@ -28,8 +29,8 @@ def of_study(study: Study) -> dict[str, Any]:
     steps = study.shortest(STEPS)
     return {
         "steps": steps,
-        "losses": {method: sources.loss_curve(study, method) for method in methods.METHODS},
-        "norms": {method: sources.norm_curves(study, method, steps) for method in methods.METHODS},
+        "losses": {method: sources.loss_curve(study, method) for method in NINE},
+        "norms": {method: sources.norm_curves(study, method, steps) for method in NINE},
     }
 
 
@@ -37,20 +38,20 @@ def of_toy(results: dict[str, Any]) -> dict[str, Any]:
     """The same of the toy."""
     return {
         "steps": STEPS,
-        "losses": {method: sources.toy_loss_curve(results, method) for method in methods.METHODS},
-        "norms": {method: sources.toy_norm_curves(results, method) for method in methods.METHODS},
+        "losses": {method: sources.toy_loss_curve(results, method) for method in NINE},
+        "norms": {method: sources.toy_norm_curves(results, method) for method in NINE},
     }
 
 
 def _curves(axes: Axes, column: dict[str, Any], of: dict[str, Any]) -> None:
     reasons = {}
-    for method in methods.METHODS:
-        base, plus, average = method.partition("+")
+    for method in NINE:
+        name = RowName.of(method)
         label = sources.label(method, column["rho"])
         if "missing" in of[method]:
             reasons[method.upper()] = of[method]["missing"]
         else:
-            panels.band(axes, of[method], panels.look_of(base, plus + average), label, shade=0.1)
+            panels.band(axes, of[method], panels.look_of(name.method, name.suffix), label, shade=0.1)
     panels.note_missing(axes, reasons, INCHES)
 
 
@@ -59,8 +60,8 @@ def _gaps(axes: Axes, column: dict[str, Any]) -> None:
     norms = column["norms"]
     for name, look in GAPS.items():
         there = {method: found[name] for method, found in norms.items() if "missing" not in found}
-        for base in methods.BASES:
-            if any(method.partition("+")[0] == base for method in there):
+        for base in PAPER_METHODS:
+            if any(RowName.of(method).method == base for method in there):
                 methods.by_method(axes, there, base, SHIFTS[name], **look)
     axes.axvline(0, **style.ROLES["unperturbed"])
     methods.method_axis(axes, named=True)

@@ -12,9 +12,9 @@ from matplotlib import image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from findings.trained import Study
 from paper_figs.columns import sources
 from paper_figs.drawing import methods, panels, style
-from paper_figs.trained import Study
 
 TOY_SHOWN = ("adm", "sam")
 """Those whose points the toy's file holds."""

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from findings.names import NINE, RowName
 from paper_figs.columns.columns import parted, powered
 from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import panels, style
@@ -68,7 +69,7 @@ def drawn(
     data: Mapping[str, Any],
     rows: Sequence[Sequence[Block]],
     height: float,
-    methods: Sequence[str] = toy_results.METHODS,
+    methods: Sequence[str] = NINE,
     marks: Mapping[str, Any] | None = None,
 ) -> Figure:
     """The figure of a table.
@@ -171,7 +172,7 @@ def points(
     for row, cell in cells.items():
         method, radius = parted(row)
         if cell["value"] is not None and method in methods:
-            families.setdefault((method.partition("+")[0], radius), []).append(row)
+            families.setdefault((RowName.of(method).method, radius), []).append(row)
     for (base, radius), rows in families.items():
         own, away = {**toy_results.LOOKS[base], "linestyle": "none", **look}, shift
         if base == "sam":  # all radii around the line, the main one first
@@ -195,14 +196,14 @@ def method_axis(axes: Axes, methods: Sequence[str], *, named: bool) -> None:
     axes.set_yticks(range(len(methods)), [method.upper() for method in methods] if named else [""] * len(methods))
     axes.set_ylim(len(methods) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    bases = [method.partition("+")[0] for method in methods]
+    bases = [RowName.of(method).method for method in methods]
     for place in range(1, len(bases)):
         if bases[place] != bases[place - 1]:
             axes.axhline(place - 0.5, color=style.GREY, linewidth=0.4)
 
 
 def _legend(figure: Figure | SubFigure, data: Mapping[str, Any], methods: Sequence[str], marks: dict[str, Any]) -> None:
-    bases = dict.fromkeys(method.partition("+")[0] for method in methods)
+    bases = dict.fromkeys(RowName.of(method).method for method in methods)
     handles = {base.upper(): Line2D([], [], **{**toy_results.LOOKS[base], "linestyle": "none"}) for base in bases}
     for place, radius in enumerate(other_radii(data["rows"])):
         look = {**toy_results.LOOKS["sam"], "linestyle": "none", "alpha": 0.5}

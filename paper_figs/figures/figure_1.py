@@ -15,9 +15,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from findings.trained import Study
 from paper_figs.columns import sources
 from paper_figs.drawing import panels, style
-from paper_figs.trained import Study
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 

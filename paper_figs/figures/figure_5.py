@@ -12,20 +12,21 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from findings.names import NINE, PAPER_METHODS
+from findings.trained import Study
 from paper_figs.columns import sources
 from paper_figs.drawing import methods, panels
-from paper_figs.trained import Study
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 
-AVERAGES = {"": "no averaging", "+ema": "EMA", "+swa": "SWA"}
+AVERAGING = {"": "no averaging", "+ema": "EMA", "+swa": "SWA"}
 INCHES = 2.0
 
 
 def _study(study: Study) -> dict[str, Any]:
-    curves = {method: sources.loss_curve(study, method) for method in methods.METHODS}
+    curves = {method: sources.loss_curve(study, method) for method in NINE}
     others = {
-        f"{rho:g}": {f"sam{average}": sources.loss_curve(study, f"sam{average}", rho) for average in AVERAGES}
+        f"{rho:g}": {f"sam{average}": sources.loss_curve(study, f"sam{average}", rho) for average in AVERAGING}
         for rho in study.radii
         if rho != study.main_rho
     }
@@ -33,7 +34,7 @@ def _study(study: Study) -> dict[str, Any]:
 
 
 def _toy(results: dict[str, Any]) -> dict[str, Any]:
-    curves = {method: sources.toy_loss_curve(results, method) for method in methods.METHODS}
+    curves = {method: sources.toy_loss_curve(results, method) for method in NINE}
     return {"curves": curves, "others": {}}
 
 
@@ -44,7 +45,7 @@ def compute() -> dict[str, Any]:
 
 def _panel(axes: Axes, column: dict[str, Any], average: str) -> None:
     reasons = {}
-    for base in methods.BASES:
+    for base in PAPER_METHODS:
         curve = column["curves"][base + average]
         label = sources.label(base, column["rho"])
         if "missing" in curve:
@@ -63,9 +64,9 @@ def draw(data: dict[str, Any]) -> Figure:
     """Rows by averaging, columns by source."""
     figure = panels.wide(5.4)
     columns = list(data["columns"].values())
-    found = panels.grid_of_columns(figure, columns, len(AVERAGES), INCHES)
+    found = panels.grid_of_columns(figure, columns, len(AVERAGING), INCHES)
     for column, rows in zip(columns, found, strict=True):
-        for axes, (average, name) in zip(rows or [], AVERAGES.items(), strict=False):
+        for axes, (average, name) in zip(rows or [], AVERAGING.items(), strict=False):
             panels.name(axes, name)
             _panel(axes, column, average)
             axes.set_ylabel("loss")

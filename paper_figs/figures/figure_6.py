@@ -12,9 +12,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from findings.names import PAPER_METHODS
+from findings.trained import Study
 from paper_figs.columns import sources
-from paper_figs.drawing import methods, panels, style
-from paper_figs.trained import Study
+from paper_figs.drawing import panels, style
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 
@@ -25,7 +26,7 @@ INCHES = 2.0
 
 def _study(study: Study) -> dict[str, Any]:
     steps = study.shortest(STEPS)
-    curves = {base: sources.norm_curves(study, base, steps) for base in methods.BASES}
+    curves = {base: sources.norm_curves(study, base, steps) for base in PAPER_METHODS}
     others = {
         f"{rho:g}": {key: curve.get(key) for key in ("missing", "mean_signed_gap", "mean_absolute_gap")}
         for rho in study.radii
@@ -36,7 +37,7 @@ def _study(study: Study) -> dict[str, Any]:
 
 
 def _toy(results: dict[str, Any]) -> dict[str, Any]:
-    curves = {base: sources.toy_norm_curves(results, base) for base in methods.BASES}
+    curves = {base: sources.toy_norm_curves(results, base) for base in PAPER_METHODS}
     return {"steps": STEPS, "curves": curves, "others": {}}
 
 
@@ -75,9 +76,9 @@ def draw(data: dict[str, Any]) -> Figure:
     """Rows by method, columns by source."""
     figure = panels.wide(6.0)
     columns = list(data["columns"].values())
-    found = panels.grid_of_columns(figure, columns, len(methods.BASES), INCHES)
+    found = panels.grid_of_columns(figure, columns, len(PAPER_METHODS), INCHES)
     for column, rows in zip(columns, found, strict=True):
-        for axes, base in zip(rows or [], methods.BASES, strict=False):
+        for axes, base in zip(rows or [], PAPER_METHODS, strict=False):
             _panel(axes, column, base)
         if rows:
             rows[-1].set_xlabel("diffusion step $t$")

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from paper_figs import trained
+from findings import trained
 from paper_figs.columns import sources
 from paper_figs.drawing import nine_methods, panels
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from paper_figs import trained
+from findings import toy_study, trained
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import quantised, studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study, name_of, of_study
-from paper_figs.drawing import methods, table_panels
+from paper_figs.drawing import table_panels
 from paper_figs.drawing.table_panels import Block, Panel
 
 INPUTS = ("results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
@@ -31,7 +31,7 @@ TOY_GAPS = {"mean_absolute_gap": f"absolute_gap_{STEPS}", "mean_signed_gap": f"s
 
 def compute() -> dict[str, Any]:
     """Columns by source, with what is to be said of them; by study, at which T' it is drawn."""
-    columns, results, paper = Columns(), methods.load(), methods.paper()
+    columns, results, paper = Columns(), toy_study.load(), toy_study.paper()
     group = describe_paper(columns, "paper", DATASET, paper["epsilon_norm_gap"]["source"])
     quantised.add_paper(columns, "paper", group, paper, DATASET, STEPS)
     for key, name, heading in (("epsilon_norm_gap", "gap", "norm gap"), ("lpf", "lpf", "LPF")):

@@ -12,13 +12,14 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figs import trained
+from findings import names as measures
+from findings import toy_study, trained
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study, name_of, of_study
-from paper_figs.drawing import methods, style, table_panels
+from paper_figs.drawing import style, table_panels
 from paper_figs.drawing.table_panels import Block, Panel
 
 INPUTS = ("results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
@@ -27,7 +28,7 @@ STEPS = (20, 100)
 
 def compute() -> dict[str, Any]:
     """Columns by source, with what is to be said of them, and the floors."""
-    columns, results, paper = Columns(), methods.load(), methods.paper()["fid"]
+    columns, results, paper = Columns(), toy_study.load(), toy_study.paper()["fid"]
     for dataset in trained.PAPERS:
         group = describe_paper(columns, f"paper/{dataset}", dataset, paper["source"])
         for steps in STEPS:
@@ -60,13 +61,14 @@ def _add_study(columns: Columns, study: trained.Study) -> dict[str, Any]:
     group, name = name_of(study), studies.distance_name(study)
     floors = {}
     for steps in studies.sampled(study):
-        measure, key = f"frechet-{steps}-{table_sources.FULL}", f"{study.dataset}/{steps}"
+        measure, key = measures.distance(steps), f"{study.dataset}/{steps}"
         columns.add(key, group, f"{name}, T' = {steps}", of_study(study, measure))
         if studies.extrapolates(study, steps):
             cells = of_study(study, measure, "extrapolated")
             columns.add(f"{key}/extrapolated", group, f"the same without its bias, T' = {steps}", cells)
         count = studies.samples_of(study, steps)
-        floor = next(iter(of_study(study, f"frechet-floor-{count}").values()), None)
+        found = {} if count is None else of_study(study, measures.floor(count))
+        floor = next(iter(found.values()), None)
         if floor is not None and floor["value"] is not None:
             floors[key] = floor
             columns.note(f"{group}: {count} real images that are not in the reference reach {tabular.number(floor)}")

@@ -11,12 +11,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from paper_figs import trained
+from findings import toy_study, trained
 from paper_figs.columns import quantised, studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study
-from paper_figs.drawing import methods, table_panels
+from paper_figs.drawing import table_panels
 from paper_figs.drawing.table_panels import Block, Panel
 
 INPUTS = ("results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
@@ -27,7 +27,7 @@ BITS = (8, 4)
 
 def compute() -> dict[str, Any]:
     """Columns by source, with what is to be said of them; by study, at which T' it is drawn."""
-    columns, results, paper = Columns(), methods.load(), methods.paper()
+    columns, results, paper = Columns(), toy_study.load(), toy_study.paper()
     source = f"{paper['fid_at_8_bits']['source']}, 32 bits as in {paper['fid']['source']}"
     group = describe_paper(columns, "paper", DATASET, source)
     for steps in STEPS:

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from findings import toy_study
+from findings.names import PAPER_METHODS
 from paper_figs.drawing import methods, style
 from theory.model.robustness import gap_radius
 
@@ -24,34 +26,34 @@ INPUTS = ("results/toy.json",)
 
 SCALES = ("0.5", "1", "2")
 CONTROL = "adm at equal loss"
-ROWS = {**{base: f"learnt/{base}" for base in methods.BASES}, CONTROL: "equal/adm"}
+ROWS: dict[str, str] = {**{base: f"learnt/{base}" for base in PAPER_METHODS}, CONTROL: "equal/adm"}
 
 
 def compute() -> dict[str, Any]:
     """T4's curve, the points at each scale, and the trained models' rises by shift."""
-    results = methods.load()
+    results = toy_study.load()
     shifts = results["series"]["shifts"]
     # the file has the rise of the right panel only by T4's value at it
-    at = methods.number(results, "gap/a=1", "gap_radius_t4")["mean"]
+    at = toy_study.number(results, "gap/a=1", "gap_radius_t4")["mean"]
     kappa = min(
         (point["kappa"] for point in results["series"]["gap/a=1"]["curve"]), key=lambda k: abs(gap_radius(k) - at)
     )
     line = [float(kappa) for kappa in np.geomspace(0.005, 0.7, 61)]
     return {
-        "face": methods.face(results),
+        "face": toy_study.face(results),
         "line": {"kappa": line, "gap": [gap_radius(kappa) for kappa in line]},
         "scales": {
             scale: {
                 "curve": results["series"][f"gap/a={scale}"]["curve"],
-                "gap_radius": methods.number(results, f"gap/a={scale}", "gap_radius"),
-                "flat_radius": methods.number(results, f"gap/a={scale}", "flat_radius"),
+                "gap_radius": toy_study.number(results, f"gap/a={scale}", "gap_radius"),
+                "flat_radius": toy_study.number(results, f"gap/a={scale}", "flat_radius"),
             }
             for scale in SCALES
         },
         "kappa": kappa,
         "kl": shifts["kl"][1:],
         "rise": {
-            base: [methods.number(results, row, f"shift_rise_{place}") for place in range(1, len(shifts["kl"]))]
+            base: [toy_study.number(results, row, f"shift_rise_{place}") for place in range(1, len(shifts["kl"]))]
             for base, row in ROWS.items()
         },
     }
@@ -93,7 +95,7 @@ def draw(data: dict[str, Any]) -> Figure:
     bottom = figure.add_subplot(grid[1, :])
     _theory(left, right, data)
     bottom.loglog()
-    for base, size in zip(methods.BASES, (5.5, 2.5, 3.5), strict=True):
+    for base, size in zip(PAPER_METHODS, (5.5, 2.5, 3.5), strict=True):
         look = {**methods.LOOKS[base], "markersize": size}
         if base == "adm":
             look["markerfacecolor"] = "white"
@@ -107,7 +109,7 @@ def draw(data: dict[str, Any]) -> Figure:
     trial = " (trial)" if data["face"]["trial"] else ""
     style.name_panel(left, "linear, $N(0, I)$, 1 seed")
     style.name_panel(right, f"linear, $N(0, I)$, {seeds} seeds")
-    style.name_panel(bottom, methods.short(data["face"]) + ", trained models")
+    style.name_panel(bottom, toy_study.short(data["face"]) + ", trained models")
     handles = [axes.get_legend_handles_labels() for axes in (left, bottom)]
     figure.legend(
         *(first + second for first, second in zip(*handles, strict=True)),

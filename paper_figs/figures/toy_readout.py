@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 
+from findings import toy_study
+from findings.names import PAPER_METHODS, SUFFIXES
 from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import style
 
@@ -29,20 +31,16 @@ LINEAR = 1e-4
 
 def compute() -> dict[str, Any]:
     """Pairs by method (top, every averaging and every other radius of SAM); by error, bits and method (below)."""
-    results = toy_results.load()
+    results = toy_study.load()
     pairs = results["pairs"]
     others = [point["row"] for point in results["sweep"] if point["row"] != "learnt/sam"]
-    noise = {
-        base: [pairs[f"learnt/{base}{average}"]["readout_rise"] for average in toy_results.AVERAGES]
-        for base in toy_results.BASES
-    }
+    noise = {base: [pairs[f"learnt/{base}{average}"]["readout_rise"] for average in SUFFIXES] for base in PAPER_METHODS}
     return {
-        "face": toy_results.face(results),
+        "face": toy_study.face(results),
         "noise": {**noise, "other radii": [pairs[row]["readout_rise"] for row in others]},
         "errors": {
             error: {
-                str(bits): {base: pairs[f"learnt/{base}"][f"{name}_{bits}"] for base in toy_results.BASES}
-                for bits in BITS
+                str(bits): {base: pairs[f"learnt/{base}"][f"{name}_{bits}"] for base in PAPER_METHODS} for bits in BITS
             }
             for error, name in ERRORS.items()
             if f"{name}_{BITS[0]}" in pairs["learnt/adm"]
@@ -123,5 +121,5 @@ def draw(data: dict[str, Any]) -> Figure:
         if place == 1:
             panels[-1].set_xlabel(r"predicted, $(q^2/12)\,\mathbb{E}|\phi|^2$")
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=0.8)
-    figure.suptitle(toy_results.short(data["face"]) + "; a point a trained model, line: equality", fontsize=7)
+    figure.suptitle(toy_study.short(data["face"]) + "; a point a trained model, line: equality", fontsize=7)
     return figure

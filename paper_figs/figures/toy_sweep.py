@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
+from findings import toy_study
 from paper_figs.drawing import methods, style
 
 INPUTS = ("results/toy.json",)
@@ -28,13 +29,13 @@ LOGARITHMIC = ("lpf_rise", "relative_rise", "feature_energy")
 
 def compute() -> dict[str, Any]:
     """For each panel: the numbers against rho, and that of plain training."""
-    results = methods.load()
+    results = toy_study.load()
     sweep = sorted(results["sweep"], key=lambda point: point["rho"])
     return {
-        "face": methods.face(results),
+        "face": toy_study.face(results),
         "rho": [point["rho"] for point in sweep],
-        "sam": {name: [methods.number(results, point["row"], name) for point in sweep] for name in PANELS},
-        "adm": {name: methods.number(results, "learnt/adm", name) for name in PANELS},
+        "sam": {name: [toy_study.number(results, point["row"], name) for point in sweep] for name in PANELS},
+        "adm": {name: toy_study.number(results, "learnt/adm", name) for name in PANELS},
     }
 
 
@@ -64,5 +65,5 @@ def draw(data: dict[str, Any]) -> Figure:
     for axes in grid[1]:
         axes.set_xlabel(r"radius $\rho$")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle(methods.sentence(data["face"]), fontsize=7)
+    figure.suptitle(toy_study.sentence(data["face"]), fontsize=7)
     return figure

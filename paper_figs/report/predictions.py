@@ -17,6 +17,7 @@ from paper_figs.report.sourced import Number, Source
 VERDICTS = ("confirmed", "refuted", "undecided")
 COMMAND = "python -m toy"
 FORMS = {
+    "change": "relative change, of geometric means",
     "excess": "relative excess",
     "difference": "difference",
     "ratio": "ratio",

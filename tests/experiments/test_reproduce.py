@@ -259,7 +259,19 @@ def test_the_matrix_has_a_run_for_each_method_radius_and_seed() -> None:
     ]
     assert [run.configuration.seed for run in found] == [0] * 4 + [3] * 4
     assert [run.configuration.sam.rho for run in found if run.configuration.perturbs_weights] == [0.1, 0.01] * 2
-    for name, given in (("radii", {"radii": (0.1, 0.1)}), ("seeds", {"seeds": (1, 1)})):
+    noised = matrix(BASE, noises=(0.01, 0.002), methods=("adm", "rwp"))
+    assert [run.name for run in noised] == ["adm", "rwp-sigma-0.01", "rwp-sigma-0.002"]
+    assert [run.configuration.noise_sigma for run in noised] == [0.0, 0.01, 0.002]
+    assert [run.name for run in matrix(BASE, noises=(0.01,))] == ["adm", "ip", "sam", "rwp"]
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("radii", {"radii": (0.1, 0.1)}),
+        ("seeds", {"seeds": (1, 1)}),
+        ("noises", {"noises": (0.1, 0.1)}),
+        ("methods", {"methods": ("adm", "adm")}),
+        ("radii", {"radii": (0.1,), "methods": ("adm",)}),
+        ("noises", {"noises": (0.1,), "methods": ("adm",)}),
+    ]
+    for name, given in refused:
         with pytest.raises(ValueError, match=name):
             matrix(BASE, **given)
 

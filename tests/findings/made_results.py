@@ -17,6 +17,7 @@ def result(
     settings = {
         "configuration": {"seed": seed, "sam": {"rho": 0.1}},
         "features": {"name": "pixels", "width": WIDTH},
+        "data": {"used": {"floors": [measures[name]["samples"] for name in measures if "floor" in name]}},
         "evaluation": dataclasses.asdict(dataclasses.replace(OPTIONS, **options)),
     }
     label = method if average == "raw" else f"{method}+{average}"

@@ -118,6 +118,7 @@ def check_randomness(make: type[SAM]) -> None:
     drawn: list[Tensor] = []
 
     def closure() -> Tensor:
+        sam.zero_grad()
         drawn.append(torch.rand(3))
         loss = (drawn[-1] * p**2).sum()
         loss.backward()

@@ -157,7 +157,7 @@ def test_averages_are_loaded_whole_or_not_at_all(what: str) -> None:
     ],
 )
 def test_snapshots_that_are_none_are_named(snapshots: Any) -> None:
-    with pytest.raises(ValueError, match="snapshot|gamma"):
+    with pytest.raises(ValueError, match=r"snapshot|gamma"):
         reconstruct(snapshots, PowerEMA(2.0))
 
 

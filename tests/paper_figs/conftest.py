@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from paper_figs import trained
+from findings import toy_study, trained
+from findings.trained import RUNS_VARIABLE
 from paper_figs.build import as_json
-from paper_figs.drawing import methods
-from paper_figs.fingerprint import RUNS_VARIABLE
 
 Data = dict[str, Any]
 
@@ -43,4 +42,4 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def toy() -> Data:
-    return dict(json.loads(methods.RESULTS.read_bytes()))
+    return dict(json.loads(toy_study.RESULTS.read_bytes()))

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from matplotlib import image
 
-from paper_figs.drawing.methods import BASES
+from findings.names import AVERAGES, PAPER_METHODS
 
-AVERAGES = ("raw", "ema", "swa")
 RMS = (0.005, 0.01)
 WEIGHTS = 1_370_242
 SIZES = {"fashion-mnist": 16, "cifar10": 32, "lsun-tower": 64, "ffhq": 64}
@@ -27,7 +26,7 @@ ERROR = 0.005
 def level(method: str, average: str, rho: float, seed: int) -> float:
     """A number that no two rows share."""
     radius = rho if method == "sam" else 0.0
-    return 1 + BASES.index(method) + 0.1 * AVERAGES.index(average) + radius + 0.01 * seed
+    return 1 + PAPER_METHODS.index(method) + 0.1 * AVERAGES.index(average) + radius + 0.01 * seed
 
 
 def _estimate(value: float) -> dict[str, float]:
@@ -103,8 +102,14 @@ def write(
 ) -> Path:
     """The whole folder: plan, rows and grids. Names of runs say nothing, so that none can be read from."""
     bits = [8, 4]
-    options = {"sampling_steps": list(sampling_steps), "bits": bits, "objective": "mse", "samples": [64, 64]}
-    wanted = [(m, rho, seed) for seed in seeds for m in BASES for rho in (radii if m == "sam" else (0.1,))]
+    options = {
+        "sampling_steps": list(sampling_steps),
+        "bits": bits,
+        "rise_bits": bits,
+        "objective": "mse",
+        "samples": [64, 64],
+    }
+    wanted = [(m, rho, seed) for seed in seeds for m in PAPER_METHODS for rho in (radii if m == "sam" else (0.1,))]
     runs = {f"run-{n}": configuration(dataset, *of, steps) for n, of in enumerate(wanted)}
     (folder / "rows").mkdir(parents=True)
     settings = {"runs": runs, "evaluation": options, "features": None}

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from paper_figs import catalogue, fingerprint, trained
+from findings import toy_study
+from findings.names import NINE, PAPER_METHODS, SUFFIXES, RowName
+from findings.trained import RUNS_VARIABLE
+from paper_figs import catalogue, fingerprint
 from paper_figs.columns import sources
-from paper_figs.drawing import methods, panels, style
+from paper_figs.drawing import panels, style
 from tests.paper_figs import study as made
 from tests.paper_figs.drawing import Data, computed, cut, drawn, overlaps, words
 from tests.paper_figs.study import level
@@ -83,12 +86,12 @@ def test_a_study_in_a_folder_that_is_named_is_shown(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made.write(tmp_path / "elsewhere" / "mine", "cifar10", grids=False)
-    monkeypatch.setenv(fingerprint.RUNS_VARIABLE, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path / "elsewhere"))
     assert "empty" not in computed("figure_5")["columns"]["cifar10"]
 
 
 def test_a_trial_of_the_toy_is_called_one(results: Path, toy: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "load", lambda: {**toy, "quick": True})
+    monkeypatch.setattr(toy_study, "load", lambda: {**toy, "quick": True})
     for name in NAMES[:-1]:
         assert "(trial)" in words(drawn(name, computed(name)))
 
@@ -96,7 +99,7 @@ def test_a_trial_of_the_toy_is_called_one(results: Path, toy: Data, monkeypatch:
 def test_figure_5_shows_loss_and_the_error_of_its_rise(results: Path, toy: Data) -> None:
     made.write(results / "ours", grids=False)
     data = computed("figure_5")["columns"]
-    for method in methods.METHODS:
+    for method in NINE:
         curve = toy["series"][f"learnt/{method}"]["perturbation_curve"]
         assert data["toy"]["curves"][method] == {"x": curve["distance"], **curve["loss"]}
         at = level(*_parts(method))
@@ -109,7 +112,8 @@ def test_figure_5_shows_loss_and_the_error_of_its_rise(results: Path, toy: Data)
 
 
 def _parts(method: str) -> tuple[str, str, float, int]:
-    base, average = trained.parted(method)
+    name = RowName.of(method)
+    base, average = name.method, name.average
     return base, average, 0.1, 0
 
 
@@ -142,7 +146,7 @@ def test_figure_6_shows_both_norms_and_the_gap_with_its_sign(results: Path, toy:
     ours = data["columns"]["fashion-mnist"]["curves"]["ip"]
     np.testing.assert_allclose(np.subtract(ours["sampling"]["mean"], ours["training"]["mean"]), level(*_parts("ip")))
     assert ours["training"]["high"][3] - ours["training"]["mean"][3] == pytest.approx(made.ERROR)
-    for base in methods.BASES:
+    for base in PAPER_METHODS:
         measures = toy["measures"][f"learnt/{base}"]
         shown = data["columns"]["toy"]["curves"][base]
         assert shown["mean_signed_gap"]["mean"] == measures["signed_gap_20"]["mean"]
@@ -163,18 +167,18 @@ def test_figure_7_shows_nine_methods(results: Path) -> None:
         curves = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
         assert len(curves) == 9
         assert len({(line.get_marker(), str(line.get_linestyle())) for line in curves.values()}) >= 3
-        wanted = {sources.label(method, 0.1): of * level(*_parts(method)) for method in methods.METHODS}
+        wanted = {sources.label(method, 0.1): of * level(*_parts(method)) for method in NINE}
         assert {name: line.get_ydata()[0] for name, line in curves.items()} == pytest.approx(wanted)  # type: ignore[index]
     points: list[Any] = [line.get_data() for line in means.lines if line.get_marker() in ("o", "s", "^")]
     shown = sorted(float(x) for xs, _ in points for x in xs)
-    of_level = [level(*_parts(method)) for method in methods.METHODS]
+    of_level = [level(*_parts(method)) for method in NINE]
     assert shown == pytest.approx(sorted([*of_level, *(2 * at for at in of_level)]))
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 9
 
 
 def test_no_two_of_the_nine_look_alike() -> None:
-    looks = [panels.look_of(base, average) for base in methods.BASES for average in methods.AVERAGES]
+    looks = [panels.look_of(base, average) for base in PAPER_METHODS for average in SUFFIXES]
     assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == 9  # in grey too
 
 

@@ -3,8 +3,8 @@
 from itertools import product
 from typing import Any
 
-from paper_figs import trained
-from paper_figs.drawing import methods
+from findings import toy_study, trained
+from findings.names import NINE, PAPER_RADIUS
 from theory.claims.tables_1_and_4_arithmetic import TABLE_2, TABLE_4
 
 KEYS = {"ADM": "adm", "+EMA": "adm+ema", "+SAM": "sam", "+SAM+EMA": "sam+ema"}
@@ -12,7 +12,7 @@ KEYS = {"ADM": "adm", "+EMA": "adm+ema", "+SAM": "sam", "+SAM+EMA": "sam+ema"}
 
 def test_the_paper_s_numbers_are_those_that_the_theory_checks() -> None:
     """Two transcriptions of Tables 1, 2 and 4, made for different ends, agree."""
-    paper = methods.paper()
+    paper = toy_study.paper()
     for row in TABLE_4:
         place, method = ("cifar10", str(row.steps)), KEYS[row.method]
         for key, text in (("fid", row.full_precision), ("fid_at_8_bits", row.quantised)):
@@ -23,14 +23,14 @@ def test_the_paper_s_numbers_are_those_that_the_theory_checks() -> None:
 
 
 def test_the_paper_s_tables_are_whole_and_say_where_they_are_from() -> None:
-    paper = methods.paper()
+    paper = toy_study.paper()
     for dataset, steps in product(trained.PAPERS, ("20", "100")):
-        assert list(paper["fid"][dataset][steps]) == list(methods.METHODS)
+        assert list(paper["fid"][dataset][steps]) == list(NINE)
     for dataset in ("cifar10", "lsun-tower"):
-        assert list(paper["lpf"][dataset]) == list(methods.METHODS)
+        assert list(paper["lpf"][dataset]) == list(NINE)
     assert paper["lpf"]["sources"] == {"cifar10": "Table 3", "lsun-tower": "Table 5"}
     assert paper["epsilon_norm_gap"]["cifar10"] == {"adm": 11.39, "sam": 3.32}
-    assert paper["training"]["sam_rho"][0] == trained.PAPER_RADIUS
+    assert paper["training"]["sam_rho"][0] == PAPER_RADIUS
     assert all(block["source"] for key, block in paper.items() if key != "about")
     # one of each data set and each table, by eye
     assert paper["fid"]["lsun-tower"]["100"]["sam+swa"] == 2.27
@@ -44,7 +44,7 @@ def test_no_number_of_the_paper_has_more_decimals_than_are_printed() -> None:
             return [number for value in found.values() for number in numbers(value)]
         return [found] if isinstance(found, float) else []
 
-    for block in methods.paper().values():
+    for block in toy_study.paper().values():
         if isinstance(block, dict) and "decimals" in block:
             assert all(round(number, block["decimals"]) == number for number in numbers(block))
             assert len(numbers(block)) > 1

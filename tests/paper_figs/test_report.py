@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from findings.trained import RUNS_VARIABLE
 from paper_figs import build, catalogue
-from paper_figs.fingerprint import RUNS_VARIABLE
 from paper_figs.report import bridge, document, page, pictures
 from tests.paper_figs import report_common as common
 from tests.paper_figs.report_common import NASTY, Checkout, Node, tree

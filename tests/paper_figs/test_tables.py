@@ -16,11 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import t
 
-from paper_figs import build, catalogue, fingerprint, trained
+from findings import toy_study, trained
+from findings.names import NINE, PAPER_METHODS, SUFFIXES
+from paper_figs import build, catalogue, fingerprint
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import studies
 from paper_figs.columns.table_formats import comma_separated, latex, markdown
-from paper_figs.drawing import methods, style
+from paper_figs.drawing import style
 from tests.paper_figs import study as made
 from tests.paper_figs.table_checks import latex_flaws, markdown_flaws
 from tests.paper_figs.test_figures import cut, overlaps
@@ -112,10 +114,10 @@ TOY_COLUMNS = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_toy_s_columns_are_its_result_file_s(name: str, results: Path) -> None:
-    data, measures = computed(name), methods.load()["measures"]
+    data, measures = computed(name), toy_study.load()["measures"]
     for key, measure in TOY_COLUMNS[name].items():
         cells = data["columns"][key]["cells"]
-        assert set(cells) == set(("adm", "sam") if name == "table_1" else methods.METHODS)
+        assert set(cells) == set(("adm", "sam") if name == "table_1" else NINE)
         for method, cell in cells.items():
             found = measures[f"learnt/{method}"][measure]
             assert cell == {"value": found["mean"], "low": found["low"], "high": found["high"]}
@@ -139,7 +141,7 @@ EXPECTED = {
 def test_a_study_s_numbers_stand_in_their_rows_with_their_errors(name: str, results: Path) -> None:
     write(results / "ours", radii=(0.01, 0.1))
     data = computed(name)
-    bases, averages = (("adm", "sam"), ("",)) if name == "table_1" else (methods.BASES, methods.AVERAGES)
+    bases, averages = (("adm", "sam"), ("",)) if name == "table_1" else (PAPER_METHODS, SUFFIXES)
     rows = {f"{base}{average}" for base in (*bases, "sam rho=0.01") for average in averages}
     for key, factor in EXPECTED[name].items():
         column = data["columns"][key]
@@ -190,7 +192,7 @@ def test_a_change_of_other_groups_is_refused(results: Path) -> None:
     study = write(results / "ours")
     _with_groups(study, "frechet-20-8", [1.0, 2.0], [30, 34])
     with pytest.raises(
-        ValueError, match=r"run-0-raw\.json: frechet-20-8 is of groups.*allowed: those of frechet-20-32,"
+        ValueError, match=r"run-0-raw\.json: frechet-20-8 less frechet-20-32: groups have .30, 34. images"
     ):
         computed("table_4")
 
@@ -234,7 +236,7 @@ def test_what_real_data_reach_is_drawn_and_said(results: Path) -> None:
     data = computed("table_2")
     assert data["floors"]["fashion-mnist/20"] == {"value": 3.0, "low": 2.75, "high": 3.25}
     assert f"{OURS}: 64 real images that are not in the reference reach 3.00 ± 0.25" in data["notes"]
-    floor = methods.load()["distance_floor"]
+    floor = toy_study.load()["distance_floor"]
     assert data["floors"]["toy/100"]["value"] == floor["mean"]
 
 
@@ -307,7 +309,7 @@ def test_every_format_holds_every_number(name: str, results: Path) -> None:
 
 
 def test_rows_and_labels() -> None:
-    for method in methods.METHODS:
+    for method in NINE:
         assert table_sources.parted(table_sources.labelled(method, None)) == (method, None)
         assert table_sources.parted(table_sources.labelled(method, 0.01)) == (method, 0.01)
     rows = {"sam rho=0.001", "sam+swa", "sam rho=0.01+ema", "adm", "sam rho=0.01", "ip+ema", "sam"}
@@ -327,7 +329,7 @@ def test_points_stand_on_their_lines_and_other_radii_beside_them(results: Path) 
     assert {mark.get_marker() for mark in marks} == set("os^v<")  # three bases, and two further radii of SAM's
     for row, cell in cells.items():
         method, _ = table_sources.parted(row)
-        away = abs(shown[round(cell["value"], 6)] - methods.METHODS.index(method))
+        away = abs(shown[round(cell["value"], 6)] - NINE.index(method))
         assert away < 0.5
         assert away == 0 or method.startswith("sam")
 
@@ -348,7 +350,7 @@ def test_a_study_without_distances_says_so(results: Path) -> None:
         import_module(f"paper_figs.figures.{name}").table(data)
 
 
-def test_measured_widths_are_read_from_the_rows(results: Path) -> None:
+def test_measured_widths_are_those_of_the_plan_that_a_row_has(results: Path) -> None:
     study = trained.Study(write(results / "ours"), "ours", json.loads((results / "ours" / "plan.json").read_bytes()))
     assert studies.loss_bits(study) == [8, 4]
     assert studies.sampled(study) == {20: [8, 4], 100: [8, 4]}

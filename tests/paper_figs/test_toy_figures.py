@@ -11,6 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from findings import toy_study
+from findings.names import NINE
 from paper_figs import catalogue, fingerprint
 from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import style
@@ -22,7 +24,7 @@ Data = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def results() -> Data:
-    return dict(json.loads(toy_results.RESULTS.read_bytes()))
+    return dict(json.loads(toy_study.RESULTS.read_bytes()))
 
 
 def _texts(figure: Figure) -> str:
@@ -39,7 +41,7 @@ def test_results_are_declared(name: str) -> None:
     source = catalogue.figures()[name].source
     inputs = fingerprint.declared_inputs(source)
     assert "results/toy.json" in inputs
-    assert ("paper_figs/paper_numbers.json" in inputs) == ("toy_results.paper()" in source.read_text())
+    assert ("paper_figs/paper_numbers.json" in inputs) == ("toy_study.paper()" in source.read_text())
     assert all((catalogue.ROOT / path).is_file() for path in inputs)
 
 
@@ -59,27 +61,27 @@ def test_every_figure_says_data_and_seeds(name: str, data_of: Callable[[str], Da
 def test_a_short_or_quick_study_is_a_trial(results: Data) -> None:
     full = {**results, "quick": False, "configuration": {**results["configuration"], "seeds": 20}}
     few = {**full, "configuration": {**full["configuration"], "seeds": 19}}
-    assert not toy_results.face(full)["trial"]
-    assert toy_results.face(few)["trial"]
-    assert toy_results.face({**full, "quick": True})["trial"]
+    assert not toy_study.face(full)["trial"]
+    assert toy_study.face(few)["trial"]
+    assert toy_study.face({**full, "quick": True})["trial"]
 
 
 def test_a_missing_or_broken_file_names_the_command(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
-    with pytest.raises(FileNotFoundError, match="python -m toy"):
-        toy_results.load(path)
+    with pytest.raises(ValueError, match=r"cannot be read.*python -m toy"):
+        toy_study.load(path)
     path.write_text('{"measures": {')
-    with pytest.raises(ValueError, match=r"no JSON.*python -m toy"):
-        toy_results.load(path)
+    with pytest.raises(ValueError, match=r"cannot be read.*python -m toy"):
+        toy_study.load(path)
     path.write_text('{"measures": {}, "pairs": {}}')
-    with pytest.raises(ValueError, match=r"lacks configuration, series, sweep, quick.*python -m toy"):
-        toy_results.load(path)
+    with pytest.raises(ValueError, match=r"lacks predictions, configuration, series, sweep, quick.*python -m toy"):
+        toy_study.load(path)
 
 
 @pytest.mark.parametrize(("row", "measure"), [("learnt/none", "loss"), ("learnt/adm", "none")])
 def test_a_missing_number_is_named(results: Data, row: str, measure: str) -> None:
     with pytest.raises(ValueError, match=f"no {row}: {measure}.*python -m toy"):
-        toy_results.number(results, row, measure)
+        toy_study.number(results, row, measure)
 
 
 def test_sweep(data_of: Callable[[str], Data], results: Data) -> None:
@@ -122,7 +124,7 @@ def test_dither_is_taken_from_the_results(results: Data, monkeypatch: pytest.Mon
     for row, found in pairs.items():
         for bits in (8, 4, 3):
             found[f"dithered_readout_rise_{bits}"] = {"predicted": [float(bits)], "measured": [float(len(row))]}
-    monkeypatch.setattr(toy_results, "load", lambda: {**results, "pairs": pairs})
+    monkeypatch.setattr(toy_study, "load", lambda: {**results, "pairs": pairs})
     data = toy_readout.compute()
     assert list(data["errors"]) == ["rounding", "dither"]
     assert data["errors"]["dither"]["3"]["sam"] == {"predicted": [3.0], "measured": [float(len("learnt/sam"))]}
@@ -180,8 +182,7 @@ def test_gap_tolerance_is_the_formula(data_of: Callable[[str], Data]) -> None:
 
 def test_points_stand_on_their_method_s_line() -> None:
     values = {
-        method: {"mean": float(place), "low": place - 1.0, "high": place + 2.0}
-        for place, method in enumerate(toy_results.METHODS)
+        method: {"mean": float(place), "low": place - 1.0, "high": place + 2.0} for place, method in enumerate(NINE)
     }
     with style.applied():
         axes = style.figure(2.0).subplots()

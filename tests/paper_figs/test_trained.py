@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from paper_figs import catalogue, fingerprint, trained
+from findings import trained
+from findings.names import Average
+from paper_figs import catalogue, fingerprint
 from tests.paper_figs import study as made
 from tests.paper_figs.study import level
 
@@ -62,11 +64,11 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, content: str | None
         folder.mkdir()
     with pytest.raises(ValueError, match=r"runs is .*runs; allowed: a folder with plan.json"):
         trained.use(folder)
-    assert fingerprint.RUNS_VARIABLE not in os.environ
+    assert trained.RUNS_VARIABLE not in os.environ
 
 
 def test_a_variable_that_names_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(fingerprint.RUNS_VARIABLE, str(tmp_path / "gone"))
+    monkeypatch.setenv(trained.RUNS_VARIABLE, str(tmp_path / "gone"))
     with pytest.raises(ValueError, match=r"FLATNESS_RUNS is .*gone; allowed: a folder"):
         trained.studies()
 
@@ -76,7 +78,12 @@ def test_what_a_run_is_of_is_read_from_its_configuration(root: Path) -> None:
     assert study.seeds == [0, 3]
     assert study.radii == [0.01, 0.1]
     assert study.methods() == [f"{base}{average}" for base in ("adm", "ip", "sam") for average in ("", "+ema", "+swa")]
-    for method, average, rho, seed in (("adm", "raw", None, 3), ("sam", "swa", 0.01, 0), ("sam", "ema", None, 3)):
+    wanted: list[tuple[str, Average, float | None, int]] = [
+        ("adm", "raw", None, 3),
+        ("sam", "swa", 0.01, 0),
+        ("sam", "ema", None, 3),
+    ]
+    for method, average, rho, seed in wanted:
         row = study.row(method, average, rho, seed)
         assert row is not None
         assert row.measure("loss", "mse", "value") == level(method, average, rho or 0.1, seed)
@@ -157,9 +164,9 @@ def test_broken_files_are_named(root: Path) -> None:
     row, plan = study.folder / "rows" / "run-1-ema.json", study.folder / "plan.json"
     whole = row.read_text()
     for content, words in (
-        (whole[:100], "cannot be read as JSON"),
-        ("[1]", "holds no JSON object"),
-        (whole.replace('"version": 2', '"version": 3'), "version is 3; allowed: 2"),
+        (whole[:100], "cannot be read"),
+        ("[1]", "holds list; allowed: a JSON object"),
+        (whole.replace('"version": 2', '"version": 3'), "its version is 3; allowed: 2"),
         (whole.replace('"method": "ip"', '"method": "sam"'), "settings.configuration is not that of run-1"),
         (whole.replace('"measures"', '"measured"'), "lacks measures"),
     ):
@@ -168,7 +175,7 @@ def test_broken_files_are_named(root: Path) -> None:
             _ = trained.studies()[0].rows
     row.write_text(whole)
     _edit(plan, version=1)
-    with pytest.raises(ValueError, match=r"plan.json: version is 1; allowed: 2"):
+    with pytest.raises(ValueError, match=r"plan.json.*its version is 1; allowed: 2"):
         trained.studies()
 
 
@@ -230,13 +237,13 @@ def test_a_study_outside_changes_what_a_figure_is_drawn_from(tmp_path: Path, mon
 
     seen = [state()]
     for named in (folder.parent, folder):
-        monkeypatch.setenv(fingerprint.RUNS_VARIABLE, str(named))
+        monkeypatch.setenv(trained.RUNS_VARIABLE, str(named))
         seen.append(state())
         made.change_row(folder, "run-1", "ema", surface={"failed": f"of {named.name}"})
         seen.append(state())
     assert len(set(seen)) == 5
     other = state(without)
-    monkeypatch.delenv(fingerprint.RUNS_VARIABLE)
+    monkeypatch.delenv(trained.RUNS_VARIABLE)
     assert state(without) == other
     assert state() == seen[0]
 
@@ -245,7 +252,7 @@ def test_looking_for_studies_loads_nothing_heavy(tmp_path: Path) -> None:
     """The command line asks for the folder before it knows whether there is anything to draw."""
     folder = made.write(tmp_path / "runs", grids=False)
     program = (
-        "import sys; from paper_figs import trained; trained.use(sys.argv[1]); assert trained.studies()[0].rows; "
+        "import sys; from findings import trained; trained.use(sys.argv[1]); assert trained.studies()[0].rows; "
         "print(sorted({'matplotlib', 'numpy', 'scipy', 'torch'} & set(sys.modules)))"
     )
     asked = [sys.executable, "-c", program, str(folder)]

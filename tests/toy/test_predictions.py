@@ -34,6 +34,27 @@ def test_the_forms() -> None:
         replace(prediction(Comparison("a", "x", below())), revised="later")
 
 
+def test_a_change_is_a_ratio_on_the_logarithms_scale() -> None:
+    ratios = np.array([0.05, 0.06, 0.3, 0.07])
+    table = {"a": {"lpf_rise": 2 * ratios}, "b": {"lpf_rise": np.full(4, 2.0)}}
+    one = Comparison("a", "lpf_rise", below(), "b")
+    assert one.form == "change"
+    np.testing.assert_allclose(one.numbers(table), np.log(ratios))
+    interval, logs = one.interval(table, 3), mean_interval(np.log(ratios), 3)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx(
+        tuple(np.expm1([logs.mean, logs.low, logs.high]))
+    )
+    assert -1 < interval.low < interval.mean < interval.high
+    plain = mean_interval(ratios - 1, 3)
+    assert plain.low < -1, "as a difference it would pass zero"
+    mirrored = replace(one, row="b", baseline="a").interval(table, 3)
+    assert (1 + mirrored.mean) * (1 + interval.mean) == pytest.approx(1)
+    negative = {"a": {"lpf_rise": np.array([-1.0, 1.0])}, "b": {"lpf_rise": np.ones(2)}}
+    assert (one.form_in(table), one.form_in(negative)) == ("change", "excess")
+    assert one.interval(negative, 1) == mean_interval([-2.0, 0.0])
+    assert Comparison("a", "quantized_rise_8", below(), "b").form == "excess", "which may be negative"
+
+
 def test_a_flipped_sign_turns_the_verdict() -> None:
     comparison = Comparison("a", "x", below(), "b")
     (right,) = judge(TABLE, [prediction(comparison)])
@@ -100,4 +121,15 @@ def test_the_control_at_equal_loss_is_the_same_comparison_against_stopped_runs()
 def test_what_was_decided_after_a_first_run_says_so() -> None:
     added = {p.identifier for p in PREDICTIONS if p.revised == "added"}
     assert added == {"P1d", "P4p", "P4q", "P4r", "P6f-20", "P6f-100", *(f"P7f-{shift}" for shift in (1, 2, 3, 4))}
-    assert {p.identifier for p in PREDICTIONS if p.revised == "restated"} == {"P1c", "P7c"}
+    one_radius = {p.identifier for p in PREDICTIONS if p.statement.endswith("(SAM at the radius .1 alone)")}
+    measured_anew = {p.identifier for p in PREDICTIONS if p.group == "P5"}
+    restated = {p.identifier for p in PREDICTIONS if p.revised == "restated"}
+    assert restated == {"P1c", "P7c"} | measured_anew | (one_radius - added)
+
+
+def test_what_rests_on_one_radius_says_so() -> None:
+    for prediction in PREDICTIONS:
+        rows = {row for c in prediction.comparisons for row in (c.row, c.baseline)}
+        sweep = any("rho=" in row for row in rows) or prediction.identifier in ("P2f", "P2g", "P3c")
+        one = any(row.startswith("learnt/sam") for row in rows) and not sweep
+        assert prediction.statement.endswith("(SAM at the radius .1 alone)") == one, prediction.identifier

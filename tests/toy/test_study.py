@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from findings.names import NINE
 from findings.verdicts import Verdict
 from toy import __main__ as command
 from toy import report, settings, study
 from toy.claims import PREDICTIONS
 from toy.minibatches import BLOCK
-from toy.predictions import BITS, NINE, SWEEP
+from toy.predictions import BITS, SWEEP
 from toy.settings import Settings
 from toy.training import METHODS
 
@@ -29,7 +30,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     quick = settings.QUICK
     settings.QUICK = TINY
     try:
-        status = command.main(["--quick", "--workers", "0", "--out", str(out)])
+        status = command.main(["predictions", "--quick", "--workers", "0", "--out", str(out)])
     finally:
         settings.QUICK = quick
     assert status == 0
@@ -59,7 +60,7 @@ def test_the_file_says_where_it_comes_from(written: tuple[Path, str]) -> None:
     assert content["verdicts_may_be_quoted"] is False
     assert content["configuration"]["steps"] == TINY.steps
     assert content["configuration"]["seed_numbers"] == [0, 1]
-    assert content["command"].startswith("python -m toy --quick")
+    assert content["command"].startswith("python -m toy predictions --quick")
     assert {"versions", "device", "commit", "wall_seconds"} <= set(content)
     assert [file.name for file in path.parent.iterdir()] == ["toy.json"], "no parts are left behind"
     assert len(text) < 1e6
@@ -138,7 +139,7 @@ def test_failure_is_exit_status_1_and_writes_nothing(
         raise FloatingPointError("the loss of seed 3 is nan at step 7")
 
     monkeypatch.setattr(study, "run", fails)
-    assert command.main(["--out", str(tmp_path / "toy.json")]) == 1
+    assert command.main(["predictions", "--out", str(tmp_path / "toy.json")]) == 1
     assert "seed 3" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -22,6 +22,7 @@ from theory.model import perturbations
 from theory.model.gaussians import kl_divergence, standard_normal
 from theory.proof import strategies
 from theory.proof.evaluation import Rows, exactly, numerically
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     KL,
     A,
@@ -218,6 +219,7 @@ STATEMENT = Statement(
         "I + delta W^T / m positive definite; for every delta of the ball: Delta |W| < m",
     ),
     evidence=(
+        machine_checked("the bracket is a sum over eigenvalues", "gaussian_gap.v", "bracket_over_eigenvalues"),
         symbolic(
             "E_p[log p - log p_hat] is the bracket, any mean and covariance, d = 1, 2", _bracket_is_the_divergence
         ),

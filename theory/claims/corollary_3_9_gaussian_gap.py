@@ -23,6 +23,7 @@ from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.proof import exact, strategies
 from theory.proof.intervals import certify_above
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import KL, Delta, Maximum, Norm, SquaredNorm, b, d, delta, i, m, p, p_hat, sigma
 from theory.proof.notation import gap as tolerated
 from theory.proof.statement import (
@@ -163,6 +164,11 @@ STATEMENT = Statement(
     printed=sympy.Le(tolerated, Maximum(sympy.Le(Norm(delta), Delta), PRINTED_BOUND)),
     holds=sympy.Le(KL(p, p_hat), CORRECTED_BOUND),
     evidence=(
+        machine_checked(
+            "at d = m = 1 the printed bound is exceeded, at every delta of the ball",
+            "scalar.v",
+            "printed_bound_exceeded",
+        ),
         counterexample("the printed bound lies below the divergence, in d = 1 and 2", _printed_bound_is_crossed),
         enclosure("so does its maximum over the ball", _crossed_at_its_own_maximum),
         symbolic("c^T Sigma c <= |c|^2 / sigma_1", _mean_part_is_bounded),

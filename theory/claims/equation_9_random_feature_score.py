@@ -26,6 +26,7 @@ from sympy.printing.str import StrPrinter
 from theory.model.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment
 from theory.proof import notation, strategies
 from theory.proof.evaluation import generic, numeric
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import Both, Expectation, G, Loss, SquaredNorm, W, b, d, delta, identity, m, p, theta, x
 from theory.proof.statement import (
     Comparison,
@@ -229,6 +230,9 @@ STATEMENT = Statement(
         sympy.Eq(_hessian_of(Expectation(p, Loss(theta, p))), HESSIAN, evaluate=False),
     ),
     evidence=(
+        machine_checked(
+            "the expected loss at theta + delta, for any law of phi and g", "quadratic_rise.v", "loss_moved", "J_sum"
+        ),
         symbolic("s is linear in theta", _score_is_linear),
         symbolic("the loss is a polynomial of degree at most 2 in theta", _loss_is_quadratic),
         symbolic("its rise is exact, and linear in G and R", _rise_is_exact),

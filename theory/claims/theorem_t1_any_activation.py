@@ -38,6 +38,7 @@ from theory.proof.gradient_fields import (
     lipschitz,
     relu_model,
 )
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     KL,
     Both,
@@ -302,6 +303,15 @@ STATEMENT = Statement(
     printed=None,
     holds=Clauses(Implies(_parallel, _gradient), _only_if, _bounded),
     evidence=(
+        machine_checked(
+            "delta_j along w_j: enough for any slopes, and needed where they are independent",
+            "admissible.v",
+            "along_columns_admissible",
+            "skew_part",
+            "parallel",
+            "admissible_along_columns",
+            "along_columns_once",
+        ),
         symbolic("grad I = delta sigma/m for delta_j = c_j w_j, whatever sigma is", _sufficient),
         symbolic("the Jacobian's skew part is a combination of delta_j w_j^T - w_j delta_j^T", _skew_part),
         symbolic("it vanishes term by term only for delta_j along w_j", _necessary),

@@ -26,6 +26,7 @@ from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
 from theory.proof.evaluation import generic, numeric
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Clauses,
     Expectation,
@@ -277,6 +278,15 @@ STATEMENT = Statement(
     printed=None,
     holds=Clauses(_at_a_minimum, _noisy, _radius_attained),
     evidence=(
+        machine_checked(
+            "the rise, its average under noise, and the flat radius, for any law of phi and g",
+            "quadratic_rise.v",
+            "loss_moved",
+            "rise_at_a_minimum",
+            "equally_flat",
+            "rise_under_equal_noise",
+            "flat_radius",
+        ),
         symbolic("half the second difference of the loss is J, whatever theta is", _second_difference_is_constant),
         symbolic("the Hessian's quadratic form is J", _hessian_gives_the_rise),
         symbolic("the linear term's coefficient is the gradient, 0 at a minimum", _gradient_vanishes_at_a_minimum),

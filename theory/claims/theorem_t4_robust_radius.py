@@ -25,6 +25,7 @@ from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.robustness import gap_radius
 from theory.proof import exact, strategies
 from theory.proof.intervals import certify_above
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import KL, Infimum, kappa, p, p_hat
 from theory.proof.statement import (
     Comparison,
@@ -212,6 +213,18 @@ STATEMENT = Statement(
         "W not zero on the complement of b",
     ),
     evidence=(
+        machine_checked(
+            "the bound and its attainment for KL(p || p_hat)", "gaussian_gap.v", "kl_gap_bound", "kl_gap_attained"
+        ),
+        machine_checked(
+            "the sum over eigenvalues and the mean, for the three divergences",
+            "robust_radius.v",
+            "spread_costs_more",
+            "rise_over_eigenvalues",
+            "gap_bound",
+            "gap_attained",
+            "second_moment_linear",
+        ),
         symbolic("each term is concave in tau^2", _concave),
         symbolic("J is the relative Fisher information", _rise_is_relative_fisher_information),
         enclosure("the slope falls, and the mean's part costs more, over all y", _slope_certified),

@@ -28,6 +28,7 @@ from theory.model import perturbations
 from theory.model.random_features import feature_second_moment
 from theory.proof import notation, strategies
 from theory.proof.evaluation import generic, numeric
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Clauses,
     Expectation,
@@ -314,6 +315,20 @@ STATEMENT = Statement(
     printed=None,
     holds=Clauses(_dithered, _stochastic, _nearest),
     evidence=(
+        machine_checked(
+            "(i) for uncorrelated errors of dither's variance, (ii) over all outcomes, (iii) at a minimum",
+            "quantisation.v",
+            "dither_rise",
+            "stochastic_rise",
+            "worst_rounding",
+            "min_max_rise_stays",
+        ),
+        machine_checked(
+            "dither's error has mean 0 and variance 1/12 steps, as integrals, whatever the weight",
+            "scalar.v",
+            "dither_mean",
+            "dither_variance",
+        ),
         symbolic("the error of dither is uniform whatever the weight: moments 1, 2 and 4", _uniform_error_of_dither),
         symbolic("stochastic rounding has variance q^2 f(1 - f), on average twice dither's", _stochastic_variance),
         symbolic("both rises, from independent errors", _rises),

@@ -27,6 +27,7 @@ from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS, SIZES
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
 from theory.proof.evaluation import generic
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Clauses,
     Expectation,
@@ -311,6 +312,15 @@ STATEMENT = Statement(
     printed=None,
     holds=Clauses(_at_a_minimum, _elsewhere, _for_every_x),
     evidence=(
+        machine_checked(
+            "(i), (ii), and so no minimiser moves",
+            "quadratic_rise.v",
+            "second_difference",
+            "rise_in_one_direction",
+            "sam_at_a_minimum",
+            "sam_elsewhere",
+            "sam_moves_no_minimiser",
+        ),
         symbolic("of +-delta one raises the loss by J(delta) or more", _average_of_both_signs),
         symbolic("the rise at a minimum is the kappa whose flat radius is rho", _rise_is_that_of_the_flat_radius),
         symbolic("at one x the loss is at most (|r| + rho |phi|/m)^2", _per_sample_bound),

@@ -28,6 +28,7 @@ from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
 from theory.proof.evaluation import generic, numeric
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import Both, Clauses, G, Implies, LargestEigenvalue, Norm, W, b, d, delta, m, theta, words, x
 from theory.proof.statement import Comparison, Statement, Verdict, equal, fails_without, holds_for_all, symbolic
 
@@ -259,6 +260,17 @@ STATEMENT = Statement(
         Implies(_a_positive, _score), Implies(_a_positive, _moved), Implies(words("scale-invariant w"), _block)
     ),
     evidence=(
+        machine_checked(
+            "the function, what moves and what stays, with one factor for all neurons or one for each",
+            "rescaling.v",
+            "same_score",
+            "rise_rescaled",
+            "flat_radius_rescaled",
+            "relative_noise_rise_stays",
+            "trace_product_stays",
+            "column_noise_rise_stays",
+            "scale_invariant_curvature",
+        ),
         symbolic("the function is the same", _same_function),
         symbolic("the rise grows by a^2, the flat radius falls by a", _flatness_moves),
         symbolic("the rise under relative noise and |theta|^2 tr H stay", _companions_stay),

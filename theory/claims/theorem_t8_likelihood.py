@@ -34,6 +34,7 @@ from theory.claims.theorem_t3_equal_flatness import average, noise
 from theory.model import likelihood
 from theory.model.gaussians import Gaussian, kl_divergence
 from theory.proof import strategies
+from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import KL, Both, Expectation, Implies, SquaredNorm, clauses, d, delta, m, words
 from theory.proof.statement import (
     Comparison,
@@ -398,6 +399,14 @@ STATEMENT = Statement(
         "(iii): noise on theta, independent, of mean 0",
     ),
     evidence=(
+        machine_checked(
+            "a step's divergence, its sum over the path for any two networks, and (iii)",
+            "likelihood.v",
+            "gaussian_kl",
+            "step_identity",
+            "path_kl",
+            "likelihood_rise",
+        ),
         symbolic("a step's divergence is w_t (eps - eps')^2", _divergence_of_a_step),
         symbolic("the posterior's mean is the sampler's at the true noise", _posterior_is_the_step_at_the_true_noise),
         symbolic("cross-entropies differ by squared errors", _cross_entropy_is_quadratic),

@@ -11,6 +11,9 @@ import numpy as np
 LARGEST = 1e60
 """Largest magnitude accepted. Fourth-order products of entries, the highest order formed here, then stay finite."""
 
+LARGEST_COUNT = 2**53
+"""Largest whole number accepted: up to here every one is a float of its own."""
+
 
 def _refuse(name: str, value: object, allowed: str) -> ValueError:
     try:
@@ -80,6 +83,19 @@ def points(name: str, value: object, dimension: int) -> np.ndarray:
     return array
 
 
+def numbers(name: str, value: object, *, at_least: float | None = None) -> np.ndarray:
+    """Finite float64 numbers of any shape, at least one of them, optionally at least a bound.
+
+    Raises:
+        ValueError: anything else, naming the argument, its value and what is allowed.
+    """
+    allowed = "a finite real number or an array of them" + (f", at least {at_least:g}" if at_least is not None else "")
+    array = _as_real_array(name, value, allowed)
+    if array.size == 0 or (at_least is not None and not array.min() >= at_least):
+        raise _refuse(name, value, allowed)
+    return array
+
+
 def scalar(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> float:
     """A finite float, optionally above or at least a bound.
 
@@ -107,6 +123,8 @@ def count(name: str, value: object, at_least: int = 1) -> int:
     allowed = f"a whole number of at least {at_least}"
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
         raise _refuse(name, value, allowed)
+    if value > LARGEST_COUNT:
+        raise _refuse(name, value, f"{allowed} and at most {LARGEST_COUNT}")
     return int(value)
 
 

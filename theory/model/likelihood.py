@@ -17,8 +17,12 @@ from theory.model import arguments
 VARIANCES = ("small", "large")
 
 
-def _schedule(alpha_bar: object) -> tuple[ndarray, ndarray]:
-    """alpha_bar (T,) and beta (T,), checked."""
+def schedule(alpha_bar: object) -> tuple[ndarray, ndarray]:
+    """alpha_bar (T,) and beta (T,), checked: alpha_bar has to fall strictly within (0, 1).
+
+    Raises:
+        ValueError: it does not.
+    """
     bars = arguments.vector("alpha_bar", alpha_bar)
     if not (bars[-1] > 0 and bars[0] < 1 and (np.diff(bars) < 0).all()):
         raise ValueError(f"alpha_bar is {bars}; allowed: numbers that fall strictly, within (0, 1)")
@@ -36,7 +40,7 @@ def reverse_variances(alpha_bar: Float[ndarray, " T"], variances: str = "small")
     Raises:
         ValueError: an argument is not as above; "small" with a single step.
     """
-    bars, betas = _schedule(alpha_bar)
+    bars, betas = schedule(alpha_bar)
     if arguments.choice("variances", variances, VARIANCES) == "large":
         return betas
     if len(bars) < 2:
@@ -57,7 +61,7 @@ def likelihood_weights(
     Raises:
         ValueError: an argument is not as above.
     """
-    bars, betas = _schedule(alpha_bar)
+    bars, betas = schedule(alpha_bar)
     if isinstance(variances, str):
         chosen = reverse_variances(bars, variances)
     else:

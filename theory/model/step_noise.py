@@ -177,7 +177,7 @@ def stationary_sgd(
 def _contraction(curvature: object, rate: object) -> ndarray:
     """1 - eta h, within (-1, 1)."""
     rate = arguments.scalar("rate", rate, above=0)
-    curvatures = arguments.points("curvature", np.atleast_1d(np.asarray(curvature))[..., None], 1)[..., 0]
+    curvatures = arguments.numbers("curvature", curvature)
     if not (curvatures.min() > 0 and rate * curvatures.max() < 2):
         raise ValueError(f"curvature is {curvature}; allowed: above 0 and below 2 / rate = {2 / rate:g}")
     return 1 - rate * curvatures
@@ -233,6 +233,9 @@ def averaged_excess(
     hessian = _symmetric("hessian", hessian)
     covariance = _symmetric("covariance", covariance, hessian.shape[0])
     curvatures, basis = linalg.eigh(hessian)
-    shares = np.full(len(curvatures), share) if np.ndim(share) == 0 else arguments.vector("share", share, len(basis))
+    if isinstance(share, int | float):
+        shares = np.full(len(curvatures), arguments.scalar("share", share))
+    else:
+        shares = arguments.vector("share", share, len(basis))
     variances = np.einsum("ji,jk,ki->i", basis, covariance, basis)
     return float((curvatures * variances * shares).sum()) / 2

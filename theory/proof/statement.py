@@ -36,6 +36,7 @@ class Verdict(StrEnum):
 class Kind(StrEnum):
     """The means by which a piece of evidence is made."""
 
+    MACHINE = "machine-checked proof"
     SYMBOLIC = "symbolic proof"
     EXACT = "exact counterexample"
     ENCLOSURE = "certified enclosure"

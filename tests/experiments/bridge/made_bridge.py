@@ -22,7 +22,9 @@ IMAGES = 12
 DIMENSION = 4
 LEVELS = (0.01, 0.1, 1.0, 10.0)
 STEP = "t=1"
-EVALUATION: EvaluationOptions = dataclasses.replace(OPTIONS, rise_bits=(8, 4))
+EVALUATION: EvaluationOptions = dataclasses.replace(
+    OPTIONS, rise_bits=(8, 4), sampling_steps=(20,), quantized_steps=(20,), samples=OPTIONS.samples[:1], bits=(8,)
+)
 
 
 @dataclasses.dataclass(frozen=True)

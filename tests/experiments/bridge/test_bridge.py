@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from experiments.bridge import document as bridge
-from experiments.bridge import page as bridge_page
 from experiments.bridge.rows import INFINITE, Claim, Comparison
 from experiments.commands.bridge import BridgeCommand
 from experiments.measures.layer_rows import LAYERS, Plan
 from experiments.measures.linearisation import measured_linearisation
+from findings import predictions as bridge_page
 from findings.documents import ResultError
 from findings.estimates import Cell
 from tests.experiments.bridge.made_bridge import Sizes, folder, linearisation, write

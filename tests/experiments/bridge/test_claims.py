@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from experiments.bridge.b3_b4_layers_and_scale import whole_ratio
-from experiments.bridge.rows import Entry, Rows, logarithm, over_seeds, paired_ratio, ratio
-from findings.estimates import Cell
+from experiments.bridge.rows import Entry, Rows
+from findings.estimates import Cell, logarithm, over_seeds, paired_ratio, ratio
+from findings.names import AVERAGES, Average, RowName
 
 
-def entry(run: str, method: str, average: str = "raw", rho: float = 0.0, seed: int = 0) -> Entry:
-    label = f"{method}{f' rho={rho:g}' if rho else ''}" + ("" if average == "raw" else f"+{average}")
-    return Entry(run, average, method, rho, seed, label, None, None)
+def entry(run: str, method: str, average: Average = "raw", rho: float = 0.0, seed: int = 0) -> Entry:
+    return Entry(run, average, method, rho, seed, str(RowName(method, average, rho or None)), None, None)
 
 
 ROWS = Rows(
     entry(f"{name}-{seed}", method, average, rho, seed)
     for seed in (0, 1)
     for name, method, rho in (("adm", "adm", 0.0), ("low", "sam", 0.01), ("high", "sam", 0.1))
-    for average in ("raw", "ema")
+    for average in AVERAGES[:2]
 )
 
 

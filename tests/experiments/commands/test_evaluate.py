@@ -11,8 +11,8 @@ from experiments.__main__ import main
 from experiments.commands import evaluate as command
 from experiments.commands.rows_shown import ShownRows
 from experiments.data import Images
-from experiments.measures.evaluate import Progress
 from experiments.measures.options import EVALUATIONS, EvaluationOptions
+from experiments.measures.runner import Progress
 from experiments.training.trainer import train
 from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, images
 from tests.experiments.training.small_runs import run_options
@@ -114,7 +114,7 @@ def test_missing_runs_images_and_features_are_told_in_a_line(
     assert capsys.readouterr().err.startswith("error: ")
     monkeypatch.setattr(data, "load", lambda name, split, size, root: images(split))
     assert main(["evaluate", str(run), "--features", "classifier"]) == 1
-    assert "allowed: for fashion-mnist at 16 or 32" in capsys.readouterr().err
+    assert "allowed: for fashion-mnist at 8 or 16 or 32" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--features", "inception", "--inception-weights", str(tmp_path / "x")]) == 1
     assert "--features none leaves distances out" in capsys.readouterr().err
 

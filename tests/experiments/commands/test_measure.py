@@ -122,10 +122,14 @@ def test_what_cannot_be_measured_is_told(
     (tmp_path / "code.pt").write_bytes(pickle.dumps(print, protocol=2))
     cases = [
         ([str(tmp_path / "public.pt")], 2, "config is None"),
-        ([str(tmp_path / "public.pt"), "--config", "fashion-mnist-tiny"], 1, "does not fit the model"),
-        ([str(tmp_path / "code.pt"), "--config", "cifar10"], 1, "cannot be read as a checkpoint"),
+        ([str(tmp_path / "public.pt"), "--config", "fashion-mnist-tiny"], 2, "does not fit the model"),
+        ([str(tmp_path / "code.pt"), "--config", "cifar10"], 2, "cannot be read as a checkpoint"),
         ([str(tmp_path / "none"), "--config", "cifar10"], 2, "does not exist"),
-        ([str(run), "--average", "sva"], 1, "sva"),
+        ([str(run), "--average", "sva"], 2, "sva"),
+        ([str(run), "--config", "cifar10"], 2, "--config is for checkpoints' files"),
+        ([str(tmp_path / "public.pt"), "--config", "cifar10", "--average", "ema"], 2, "--average is for runs' folders"),
+        ([str(run), "--resize", "4"], 2, "--resize is for --data"),
+        ([str(run), "--root", "x", "--data", "y.npz"], 2, "--root is where the run's own data set lies"),
         ([str(run), "--draws", "1"], 2, "draws is 1"),
         ([str(run), "--steps", "9999"], 2, "steps is 9999; allowed: at most"),
     ]

@@ -8,6 +8,7 @@ from experiments.__main__ import main
 from experiments.commands import plan
 from experiments.presets import PRESETS
 from experiments.training import planning
+from findings.names import PAPER_METHODS
 
 Captured = pytest.CaptureFixture[str]
 
@@ -27,7 +28,7 @@ def test_lines_count_training_and_samples_by_hand() -> None:
 
 
 def test_hours_follow_the_rate(capsys: Captured) -> None:
-    whole = sum(line.training + line.sampling for line in plan.lines(["cifar10"], plan.METHODS)) * 1e15 / 3600
+    whole = sum(line.training + line.sampling for line in plan.lines(["cifar10"], PAPER_METHODS)) * 1e15 / 3600
     for rate in (1e12, 2e13):
         assert main(["plan", "--configs", "cifar10", "--flops", str(rate)]) == 0
         shown = capsys.readouterr().out
@@ -40,7 +41,7 @@ def test_the_assumption_is_printed(capsys: Captured) -> None:
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert f"({plan.ASSUMED_WORDS})" in shown
     for preset in plan.PAPER:
-        assert shown.count(f"│ {preset} ") == 1 + len(plan.METHODS)
+        assert shown.count(f"│ {preset} ") == 1 + len(PAPER_METHODS)
     assert "SAM is counted for one radius" in shown
 
 

@@ -41,6 +41,12 @@ def test_options_change_the_preset_and_leave_the_rest() -> None:
         (["--rho", "1", "1"], "each value once"),
         (["--micro-batch", "0"], "micro_batch is 0"),
         (["--global-batch", "0"], "global_batch is 0"),
+        (["--noise-sigma", "-1"], "noise_sigma is -1"),
+        (["--noise-sigma", "0.1", "--methods", "adm"], "noises is"),
+        (["--training-images", "0"], "training_images is 0"),
+        (["--at", "5000"], "at is"),
+        (["--only", "nobody"], "only is 'nobody'"),
+        (["--no-rows"], "rows is False"),
     ],
 )
 def test_what_is_not_allowed_ends_with_2_before_anything_is_written(

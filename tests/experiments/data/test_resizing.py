@@ -1,11 +1,14 @@
 """Both ways of making images smaller, against what they should do to images of which the answer is known."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments.data import DataError
 from experiments.data.resizing import adm_crop, box_means
+from flatness.images import opened
 
 
 def test_box_halves_round_up() -> None:
@@ -53,7 +56,9 @@ def test_the_crop_is_the_centre(turned: bool) -> None:
 def test_grey_and_palette_images_become_colours() -> None:
     grey = Image.fromarray(np.full((64, 64), 77, np.uint8))
     for image in (grey, grey.convert("P"), grey.convert("RGBA")):
-        assert adm_crop(image, 64).tolist() == np.full((3, 64, 64), 77).tolist()
+        stream = io.BytesIO()
+        image.save(stream, format="PNG")
+        assert adm_crop(opened(stream.getvalue(), "RGB").image, 64).tolist() == np.full((3, 64, 64), 77).tolist()
 
 
 def test_nothing_is_enlarged() -> None:

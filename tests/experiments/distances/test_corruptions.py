@@ -7,27 +7,25 @@ import itertools
 import pytest
 import torch
 
-from experiments.data import Images, load
+from experiments.data import load
 from experiments.distances.classifier import ClassifierFeatures
 from experiments.distances.corruptions import CORRUPTIONS, Row, blur, darker, few_distinct, fewer_classes, noise, table
+from experiments.distances.energy import Reference
 from experiments.distances.features import moments_of
 from tests.experiments.distances.gaussian_cases import need_fashion_mnist
 
 NUMBER = 1000
 
 
-@pytest.fixture(scope="module")
-def rows() -> list[Row]:
-    """Held-out images at 16 x 16 against 20,000 training images."""
+@pytest.fixture(scope="module", params=[8, 16])
+def rows(request: pytest.FixtureRequest) -> list[Row]:
+    """Held-out images at a size against 20,000 training images, pixels against 4,000."""
     need_fashion_mnist()
-    features, held_out = ClassifierFeatures(16), load("fashion-mnist", "test", 16)
-    reference = moments_of(load("fashion-mnist", "train", 16).pixels[:20_000], features)
-    return _table(features, reference, held_out)
-
-
-def _table(features: ClassifierFeatures, reference: object, held_out: Images) -> list[Row]:
+    features, held_out = ClassifierFeatures(request.param), load("fashion-mnist", "test", request.param)
+    training = load("fashion-mnist", "train", request.param).pixels
     assert held_out.labels is not None
-    return table(features, reference, held_out.pixels, held_out.labels, NUMBER)  # type: ignore[arg-type]
+    reference = moments_of(training[:20_000], features)
+    return table(features, reference, held_out.pixels, held_out.labels, NUMBER, Reference(training[:4000]))
 
 
 @pytest.mark.parametrize("name", [c.name for c in CORRUPTIONS])
@@ -39,6 +37,25 @@ def test_distance_rises_with_the_fault(rows: list[Row], name: str) -> None:
         rise = stronger.distance.value - weaker.distance.value
         error = (weaker.distance.standard_error**2 + stronger.distance.standard_error**2) ** 0.5
         assert rise > 3 * error, (weaker, stronger)
+
+
+@pytest.mark.parametrize("name", [c.name for c in CORRUPTIONS])
+def test_the_distance_of_pixels_rises_with_the_fault(rows: list[Row], name: str) -> None:
+    """From one level to the next; a single pair of levels may be apart by no more than their errors."""
+    energies = [row.energy for row in (rows[0], *(row for row in rows if row.name == name))]
+    for weaker, stronger in itertools.pairwise(energies):
+        assert weaker is not None
+        assert stronger is not None
+        assert stronger.value > weaker.value
+
+
+def test_real_images_are_at_the_floor_of_both_distances(rows: list[Row]) -> None:
+    """Half of the weakest fault is the scale: the error stated at the floor is too small, where linear parts vanish."""
+    floor, energy = rows[0].distance, rows[0].energy
+    assert energy is not None
+    weakest = min(row.energy.value for row in rows[1:] if row.energy is not None)
+    assert abs(energy.value) < 0.5 * weakest
+    assert abs(floor.extrapolated) < 0.5 * floor.value
 
 
 def test_the_floor_is_mostly_bias(rows: list[Row]) -> None:

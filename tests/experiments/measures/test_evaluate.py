@@ -13,14 +13,16 @@ from safetensors.torch import load_file, save_file
 from experiments.data import Images
 from experiments.measures import evaluate as module
 from experiments.measures import sample_distance
-from experiments.measures.evaluate import Progress, evaluate
-from experiments.measures.rows import AVERAGES, Checkpoint, label, loaded, row_settings
+from experiments.measures.evaluate import evaluate
+from experiments.measures.rows import Checkpoint, loaded, row_settings
+from experiments.measures.runner import Progress
 from experiments.measures.subject import Subject
 from experiments.measures.tasks import Task, tasks_of
 from experiments.measures.weight_noise import held_out_loss
 from experiments.training.checkpoints import CheckpointError, load_run
 from experiments.training.trainer import train
 from findings.documents import FAILED, ResultError
+from findings.names import AVERAGES, RowName
 from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, PixelFeatures, contents, images, material
 from tests.experiments.training.small_runs import run_options
 
@@ -48,7 +50,7 @@ def test_each_row_is_of_its_own_weights_and_has_every_measure_and_its_provenance
         assert found["measures"]["loss"] == held_out_loss(subject)
         assert list(found["measures"]) == list(tasks_of(subject)) == list(found["seconds"])
         assert not any(FAILED in measure for measure in found["measures"].values())
-        assert found["row"] == label("adm", average)
+        assert found["row"] == str(RowName("adm", average))
         assert found["settings"]["configuration"] == CONFIGURATION.to_dict() | _lists(CONFIGURATION.to_dict())
         assert found["settings"]["checkpoint"]["step"] == CONFIGURATION.steps
         assert found["settings"]["features"]["sha256"] == MATERIAL.features.identity  # type: ignore[union-attr]

@@ -137,7 +137,7 @@ def test_what_is_no_model_or_would_have_to_be_unpickled_is_refused(pipeline: Pat
 
 
 def test_diffusers_missing_is_told(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flatness.cli.diffusers_folder.imported_diffusers", lambda: None)
+    monkeypatch.setattr("flatness.cli.encoding.imported_diffusers", lambda: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'flatness\[diffusers\]'"):
         loaded(str(pipeline), SourceOptions())
     for missing, told in (("diffusers", "is not installed"), ("PIL", r"cannot be imported \(No module named 'PIL'\)")):

@@ -8,22 +8,124 @@ are looked for in the folder that FLATNESS_RUNS names (`use`), itself a study or
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from findings.documents import FAILED, at, read_document
+from findings.estimates import FEWEST, Cell, change_of, estimate, over_seeds
 from findings.files import plain_name
-from paper_figs.catalogue import ROOT
-from paper_figs.fingerprint import RUNS_VARIABLE, outside
-from paper_figs.trained_rows import AVERAGES, Found, Row, at, combined, parted, read
+from findings.names import AVERAGES, FULL, METHODS, PAPER_RADIUS, Average, RowName, low_pass
+from findings.provenance import ROOT
 
-BASES = ("adm", "ip", "sam", "ip+sam")
+RUNS_VARIABLE = "FLATNESS_RUNS"
+"""The environment variable that names a folder with studies of trained networks outside the checkout."""
 TITLES = {"cifar10": "CIFAR-10", "lsun-tower": "LSUN Tower", "ffhq": "FFHQ", "fashion-mnist": "Fashion-MNIST"}
 PAPERS = ("cifar10", "lsun-tower", "ffhq")
 """The paper's data sets."""
-PAPER_RADIUS = 0.1
-"""SAM's rho in the paper, the first that it names."""
+LEVEL = 0.95
+"""Of the interval over seeds."""
+
+Found = dict[str, Any]
+
+
+def outside() -> Path | None:
+    """The folder that RUNS_VARIABLE names: a study, or a folder of studies; None where it is not set."""
+    named = os.environ.get(RUNS_VARIABLE)
+    return Path(named).resolve() if named else None
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One average of one run.
+
+    Attributes:
+        path: of its file.
+        run: the run's name.
+        method: "adm", "ip", "sam" or "ip+sam".
+        average: "raw", "ema" or "swa".
+        rho: SAM's radius; None for a method that has none.
+        seed: of training.
+        document: the file's content.
+    """
+
+    path: Path
+    run: str
+    method: str
+    average: Average
+    rho: float | None
+    seed: int
+    document: dict[str, Any]
+
+    def why_missing(self, measure: str) -> str | None:
+        """Why there is no such measure: it was not taken, or it failed; None where it is there."""
+        measures = at(self.document, ["measures"], self.path)
+        if measure not in measures:
+            return "not measured"
+        failed = measures[measure].get(FAILED)
+        return None if failed is None else f"failed ({self.run}): {failed}"
+
+    def measure(self, *keys: str | int) -> Any:
+        """What stands in a measure, its name first, as in the file.
+
+        Raises:
+            ValueError: it is not there; the file and the key are named.
+        """
+        return at(self.document, ["measures", *keys], self.path)
+
+    def estimate(self, *keys: str | int) -> Cell:
+        """A number with its standard error: over images and over draws, in quadrature; None where it has none.
+
+        The key "extrapolated" of a distance has the distance's own error.
+
+        Raises:
+            ValueError: what stands there is no number.
+        """
+        entry = self.measure(*keys)
+        holder = self.measure(*keys[:-1]) if keys[-1] == "extrapolated" else entry
+        value = entry["value"] if isinstance(entry, dict) and "value" in entry else entry
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{self.path}: {'.'.join(map(str, keys))} is no number")
+        with_error = isinstance(holder, dict) and ("standard_error" in holder or "draw_standard_error" in holder)
+        return estimate(holder)._replace(value=float(value)) if with_error else Cell(float(value))
+
+    def change(self, after: str, before: str) -> Cell:
+        """The difference of two distances, with the jackknife's error over the same groups of images.
+
+        Raises:
+            ValueError: the two were not taken over the same groups.
+        """
+        try:
+            return change_of(self.document, after, before)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {after} less {before}: {error}") from error
+
+
+def combined(cells: Sequence[Cell]) -> Found:
+    """A number of each seed as {"mean", "low", "high", "seeds", "standard_error", "interval"}.
+
+    Several seeds: their mean with Student's t interval. One: the number, and one standard error to either side.
+    """
+    whole = over_seeds(cells)
+    if len(cells) >= FEWEST:
+        from findings.verdicts import mean_interval  # loads scipy, which asking for a study does not need
+
+        interval = mean_interval([cell.value for cell in cells], level=LEVEL)
+        low, high, words = interval.low, interval.high, f"{LEVEL:.0%} interval over seeds"
+    else:
+        half = whole.error or 0.0
+        low, high = whole.value - half, whole.value + half
+        words = "none" if whole.error is None else "1 standard error over images and draws"
+    return {
+        "mean": whole.value,
+        "low": low,
+        "high": high,
+        "seeds": len(cells),
+        "standard_error": whole.error,
+        "interval": words,
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +237,7 @@ class Study:
                 path = self.folder / "rows" / f"{run}-{average}.json"
                 if not path.is_file():
                     continue
-                document = read(path)
+                document = read_document(path)
                 if at(document, ["settings", "configuration"], path) != configuration:
                     raise ValueError(f"{path}: settings.configuration is not that of {run} in {self._plan_file}")
                 row = Row(path, run, configuration["method"], average, rho, int(configuration["seed"]), document)
@@ -147,7 +249,7 @@ class Study:
     def parameters(self) -> int | None:
         """How many weights a network has; None before there is a row that says so."""
         for row in self.rows:
-            for keys in (("readout", "weights", "count"), ("lpf-absolute", "settings", "weights")):
+            for keys in (("readout", "weights", "count"), (low_pass("absolute"), "settings", "weights")):
                 if row.why_missing(keys[0]) is None:
                     return int(row.measure(*keys))
         return None
@@ -169,16 +271,18 @@ class Study:
 
     def methods(self, rho: float | None = None) -> list[str]:
         """The rows that are there, in the paper's order."""
-        names = [f"{base}{'' if average == 'raw' else '+' + average}" for base in BASES for average in AVERAGES]
+        names = [str(RowName(method, average)) for method in METHODS for average in AVERAGES]
         return [name for name in names if self.rows_of(name, rho)]
 
     def rows_of(self, method: str, rho: float | None = None) -> list[Row]:
         """A row's files, one a seed."""
-        base, average = parted(method)
-        wanted = (self.main_rho if rho is None else rho) if "sam" in base else None
-        return [row for row in self.rows if (row.method, row.average, row.rho) == (base, average, wanted)]
+        name = RowName.of(method)
+        wanted = (self.main_rho if rho is None else rho) if "sam" in name.method else None
+        return [row for row in self.rows if (row.method, row.average, row.rho) == (name.method, name.average, wanted)]
 
-    def row(self, method: str, average: str = "raw", rho: float | None = None, seed: int | None = None) -> Row | None:
+    def row(
+        self, method: str, average: Average = "raw", rho: float | None = None, seed: int | None = None
+    ) -> Row | None:
         """One file, of the first seed where none is named; None where it is not there.
 
         Args:
@@ -187,8 +291,7 @@ class Study:
             rho: SAM's radius.
             seed: of training.
         """
-        name = method if average == "raw" else f"{method}+{average}"
-        found = [row for row in self.rows_of(name, rho) if seed in (None, row.seed)]
+        found = [row for row in self.rows_of(str(RowName(method, average)), rho) if seed in (None, row.seed)]
         return min(found, key=lambda row: row.seed, default=None)
 
     def why_missing(self, method: str, measure: str, rho: float | None = None) -> str | None:
@@ -209,8 +312,7 @@ class Study:
         why = self.why_missing(method, measure, rho)
         if why is not None:
             return {"missing": why}
-        estimates = [row.estimate(measure, *keys) for row in self.rows_of(method, rho)]
-        return combined([value for value, _ in estimates], [error for _, error in estimates])
+        return combined([row.estimate(measure, *keys) for row in self.rows_of(method, rho)])
 
     def series(self, method: str, measure: str, *keys: str | int, rho: float | None = None) -> Found:
         """The same of a list of numbers: each key of `combined` holds a list, but for seeds and interval."""
@@ -222,7 +324,7 @@ class Study:
         lists = {key: [one[key] for one in found] for key in ("mean", "low", "high", "standard_error")}
         return lists | {key: found[0][key] for key in ("seeds", "interval") if found}
 
-    def samples(self, method: str, steps: int, bits: int = 32, rho: float | None = None) -> Path | None:
+    def samples(self, method: str, steps: int, bits: int = FULL, rho: float | None = None) -> Path | None:
         """The PNG of 8 x 8 samples of the EMA of a method's first seed; None where there is none.
 
         Args:
@@ -238,7 +340,7 @@ class Study:
     def bridge(self) -> dict[str, Any] | None:
         """What `python -m experiments bridge` wrote; None where it did not."""
         path = self.folder / "bridge.json"
-        return read(path, version=None) if path.is_file() else None
+        return read_document(path, version=None) if path.is_file() else None
 
 
 def use(path: Path | str) -> None:
@@ -269,7 +371,7 @@ def studies(root: Path | None = None) -> list[Study]:
         raise ValueError(f"{RUNS_VARIABLE} is {other}; allowed: a folder")
     folders = [*(_folders(other) if other is not None else []), *_folders((root or ROOT) / "results")]
     found = dict.fromkeys(folder.resolve() for folder in folders)
-    return [Study(folder, folder.name, read(folder / "plan.json")) for folder in found]
+    return [Study(folder, folder.name, read_document(folder / "plan.json")) for folder in found]
 
 
 def of_dataset(name: str, root: Path | None = None) -> Study | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from findings.verdicts import Verdict
+
 Document = Mapping[str, Any]
-VERDICTS = ("confirmed", "refuted", "undecided", "not measured")
+VERDICTS = tuple(verdict.value for verdict in Verdict)
 TITLES = {
     "B1": "The last layer as theta of Eq. (9): closed forms against measured rises",
     "B2": "The mechanism: does SAM shrink the last layer's features?",

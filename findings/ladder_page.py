@@ -1,0 +1,223 @@
+"""Every claim of the ladder by rung: one document and one page, from the results of all rungs that there are.
+
+    results/ladder/ring.json, images.json    rungs 0 and 1, a file each (`python -m toy regimes`, `images`)
+    results/ladder/<study>/*.json            rungs 2 to 4, a file a run (`reproduce --at`), a folder a study
+    results/ladder/claims.json, claims.md    what is written here
+
+`python -m findings` writes both anew; they follow from the files, and nothing is computed with weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from findings.checksums import ResultError, read_json, with_checksum
+from findings.documents import json_text
+from findings.files import write_whole
+from findings.ladder import CANNOT_SAY, DISPUTED, Compared, LadderError, Study, judged
+from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim
+from findings.provenance import ROOT
+from findings.toy_ladder import verdicts as toy_verdicts
+from findings.toy_ladder_claims import WITHIN_A_REGIME
+
+FOLDER = ROOT / "results" / "ladder"
+DOCUMENT, PAGE = "claims.json", "claims.md"
+TOY_RUNGS = {"ring": "0", "images": "1"}
+STUDIES = {"mini": "2", "mini-300": "2", "tiny": "3", "gpu": "4"}
+"""The rung of each folder of runs."""
+VERSION = 1
+MARKS = {"confirmed": "yes", "refuted": "no", "undecided": "open", DISPUTED: "disputed", CANNOT_SAY: "-"}
+OWNERS = {"paper": "the paper's", "theory": "our theory's", "question": "open question"}
+
+
+class Cell(NamedTuple):
+    """A claim in a study.
+
+    Attributes:
+        verdict: as the judges name it.
+        why: what is missing, where it cannot be said.
+        comparisons: for JSON.
+    """
+
+    verdict: str
+    why: str
+    comparisons: list[dict[str, Any]]
+
+
+class Column(NamedTuple):
+    """A study, as a column of the table.
+
+    Attributes:
+        rung: its number.
+        name: for people.
+        about: regimes, seeds, and what else says where the numbers are from.
+        cells: by the claim's identifier.
+    """
+
+    rung: str
+    name: str
+    about: dict[str, Any]
+    cells: dict[str, Cell]
+
+
+def toy_columns(path: Path, rung: str) -> list[Column]:
+    """A column for each regime of a rung of the toy.
+
+    Raises:
+        ResultError: the file cannot be read.
+    """
+    try:
+        rows = read_json(path)["rows"]
+    except (ResultError, KeyError) as error:
+        raise ResultError(f"{path} holds no rows of the toy: {error!r}") from error
+    columns = []
+    for name, regime in toy_verdicts(rows, rung)["regimes"].items():
+        cells = {
+            claim["identifier"]: Cell(claim["verdict"], claim.get("why", ""), claim["comparisons"])
+            for claim in regime["claims"]
+        }
+        about = {key: regime[key] for key in ("regimes", "step_noise", "memorised", "doses")}
+        columns.append(Column(TOY_RUNGS[rung], f"{rung}: {name}", about | {"file": path.name}, cells))
+    return columns
+
+
+def study_column(folder: Path) -> Column:
+    """A folder of runs.
+
+    Raises:
+        LadderError: it holds no runs that can be judged.
+    """
+    study = Study(folder)
+    state = study.regime()
+    cells = {
+        one.claim.identifier: Cell(one.verdict, one.why, [_entry(compared) for compared in one.comparisons])
+        for one in judged(study)
+    }
+    about = {
+        "regimes": state["regimes"],
+        "step_noise": _rounded(state["step_noise"].mean),
+        "memorised": _rounded(state["memorised"].mean),
+        "seeds": len(study.seeds),
+        "doses": {method: study.doses(method) for method in ("sam", "rwp") if study.doses(method)},
+        "folder": folder.name,
+    }
+    return Column(STUDIES.get(folder.name, "2"), folder.name, about, cells)
+
+
+def _entry(one: Compared) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"quantity": one.quantity, "dose": one.dose, "verdict": one.verdict}
+    if one.interval is not None:
+        numbers |= {key: _rounded(getattr(one.interval, key)) for key in ("mean", "low", "high")}
+    return numbers
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.4g}")
+
+
+def columns_of(folder: Path = FOLDER) -> list[Column]:
+    """All that there are results of, from the lowest rung up; folders that do not make a study yet are left out."""
+    columns: list[Column] = []
+    for rung in TOY_RUNGS:
+        path = folder / f"{rung}.json"
+        if path.exists():
+            columns += toy_columns(path, rung)
+    for name in STUDIES:
+        if (folder / name).is_dir():
+            try:
+                columns.append(study_column(folder / name))
+            except (LadderError, ValueError):  # fewer than two seeds so far
+                continue
+    return columns
+
+
+def document(columns: Sequence[Column]) -> dict[str, Any]:
+    """For machines: claims with a cell a study, and how the verdicts stand by owner."""
+    claims = [
+        {
+            "identifier": claim.identifier,
+            "owner": claim.owner,
+            "regime": claim.regime,
+            "statement": claim.statement,
+            "region": [None if abs(end) == float("inf") else end for end in claim.region],
+            "cells": {c.name: c.cells[claim.identifier]._asdict() for c in columns if claim.identifier in c.cells},
+        }
+        for claim in all_claims()
+    ]
+    return {
+        "version": VERSION,
+        "what": "the ladder's claims by study; intervals of logarithms of ratios over seeds unless said otherwise",
+        "level": LEVEL,
+        "studies": [{"rung": c.rung, "name": c.name, **c.about} for c in columns],
+        "counts": counts(columns),
+        "claims": claims,
+    }
+
+
+def all_claims() -> list[LadderClaim]:
+    """Those of every rung, then those of the toy alone."""
+    return [*CLAIMS, *(one.claim for one in WITHIN_A_REGIME)]
+
+
+def counts(columns: Iterable[Column]) -> dict[str, dict[str, int]]:
+    """Verdicts over all cells, by owner; what cannot be said for the regime is not counted."""
+    owners = {claim.identifier: claim.owner for claim in all_claims()}
+    totals: dict[str, dict[str, int]] = {owner: {} for owner in OWNERS}
+    for column in columns:
+        for identifier, cell in column.cells.items():
+            if cell.verdict == CANNOT_SAY and "regime" in cell.why:
+                continue
+            of = totals[owners[identifier]]
+            of[cell.verdict] = of.get(cell.verdict, 0) + 1
+    return totals
+
+
+def page(columns: Sequence[Column]) -> str:
+    """For people: a table of marks, then each claim's numbers."""
+    head = ["claim", "whose", "regime", *(f"{c.rung}: {c.name.partition(': ')[2] or c.name}" for c in columns)]
+    lines = [
+        "# Claims by rung",
+        "",
+        f"Intervals are Student's over seeds, {LEVEL:.0%} for all comparisons of a group together. yes: the interval "
+        "lies in the claimed region; no: outside; open: neither; disputed: the two distances say yes and no; -: the "
+        "study is in another regime, or lacks the rows. Written by `python -m findings`.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+    ]
+    for claim in all_claims():
+        marks = [MARKS[c.cells[claim.identifier].verdict] if claim.identifier in c.cells else "" for c in columns]
+        cells = [f"[{claim.identifier}](#{claim.identifier.lower()}) {claim.statement}", OWNERS[claim.owner]]
+        lines.append("| " + " | ".join([*cells, claim.regime, *marks]) + " |")
+    lines += ["", "| study | regime | step noise | memorised | seeds |", "|---|---|---:|---:|---:|"]
+    for c in columns:
+        noise, memorised = c.about["step_noise"], c.about["memorised"]
+        regimes, seeds = " and ".join(c.about["regimes"]), c.about.get("seeds", "")
+        lines.append(f"| {c.name} | {regimes} | {noise:.3f} | {memorised:.3f} | {seeds} |")
+    for claim in all_claims():
+        lines += ["", f"## {claim.identifier}", "", f"{claim.statement} ({OWNERS[claim.owner]}; {claim.regime})", ""]
+        for c in columns:
+            if claim.identifier in c.cells:
+                lines += _numbers(c.name, c.cells[claim.identifier])
+    return "\n".join([*lines, ""])
+
+
+def _numbers(study: str, cell: Cell) -> list[str]:
+    if not cell.comparisons:
+        return [f"- {study}: {cell.why}"]
+    of = []
+    for one in cell.comparisons:
+        dose = f" at {one['dose']}" if one["dose"] else ""
+        interval = f"{one['mean']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" if "mean" in one else "no interval"
+        of.append(f"{one['quantity']}{dose} {interval}")
+    return [f"- {study}: **{cell.verdict}**; " + "; ".join(of)]
+
+
+def main(folder: Path = FOLDER) -> list[Column]:
+    """Write both; returns the columns."""
+    columns = columns_of(folder)
+    write_whole(folder / DOCUMENT, json_text(with_checksum(document(columns))))
+    write_whole(folder / PAGE, page(columns).encode())
+    return columns

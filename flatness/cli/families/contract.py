@@ -1,0 +1,135 @@
+"""What a family of networks is: one small file that says how its networks are called and what they are given.
+
+A family is an instance of `Family` (or of a subclass) in a module of this folder, listed in `__init__`. It says by the
+names of diffusers' classes which pipelines and networks it is, which other parts of the pipeline are used, and
+
+- `call`: how the network is called, where labels are all it is given beside x and t;
+- `captioned`, `embed` and `invoke`: how captions are encoded by the pipeline's own text encoders, and how the network
+  is called with what they give;
+- `classes`: the table of labels that it has;
+- `refusal`: which of its networks are not read, and why;
+- `tokens`: on how many image tokens a dynamic shift of its times depends.
+
+Everything else is common: weights are held against the network (`stored_weights`), the loss is the scheduler's
+(`schedulers`), images become latents through the pipeline's own VAE (`encoding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from flatness.cli.classes import Classes
+from flatness.diffusion.predictions import ModelCall
+
+Configuration = Mapping[str, Any]
+Rows = Mapping[str, Tensor]
+Parts = Mapping[str, tuple[str, ...]]
+Invoke = Callable[[nn.Module, Tensor, Tensor, Rows], object]
+KL = ("AutoencoderKL",)
+CLIP = ("CLIPTextModel",)
+CLIP_PROJECTED = ("CLIPTextModelWithProjection",)
+T5 = ("T5EncoderModel",)
+CLIP_TOKENIZER = ("CLIPTokenizer", "CLIPTokenizerFast")
+T5_TOKENIZER = ("T5Tokenizer", "T5TokenizerFast")
+IMAGE_SIZE = "image_size"
+"""The row of height and width in pixels, which every captioned network may be told beside its embeddings."""
+
+
+class Family:
+    """Networks that are called alike.
+
+    Attributes:
+        pipelines: diffusers' classes of pipelines, by name; the first is the one whose `encode_prompt` is used.
+        networks: diffusers' classes of the network.
+        part: the pipeline's name of the network.
+        parts: classes of the other parts that are used, by the pipeline's names; those that a pipeline may lack are
+            absent in its index.
+        autoencoder: the pipeline's name of what makes latents of images; "" for networks of pixels.
+        captioned: names of the embeddings that the network is given, one row a sample; () where it takes no captions.
+        multiple: where images may be of other sizes than the configuration's, what their sides are multiples of, in
+            latent pixels; 0 where they may not.
+        default_size: latent pixels a side where the configuration has none.
+    """
+
+    pipelines: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    part: str = "unet"
+    parts: ClassVar[Parts] = {}
+    autoencoder: str = ""
+    captioned: tuple[str, ...] = ()
+    multiple: int = 0
+    default_size: int | None = None
+
+    def refusal(self, configuration: Configuration) -> str:
+        """Why a network with this configuration is not read; "" where it is."""
+        return ""
+
+    def channels(self, configuration: Configuration) -> int:
+        """Channels of x as the loss sees it."""
+        return int(configuration["in_channels"])
+
+    def classes(self, configuration: Configuration, index: Configuration) -> Classes | None:
+        """The network's table of labels; None where it takes none.
+
+        Args:
+            configuration: of the network.
+            index: of the pipeline; {} where there is none.
+        """
+        return None
+
+    def call(self, configuration: Configuration) -> ModelCall:
+        """How the network is called."""
+        if not self.captioned:
+            return ModelCall(None, {"return_dict": False})
+        return CaptionedCall("captions", invoke=self.invoke)
+
+    def tokens(self, height: int, width: int) -> int | None:
+        """Image tokens of latents of so many pixels, where a dynamic shift of times depends on them."""
+        return None
+
+    def embed(self, pipeline: Any, captions: list[str], device: torch.device) -> dict[str, Tensor]:
+        """Embeddings of captions, by the names of `captioned`.
+
+        Args:
+            pipeline: of the first of `pipelines`, with its text encoders and tokenizers alone.
+            captions: some of them.
+            device: where the encoders are.
+        """
+        raise NotImplementedError
+
+    def invoke(self, network: nn.Module, x: Tensor, t: Tensor, rows: Rows) -> object:
+        """What the network returns, for a captioned family.
+
+        Args:
+            network: the network.
+            x: (n, C, H, W).
+            t: (n,), in the scheduler's terms.
+            rows: the embeddings (n, ...) by name and IMAGE_SIZE, in the type and on the device of x.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedCall(ModelCall):
+    """A call whose labels (n,) are numbers of rows of embeddings.
+
+    Attributes:
+        rows: the embeddings (N, ...) by name, on the CPU.
+        invoke: as `Family.invoke`.
+    """
+
+    rows: Rows = field(default_factory=dict)
+    invoke: Invoke | None = None
+
+    def returned(self, model: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> object:
+        """What the network returns with the rows of the labels."""
+        assert self.invoke is not None
+        assert labels is not None
+        at = labels.cpu()
+        given = {name: values[at].to(x.device, x.dtype) for name, values in self.rows.items()}
+        return self.invoke(model, x, t, given)

@@ -1,0 +1,95 @@
+"""The ladder's page and document: what stands in a cell is what the judge says, and both follow from the files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from findings.documents import ResultError
+from findings.ladder import Study, judged
+from findings.ladder_claims import CLAIMS
+from findings.ladder_page import DOCUMENT, PAGE, Cell, Column, all_claims, columns_of, counts, main, toy_columns
+from tests.findings.test_ladder import study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ladder")
+    study(out / "mini")
+    main(out)
+    return out
+
+
+def test_cells_are_the_judges(folder: Path) -> None:
+    document = json.loads((folder / DOCUMENT).read_bytes())
+    assert [one["name"] for one in document["studies"]] == ["mini"]
+    verdicts = {one.claim.identifier: one for one in judged(Study(folder / "mini"))}
+    for claim in document["claims"]:
+        if claim["identifier"] in verdicts:
+            cell = claim["cells"]["mini"]
+            assert cell["verdict"] == verdicts[claim["identifier"]].verdict
+            assert len(cell["comparisons"]) == len(verdicts[claim["identifier"]].comparisons)
+        else:
+            assert not claim["cells"]  # the toy's alone
+
+
+def test_every_claim_has_a_line_and_its_numbers(folder: Path) -> None:
+    page = (folder / PAGE).read_text()
+    for claim in CLAIMS:
+        assert f"| [{claim.identifier}](#{claim.identifier.lower()}) {claim.statement} |" in page
+        assert f"## {claim.identifier}\n" in page
+    line = next(line for line in page.splitlines() if line.startswith("| [L1a]"))
+    assert line.endswith("| the paper's | step noise | yes |")
+    assert next(line for line in page.splitlines() if line.startswith("| [L3a]")).endswith("| - |")
+
+
+def test_written_twice_it_is_the_same(folder: Path) -> None:
+    before = {name: (folder / name).read_bytes() for name in (DOCUMENT, PAGE)}
+    command = [sys.executable, "-m", "findings", "--folder", str(folder)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("1 studies")
+    assert {name: (folder / name).read_bytes() for name in (DOCUMENT, PAGE)} == before
+
+
+def test_a_study_that_is_not_one_yet_is_left_out(tmp_path: Path) -> None:
+    study(tmp_path / "mini")
+    for path in (tmp_path / "mini").glob("*-[12].json"):
+        path.unlink()
+    assert columns_of(tmp_path) == []
+
+
+def test_counts_are_by_owner_and_leave_out_other_regimes() -> None:
+    cells = {
+        "L1a": Cell("confirmed", "", []),
+        "L1b": Cell("refuted", "", []),
+        "L1d": Cell("cannot say", "the study is in the regime step noise", []),
+        "L1c": Cell("cannot say", "no dose of the study is matched or none", []),
+    }
+    found = counts([Column("2", "mini", {}, cells), Column("2", "other", {}, cells)])
+    assert found == {"paper": {"confirmed": 2, "cannot say": 2}, "theory": {"refuted": 2}, "question": {}}
+
+
+def test_damaged_rows_of_the_toy_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ring.json"
+    for content in (b"{", b"[]", b"{}"):
+        path.write_bytes(content)
+        with pytest.raises(ResultError, match="holds no rows"):
+            toy_columns(path, "ring")
+
+
+def test_identifiers_are_unique_over_all_rungs() -> None:
+    identifiers = [claim.identifier for claim in all_claims()]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+def test_an_unknown_folder_is_refused() -> None:
+    command = [sys.executable, "-m", "findings", "--folder", "nowhere-at-all"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "--folder is nowhere-at-all" in ended.stderr

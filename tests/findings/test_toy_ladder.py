@@ -1,0 +1,135 @@
+"""The judge of the toy's rungs on made rows, of which the right verdicts are known, and on their mirror images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from findings.ladder import CANNOT_SAY, LadderError
+from findings.toy_ladder import RegimeStudy, judged_between, judged_regime, verdicts
+
+SEEDS = 20
+RADII = (0.0055, 0.0156, 0.0442, 0.125, 1.0)
+
+
+def number(value: float, seed: int, spread: float = 0.01) -> list[float]:
+    """One a seed about the value."""
+    return list(value * np.exp(spread * np.random.default_rng(seed).standard_normal(SEEDS)))
+
+
+def row(regime: str, method: str, dose: float, weights: str, values: dict[str, float]) -> dict[str, Any]:
+    """A row of which every measure scatters in its own way, by its name."""
+    measures = {name: number(value, sum(map(ord, name)) + round(1e4 * dose)) for name, value in values.items()}
+    measures["choice_distance-20"] = [1.001 * v for v in measures["distance-20"]]
+    return {"regime": regime, "method": method, "dose": dose, "weights": weights, "last": True, "measures": measures}
+
+
+def made(regime: str, helps: float, noise: float = 0.05, train: float | None = None) -> list[dict[str, Any]]:
+    """Rows of a regime in which SAM at .0156 changes raw distances by the factor, and averages pay for every dose."""
+    rows = []
+    for dose in (0.0, *RADII):
+        away = abs(np.log(dose / 0.0156)) if dose else 0.0
+        factor = (1.0 if not dose else helps + 0.1 * away) if dose <= 0.2 else 1.6
+        for weights in ("raw", "ema"):
+            raw = weights == "raw"
+            rise = 0.04 / (1 + 100 * dose)
+            values = {
+                "held_out_loss": 0.4 * (1 + noise * rise / 0.04 * raw) * (1 + 0.02 * bool(dose) * (not raw)),
+                "lpf_rise": rise,
+                "lpf": 0.4 + rise,
+                "worst_case_rise": 0.1 * (1 if raw else 0.3) / (1 + 10 * dose),
+                "distance-20": 0.2 * factor if raw else 0.12 * (1 + 0.5 * bool(dose)),
+                "distance-100": 0.2 * factor if raw else 0.12 * (1 + 0.5 * bool(dose)),
+                "mean_absolute_gap-20": 0.02,
+                "mean_absolute_gap-100": 0.02,
+                "distance-20-bits-8": 0.2 * factor if raw else 0.12,
+                "rounding_rise-4": 0.02 * rise,
+                "rounding_rise-3": 0.02 * rise,
+            }
+            if train is not None:
+                values["train_loss"] = train
+            rows.append(row(regime, "sam" if dose else "adm", dose, weights, values))
+    return rows
+
+
+def by_name(found: list[Any]) -> dict[str, Any]:
+    return {one.identifier: one for one in found}
+
+
+def test_regimes_are_measured() -> None:
+    assert RegimeStudy(made("a", 0.8), "a").regime()["regimes"] == ["step noise"]
+    assert RegimeStudy(made("a", 0.8, noise=0.001), "a").regime()["regimes"] == ["neither"]
+    assert RegimeStudy(made("a", 0.8, train=0.3), "a").regime()["regimes"] == ["step noise", "memorised"]
+
+
+@pytest.mark.parametrize(("helps", "expected"), [(0.8, "confirmed"), (1.3, "refuted"), (1.0, "undecided")])
+def test_a_claim_follows_its_numbers(helps: float, expected: str) -> None:
+    found = by_name(judged_regime(RegimeStudy(made("a", helps), "a"), "ring"))
+    assert found["L1a"].verdict == expected
+    assert [one.dose for one in found["L1a"].comparisons] == ["0.0156", "0.0156"]
+    assert found["L1a"].comparisons[0].interval.mean == pytest.approx(np.log(helps), abs=0.02)
+    assert found["L1b"].verdict == "confirmed", "the curve turns up again"
+    assert found["L2b"].verdict == "confirmed", "averages pay at every dose"
+    assert found["L7c"].verdict == "confirmed"
+
+
+def test_what_has_no_rows_or_no_regime_cannot_be_said() -> None:
+    found = by_name(judged_regime(RegimeStudy(made("a", 0.8), "a"), "ring"))
+    assert (found["L3a"].verdict, found["L3a"].why) == (CANNOT_SAY, "the regime is step noise")
+    assert found["L5b"].verdict == CANNOT_SAY
+    assert "rwp" in found["L5b"].why
+    assert found["L1c"].verdict == CANNOT_SAY, "the value never falls by the paper's share"
+    assert found["L9a"].verdict == CANNOT_SAY
+    with pytest.raises(LadderError, match="no run of plain training"):
+        RegimeStudy(made("a", 0.8), "b")
+
+
+def test_the_law_of_gaps_holds_where_it_was_built_in_and_not_where_it_was_not() -> None:
+    rows = made("a", 0.8)
+    for one in rows:
+        if one["weights"] == "ema":
+            one["measures"]["held_out_loss"] = [0.4] * SEEDS
+        else:
+            one["measures"]["held_out_loss"] = [0.4 + 0.5 * r for r in one["measures"]["lpf_rise"]]
+    found = by_name(judged_regime(RegimeStudy(rows, "a"), "ring"))
+    assert found["L4a"].verdict == "confirmed"
+    assert [one.dose for one in found["L4a"].comparisons] == ["0.0055", "0.0156"], "up to the chosen radius"
+    for one in rows:
+        if one["weights"] == "raw" and one["dose"]:
+            one["measures"]["held_out_loss"] = [0.4 + 1.5 * r for r in one["measures"]["lpf_rise"]]
+    assert by_name(judged_regime(RegimeStudy(rows, "a"), "ring"))["L4a"].verdict == "refuted"
+
+
+@pytest.mark.parametrize(("small", "large", "expected"), [(0.7, 0.9, "confirmed"), (0.9, 0.7, "refuted")])
+def test_claims_between_regimes(small: float, large: float, expected: str) -> None:
+    names = ("fresh, batch 16", "fresh, batch 128")
+    rows = made(names[0], small) + made(names[1], large)
+    studies = {name: RegimeStudy(rows, name) for name in names}
+    found = by_name(judged_between(studies, "ring"))
+    assert found["L16d"].verdict == expected
+    # the same rise at either batch, so that radii sqrt(8) apart differ by the rise's own dependence on the radius
+    interval = found["L16b"].comparisons[0].interval
+    assert interval.mean == pytest.approx(np.log((1 + 4.42) / (1 + 1.56)), abs=0.02)
+    assert found["L16b"].verdict == "refuted"
+    assert found["L17a"].verdict == CANNOT_SAY
+
+
+def test_verdicts_of_rows_that_are_not_all_there() -> None:
+    rows = made("a", 0.8)
+    content = verdicts([*rows, *(one for one in made("b", 0.8) if one["method"] == "sam")], "ring")
+    assert list(content["regimes"]) == ["a"]
+    assert content["regimes"]["a"]["doses"]["sam"] == {
+        "chosen": 0.0156, "chosen for the average": pytest.approx(0.0156, abs=1), "matched": None,
+    }  # fmt: skip
+    falls = {(one["radius or deviation"], one["weights"]): one for one in content["regimes"]["a"]["falls"]}
+    assert set(falls) == {(dose, weights) for dose in RADII for weights in ("raw", "ema")}
+    mean, low, high = falls[0.0156, "raw"]["lpf_rise"]
+    assert low < mean < high
+    assert mean == pytest.approx(1 / 2.56 - 1, abs=0.02)
+    assert falls[0.0156, "raw"]["lpf"][0] == pytest.approx((0.4 + 0.04 / 2.56) / 0.44 - 1, abs=0.02), (
+        "the value's is less"
+    )
+    assert len(content["regimes"]["a"]["claims"]) > 40
+    assert all(entry["verdict"] == CANNOT_SAY for entry in content["between"])
