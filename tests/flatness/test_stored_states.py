@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import EMA, SAM, SWA, FriendlySAM, PowerEMA, RandomSAM, RandomWeightPerturbation, Shadows
+from flatness.training.averaging_rules import Rule
 from flatness.training.post_hoc_ema import fit, reconstruct
 
 MAKERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
@@ -70,12 +71,19 @@ def changes(optimizer: Any) -> dict[str, Callable[[dict[str, Any]], Any]]:
         "a moment of another shape": lambda s: s["state"][0].__setitem__("exp_avg", torch.zeros(7)),
         "a moment that is none": lambda s: s["state"][0].__setitem__("exp_avg_sq", 1.0),
     }
+
+    def without(key: str) -> Callable[[dict[str, Any]], Any]:
+        return lambda s: s[entry].pop(key)
+
+    def instead(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+        return lambda s: s[entry].__setitem__(key, value)
+
     for key in optimizer.state_dict()[entry]:
-        found[f"no {key}"] = lambda s, key=key: s[entry].pop(key)
+        found[f"no {key}"] = without(key)
         for value in BROKEN:
             allowed = (key == "adaptive" and value is True) or (key in COUNTS and isinstance(value, int) and value > 1)
             if not allowed:
-                found[f"{key} {value!r:.20}"] = lambda s, key=key, value=value: s[entry].__setitem__(key, value)
+                found[f"{key} {value!r:.20}"] = instead(key, value)
     return found
 
 
@@ -97,7 +105,7 @@ def test_a_state_that_is_damaged_is_refused_and_nothing_of_it_is_loaded(name: st
     assert plain(optimizer.state_dict()) == plain(whole)
 
 
-RULES = {"ema": EMA(0.9), "swa": SWA(0, 1), "power": PowerEMA(3.0)}
+RULES: dict[str, Rule] = {"ema": EMA(0.9), "swa": SWA(0, 1), "power": PowerEMA(3.0)}
 OF_SHADOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no rules": lambda s: s.pop("rules"),
     "other rules": lambda s: s["rules"]["ema"].__setitem__("decay", 0.5),

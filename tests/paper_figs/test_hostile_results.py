@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Route
 
 from paper_figs.report import bridge as bridges
 from paper_figs.report import findings, page, predictions, prose
@@ -136,17 +137,23 @@ def test_the_policy_stops_what_would_get_into_the_page(hostile: dict[str, Path],
         "onerror=\"document.title='acted'\"><p id=p style='position:fixed'>x</p>"
         "<style>main { display: none }</style>"
     )
+    asked: list[str] = []
+
+    def stopped(route: Route) -> None:
+        asked.append(route.request.url)  # what the policy blocks does not come as far
+        route.abort()
+
     with chromium() as browser:
         for within, acts in ((text, False), (text.replace("Content-Security-Policy", "None"), True)):
             path = tmp_path / "page.html"
             path.write_text(within.replace("<main", f"{injected}<main", 1), encoding="utf-8")
-            asked: list[str] = []
+            asked.clear()
             shown = browser.new_page()
-            shown.route("https://acted.example/*", lambda route: route.abort())
-            shown.on("request", lambda request, asked=asked: asked.append(request.url))
+
+            shown.route("https://acted.example/*", stopped)
             shown.goto(path.as_uri(), wait_until="domcontentloaded")
             shown.wait_for_timeout(300)
             assert (shown.title() == "acted") is acts
             assert shown.locator("main").is_visible() is not acts
-            assert any("acted.example" in address for address in asked) is acts
+            assert bool(asked) is acts
             shown.close()
