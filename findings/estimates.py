@@ -13,6 +13,8 @@ FEWEST = 2
 SMALL = -3
 """Powers of ten below which a number is written with its power."""
 MOST_DIGITS = 12
+SIGNIFICANT = 2
+"""Digits of an error that are written."""
 
 
 class Cell(NamedTuple):
@@ -39,6 +41,22 @@ class Cell(NamedTuple):
         digits = min(max(0, 1 - math.floor(math.log10(error))), MOST_DIGITS)
         text = f"{value:.{digits}f} ± {error:.{digits}f}"
         return f"({text})e{power}" if power else text
+
+
+def exponent(number: float, significant: int) -> int:
+    """The power of ten of a number that is not zero, once it is rounded to so many digits: .0996 to two is .10."""
+    return int(f"{number:.{significant - 1}e}".partition("e")[2])
+
+
+def fixed(number: float, digits: int, power: int = 0, signed: bool = False) -> str:
+    """A number over 10^power with the decimals that it has left of `digits`; never a negative zero."""
+    rounded = round(number, digits) or 0.0
+    return f"{rounded / 10.0**power:{'+' if signed and rounded else ''}.{max(digits + power, 0)}f}"
+
+
+def decimals_of(error: float) -> int:
+    """How many decimals show an error to SIGNIFICANT digits."""
+    return SIGNIFICANT - 1 - exponent(error, SIGNIFICANT)
 
 
 class Replicates(NamedTuple):

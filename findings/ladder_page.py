@@ -18,6 +18,7 @@ from findings.documents import json_text
 from findings.files import write_whole
 from findings.ladder import CANNOT_SAY, DISPUTED, Compared, LadderError, Study, judged
 from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim
+from findings.ladder_printed import in_print
 from findings.provenance import ROOT
 from findings.toy_ladder import verdicts as toy_verdicts
 from findings.toy_ladder_claims import WITHIN_A_REGIME
@@ -117,6 +118,17 @@ def _rounded(number: float) -> float:
     return float(f"{number:.4g}")
 
 
+def printed_column() -> Column:
+    """The paper's printed numbers: in how many of its comparisons a claim holds."""
+    cells = {}
+    for identifier, numbers in in_print().items():
+        holding = sum(one.holds for one in numbers)
+        entries = [{"quantity": one.of, "dose": "", "mean": _rounded(one.value), "holds": one.holds} for one in numbers]
+        cells[identifier] = Cell(f"{holding} of {len(numbers)} in print", "", entries)
+    about = {"regimes": ["step noise; memorised or not is not printed"], "step_noise": None, "memorised": None}
+    return Column("5", "the paper's tables", about, cells)
+
+
 def columns_of(folder: Path = FOLDER) -> list[Column]:
     """All that there are results of, from the lowest rung up; folders that do not make a study yet are left out."""
     columns: list[Column] = []
@@ -130,7 +142,7 @@ def columns_of(folder: Path = FOLDER) -> list[Column]:
                 columns.append(study_column(folder / name))
             except (LadderError, ValueError):  # fewer than two seeds so far
                 continue
-    return columns
+    return columns and [*columns, printed_column()]
 
 
 def document(columns: Sequence[Column]) -> dict[str, Any]:
@@ -162,12 +174,12 @@ def all_claims() -> list[LadderClaim]:
 
 
 def counts(columns: Iterable[Column]) -> dict[str, dict[str, int]]:
-    """Verdicts over all cells, by owner; what cannot be said for the regime is not counted."""
+    """Verdicts over all cells, by owner; what is of another regime, or in print alone, is not counted."""
     owners = {claim.identifier: claim.owner for claim in all_claims()}
     totals: dict[str, dict[str, int]] = {owner: {} for owner in OWNERS}
     for column in columns:
         for identifier, cell in column.cells.items():
-            if cell.verdict == CANNOT_SAY and "regime" in cell.why:
+            if cell.verdict not in MARKS or (cell.verdict == CANNOT_SAY and "regime" in cell.why):
                 continue
             of = totals[owners[identifier]]
             of[cell.verdict] = of.get(cell.verdict, 0) + 1
@@ -188,14 +200,17 @@ def page(columns: Sequence[Column]) -> str:
         "|" + "---|" * len(head),
     ]
     for claim in all_claims():
-        marks = [MARKS[c.cells[claim.identifier].verdict] if claim.identifier in c.cells else "" for c in columns]
+        verdicts = [c.cells[claim.identifier].verdict if claim.identifier in c.cells else "" for c in columns]
+        marks = [MARKS.get(verdict, verdict) for verdict in verdicts]
         cells = [f"[{claim.identifier}](#{claim.identifier.lower()}) {claim.statement}", OWNERS[claim.owner]]
         lines.append("| " + " | ".join([*cells, claim.regime, *marks]) + " |")
     lines += ["", "| study | regime | step noise | memorised | seeds |", "|---|---|---:|---:|---:|"]
     for c in columns:
-        noise, memorised = c.about["step_noise"], c.about["memorised"]
+        noise, memorised = (
+            "" if c.about[key] is None else f"{c.about[key]:.3f}" for key in ("step_noise", "memorised")
+        )
         regimes, seeds = " and ".join(c.about["regimes"]), c.about.get("seeds", "")
-        lines.append(f"| {c.name} | {regimes} | {noise:.3f} | {memorised:.3f} | {seeds} |")
+        lines.append(f"| {c.name} | {regimes} | {noise} | {memorised} | {seeds} |")
     for claim in all_claims():
         lines += ["", f"## {claim.identifier}", "", f"{claim.statement} ({OWNERS[claim.owner]}; {claim.regime})", ""]
         for c in columns:
@@ -210,7 +225,7 @@ def _numbers(study: str, cell: Cell) -> list[str]:
     of = []
     for one in cell.comparisons:
         dose = f" at {one['dose']}" if one["dose"] else ""
-        interval = f"{one['mean']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" if "mean" in one else "no interval"
+        interval = f"{one['mean']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" if "low" in one else f"{one['mean']:.3g}"
         of.append(f"{one['quantity']}{dose} {interval}")
     return [f"- {study}: **{cell.verdict}**; " + "; ".join(of)]
 

@@ -14,7 +14,7 @@ from findings.verdicts import FEWEST_SEEDS
 
 RESULTS = ROOT / "results" / "toy.json"
 COMMAND = "python -m toy"
-PAPER_NUMBERS = ROOT / "paper_figs" / "paper_numbers.json"
+PAPER_NUMBERS = ROOT / "findings" / "paper_numbers.json"
 PARTS = ("predictions", "configuration", "measures", "pairs", "series", "sweep", "quick")
 """What a result file has to have for whatever reads it."""
 

@@ -2,13 +2,15 @@
 
 Training: `SAM`, `RandomSAM`, `FriendlySAM` or `RandomWeightPerturbation` around any torch optimizer, `Shadows` of the
 weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
-Measuring: `low_pass_filter`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`, `curvature`,
-`quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and callables; no
-network class is known here.
-Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data;
-`sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
+Measuring: `low_pass_filter`, `rise_by_timestep`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`,
+`curvature`, `quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and
+callables; no network class is known here.
+Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data, and
+`likelihood_loss`, which gives them in nats; `sampling_process` makes what `exposure_bias` takes of them. On the command
+line: `flatness --help`.
 """
 
+from flatness.diffusion.likelihood import bits_per_dimension, likelihood_loss, likelihood_weights
 from flatness.diffusion.losses import (
     Batch,
     DiffusionLoss,
@@ -29,6 +31,7 @@ from flatness.measuring.low_pass_filter import low_pass_filter
 from flatness.measuring.perturbation_curve import perturbation_curve
 from flatness.measuring.quantization import quantization_rise, quantize_tensor, quantize_weights, quantized
 from flatness.measuring.readout import readout
+from flatness.measuring.rise_by_timestep import rise_by_timestep
 from flatness.measuring.sharpness import worst_case_sharpness
 from flatness.training.friendly_sam import FriendlySAM
 from flatness.training.input_perturbation import perturbed_noise
@@ -57,6 +60,7 @@ __all__ = [
     "RandomWeightPerturbation",
     "SamplingProcess",
     "Shadows",
+    "bits_per_dimension",
     "converted_prediction",
     "curvature",
     "edm_loss",
@@ -64,6 +68,8 @@ __all__ = [
     "exposure_bias",
     "fixed_batches",
     "flow_loss",
+    "likelihood_loss",
+    "likelihood_weights",
     "loss_surface",
     "low_pass_filter",
     "moved",
@@ -75,6 +81,7 @@ __all__ = [
     "quantize_weights",
     "quantized",
     "readout",
+    "rise_by_timestep",
     "sampling_process",
     "v_loss",
     "worst_case_sharpness",

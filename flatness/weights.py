@@ -157,7 +157,8 @@ class GaussianNoise:
       more, of the whole tensor where it has fewer.
 
     Weights that are zero get no noise from the last two. Both leave the measures built on them unchanged when a
-    rectifier network's layers are rescaled against one another. Bisla et al. (2022) scale by a filter's norm instead,
+    rectifier network's layers are rescaled against one another, each by one factor; where every neuron has a factor of
+    its own they move, "filter" by the next layer's weights alone. Bisla et al. (2022) scale by a filter's norm instead,
     which is the square root of its number of entries larger.
 
     Attributes:

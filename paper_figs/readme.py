@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from findings import files, toy_study
+from findings import predictions as predicted
 from findings.boundary import guarded
-from findings.checksums import ResultError, read_json
+from findings.documents import read_document
+from findings.estimates import decimals_of, fixed
 from paper_figs.catalogue import ROOT
-from paper_figs.columns import tabular
 from paper_figs.report import claims, findings
+from theory.ledger import PLURAL
+from theory.proof.statement import Verdict
 
 STUDY = ROOT / "results" / "fashion-mnist-tiny"
 README = ROOT / "README.md"
@@ -21,8 +24,6 @@ FINDINGS = (f"<!-- findings: written by {COMMAND} -->", "<!-- end of findings --
 ROWS = (f"<!-- trained: written by {COMMAND} -->", "<!-- end of trained -->")
 BRIDGE = (f"<!-- bridge: written by {COMMAND} -->", "<!-- end of bridge -->")
 
-SIGNIFICANT = 2
-"""Digits of an error."""
 THOUSANDTHS = 1000.0
 COLUMNS: tuple[tuple[str, str, str, float], ...] = (
     ("flatness", "loss", "held-out loss, 10⁻³", THOUSANDTHS),
@@ -35,29 +36,6 @@ COLUMNS: tuple[tuple[str, str, str, float], ...] = (
     ("quantisation", "frechet-20-4-change", "change at 4 bits, T' = 20", 1.0),
 )
 """Of tables.json: the table, its column, how the README calls it, and in which unit it is shown."""
-GROUPS = {
-    "B1": "the last layer as theta of Eq. (9): closed forms against measured rises",
-    "B2": "SAM shrinks the last layer's feature energy, as in the toy; averages and IP do not",
-    "B3": "the layers' rises add up to the network's, and which carry SAM's gain",
-    "B4": "flatness or scale: absolute against layer-relative noise (T7)",
-    "B5": "flatter rows have less exposure bias, less quantisation damage, better samples",
-    "B6": "the divergence of the noise that a network tolerates (Corollary 3.9, T2, T4)",
-    "B7": "rho as a dose, in the toy's order",
-}
-VERDICTS = ("confirmed", "refuted", "undecided", "not measured")
-
-
-def _read(name: str) -> dict[str, Any]:
-    """A document of the study.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    path = STUDY / name
-    try:
-        return read_json(path)
-    except ResultError as error:
-        raise ValueError(f"{path} cannot be read ({error}); allowed: what python -m experiments wrote") from error
 
 
 def _shown(cell: Mapping[str, Any] | None, factor: float) -> str:
@@ -67,8 +45,8 @@ def _shown(cell: Mapping[str, Any] | None, factor: float) -> str:
     value, error = factor * cell["value"], factor * (cell.get("error") or 0.0)
     if not error:
         return f"{value:.3g}"
-    digits = SIGNIFICANT - 1 - tabular.exponent(error, SIGNIFICANT)
-    return f"{tabular.fixed(value, digits)} ± {tabular.fixed(error, digits)}"
+    digits = decimals_of(error)
+    return f"{fixed(value, digits)} ± {fixed(error, digits)}"
 
 
 def _interval(found: Mapping[str, Any]) -> str:
@@ -104,7 +82,8 @@ def three_findings(
     flat, far = by_name["flatness"], by_name["distances"]
     sam = next(row for row in flat["rows"] if row in ("sam", "sam rho=0.1"))
     counted = findings.theory(ledger)
-    verdicts_of_claims = ", ".join(f"{number.value} {name}" for name, number in counted.counts)
+    verdicts_of_claims = ", ".join(f"{number.value} {PLURAL[Verdict(name)]}" for name, number in counted.counts)
+    slips, flaws, consequences = (number.value for _, number in counted.faults)
     flatter, gain = _toy(toy, "P2a")
     averages, _ = _toy(toy, "P2c")
     better, loss = _toy(toy, "P6a-20")
@@ -112,9 +91,10 @@ def three_findings(
     low, high = rank["interval"]
     return "\n".join(
         [
-            f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. What holds instead "
-            "is proved here: with frozen features every minimum of the paper's model is equally flat (T3), and the gap "
-            "that a model tolerates does not depend on flatness (T4).",
+            f"1. **The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. Of those that do "
+            f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow "
+            "from other claims. What holds instead is proved here: with frozen features every minimum of the paper's "
+            "model is equally flat (T3), and the gap that a model tolerates does not depend on flatness (T4).",
             f"2. **SAM flattens, averaging does not.** That SAM lowers the loss's rise under weight noise is {flatter} "
             f"in the toy (relative change {gain}, twenty seeds), that EMA does not lower it {averages}. In an ADM "
             f"network on Fashion-MNIST, one run a method, the rise in thousandths is "
@@ -156,10 +136,11 @@ def verdicts(predictions: Sequence[Mapping[str, Any]]) -> str:
     Args:
         predictions: of bridge.json.
     """
-    lines = ["| the bridge | " + " | ".join(VERDICTS) + " |", "|---" + "|---:" * len(VERDICTS) + "|"]
-    for group, title in GROUPS.items():
-        found = [one["verdict"] for one in predictions if one["identifier"].startswith(group)]
-        counts = [str(found.count(verdict) or "") for verdict in VERDICTS]
+    heads = predicted.VERDICTS
+    lines = ["| the bridge | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
+    for group, title in predicted.TITLES.items():
+        found = [one["verdict"] for one in predictions if predicted.group(one) == group]
+        counts = [str(found.count(verdict) or "") for verdict in heads]
         lines.append(f"| {group}: {title} | " + " | ".join(counts) + " |")
     return "\n".join(lines)
 
@@ -170,9 +151,9 @@ def renewed(page: str) -> str:
     Raises:
         ValueError: a mark is missing, or a result.
     """
-    tables, predictions = _read("tables.json")["tables"], _read("bridge.json")["predictions"]
-    said = three_findings(claims.claims(), toy_study.load(), tables, predictions)
-    for marks, content in ((FINDINGS, said), (ROWS, rows(tables)), (BRIDGE, verdicts(predictions))):
+    tables, bridge = read_document(STUDY / "tables.json")["tables"], read_document(STUDY / "bridge.json")["predictions"]
+    said = three_findings(claims.claims(), toy_study.load(), tables, bridge)
+    for marks, content in ((FINDINGS, said), (ROWS, rows(tables)), (BRIDGE, verdicts(bridge))):
         page = files.renewed(page, marks, content)
     return page
 

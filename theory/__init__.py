@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from theory.model.path_norm import balanced, gauss_newton_trace, lipschitz_from_flatness, path_flatness, path_norm
     from theory.model.perturbations import (
         NotNormalizableError,
+        diffused,
         is_admissible,
         loss_rise,
         perturbation_divergence,
         perturbed_noise,
         project_admissible,
+        score_perturbation,
     )
     from theory.model.perturbed_density import PerturbedDensity, perturbed_density
     from theory.model.random_features import RandomFeatureScore, feature_second_moment
@@ -61,6 +63,7 @@ __all__ = [
     "averaged_excess",
     "balanced",
     "bits_per_dimension",
+    "diffused",
     "ema_share",
     "exposure_bound",
     "feature_second_moment",
@@ -90,6 +93,7 @@ __all__ = [
     "rounding_bound",
     "sam_dose",
     "sampler_steps",
+    "score_perturbation",
     "sde_law",
     "smoothed_relu",
     "spectral_ball_bounds",
@@ -127,7 +131,7 @@ _MODULES = {
     **dict.fromkeys(("exposure_bound", "norm_gap_bound", "sampler_steps"), "exposure"),
     **dict.fromkeys(("Gaussian", "kl_divergence", "squared_wasserstein"), "gaussians"),
     **dict.fromkeys(("NotNormalizableError", "is_admissible", "loss_rise", "perturbation_divergence"), "perturbations"),
-    **dict.fromkeys(("perturbed_noise", "project_admissible"), "perturbations"),
+    **dict.fromkeys(("diffused", "perturbed_noise", "project_admissible", "score_perturbation"), "perturbations"),
     **dict.fromkeys(("PerturbedDensity", "perturbed_density"), "perturbed_density"),
     **dict.fromkeys(("RandomFeatureScore", "feature_second_moment"), "random_features"),
     **dict.fromkeys(("flat_radius", "gap_radius"), "robustness"),

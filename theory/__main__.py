@@ -81,7 +81,7 @@ def _print_table(reports: dict[str, list[Report]], console: Console) -> None:
         colour = _COLOURS[statement.verdict]
         table.add_row(
             f"[bold]{label}[/]",
-            f"[{colour}]{statement.verdict.value}[/]",
+            f"[{colour}]{statement.standing}[/]",
             f"[italic]{escape(statement.title)}[/]\n{escape(ledger.in_short(statement))}",
             f"[bold red]FAILS: {escape('; '.join(failed))}[/]" if failed else f"[green]{len(run)} of {len(run)}[/]",
         )
@@ -95,9 +95,11 @@ def _print_in_full(statement: Statement, module: str, run: list[Report], console
     for name, formula in (("printed", statement.printed), ("holds", statement.holds)):
         if formula is not None:
             console.print(f"{name + ':':11} {escape(notation.text(formula))}", soft_wrap=True)
-    console.print(f"verdict:    [{colour}]{statement.verdict.value}[/]")
+    console.print(f"verdict:    [{colour}]{statement.standing}[/]")
     for condition in statement.conditions:
         console.print(f"condition:  {escape(condition)}")
+    if statement.rescue:
+        console.print(f"saved:      {escape(statement.rescue)}", soft_wrap=True)
     console.print(textwrap.fill(statement.reason, min(console.width, 100)), markup=False)
     for evidence, report in zip(statement.evidence, run, strict=True):
         mark = "[green]ok[/]" if report.holds else "[bold red]FAILS[/]"

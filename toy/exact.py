@@ -84,7 +84,7 @@ def noise_rise(moments: Moments, sigma: float) -> float:
 
 
 def relative_noise_rise(moments: Moments, theta: Float[Tensor, "d m"], sigma: float) -> float:
-    """`noise_rise` with sigma in units of theta's root mean square, which rescaling a layer leaves unchanged (T7).
+    """`noise_rise` with sigma in units of theta's root mean square, which one factor for the layer leaves (T7).
 
     Raises:
         ValueError: another shape, a negative sigma.
@@ -100,7 +100,7 @@ def _largest_step(theta: Tensor, grid: Grid) -> Tensor:
 
 
 def quantization_rise(moments: Moments, theta: Float[Tensor, "d m"], grid: Grid) -> float:
-    """The rise under uniform dither of one step of the grid; for rounding to the nearest, the mean over theta (T5).
+    """The rise under uniform dither of one step of the grid; for rounding a minimum to the nearest, the mean (T5).
 
     Raises:
         ValueError: another shape.

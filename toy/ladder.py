@@ -38,7 +38,7 @@ DIGITS = 5
 THOROUGH = ("", "ema")
 """Weights of which the readout and rounding are measured too."""
 FLOPS = 2.5e10
-SECONDS_A_ROW = 3.5
+SECONDS_A_ROW = 1.8
 """What one core of the machine on which plans were made does: floating-point operations a second in training, and the
 measures of a row on 128 features. For the plan alone."""
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +59,7 @@ class Measuring:
     radius: float = 0.1
     points: int = 2048
     draws: int = 16
-    readout_draws: int = 256
+    readout_draws: int = 128
     chains: int = 2048
     many_chains: int = 1024
     counts: tuple[int, ...] = (20, 100)
@@ -106,7 +107,9 @@ def worst_case_rise(losses: Losses, radius: float, steps: int = ASCENT_STEPS) ->
 
 
 def _sorted_projections(x: Tensor, directions: Tensor) -> Tensor:
-    return (directions @ x.float().mT).sort(dim=-1).values
+    return torch.from_numpy(
+        np.sort((directions @ x.float().mT).numpy(), axis=-1)
+    )  # torch's sort is thirty times slower
 
 
 @lru_cache(maxsize=8)

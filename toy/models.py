@@ -27,19 +27,26 @@ from toy.process import Process, time_embedding
 
 @dataclass(frozen=True)
 class Activation:
-    """sigma, and its chain rule: (gradient in phi, z, phi = sigma(z)) to the gradient in z."""
+    """sigma, and its chain rule: (gradient in phi, z, phi = sigma(z)) to the gradient in z.
+
+    `overwriting` may write phi over z, where the chain rule does without z: fresh memory for large features costs more
+    than the products.
+    """
 
     function: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    overwriting: Callable[[Tensor], Tensor]
 
 
 aten = torch.ops.aten
 ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation(lambda z: z, lambda g, z, phi: g),
-    "relu": Activation(torch.relu, lambda g, z, phi: aten.threshold_backward(g, phi, 0)),
-    "tanh": Activation(torch.tanh, lambda g, z, phi: aten.tanh_backward(g, phi)),
-    "softplus": Activation(functional.softplus, lambda g, z, phi: aten.softplus_backward(g, z, 1, 20)),
-    "gelu": Activation(functional.gelu, lambda g, z, phi: aten.gelu_backward(g, z)),
+    "linear": Activation(lambda z: z, lambda g, z, phi: g, lambda z: z),
+    "relu": Activation(torch.relu, lambda g, z, phi: aten.threshold_backward(g, phi, 0), torch.relu_),
+    "tanh": Activation(torch.tanh, lambda g, z, phi: aten.tanh_backward(g, phi), torch.tanh_),
+    "softplus": Activation(
+        functional.softplus, lambda g, z, phi: aten.softplus_backward(g, z, 1, 20), functional.softplus
+    ),
+    "gelu": Activation(functional.gelu, lambda g, z, phi: aten.gelu_backward(g, z), functional.gelu),
 }
 PREDICTIONS = ("noise", "score")
 
@@ -52,7 +59,7 @@ def predicted_noise(
     activation: str,
 ) -> Float[Tensor, "S n d"]:
     """epsilon_hat = scale theta sigma(V^T (x, e_t)), V = (W; U), i = d + k, scale = c_t / divisor."""
-    return torch.bmm(ACTIVATIONS[activation].function(torch.bmm(inputs, V)), theta.mT) * scale
+    return torch.bmm(ACTIVATIONS[activation].overwriting(torch.bmm(inputs, V)), theta.mT) * scale
 
 
 def losses_and_gradients(
@@ -70,7 +77,7 @@ def losses_and_gradients(
     """
     sigma = ACTIVATIONS[activation]
     z = torch.bmm(inputs, V)
-    phi = sigma.function(z)
+    phi = sigma.overwriting(z)
     residual = torch.bmm(phi, theta.mT).mul_(scale).sub_(epsilon)
     loss = residual.square().mean((1, 2))
     upstream = residual.mul_(scale).mul_(2.0 / (epsilon.shape[1] * epsilon.shape[2]))
@@ -193,7 +200,7 @@ class ScoreModels:
         if not self._checked_steps(x, t).dim():  # the time's part is the same for all points
             step = int(t)
             bias = (self.embedding[step] @ self.U)[:, None]
-            phi = ACTIVATIONS[self.activation].function(torch.baddbmm(bias, x.to(self.theta.dtype), self.W))
+            phi = ACTIVATIONS[self.activation].overwriting(torch.baddbmm(bias, x.to(self.theta.dtype), self.W))
             return torch.bmm(phi, self.theta.mT).mul_(float(self.scales[step]))
         inputs, steps = self._inputs(x, t)
         V = torch.cat([self.W, self.U], dim=1)

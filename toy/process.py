@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -113,6 +114,7 @@ class Process:
         return reverse_steps(self.alphas_cumprod, respaced_steps(self.steps, count))
 
 
+@lru_cache(maxsize=8)
 def cosine_process(steps: int = 1000) -> Process:
     """The cosine schedule.
 

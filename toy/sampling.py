@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -123,18 +124,29 @@ def training_norms(
     numbers = _checked_seeds(seeds)
     shape = (arguments.count("points", points, at_least=1), data.dimension)
     reverse = process.reverse(count)
+    real = _real_points(process, data, count, tuple(numbers), shape[0], dtype)
     norms: list[Tensor] = []
-    for index, step in enumerate(reverse):
-        noised = []
-        for seed in numbers:
-            generator = generator_of("real", seed, index)
-            x_0 = data.sample(shape[0], generator)
-            noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-            noised.append(process.noisy(x_0, step.t, noise))
-        x = torch.stack(noised).to(dtype)
+    for step, x in zip(reverse, real, strict=True):
         epsilon = _checked(epsilon_model(x, step.t), x, step.t)
         norms.append(torch.linalg.vector_norm(epsilon.double(), dim=-1))
     return _summary(tuple(step.t for step in reverse), norms)
+
+
+@lru_cache(maxsize=2)
+def _real_points(
+    process: Process, data: Distribution, count: int, seeds: tuple[int, ...], points: int, dtype: torch.dtype
+) -> list[Tensor]:
+    """Noised data (S, n, d) at each step, which are the same for all models of the seeds; never written to."""
+    found = []
+    for index, step in enumerate(process.reverse(count)):
+        noised = []
+        for seed in seeds:
+            generator = generator_of("real", seed, index)
+            x_0 = data.sample(points, generator)
+            noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
+            noised.append(process.noisy(x_0, step.t, noise))
+        found.append(torch.stack(noised).to(dtype))
+    return found
 
 
 def gap(sampling: Norms, training: Norms) -> tuple[Float[Tensor, "S steps"], Float[Tensor, "S steps"]]:

@@ -24,7 +24,7 @@ TITLES = {
     "P5": "exposure bias: the epsilon-norm gap",
     "P6": "sample quality",
     "P7": "gap tolerance: a flatter linear model tolerates no more (T4); trained models on wider data",
-    "P8": "flatness or scale: what is left of SAM's gain in invariant measures (T7)",
+    "P8": "flatness or scale: what is left of SAM's gain in relative measures (T7)",
     "P9": "cheap SAM: late, every fifth step, a quarter of the batch",
 }
 VERDICTS = [verdict.value for verdict in DECIDED]

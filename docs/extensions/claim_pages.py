@@ -21,7 +21,7 @@ from docs.extensions import line_breaks
 from theory import ledger
 from theory.proof import notation
 from theory.proof.machine_checked import PROOFS, MachineChecked
-from theory.proof.statement import Evidence, Falsifier, Kind, Statement, Verdict
+from theory.proof.statement import Evidence, Falsifier, Fault, Kind, Statement, Verdict
 
 FOLDER = "theory/claims"
 """Of the pages, beneath the site's sources; git ignores it."""
@@ -36,8 +36,17 @@ KINDS = {
     Kind.FALSIFIER: "a search that must succeed: without this assumption it finds a violation",
     Kind.OPTIMISATION: "constrained optimisation from many random starts, which knows nothing of the theorem",
     Kind.QUADRATURE: "numerical integration with an error estimate",
+    Kind.PRINTED: "computed exactly from the numbers that the paper prints",
+    Kind.ALGORITHM: "the paper's algorithm, run line by line in exact arithmetic",
 }
 """What each kind of evidence is, in the order in which they are shown."""
+
+FAULTS = {
+    Fault.SLIP: "A reader repairs it from the paper or from what it cites, and nothing rests on it.",
+    Fault.FLAW: "It does not say or do what it is meant to, and no repair is at hand in the paper.",
+    Fault.CONSEQUENCE: "It is wrong, empty or limited only because another claim is.",
+}
+"""How much is wrong, in a sentence."""
 
 _MARKS = re.compile(f"([{re.escape(string.punctuation)}])")
 
@@ -110,7 +119,12 @@ def _argument(module: str) -> Iterator[str]:
     """What the module's own text says beyond its title and its formulas: what is meant, and how it is proved."""
     text = inspect.getdoc(importlib.import_module(f"theory.claims.{module}")) or ""
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")[1:]]
-    return (part for part in paragraphs if part and not part.startswith(("Printed:", "Holds:")))
+    return (part for part in paragraphs if part and not re.match(r"(Printed|Holds)( \([^)]+\))?:", part))
+
+
+def _fault(statement: Statement) -> Iterator[str]:
+    if statement.fault is not None:
+        yield f"**A {statement.fault.value}.** {FAULTS[statement.fault]}"
 
 
 def _shows(piece: Evidence) -> str:
@@ -163,6 +177,7 @@ def page(module: str, statement: Statement, sources: Path) -> str:
     parts = [
         f"# {escaped(f'{label}: {statement.title}')}",
         f"{{verdict}}`{label}`",
+        *_fault(statement),
         "Ours: the paper does not have it." if ours else f"In the paper: {linked(statement.source, label)}.",
         *_formula(caption(statement, "printed"), statement.printed),
         *_formula(caption(statement, "holds"), statement.holds),
@@ -171,6 +186,8 @@ def page(module: str, statement: Statement, sources: Path) -> str:
     ]
     if statement.conditions:
         parts += ["## Conditions", "\n".join(f"- {linked(condition, label)}" for condition in statement.conditions)]
+    if statement.rescue:
+        parts += ["## What can be saved", linked(statement.rescue, label)]
     if argument := [linked(part, label) for part in _argument(module)]:
         parts += ["## In detail", *argument]
     if (sources / f"{NOTATION}.md").exists():
@@ -186,16 +203,12 @@ def page(module: str, statement: Statement, sources: Path) -> str:
 
 def index() -> str:
     """The page of all claims, which gives theirs their order."""
-    counts = [
-        f"{number} {verdict.value}"
-        for verdict in Verdict
-        if (number := sum(found.verdict is verdict for _, found in ledger.statements().values()))
-    ]
     toctree = [":::{toctree}", ":hidden:", "", *(f"{label} <{label}>" for label in ledger.statements()), ":::"]
     parts = [
         "# Claim by claim",
-        f"{len(ledger.statements())} claims, the paper's and ours: {', '.join(counts)}. Each has a page with its "
-        "formulas, the reason for its verdict, its evidence and its source.",
+        ":::{tally}\n:::",
+        f"Beside them stand {len(ledger.statements()) - len(ledger.of_paper())} theorems of ours. Each claim has a "
+        "page with its formulas, the reason for its verdict, what can be saved, its evidence and its source.",
         ":::{verdicts}\n:filter:\n:::",
         "\n".join(toctree),
     ]

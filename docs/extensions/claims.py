@@ -11,7 +11,11 @@
 
     ```{verdicts}                   the table of all claims
     :of: ours                       or paper; both where nothing is said
+    :fault: slip                    of those with this fault alone: slip, flaw or consequence
     :filter:                        with a switch for each verdict
+    ```
+
+    ```{tally}                      how many of the paper's claims there are of each verdict and fault
     ```
 
 A label that the ledger does not have is an error that names those it has. The claims' own pages are written by
@@ -39,7 +43,7 @@ from sphinx.util.typing import OptionSpec
 from docs.extensions import claim_pages
 from theory import ledger
 from theory.proof import notation
-from theory.proof.statement import Statement, Verdict
+from theory.proof.statement import Fault, Statement, Verdict
 
 STYLE = Path(__file__).parent.parent / "_static" / "verdicts.css"
 SHOWN = ("printed", "holds")
@@ -205,20 +209,25 @@ class VerdictsDirective(SphinxDirective):
 
     option_spec: ClassVar[OptionSpec] = {
         "of": lambda argument: directives.choice(argument, ("paper", "ours")),
+        "fault": lambda argument: directives.choice(argument, tuple(Fault)),
         "filter": directives.flag,
     }
 
     def run(self) -> list[nodes.Node]:
         """The table, in a box with the switches that hide its rows."""
         _depends_on_theory(self.env)
-        wanted = self.options.get("of")
+        wanted, fault = self.options.get("of"), self.options.get("fault")
         body = nodes.tbody()
         for label, (_, statement) in ledger.statements().items():
-            if wanted is None or (statement.source == "ours") is (wanted == "ours"):
+            fits = wanted is None or (statement.source == ledger.OURS) is (wanted == "ours")
+            if fits and fault in (None, statement.fault):
                 claim = [_link(self.env, label, label), nodes.Text(f": {statement.title}")]
                 short = [nodes.Text(ledger.in_short(statement))]
                 kind = f"of-{claim_pages.css_class(statement.verdict)}"
-                body += _row(claim, [_badge(self.env, label)], short, kind=kind)
+                verdict: list[nodes.Node] = [_badge(self.env, label)]
+                if statement.fault is not None:
+                    verdict.append(nodes.Text(f" {statement.fault.value}"))
+                body += _row(claim, verdict, short, kind=kind)
         head = nodes.thead("", _row(*([nodes.Text(title)] for title in ("claim", "verdict", "in short"))))
         group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (25, 15, 60)), head, body, cols=3)
         box = nodes.container("", classes=["verdicts"], support_smartquotes=False)
@@ -226,6 +235,25 @@ class VerdictsDirective(SphinxDirective):
             box += nodes.raw("", _switches(), format="html")
         box += nodes.table("", group)
         return [box]
+
+
+class TallyDirective(SphinxDirective):
+    """How many of the paper's claims there are of each verdict and fault: in two sentences, and as a table."""
+
+    def run(self) -> list[nodes.Node]:
+        """A paragraph and a table."""
+        _depends_on_theory(self.env)
+        counts = ledger.tally(ledger.of_paper())
+        kinds = (None, *Fault)
+        body = nodes.tbody()
+        for verdict in Verdict:
+            numbers = [str(counts.get((verdict, fault), "")) for fault in kinds]
+            body += _row(*([nodes.Text(cell)] for cell in (verdict.value, *numbers)))
+        heads = ("verdict", "", *(fault.value for fault in Fault))
+        head = nodes.thead("", _row(*([nodes.Text(title)] for title in heads)))
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=20) for _ in heads), head, body, cols=len(heads))
+        sentence = nodes.paragraph("", ledger.headline(), support_smartquotes=False)
+        return [sentence, nodes.table("", group, classes=["tally"])]
 
 
 def _switches() -> str:
@@ -266,5 +294,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("formula", FormulaRole())
     app.add_directive("claim", ClaimDirective)
     app.add_directive("verdicts", VerdictsDirective)
+    app.add_directive("tally", TallyDirective)
     app.add_transform(LetterByLetter)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

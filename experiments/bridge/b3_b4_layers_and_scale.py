@@ -105,8 +105,11 @@ def readouts_share(a: Entry, b: Entry) -> Cell | None:
     return paired_ratio((ours - theirs).tolist(), (whole - others).tolist())
 
 
-def invariant_share(of: Callable[[str], Callable[[Entry, Entry], Cell | None]]) -> Callable[..., Cell | None]:
-    """log of the ratio of relative rises over that of absolute ones: what is left of the gain in invariant measure."""
+def relative_share(of: Callable[[str], Callable[[Entry, Entry], Cell | None]]) -> Callable[..., Cell | None]:
+    """log of the ratio of relative rises over that of absolute ones: what is left of the gain under relative noise.
+
+    Layer-relative noise does not see one factor for a whole layer; a factor for each neuron it does (T7).
+    """
 
     def number(a: Entry, b: Entry) -> Cell | None:
         relative, absolute = (logarithm(of(scale)(a, b)) for scale in ("layer", "absolute"))
@@ -205,7 +208,7 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
     found += [
         Claim("B4f", "Part of SAM's gain in the absolute rise is scale: less than all of its logarithm is left in the "
               "rise under layer-relative noise", "theory T7, toy P8d", (-INFINITE, 1.0),
-              rows.against(sam, invariant_share(rise_ratio)),
+              rows.against(sam, relative_share(rise_ratio)),
               "log of the ratio of layer-relative rises over log of that of absolute ones, where SAM lowers the "
               f"latter; {PAIRED}, the two logarithms as if independent",
               "layers/*.json: measures.whole.absolute, measures.whole.layer", share,
@@ -239,7 +242,7 @@ def _by_sums(rows: Rows, share: float | None) -> list[Claim]:
               f"layers/*.json: {where}.absolute.by_image", note=note),
         Claim("B4l", "Part of SAM's gain in the layers' absolute sum is scale: less than all of its logarithm is left "
               "in their layer-relative sum", "theory T7, toy P8d", (-INFINITE, 1.0),
-              rows.against(sam, invariant_share(sum_ratio)),
+              rows.against(sam, relative_share(sum_ratio)),
               f"log of the {how}, of relative over absolute noise; the two as if independent",
               f"layers/*.json: {where}", share, note=note),
     ]  # fmt: skip

@@ -35,7 +35,7 @@ class BridgeCommand:
     """Runs to measure, by name; all of the plan's by default."""
     toy: Path = ROOT / "results" / "toy.json"
     """The toy's results."""
-    paper: Path = ROOT / "paper_figs" / "paper_numbers.json"
+    paper: Path = ROOT / "findings" / "paper_numbers.json"
     """The paper's printed numbers."""
     data: Path | None = None
     """The data root; FLATNESS_DATA, or ./data, by default."""

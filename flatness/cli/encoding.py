@@ -127,7 +127,8 @@ class Encoder:
                 _write(path, latents)
             found.append(latents["latents"])
             advance(len(images))
-        return torch.cat(found)
+        # as what is read from a file lies, since kernels, and so last bits, depend on where entries lie
+        return torch.cat(found).contiguous()
 
     # Captions
 
@@ -168,7 +169,7 @@ class Encoder:
                     rows = {k: v.detach().float().cpu() for k, v in self.family.embed(pipeline, some, device).items()}
                 _write(path, rows)
             found.append(rows)
-        return {name: torch.cat([rows[name] for rows in found]) for name in found[0]}
+        return {name: torch.cat([rows[name] for rows in found]).contiguous() for name in found[0]}
 
     def _text_pipeline(self, texts: Sequence[str], device: torch.device) -> Any:
         """diffusers' own pipeline with its text encoders alone, for its encode_prompt."""
@@ -264,6 +265,8 @@ def _text_part(folder: Path, kind: str, device: torch.device) -> Any:
     try:
         with _quiet():
             import transformers
+
+            transformers.utils.logging.disable_progress_bar()
     except ImportError as error:
         raise MissingPackageError("captions", "transformers", "'flatness[text]'", why_not("transformers")) from error
     try:

@@ -20,7 +20,9 @@ from flatness.cli.options import MeasureOptions
 from flatness.cli.recording import Advance, RecordedLoss, RecordedNorms
 from flatness.cli.statistics import Part, Uncertain
 from flatness.diffusion.ancestral_sampling import respaced_steps
+from flatness.diffusion.likelihood import FIXED_VARIANCES, likelihood_loss
 from flatness.diffusion.losses import Batch, DiffusionLoss
+from flatness.diffusion.noise_paths import DiscretePath
 from flatness.diffusion.sampling import SamplingProcess
 from flatness.measuring.base import Estimate, Losses, plain, undisturbed
 from flatness.measuring.readout import Readout
@@ -137,6 +139,26 @@ LOSS = Task("loss", "loss", 1, _loss)
 """The loss alone."""
 
 
+def _in_bits(at: Setting, name: str, words: str, rises: Tensor) -> list[Quantity]:
+    """Rises (draws, N) of the variational bound, in bits per dimension; [] where the process does not give them.
+
+    It does where times are drawn alike from all steps of a discrete process, each of which has a likelihood.
+    """
+    loss = at.loss
+    if not isinstance(loss, DiffusionLoss) or not isinstance(loss.path, DiscretePath):
+        return []
+    if loss.times not in (None, loss.path.uniform()):
+        return []
+    own = at.process.variance if at.process is not None else "small"
+    try:
+        in_nats = likelihood_loss(loss, variance=own if own in FIXED_VARIANCES else "small")
+    except ValueError:  # a weight of its own, or a step without a likelihood, as of a schedule that ends in pure noise
+        return []
+    u = torch.cat([batch.u.cpu() for batch in at.batches if batch.u is not None])
+    bits = rises * in_nats.of_samples(u, 1) / math.log(2.0)
+    return [Quantity.of(f"{name}.bits", f"{words}, bits per dimension of the bound", Part(bits))]
+
+
 def _unmoved(losses: Tensor) -> Quantity:
     return Quantity.of("loss", "loss", Part(losses[:1]))
 
@@ -154,6 +176,7 @@ def _low_pass(scale: str) -> Callable[[Setting], Outcome]:
             _unmoved(losses),
             Quantity.of(f"lpf-{scale}.value", f"LPF, {told}", Part(losses[1:])),
             Quantity.of(f"lpf-{scale}.rise", f"rise, {told}", Part(losses[1:] - losses[:1])),
+            *_in_bits(at, f"lpf-{scale}", f"rise, {told}", losses[1:] - losses[:1]),
         ]
         return Outcome(stored(found), quantities)
 
@@ -185,8 +208,10 @@ def _rounding(bits: int) -> Callable[[Setting], Outcome]:
             at.model, loss, at.batches, bits, granularity=at.options.granularity, seed=at.options.seed
         )
         losses = loss.matrix(2)
-        rise = Quantity.of(f"quantization-{bits}.rise", f"rise, rounded to {bits} bits", Part(losses[1:] - losses[:1]))
-        return Outcome(stored(found), [_unmoved(losses), rise])
+        words, rises = f"rise, rounded to {bits} bits", losses[1:] - losses[:1]
+        rise = Quantity.of(f"quantization-{bits}.rise", words, Part(rises))
+        in_bits = _in_bits(at, f"quantization-{bits}", words, rises)
+        return Outcome(stored(found), [_unmoved(losses), rise, *in_bits])
 
     return run
 

@@ -56,7 +56,8 @@ def low_pass_filter(
         sigma: standard deviation of the noise, in the unit that scale names.
         draws: number of noise draws, at least 1 (at least 2 for a standard error over them).
         scale: "absolute"; or relative to the root mean square of each tensor ("layer") or of each output channel
-            ("filter"), which leaves the measure unchanged when layers are rescaled against one another.
+            ("filter"), which leaves the measure unchanged when whole layers are rescaled against one another. A factor
+            of its own for each neuron, in one layer and out of the next, still moves it.
         parameters: which weights get noise (`selected_parameters`).
         seed: noise and the loss's own random numbers are functions of it.
         eval_mode: False leaves the submodules in the modes they are in. Modes and buffers are put back either way.

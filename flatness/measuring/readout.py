@@ -10,9 +10,9 @@ depending on W, noise on W alone raises it as follows (E over samples, positions
     dither of step q             (q^2 / 12) E||phi||^2                   (q^2 / 12) d L E||phi||^2
     worst over ||delta||_F <= D  D^2 lambda_max(E phi phi^T) / d         D^2 L lambda_max(E phi phi^T)
 
-The first two are exact for any W and any independent noise of mean zero. The last is exact where W is a minimum of the
-mean loss; elsewhere it is the second-order part. A mean over some of the output channels only rises as in the first
-column in the first two rows.
+The first two are exact for any W and any independent noise of mean zero, which plain rounding is not. The last is
+exact where W is a minimum of the mean loss; elsewhere it is the second-order part. A mean over some of the output
+channels only rises as in the first column in the first two rows.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class Readout(Measurement):
     ) -> Estimate:
         """The rise of a squared-error loss under independent uniform dither of one grid step on each weight.
 
-        That is exact for dither, and for rounding to the nearest what to expect on average over weights.
+        That is exact for dither at any weights. Of rounding to the nearest it is what to expect at a minimum, on
+        average over where the weights lie on the grid; elsewhere the errors go with the slope, and the loss may rise
+        less, or fall.
 
         Args:
             bits, granularity, scheme: see `flatness.measuring.quantization.Grid`.

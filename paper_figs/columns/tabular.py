@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-SIGNIFICANT = 2
-"""Digits of the error that are written."""
+from findings.estimates import decimals_of, exponent, fixed
+
 WITHOUT_ERROR = 4
 """Significant digits of a number that has neither an error nor printed decimals."""
 SMALL = -2
@@ -130,7 +130,7 @@ class Column:
     def _digits(self, cell: Cell) -> int:
         """Decimals of a cell's number, whatever power is taken out."""
         if cell.error is not None:
-            return SIGNIFICANT - 1 - exponent(cell.error, SIGNIFICANT)
+            return decimals_of(cell.error)
         if self.decimals is not None:
             return self.decimals
         return WITHOUT_ERROR - 1 - exponent(cell.value, WITHOUT_ERROR) if cell.value else 0
@@ -207,17 +207,6 @@ def from_data(title: str, data: Mapping[str, Any]) -> Table:
         if cells:
             columns.append(Column(found["group"], found["heading"], cells, found["decimals"], found["signed"]))
     return Table(title, tuple(data["rows"]), tuple(columns), data["groups"], tuple(data["notes"]))
-
-
-def exponent(number: float, significant: int) -> int:
-    """The power of ten of a number that is not zero, once it is rounded to so many digits: .0996 to two is .10."""
-    return int(f"{number:.{significant - 1}e}".partition("e")[2])
-
-
-def fixed(number: float, digits: int, power: int = 0, signed: bool = False) -> str:
-    """A number over 10^power with the decimals that it has left of `digits`; never a negative zero."""
-    rounded = round(number, digits) or 0.0
-    return f"{rounded / 10.0**power:{'+' if signed and rounded else ''}.{max(digits + power, 0)}f}"
 
 
 def number(cell: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from paper_figs.columns.studies import describe_study, name_of, of_study
 from paper_figs.drawing import table_panels
 from paper_figs.drawing.table_panels import Block, Panel
 
-INPUTS = ("results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
+INPUTS = ("results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
 DATASET = "cifar10"
 STEPS = table_sources.STEPS
 METHODS = ("adm", "sam")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from paper_figs.columns import tabular
 from paper_figs.drawing import lpf_tables
 
-INPUTS = ("results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
+INPUTS = ("results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
 DATASET = "cifar10"
 
 

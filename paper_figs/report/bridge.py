@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from findings.documents import read_document
 from paper_figs import fingerprint
 from paper_figs.report import document, predictions, prose, sourced
 from paper_figs.report.sourced import Number, Source
@@ -118,7 +119,7 @@ def bridge(path: Path, name: str) -> Bridge:
     Raises:
         ValueError: it cannot be read, or its predictions are no list of objects with an identifier.
     """
-    found = predictions.read(path)
+    found = read_document(path, version=None)
 
     def build() -> Bridge:
         source = _origin(found, name)

@@ -1,7 +1,7 @@
 """The ledger for the page: every statement with its formulas as MathML, and its counterexamples computed anew.
 
-Exact counterexamples take a second or two for the whole ledger; the other evidence (proofs, searches, quadrature) is
-named only, since `pytest theory` is what runs it.
+Exact counterexamples and the paper's printed numbers take a second or two for the whole ledger; the other evidence
+(proofs, searches, quadrature) is named only, since `pytest theory` is what runs it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -19,9 +20,12 @@ from paper_figs.report import prose, sourced
 from paper_figs.report.sourced import Number, Source
 from theory import ledger
 from theory.proof import notation
-from theory.proof.statement import Comparison, Evidence, Kind, Statement, Verdict
+from theory.proof.statement import Comparison, Evidence, Fault, Kind, Statement, Verdict
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
+FAULTS = tuple(fault.value for fault in Fault)
+SHOWN_IN_FULL = (Kind.EXACT, Kind.PRINTED)
+"""The kinds of evidence whose comparisons are made anew for the page: exact, and quick."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece of evidence; lines for exact counterexamples only."""
+    """One piece of evidence; lines for exact counterexamples and printed numbers only."""
 
     kind: str
     shows: Markup
@@ -53,8 +57,10 @@ class Claim:
     source: Markup
     ours: bool
     verdict: str
+    fault: str
     in_short: Markup
     reason: Markup
+    rescue: Markup | None
     conditions: tuple[Markup, ...]
     printed: Markup | None
     holds: Markup | None
@@ -88,7 +94,7 @@ _RELATIONS = {"!=": r"\neq", "<=": r"\leq", ">=": r"\geq"}
 
 
 def _line(comparison: Comparison, source: Source) -> Line:
-    kinds = (sympy.Basic, sympy.MatrixBase, int)
+    kinds = (sympy.Basic, sympy.MatrixBase, Fraction, int)
     sides = (comparison.left, comparison.right)
     if not all(isinstance(side, kinds) for side in sides):
         return Line(prose.prose(str(comparison)), Markup(""), (), comparison.holds())
@@ -104,7 +110,7 @@ def _line(comparison: Comparison, source: Source) -> Line:
 
 def _piece(evidence: Evidence, module: str, label: str) -> Piece:
     lines: tuple[Line, ...] = ()
-    if evidence.kind is Kind.EXACT:
+    if evidence.kind in SHOWN_IN_FULL:
         source = own_source(f"theory/claims/{module}.py", evidence.shows, f"python -m theory explain {label}")
         lines = tuple(_line(comparison, source) for comparison in evidence.check())
     return Piece(evidence.kind.value, prose.prose(evidence.shows), lines)
@@ -119,8 +125,10 @@ def claim(module: str, statement: Statement) -> Claim:
         source=prose.prose(statement.source),
         ours=statement.source == "ours",
         verdict=statement.verdict.value,
+        fault="" if statement.fault is None else statement.fault.value,
         in_short=prose.prose(ledger.in_short(statement)),
         reason=prose.prose(statement.reason),
+        rescue=prose.prose(statement.rescue) if statement.rescue else None,
         conditions=tuple(prose.prose(condition) for condition in statement.conditions),
         printed=_formula(statement.printed),
         holds=_formula(statement.holds),

@@ -68,10 +68,11 @@ def toy(study: Study) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Theory:
-    """The finding on the theory: how many claims of the paper are of which verdict, and the central ones."""
+    """The finding on the theory: how many claims of the paper are of which verdict and fault, and the central ones."""
 
     total: Number
     counts: tuple[tuple[str, Number], ...]
+    faults: tuple[tuple[str, Number], ...]
     proved: Number
     central: tuple[Claim, ...]
 
@@ -81,6 +82,7 @@ def theory(found: Sequence[Claim]) -> Theory:
     return Theory(
         total=claims.count(found, ours=False),
         counts=tuple((verdict, claims.count(found, ours=False, verdict=verdict)) for verdict in claims.VERDICTS),
+        faults=tuple((fault, claims.count(found, ours=False, fault=fault)) for fault in claims.FAULTS),
         proved=claims.count(found, ours=True, verdict=claims.VERDICTS[0]),
         central=tuple(claim for label in CENTRAL for claim in found if claim.label == prose.prose(label)),
     )

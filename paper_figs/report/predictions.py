@@ -10,12 +10,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from findings.checksums import ResultError, read_json
+from findings.documents import read_document
+from findings.toy_study import COMMAND
+from findings.verdicts import DECIDED
 from paper_figs.report import prose, sourced
 from paper_figs.report.sourced import Number, Source
 
-VERDICTS = ("confirmed", "refuted", "undecided")
-COMMAND = "python -m toy"
+VERDICTS = tuple(verdict.value for verdict in DECIDED)
 FORMS = {
     "change": "relative change, of geometric means",
     "excess": "relative excess",
@@ -162,18 +163,6 @@ def _prediction(found: dict[str, Any], source: Source, place: int) -> Prediction
     )
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A result file.
-
-    Raises:
-        ValueError: it is not there, is no JSON object, or is not what was written.
-    """
-    try:
-        return read_json(path)
-    except ResultError as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}); allowed: a result file") from None
-
-
 def checked(build: Callable[[], Any], path: Path, command: str) -> Any:
     """What `build` makes of a result file, or an error that names the file.
 
@@ -196,7 +185,7 @@ def study(path: Path, name: str) -> Study:
     Raises:
         ValueError: it cannot be read, or lacks something that the page shows.
     """
-    document = read(path)
+    document = read_document(path, version=None)
 
     def build() -> Study:
         seeds = document["configuration"]["seed_numbers"]

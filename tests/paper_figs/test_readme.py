@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from findings import predictions
 from paper_figs import readme
 
 
@@ -50,5 +51,5 @@ def test_verdicts_are_counted_by_group() -> None:
 
 def test_every_prediction_of_the_bridge_is_in_a_group() -> None:
     found = json.loads((readme.STUDY / "bridge.json").read_bytes())["predictions"]
-    assert {one["identifier"][:2] for one in found} == set(readme.GROUPS)
-    assert {one["verdict"] for one in found} <= set(readme.VERDICTS)
+    assert {one["identifier"][:2] for one in found} == set(predictions.TITLES)
+    assert {one["verdict"] for one in found} <= set(predictions.VERDICTS)

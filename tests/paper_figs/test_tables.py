@@ -83,7 +83,7 @@ def everything(results: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_read_is_declared(name: str) -> None:
     found = fingerprint.declared_inputs(catalogue.figures()[name].source)
-    wanted = {"results/toy.json", "paper_figs/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json"}
+    wanted = {"results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json"}
     assert set(found) == wanted
 
 

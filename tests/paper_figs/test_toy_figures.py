@@ -41,7 +41,7 @@ def test_results_are_declared(name: str) -> None:
     source = catalogue.figures()[name].source
     inputs = fingerprint.declared_inputs(source)
     assert "results/toy.json" in inputs
-    assert ("paper_figs/paper_numbers.json" in inputs) == ("toy_study.paper()" in source.read_text())
+    assert ("findings/paper_numbers.json" in inputs) == ("toy_study.paper()" in source.read_text())
     assert all((catalogue.ROOT / path).is_file() for path in inputs)
 
 

@@ -152,3 +152,26 @@ def test_sampling_is_scored_against_a_floor(models: ScoreModels) -> None:
     torch.testing.assert_close(found.measures["signed_gap_20"], differences.mean(1))
     torch.testing.assert_close(found.measures["absolute_gap_20"], differences.abs().mean(1))
     assert bool((found.measures["absolute_gap_20"] > found.measures["signed_gap_20"].abs()).any())
+
+
+def by_neuron(models: ScoreModels) -> ScoreModels:
+    """The same functions with a factor of its own for each neuron: theta_j / a_j, a_j w_j, a_j u_j."""
+    factors = torch.logspace(-1, 1, models.theta.shape[2])
+    return models.replaced(models.theta / factors, models.W * factors, models.U * factors)
+
+
+def test_what_a_factor_for_each_neuron_moves(
+    models: ScoreModels, points: measures.Evaluation, losses: measures.Losses
+) -> None:
+    """Noise relative to a tensor, and |theta|^2 E|phi|^2 (P8a, P8b), move; only sums over columns stay (T7)."""
+    moved = measures.Losses(by_neuron(models), points)
+    torch.testing.assert_close(moved(moved.weights), losses(losses.weights), rtol=1e-4, atol=0.0)
+    before, after = (measures.readout_measures(one, 0.02, 1)["energy_times_norm"] for one in (losses, moved))
+    assert bool((after > 2 * before).all())
+    rises = [measures.low_pass_rise(one, 0.05, 4, relative=True) for one in (losses, moved)]
+    assert bool((rises[1] > 1.5 * rises[0]).all())
+    columns = [
+        (one.psi().double().square().mean(1) * one.models.theta.double().square().sum(1)).sum(1)
+        for one in (losses, moved)
+    ]
+    torch.testing.assert_close(columns[1], columns[0], rtol=1e-4, atol=0.0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from findings.verdicts import Verdict, above, below, mean_interval, within
+from toy import tables
 from toy.claims import PREDICTIONS
 from toy.predictions import Comparison, Prediction, judge
 
@@ -133,3 +134,12 @@ def test_what_rests_on_one_radius_says_so() -> None:
         sweep = any("rho=" in row for row in rows) or prediction.identifier in ("P2f", "P2g", "P3c")
         one = any(row.startswith("learnt/sam") for row in rows) and not sweep
         assert prediction.statement.endswith("(SAM at the radius .1 alone)") == one, prediction.identifier
+
+
+def test_nothing_is_called_invariant_that_a_factor_for_each_neuron_moves() -> None:
+    """Of the measures that the predictions are on none is, by `test_what_a_factor_for_each_neuron_moves`."""
+    texts = [
+        *tables.TITLES.values(),
+        *(text for one in PREDICTIONS for text in (one.statement, one.expected, one.measured)),
+    ]
+    assert not [text for text in texts if "invariant" in text]

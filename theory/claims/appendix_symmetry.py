@@ -30,6 +30,7 @@ from theory.proof.evaluation import exactly, generic
 from theory.proof.notation import A, Both, Delta, Norm, PositiveDefinite, W, b, delta, identity, p, theta, x
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -139,6 +140,7 @@ STATEMENT = Statement(
     title="the symmetry of delta W^T",
     source="Appendix Theorem 1 and Definition 3, Eq. (43); the maximum in Eq. (18)",
     verdict=Verdict.FALSE,
+    fault=Fault.SLIP,
     reason=(
         "Appendix Theorem 1 and Definition 3 as stated, and the maximum in (18), drop the condition that delta W^T is "
         "symmetric. Without it delta phi / m is no gradient, (11) fails, and the bracket of (18) is no divergence: at "

@@ -40,6 +40,7 @@ from theory.proof.notation import (
 )
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -202,6 +203,7 @@ STATEMENT = Statement(
     title="the perturbed noise is Gaussian",
     source="Corollary 3.4, Eq. (13); Appendix Corollary 1, Eq. (40)",
     verdict=Verdict.FALSE,
+    fault=Fault.SLIP,
     reason=(
         "The mean has the wrong sign: completing the square gives -Sigma_delta delta U^T e / m. "
         "The claim also needs I + delta W^T / m to be positive definite, and a linear activation."

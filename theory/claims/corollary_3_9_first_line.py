@@ -47,6 +47,7 @@ from theory.proof.notation import (
 )
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     counterexample,
@@ -206,6 +207,7 @@ STATEMENT = Statement(
     title="divergence of the perturbed Gaussian",
     source="Corollary 3.9, first line of Eq. (18); Appendix Eqs. (47), (49)",
     verdict=Verdict.CONDITIONAL,
+    fault=Fault.SLIP,
     reason=(
         "As KL(p || p_hat_delta) the bracket is right for each delta with delta W^T symmetric and I + delta W^T / m "
         "positive definite; the maximum is over neither condition. As a bound on E it inherits Theorem 3.8's emptiness."

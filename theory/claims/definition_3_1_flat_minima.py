@@ -46,6 +46,7 @@ from theory.proof.notation import (
 from theory.proof.notation import theta_star as minimum
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -216,11 +217,13 @@ STATEMENT = Statement(
     title="Delta-flat minimum",
     source="Definition 3.1; Appendix Definition 1",
     verdict=Verdict.VACUOUS,
+    fault=Fault.FLAW,
     reason=(
         "No model linear in theta has such a minimum: its loss is a polynomial of degree 2 in delta, and one that is "
         "constant on a ball is constant everywhere, so the second clause fails. Instead: (Delta, kappa)-flat, the "
         "expected loss rises by at most kappa over the ball; every minimum is, up to Delta_kappa."
     ),
+    rescue="With a tolerance: every minimum is flat up to kappa within Delta_kappa, the radius that T3 has.",
     printed=Both(_inside, _outside),
     holds=ForAll(sympy.Le(Norm(delta), Delta), _flat),
     evidence=(

@@ -52,6 +52,7 @@ from theory.proof.notation import gap as tolerated
 from theory.proof.notation import theta_star as minimum
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -215,11 +216,13 @@ STATEMENT = Statement(
     title="E-distribution gap robustness",
     source="Definition 3.2; Appendix Definition 2",
     verdict=Verdict.VACUOUS,
+    fault=Fault.FLAW,
     reason=(
         "For every E > 0 a shift of p within divergence E changes the loss at every x, so nothing is E-gap robust; nor "
         "does a tolerance kappa help over all p_hat, since fast ripples of p cost little and raise the loss without "
         "bound. Over the perturbed densities of a linear model the tolerance works."
     ),
+    rescue="With a tolerance, and only over the densities that perturbed weights of a linear model stand for.",
     printed=Both(_inside, _outside),
     holds=Implies(CONDITION, ForAll(_family, _robust)),
     evidence=(

@@ -44,6 +44,7 @@ from theory.proof.notation import (
 )
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -146,6 +147,7 @@ STATEMENT = Statement(
     title="the set of perturbed distributions",
     source="Definition 3.6, Eq. (14)",
     verdict=Verdict.CONDITIONAL,
+    fault=Fault.CONSEQUENCE,
     reason=(
         "From Delta times the operator norm of W equal to m on, the set holds functions that are no densities, and on "
         "the way there densities of unbounded divergence, so that the maximum in (17) does not exist. Below, every "

@@ -33,6 +33,7 @@ from theory.proof.evaluation import exactly, numerically
 from theory.proof.notation import KL, Both, Entry, Sigma_delta, d, identity, mu_delta, p, p_hat
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     counterexample,
@@ -164,6 +165,7 @@ STATEMENT = Statement(
     title="direction of the divergence",
     source="Appendix Eqs. (41), (42)",
     verdict=Verdict.FALSE,
+    fault=Fault.SLIP,
     reason=(
         "The bracket labelled D(eps_hat || eps) is KL(p || p_hat), the direction of Eq. (17): at "
         "d = m = W = b = delta = 1 it is .40343, and the divergence printed is .22157."

@@ -48,6 +48,7 @@ from theory.proof.notation import (
 from theory.proof.notation import gap as tolerated
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     counterexample,
@@ -165,6 +166,7 @@ STATEMENT = Statement(
     title="closed form of the tolerated divergence, in the appendix",
     source="Appendix Eqs. (48), (50), (51)",
     verdict=Verdict.FALSE,
+    fault=Fault.SLIP,
     reason=(
         "With sigma_i the eigenvalues of Sigma_delta^-1, as said, it is neither (18) nor an upper bound; it is (18) if "
         "those of its sums are eigenvalues of delta W^T, and then has (18)'s wrong factor. (50) to (51) is an identity."

@@ -32,6 +32,7 @@ from theory.proof.intervals import certify_above
 from theory.proof.notation import KL, Both, Delta, Implies, Maximum, SpectralNorm, W, b, d, delta, eta, p, p_hat, words
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -186,6 +187,7 @@ STATEMENT = Statement(
     title="the norm that bounds delta",
     source="Definition 3.1, Definition 3.6, Corollary 3.9",
     verdict=Verdict.CONDITIONAL,
+    fault=Fault.SLIP,
     reason=(
         "The norm must be named: for W = I_2, Delta = 1, b = 0 the worst divergence is .0966 over the Frobenius ball, "
         "which SAM perturbs in, and .1931 over the spectral ball."

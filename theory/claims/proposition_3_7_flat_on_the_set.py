@@ -2,7 +2,7 @@
 
 Printed: theta* is a Delta-flat minimum implies for all p_hat in P(x; p, Delta): L(x; theta^*, p_hat) = ell and there is p_hat not in P(x; p, Delta): L(x; theta^*, p_hat) > ell
 
-Holds: E_p[L(x; delta + theta^*, p)] = Trace(delta*G*delta^T)/m^2 + E_p[L(x; theta^*, p)]
+Holds: E_p[L(x; delta + theta^*, p)] = Trace(delta*G*delta^T)/m^2 + E_p[L(x; theta^*, p)] and Delta <= m*sqrt(kappa)*sqrt(1/lambda_max(G)) implies for all p_hat in P(x; p, Delta): E_p[L(x; theta^*, p_hat)] <= ell + kappa
 
 Vacuous: with v = delta phi / m the losses at theta + delta and - delta sum to twice the loss at theta and 2 |v|^2, so a
 loss constant on the ball has v = 0 for every delta, and then no delta anywhere raises it: Def. 3.1 admits no
@@ -25,7 +25,9 @@ from numpy import ndarray
 from theory.claims.corollary_3_4_perturbed_noise import CORRECTED_MEAN, COVARIANCE, EXPONENT, of_perturbation
 from theory.claims.definition_3_6_perturbed_set import Member, PerturbedSet
 from theory.claims.equation_9_random_feature_score import POINTWISE_LOSS, RESIDUAL, SCORE, SECOND_ORDER, g
+from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS
 from theory.model import perturbations
+from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.evaluation import Rows, exactly, generic, numeric
 from theory.proof.notation import (
@@ -42,6 +44,7 @@ from theory.proof.notation import (
     b,
     delta,
     ell,
+    kappa,
     m,
     p,
     p_hat,
@@ -52,8 +55,10 @@ from theory.proof.notation import (
 from theory.proof.notation import theta_star as minimum
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
+    at_most,
     counterexample,
     different,
     equal,
@@ -203,22 +208,56 @@ def check_rise(instance: Trained) -> Iterable[Comparison]:
     yield equal("tr(delta G delta^T) / m^2", formula, rise, 1e-9 * (1 + rise), "rounding of sums that may cancel")
 
 
+def _losses_change_places() -> Iterable[Comparison]:
+    """For all d and m, at every x."""
+    moved = POINTWISE_LOSS.subs(theta, theta + delta)
+    yield _same("L(x; theta, p_hat_delta) - L(x; theta + delta, p)", _loss_under_p_hat(_SHIFT), moved)
+
+
+def kappa_flat(at_minimum: bool = True) -> st.SearchStrategy[Trained]:
+    """Admissible perturbations, at a minimum or elsewhere."""
+    return trained(at_minimum).filter(lambda instance: perturbations.is_admissible(instance.delta, instance.W))
+
+
+def check_kappa(instance: Trained) -> Iterable[Comparison]:
+    """E_p |theta phi / m - grad log p_hat_delta|^2 against ell + kappa, kappa that of the radius |delta|."""
+    moment = instance.W.T @ instance.W + np.outer(instance.b, instance.b)
+    unit = flat_radius(moment, 1.0)
+    size = float(np.linalg.norm(instance.delta))
+    allowed = (size / unit) ** 2 if np.isfinite(unit) else 0.0
+    A, c = instance.delta @ instance.W.T / instance.m, instance.delta @ instance.b / instance.m
+    # grad log p_hat_delta = -x - A x - c
+    slope = instance.theta @ instance.W.T / instance.m + np.eye(instance.d) + A
+    constant = instance.theta @ instance.b / instance.m + c
+    loss = float((slope**2).sum() + (constant**2).sum())
+    before = expected_loss(instance, instance.theta)
+    because = "rounding, magnified by W's condition number of up to 1e5 in the least squares"
+    yield at_most("loss under p_hat_delta", loss, before + allowed, 1e-9 * (1 + before + loss + allowed), because)
+
+
 _members = PerturbedSet(p, Delta)
 _constant = ForAll(Member(p_hat, _members), sympy.Eq(Loss(minimum, p_hat), ell))
 _raised = Exists(NotMember(p_hat, _members), sympy.Gt(Loss(minimum, p_hat), ell))
+_rise = sympy.Eq(Expectation(p, Loss(minimum + delta, p)), Expectation(p, Loss(minimum, p)) + SECOND_ORDER)
+_up_to_kappa = sympy.Le(Expectation(p, Loss(minimum, p_hat)), ell + kappa, evaluate=False)
 
 STATEMENT = Statement(
     label="proposition-3.7",
     title="the loss of a Delta-flat minimum on the set of perturbed densities",
     source="Proposition 3.7, Eqs. (15), (16); Appendix Proposition 1, Eqs. (44), (45)",
     verdict=Verdict.VACUOUS,
+    fault=Fault.CONSEQUENCE,
     reason=(
         "It is about the minima of Definition 3.1, of which there are none. With that repaired, (15) fails wherever "
         "delta phi is not zero, and (16) does not follow, since a delta outside the ball may name no density. The "
         "expected loss at a minimum rises by J(delta)."
     ),
+    rescue=(
+        "For Delta up to the flat radius Delta_kappa the loss expected at a minimum is at most ell + kappa under every "
+        "density of the set."
+    ),
     printed=Implies(words("theta* is a Delta-flat minimum"), Both(_constant, _raised)),
-    holds=sympy.Eq(Expectation(p, Loss(minimum + delta, p)), Expectation(p, Loss(minimum, p)) + SECOND_ORDER),
+    holds=Both(_rise, Implies(sympy.Le(Delta, FLAT_RADIUS), ForAll(Member(p_hat, _members), _up_to_kappa))),
     evidence=(
         symbolic("a loss constant on the ball is constant everywhere, for all d and m", _no_minimum_is_flat),
         symbolic(
@@ -228,6 +267,9 @@ STATEMENT = Statement(
         counterexample("a delta that raises the loss may name no density", _clause_2_names_no_density),
         symbolic("what (16) says is true of every theta, flat or not, d = m = 1", _second_part_is_true_of_every_theta),
         symbolic("at a minimum the rise is J(delta), linear features, d m <= 2", _linear_term_vanishes),
+        symbolic("the loss at theta* under p_hat_delta is that at theta* + delta under p", _losses_change_places),
+        holds_for_all("under p_hat_delta it rises by at most kappa, |delta| <= Delta_kappa", kappa_flat(), check_kappa),
+        fails_without("theta* is a minimum, up to kappa", kappa_flat(at_minimum=False), check_kappa),
         holds_for_all("at a minimum the rise is J(delta), for every delta", trained(), check_rise),
         fails_without("theta is a minimum", trained(at_minimum=False), check_rise),
     ),

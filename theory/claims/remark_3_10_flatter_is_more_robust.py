@@ -8,7 +8,9 @@ With flatness and robustness both repaired by a tolerance kappa, Delta_kappa is 
 expected loss rises by kappa, and E_kappa the least KL(p || p_hat_delta) at which it has. Rise and divergence depend on
 delta only through A and c, and delta -> delta/a undoes W -> a W, b -> a b, theta -> theta/a there: this leaves the
 score, every p_hat and E_kappa as they are, and divides Delta_kappa by a. The bound of (17), taken at Delta_kappa, does
-not move either. For linear features E_kappa is (sqrt(kappa) - log(1 + sqrt(kappa)))/2, whatever the flatness.
+not move either. For linear features E_kappa is (sqrt(kappa) - log(1 + sqrt(kappa)))/2, whatever the flatness. That it
+knows nothing of the model is built in: its competitors are all the densities that some perturbation makes, and every
+linear model makes the same ones. What a given ball of weights reaches does depend on W and b (T2).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from theory.proof.evaluation import Rows, exactly
 from theory.proof.notation import A, Both, W, b, c, delta, kappa, words
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -181,10 +184,11 @@ STATEMENT = Statement(
     title="flatter minima are more robust",
     source="Remark 3.10",
     verdict=Verdict.FALSE,
+    fault=Fault.FLAW,
     reason=(
-        "It stands on empty definitions, and fails in the repaired theory: the least divergence at which the loss has "
-        "risen by kappa is the same for every flatness. W = 1 and W = 1/10 (d = m = 1, b = 0) differ tenfold in the "
-        "flat radius and in nothing else."
+        "The theorem that it comments on is empty, and in the theory repaired by a tolerance kappa it fails, which is "
+        "why it is called false: the least divergence at which the loss has risen by kappa is the same for every "
+        "flatness. W = 1 and W = 1/10 (d = m = 1, b = 0) differ tenfold in the flat radius and in nothing else."
     ),
     printed=words("flatter minima, of larger Delta, are robust to a larger distribution gap E"),
     holds=Both(

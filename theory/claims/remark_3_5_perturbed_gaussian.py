@@ -42,6 +42,7 @@ from theory.proof.notation import (
 )
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -190,6 +191,7 @@ STATEMENT = Statement(
     title="the perturbed noise is Gaussian, whatever the activation",
     source="Remark 3.5",
     verdict=Verdict.CONDITIONAL,
+    fault=Fault.CONSEQUENCE,
     reason=(
         "It holds for a linear activation, where I(x) is quadratic, and I + delta W^T / m positive definite. "
         "For ReLU the perturbed density is skewed, and its divergence is another number."

@@ -31,6 +31,7 @@ from theory.proof.evaluation import generic, numeric
 from theory.proof.notation import Implies, W, b, delta, m, theta, words, x
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     counterexample,
@@ -142,6 +143,7 @@ STATEMENT = Statement(
     title="positive outputs of the activation",
     source="Theorem 3.3; Appendix proof of Theorem 1, Eq. (26) and (29)",
     verdict=Verdict.CONDITIONAL,
+    fault=Fault.FLAW,
     reason=(
         "It holds for linear sigma only. For ReLU with full-support p it would force W = 0, and activations with "
         "positive values do not have it either; the quadratic I then breaks (11), and its divergence is wrong."

@@ -44,6 +44,7 @@ from theory.proof.notation import (
 )
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -213,6 +214,7 @@ STATEMENT = Statement(
     title="e^-I p can be normalised",
     source="Theorem 3.3, the definition of C; Appendix Eq. (32)",
     verdict=Verdict.CONDITIONAL,
+    fault=Fault.SLIP,
     reason=(
         "C exists only where e^-I p has a finite integral. For p = N(0, I) and a linear activation, every admissible "
         "delta in the ball has one just when Delta times the operator norm of W is below m; d = m = W = 1, b = 0, "

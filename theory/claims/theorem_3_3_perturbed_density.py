@@ -30,6 +30,7 @@ from theory.proof.evaluation import generic, numeric
 from theory.proof.notation import A, Both, Implies, Loss, PositiveDefinite, W, b, delta, identity, m, p, p_hat, theta, x
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     counterexample,
@@ -200,6 +201,7 @@ STATEMENT = Statement(
     title="the perturbed density",
     source="Theorem 3.3, Eq. (11) and (12); Appendix Theorem 1, Eq. (28) and (34)",
     verdict=Verdict.FALSE,
+    fault=Fault.SLIP,
     reason=(
         "I lacks the factor 1/m in the main text and in Eq. (28); Eq. (34) has it. For m >= 2 the printed density "
         "belongs to m delta. With the factor, a linear activation and delta W^T symmetric, (11) holds at every x."

@@ -37,6 +37,7 @@ from theory.proof.evaluation import generic, numeric
 from theory.proof.notation import Gradient, Iff, W, b, delta, m, p, p_hat, theta, x
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     counterexample,
@@ -135,6 +136,7 @@ STATEMENT = Statement(
     title="what determines the perturbed density",
     source="Theorem 3.3, Eq. (11)",
     verdict=Verdict.CONDITIONAL,
+    fault=Fault.SLIP,
     reason=(
         "The theorem claims existence; read as determining p_hat it is false, since (11) equates norms only: at the "
         "exact score with d = m = W = 1, delta = 1/2, both N(0, 2/3) and N(0, 2) satisfy it. Asked to preserve the "

@@ -35,6 +35,7 @@ from theory.proof.notation import KL, Both, Delta, Exists, ForAll, Loss, Maximum
 from theory.proof.notation import theta_star as minimum
 from theory.proof.statement import (
     Comparison,
+    Fault,
     Statement,
     Verdict,
     at_most,
@@ -152,9 +153,14 @@ STATEMENT = Statement(
     title="flatness bounds the tolerated gap",
     source="Theorem 3.8, Eq. (17); Appendix Theorem 2, Eq. (46)",
     verdict=Verdict.VACUOUS,
+    fault=Fault.FLAW,
     reason=(
         "No minimum is Delta-flat and none E-gap robust: for every E > 0 a shift of p within divergence E raises the "
         "loss. Without the second clause of Definition 3.1 it is false, and an upper bound on E promises no robustness."
+    ),
+    rescue=(
+        "Its right side is the worst divergence of a learned density over the ball of weights, at an exact score "
+        "(introduction-learned-density); and T4 has the divergence that costs a loss of kappa."
     ),
     printed=sympy.Le(gap, Maximum(Member(p_hat, PerturbedSet(p, Delta)), KL(p, p_hat))),
     holds=ForAll(gap, Exists(p_hat, Both(sympy.Le(KL(p, p_hat), gap), sympy.Gt(Loss(minimum, p_hat), ell)))),

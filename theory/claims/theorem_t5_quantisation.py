@@ -4,8 +4,9 @@ Holds: (i) dither implies E_delta[E_p[L(x; delta + theta, p)]] = d*q^2*Trace(G)/
 
 (i) Dither: each weight rounded with its own uniform offset, its error uniform on (-q/2, q/2). (ii) Stochastic rounding:
 up with probability f, the weight's distance from the grid point below over q, and down otherwise; twice (i) on average
-over f. Both at any theta, both exact. (iii) Any rounding to the nearest point. Plain rounding is (i) on average over
-theta, not for each. With min-max scaling q is 2 max|theta| / (2^bits - 1) or max|theta| / (2^(bits-1) - 1), so that a
+over f. Both at any theta, both exact. (iii) Any rounding to the nearest point. Plain rounding of a
+minimum is (i) on average over where it lies on the grid, not for each. Elsewhere its errors go with the slope, and the
+loss may fall: for phi = 1, theta* = 0 and theta uniform on half a cell either side it falls by q^2/12, not rises. With min-max scaling q is 2 max|theta| / (2^bits - 1) or max|theta| / (2^(bits-1) - 1), so that a
 method helps through max|theta| and through E|phi|^2 = tr G. Theorem 3.3 says nothing of it: for d >= 2 and W not 0 the
 errors are inadmissible almost surely; of isotropic noise the share (d + 1)/(2d) of the field delta phi is a gradient
 for b = 0 and linear features, whatever W is.
@@ -64,6 +65,7 @@ from theory.proof.statement import (
     Statement,
     Verdict,
     at_most,
+    counterexample,
     equal,
     fails_without,
     holds_for_all,
@@ -174,7 +176,7 @@ def _gradient_share() -> Iterable[Comparison]:
 
 
 def _minmax_rise_is_invariant() -> Iterable[Comparison]:
-    """theta / a with a phi: max|theta| falls by a and tr G rises by a^2, so the rise stays."""
+    """theta / a with a phi, one factor a: max|theta| falls by a and tr G rises by a^2, so the rise stays."""
     a = sympy.Symbol("a", positive=True)
     rise = DITHER_RISE.subs(q, STEP)
     moved = rise.subs({largest: largest / a, sympy.Trace(G): a**2 * sympy.Trace(G)}, simultaneous=True)
@@ -216,7 +218,16 @@ def grid_steps(weights: ndarray, number_of_bits: int) -> dict[str, float]:
 
 def check_worst_case(instance: Quantised) -> Iterable[Comparison]:
     """Plain rounding of a minimum by either convention, and the worst signs, against the bound."""
-    problem, weights = instance.problem, instance.problem.minimum
+    yield from _against_worst_case(instance, instance.problem.minimum)
+
+
+def check_worst_case_anywhere(instance: Quantised) -> Iterable[Comparison]:
+    """The same of any theta."""
+    yield from _against_worst_case(instance, instance.theta)
+
+
+def _against_worst_case(instance: Quantised, weights: ndarray) -> Iterable[Comparison]:
+    problem = instance.problem
     top, vectors = np.linalg.eigh(problem.second_moment)
     here = problem.loss(weights)
     signs = np.where(vectors[:, -1] < 0, -1.0, 1.0)
@@ -284,6 +295,23 @@ def rounding_ratios(draws: int, seed: int) -> ndarray:
 STANDARD_ERRORS = 4
 
 
+def _loss_falls_away_from_a_minimum() -> Iterable[Comparison]:
+    """d = m = phi = 1, theta* = 0: theta uniform on (-q/2, q/2) is rounded to 0."""
+    weight = sympy.Symbol("theta_1", real=True)
+    half = (weight, -q / 2, q / 2)
+    before, rise, energy = (sympy.integrate(value, half) / q for value in (weight**2, 0 - weight**2, (0 - weight) ** 2))
+    yield equal("mean loss before rounding", sympy.simplify(before), q**2 / 12)
+    yield equal("mean J of the errors, as for dither", sympy.simplify(energy), q**2 / 12)
+    yield equal("mean rise of the loss: a fall", sympy.simplify(rise), -(q**2) / 12)
+
+
+def _plain_rounding_of_minima() -> Iterable[Comparison]:
+    """d = m = phi = 1, theta* uniform over a cell around each point: the rise is J of the error."""
+    minimum = sympy.Symbol("theta_1", real=True)
+    rise = sympy.integrate((0 - minimum) ** 2, (minimum, -q / 2, q / 2)) / q
+    yield equal("mean rise over where the minimum lies", sympy.simplify(rise), q**2 / 12)
+
+
 def _plain_rounding_on_average() -> Iterable[Comparison]:
     ratios = rounding_ratios(4000, seed=0)
     error = float(ratios.std(ddof=1)) / np.sqrt(len(ratios))
@@ -308,9 +336,10 @@ STATEMENT = Statement(
     source="ours",
     verdict=Verdict.HOLDS,
     reason=(
-        "Independent uniform rounding raises the expected loss by (q^2/12)(d/m^2) E|phi|^2, exactly and at any theta; "
-        "rounding to the nearest point costs that on average over theta, and never more than (q^2/4)(d/m) "
-        "lambda_max(G). Theorem 3.3 does not cover it: such delta are inadmissible almost surely."
+        "Independent uniform rounding raises the expected loss by (q^2/12)(d/m^2) E|phi|^2, exactly and at any theta. "
+        "Rounding a minimum to the nearest point costs that on average over where it lies on the grid, and never more "
+        "than (q^2/4)(d/m) lambda_max(G); elsewhere the loss may also fall. Theorem 3.3 does not cover it: such delta "
+        "are inadmissible almost surely."
     ),
     printed=None,
     holds=Clauses(_dithered, _stochastic, _nearest),
@@ -333,7 +362,7 @@ STATEMENT = Statement(
         symbolic("stochastic rounding has variance q^2 f(1 - f), on average twice dither's", _stochastic_variance),
         symbolic("both rises, from independent errors", _rises),
         symbolic("the worst case is the flat radius around the cube of errors", _worst_case_from_the_flat_radius),
-        symbolic("with min-max scaling the rise is the same for theta/a and a phi", _minmax_rise_is_invariant),
+        symbolic("with min-max scaling one factor a leaves the rise as it is", _minmax_rise_is_invariant),
         symbolic("the admissible delta have codimension above 0 for d >= 2, W not 0", _admissible_is_a_null_set),
         symbolic("of isotropic noise the share (d + 1)/(2d) is a gradient for b = 0, whatever W is", _gradient_share),
         holds_for_all("the mean rises under dither and stochastic rounding", quantised(), check_both),
@@ -346,6 +375,9 @@ STATEMENT = Statement(
         fails_without("d >= 2", rounding_errors(rows=(1, 2)), check_inadmissible),
         holds_for_all("the gradient share of isotropic noise, any W and b", isotropic(), check_gradient_share),
         fails_without("noise of the same size in every row", isotropic(equal_rows=False), check_gradient_share),
-        quadrature("plain rounding costs the same on average over theta, not for each", _plain_rounding_on_average),
+        quadrature("plain rounding: J has that mean over theta, not at each", _plain_rounding_on_average),
+        symbolic("at a minimum that is the mean rise", _plain_rounding_of_minima),
+        counterexample("elsewhere the loss may fall by as much", _loss_falls_away_from_a_minimum),
+        fails_without("theta is a minimum", quantised(shape=(5, 8)), check_worst_case_anywhere),
     ),
 )

@@ -7,12 +7,15 @@ the objective is least exactly where the loss is, so full-batch SAM moves no min
 a delta for every x: the largest loss is (|r| + rho |phi|/m)^2, at delta along r phi^T, which is where the first-order
 step of SAM points; so SAM with batches of one is exact here. It reweights the residuals, and so moves the minimiser;
 its last term, the flatness, is constant while the features are frozen and becomes a penalty only where they are learnt.
+(i) is of the exact maximum. The first-order step of Algorithm 1 at a constant rate alpha does not come to rest: along an
+eigendirection of curvature lambda it ends bouncing between +-r, r = alpha rho lambda / (2 - alpha lambda).
 """  # noqa: E501
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from typing import Any, cast
 
@@ -23,6 +26,7 @@ from numpy import ndarray
 from scipy import optimize
 
 from theory.claims.equation_9_random_feature_score import SECOND_ORDER, phi
+from theory.claims.section_2_1_sam_and_algorithm_1 import Settings, algorithm_1
 from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS, SIZES
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
@@ -50,6 +54,7 @@ from theory.proof.statement import (
     Comparison,
     Statement,
     Verdict,
+    algorithm,
     at_most,
     counterexample,
     different,
@@ -155,6 +160,38 @@ def _first_order_falls_short() -> Iterable[Comparison]:
         {rho: 1, LargestEigenvalue(G): 4, m: 2}
     )
     yield equal("which is J(theta - theta*) plus the formula", better, bound)
+
+
+_rate, _curvature = sympy.symbols("alpha lambda", positive=True)
+BOUNCE = _rate * rho * _curvature / (2 - _rate * _curvature)
+"""r: where the first-order step of rate alpha goes from r to -r, curvature lambda."""
+
+
+def _first_order_bounces() -> Iterable[Comparison]:
+    """L = lambda w^2/2 by Algorithm 1, lambda = 4, alpha = 1/10, rho = 1: from r = 1/4 to -r and back."""
+    rate, curvature = Fraction(1, 10), Fraction(4)
+    far = BOUNCE.subs({_rate: sympy.Rational(1, 10), _curvature: 4, rho: 1})
+    yield equal("alpha rho lambda / (2 - alpha lambda)", far, sympy.Rational(1, 4))
+    settings = Settings(sam=True, swa=True, rho=Fraction(1), start=10**9)
+    for iterations, expected in ((1, Fraction(-1, 4)), (2, Fraction(1, 4)), (101, Fraction(-1, 4))):
+        w, _, _ = algorithm_1(Fraction(1, 4), lambda w: curvature * w, iterations, lambda i: rate, settings)
+        yield equal(f"w after {iterations} steps from 1/4", w, expected)
+
+
+def _first_order_is_drawn_to_the_bounce() -> Iterable[Comparison]:
+    """While the sign turns, |w| - r is multiplied by -(1 - alpha lambda) at each step; H = diag(4, 1) in floats."""
+    size = sympy.Symbol("w", positive=True)
+    after = -(size - _rate * _curvature * (size + rho))  # -w_1 for w_0 = size
+    change = sympy.simplify((after - BOUNCE) / (size - BOUNCE))
+    yield equal("(|w_1| - r) / (|w_0| - r)", change, -(1 - _rate * _curvature))
+    hessian, w = np.array([4.0, 1.0]), np.array([1.0, 1.0])
+    for _ in range(4000):
+        gradient = hessian * w
+        w = w - 0.1 * hessian * (w + gradient / np.linalg.norm(gradient))
+    expected = [0.25, 0.0]
+    yield equal(
+        "|w| after 4,000 steps of rho = 1 on H = diag(4, 1)", np.abs(w), np.array(expected), 1e-9, "convergence"
+    )
 
 
 def sphere_maximum(G_value: ndarray, shift: ndarray, radius: float) -> tuple[float, ndarray]:
@@ -306,8 +343,9 @@ STATEMENT = Statement(
     verdict=Verdict.HOLDS,
     reason=(
         "Full-batch SAM with its exact inner maximum adds the constant rho^2 lambda_max(G)/m^2 at every minimum and no "
-        "less elsewhere, so it moves no minimiser. SAM for every x is E(|r| + rho |phi|/m)^2: it reweights residuals, "
-        "and penalises flatness only where features are learnt."
+        "less elsewhere, so it moves no minimiser; the first-order step at a constant rate bounces around it. SAM for "
+        "every x is E(|r| + rho |phi|/m)^2: it reweights residuals, and penalises flatness only where features are "
+        "learnt."
     ),
     printed=None,
     holds=Clauses(_at_a_minimum, _elsewhere, _for_every_x),
@@ -321,6 +359,13 @@ STATEMENT = Statement(
             "sam_elsewhere",
             "sam_moves_no_minimiser",
         ),
+        machine_checked(
+            "(iii): the bound at each point, where it is reached, and its mean",
+            "pointwise_sam.v",
+            "point_bound",
+            "point_attained",
+            "point_mean",
+        ),
         symbolic("of +-delta one raises the loss by J(delta) or more", _average_of_both_signs),
         symbolic("the rise at a minimum is the kappa whose flat radius is rho", _rise_is_that_of_the_flat_radius),
         symbolic("at one x the loss is at most (|r| + rho |phi|/m)^2", _per_sample_bound),
@@ -328,6 +373,8 @@ STATEMENT = Statement(
         symbolic("its mean, term by term", _mean_of_the_per_sample_maximum),
         counterexample("SAM for every x moves the minimiser", _per_sample_moves_the_minimiser),
         counterexample("on the full batch the first-order step misses the maximum", _first_order_falls_short),
+        algorithm("Algorithm 1's step bounces around a minimum for ever", _first_order_bounces),
+        symbolic("and is drawn to that bounce", _first_order_is_drawn_to_the_bounce),
         holds_for_all("the full-batch maximum, at minima and elsewhere", steps(), check_full_batch),
         optimisation("the full-batch maximum by optimisation", _full_batch_by_optimisation),
         holds_for_all("the maximum at every x, and its mean", steps(), check_per_sample),

@@ -1,13 +1,17 @@
 """Theorem T7: flatness is not invariant under rescalings that leave the function as it is.
 
-Holds: (i) positively homogeneous activation implies (1/(a*m))*theta*sigma(a*(W^T*x + b)) = 1/m*theta*sigma(W^T*x + b); (ii) positively homogeneous activation implies J_a = d*a^2*s^2*Trace(G)/m^2 and Delta_a = m*sqrt(kappa)*sqrt(1/lambda_max(G))/a; (iii) scale-invariant w implies H(w*a) = H(w)/a^2
+Holds: (i) positively homogeneous activation implies (1/(a*m))*theta*sigma(a*(W^T*x + b)) = 1/m*theta*sigma(W^T*x + b); (ii) positively homogeneous activation implies J_a = d*a^2*s^2*Trace(G)/m^2 and Delta_a = m*sqrt(kappa)*sqrt(1/lambda_max(G))/a and a factor for each neuron implies J_columns = s^2*Sum(theta_norm[j]^2*G[j, j], (j, 1, m))/m^2; (iii) scale-invariant w implies H(w*a) = H(w)/a^2
 
 (i), (ii) Positively homogeneous sigma, sigma(a z) = a sigma(z) for a > 0 (ReLU, leaky ReLU): theta/a with a W and a U
 is the same function, but E|phi|^2 and the rise of the loss under noise on theta grow by a^2, and the kappa-flat radius
 falls by a. (iii) Scale-invariant weights w, such as those in front of a normalisation layer: growing |w| by a leaves the
 function and divides their Hessian block by a^2. So noise of a fixed size confounds flatness with the size of weights.
-Invariant companions: noise relative to the norm of theta, s |theta|/sqrt(d m) on every entry, so that E|delta|^2 =
-s^2 |theta|^2, with rise s^2 |theta|^2 E|phi|^2/m^3; and |theta|^2 times the trace of the Hessian block.
+Noise relative to the norm of theta, s |theta|/sqrt(d m) on every entry, has the rise s^2 |theta|^2 E|phi|^2/m^3, and
+|theta|^2 times the trace of the Hessian block goes with it: both stay where all neurons are rescaled by one factor, and
+only there. Each neuron has a factor of its own, theta_j/a_j with a_j w_j and a_j b_j, and by those they move without
+bound. What stays under all of them is noise relative to each column, s |theta_j|/sqrt(d) on column j, with the rise
+(s^2/m^2) sum_j |theta_j|^2 E phi_j^2. Nor can the function have any flatness at all: with noise on theta and W together
+the rise has a positive floor over a, since it grows like a^2 one way and like 1/a^2 the other.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -29,12 +33,41 @@ from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
 from theory.proof.evaluation import generic, numeric
 from theory.proof.machine_checked import machine_checked
-from theory.proof.notation import Both, Clauses, G, Implies, LargestEigenvalue, Norm, W, b, d, delta, m, theta, words, x
-from theory.proof.statement import Comparison, Statement, Verdict, equal, fails_without, holds_for_all, symbolic
+from theory.proof.notation import (
+    Both,
+    Clauses,
+    G,
+    Implies,
+    LargestEigenvalue,
+    Norm,
+    W,
+    b,
+    d,
+    delta,
+    j,
+    m,
+    theta,
+    words,
+    x,
+)
+from theory.proof.statement import (
+    Comparison,
+    Statement,
+    Verdict,
+    counterexample,
+    equal,
+    fails_without,
+    holds_for_all,
+    less,
+    symbolic,
+)
 
 scale = sympy.Symbol("a", positive=True)
 RELATIVE_RISE = LPF_RISE.subs(noise, noise * Norm(theta) / sympy.sqrt(d * m))
 """The rise under noise of standard deviation s |theta| / sqrt(d m) on every weight."""
+_columns, _second = sympy.IndexedBase("theta_norm"), sympy.IndexedBase("G")
+COLUMN_RISE = noise**2 * sympy.Sum(_columns[j] ** 2 * _second[j, j], (j, 1, m)) / m**2
+"""The rise under noise of standard deviation s |theta_j| / sqrt(d) on column j, theta_norm[j] = |theta_j|."""
 TRACE_PRODUCT = Norm(theta) ** 2 * 2 * d * sympy.Trace(G) / m**2
 """|theta|^2 times the trace of the Hessian block of theta, 2 d tr G / m^2."""
 RISE_FACTOR, RADIUS_FACTOR, HESSIAN_FACTOR = scale**2, 1 / scale, 1 / scale**2
@@ -87,6 +120,54 @@ def _companions_stay() -> Iterable[Comparison]:
         claimed = notation.at(TRACE_PRODUCT / Norm(theta) ** 2, {G: moment.tolist()}, d=rows)
         difference = sympy.expand(sympy.Matrix(hessian.as_explicit()).trace() - claimed)
         yield equal(f"trace of the Hessian block, d={rows}, m={columns}", difference, 0)
+
+
+def _each_neuron_by_its_own_factor() -> Iterable[Comparison]:
+    """theta_j/a_j and a_j phi_j, for m = 1, 2, 3."""
+    for columns in (1, 2, 3):
+        factors = sympy.symbols(f"a_1:{columns + 1}", positive=True)
+        theta_value, phi_value = sympy.Matrix(generic(theta, 2, columns)), sympy.Matrix(generic(phi, columns, 1))
+        inverse = sympy.diag(*(1 / factor for factor in factors))
+        moved = theta_value * inverse * sympy.diag(*factors) * phi_value
+        yield _vanishes(f"s after less s before, m={columns}", moved - theta_value * phi_value)
+        rise = COLUMN_RISE.subs(m, columns).doit()
+        after = {_columns[n + 1]: _columns[n + 1] / factors[n] for n in range(columns)}
+        after |= {_second[n + 1, n + 1]: factors[n] ** 2 * _second[n + 1, n + 1] for n in range(columns)}
+        difference = sympy.simplify(rise.subs(after, simultaneous=True) - rise)
+        yield equal(f"rise under column-relative noise, after - before, m={columns}", difference, 0)
+    for rows, columns in SIZES:
+        entries = generic(delta, rows, columns)
+        variances = {entry: noise**2 * _columns[n + 1] ** 2 / rows for row in entries for n, entry in enumerate(row)}
+        squares = sum(entry**2 * _second[n + 1, n + 1] for row in entries for n, entry in enumerate(row))
+        mean = average(sympy.expand(squares / columns**2), variances)  # E of entries of two columns is 0
+        claimed = COLUMN_RISE.subs(m, columns).doit()
+        yield equal(f"E J of that noise, d={rows}, m={columns}", sympy.expand(mean - claimed), 0)
+
+
+def _a_layer_s_noise_is_not_invariant() -> Iterable[Comparison]:
+    """d = 1, m = 2, theta = (1, 1), G = I, and one neuron's factor a = 10: (1/10, 1) and diag(100, 1)."""
+    before, after = (
+        notation.at(RELATIVE_RISE.subs(Norm(theta) ** 2, size), {G: moment}, d=1)
+        for size, moment in ((2, [[1, 0], [0, 1]]), (sympy.Rational(101, 100), [[100, 0], [0, 1]]))
+    )
+    yield equal("rise under layer-relative noise before", before, noise**2 / 2)
+    yield equal("after over before", sympy.simplify(after / before), sympy.Rational(10201, 400))
+
+
+def _noise_on_both_layers_has_a_floor() -> Iterable[Comparison]:
+    """d = m = 1, s = theta w x, x ~ N(0, 1), independent noise of deviation s on theta/a and a w."""
+    first, second, deviation = sympy.symbols("theta w s", positive=True)
+    one, other, target = sympy.symbols("e_1 e_2 t", real=True)
+    moved = (first / scale + one) * (second * scale + other)
+    loss = sympy.expand((moved - target) ** 2)
+    # of degree 2 in either: two points at +-s are exact for any noise of that variance
+    signs = [(a, b) for a in (1, -1) for b in (1, -1)]
+    mean = sum(loss.subs({one: a * deviation, other: b * deviation}) for a, b in signs) / 4
+    rise = mean - (first * second - target) ** 2
+    floor = deviation**2 * 2 * first * second + deviation**4
+    excess = sympy.simplify(sympy.expand(rise - floor) - deviation**2 * (first / scale - second * scale) ** 2)
+    yield equal("rise - floor - s^2 (theta/a - a w)^2", excess, 0)
+    yield less("0 against the floor, theta = w = s = 1", 0, floor.subs({first: 1, second: 1, deviation: 1}))
 
 
 def _vanishes(what: str, matrix: sympy.Matrix) -> Comparison:
@@ -146,6 +227,76 @@ def rescalings(draw: st.DrawFn, names: tuple[str, ...] = HOMOGENEOUS) -> Rescali
     problem = draw(problems((3, 5), names))
     rng = np.random.default_rng(draw(strategies.seeds))
     return Rescaling(problem, rng.standard_normal(problem.W.shape), draw(st.sampled_from([0.03, 0.5, 2.0, 30.0])))
+
+
+@dataclass(frozen=True)
+class PerNeuron:
+    """A problem, a theta and a factor for each neuron."""
+
+    problem: Problem
+    theta: ndarray
+    factors: ndarray
+
+    @property
+    def after(self) -> tuple[Problem, ndarray]:
+        """a_j w_j, a_j b_j and theta_j/a_j, for the same targets."""
+        moved = replace(self.problem, W=self.problem.W * self.factors, b=self.problem.b * self.factors)
+        return moved, self.theta / self.factors
+
+
+@st.composite
+def per_neuron(draw: st.DrawFn) -> PerNeuron:
+    """Factors from a tenth to ten."""
+    problem = draw(problems((3, 5), HOMOGENEOUS))
+    rng = np.random.default_rng(draw(strategies.seeds))
+    return PerNeuron(problem, rng.standard_normal(problem.W.shape), 10 ** rng.uniform(-1, 1, problem.m))
+
+
+def _rise_in_columns(problem: Problem, weights: ndarray, deviations: ndarray) -> float:
+    """The mean rise under independent noise with a deviation for each column: exact, from losses in single weights."""
+    steps = np.eye(weights.size).reshape(-1, *weights.shape) * deviations * np.sqrt(weights.size)
+    losses = [problem.loss(weights + sign * step) for step in steps for sign in (1, -1)]
+    return float(np.mean(losses)) - problem.loss(weights)
+
+
+def _size(problem: Problem, weights: ndarray) -> float:
+    """What the rounding of these losses is relative to."""
+    return problem.size(3 * np.sqrt(weights.size) * np.abs(weights).max() * np.ones_like(weights))
+
+
+def _neurons(instance: PerNeuron, whole: bool) -> Iterable[Comparison]:
+    """The scores, and the rise under noise relative to each column of theta or to all of it, before and after."""
+    sides = (instance.problem, instance.theta), instance.after
+    scores = [problem.residuals(weights) for problem, weights in sides]
+    size = max(
+        problem.size(3 * np.sqrt(weights.size) * np.abs(weights).max() * np.ones_like(weights))
+        for problem, weights in sides
+    )
+    because = "rounding of sums of at most 15 m terms, squared"
+    yield equal("scores at every x, after - before", scores[1] - scores[0], 0.0, 1e-12 * np.sqrt(15 * size), because)
+    rises = []
+    for problem, weights in sides:
+        norms = np.linalg.norm(weights, axis=0) / np.sqrt(problem.d)
+        same = np.full(problem.m, np.linalg.norm(weights) / np.sqrt(weights.size))
+        rises.append(_rise_in_columns(problem, weights, same if whole else norms))
+    yield equal("rise under relative noise, after", rises[1], rises[0], 1e-11 * size, because)
+
+
+def check_columns(instance: PerNeuron) -> Iterable[Comparison]:
+    """Noise relative to each column: the same for every factor of every neuron, and by the formula."""
+    yield from _neurons(instance, whole=False)
+    moment, norms = instance.problem.second_moment, np.linalg.norm(instance.theta, axis=0)
+    formula = float((norms**2 * np.diag(moment)).sum()) / instance.problem.m**2
+    rise = _rise_in_columns(instance.problem, instance.theta, norms / np.sqrt(instance.problem.d))
+    size = instance.problem.size(
+        3 * np.sqrt(instance.theta.size) * np.abs(instance.theta).max() * np.ones_like(instance.theta)
+    )
+    yield equal("rise under it, against the formula", rise, formula, 1e-11 * size, "rounding of sums, squared")
+
+
+def check_whole_layer(instance: PerNeuron) -> Iterable[Comparison]:
+    """Noise relative to the norm of theta as a whole: not the same."""
+    return _neurons(instance, whole=True)
 
 
 def _rise_under_noise(problem: Problem, weights: ndarray, deviation: float) -> float:
@@ -237,11 +388,12 @@ def check_layer(layer: Layer) -> Iterable[Comparison]:
 _a_positive = words("positively homogeneous activation")
 _after = theta / scale * Activated(scale * (W.T * x + b)) / m
 _score = sympy.Eq(_after, SCORE.subs(phi, Activated(W.T * x + b)), evaluate=False)
-_rise_after, _radius_after = sympy.symbols("J_a Delta_a")
+_rise_after, _radius_after, _column_rise = sympy.symbols("J_a Delta_a J_columns")
 _moved = Both(
     sympy.Eq(_rise_after, RISE_FACTOR * LPF_RISE, evaluate=False),
     sympy.Eq(_radius_after, RADIUS_FACTOR * FLAT_RADIUS, evaluate=False),
 )
+_columns_stay = sympy.Eq(_column_rise, COLUMN_RISE, evaluate=False)
 _w, _hessian = sympy.Symbol("w"), sympy.Function("H")
 _block = sympy.Eq(_hessian(scale * _w), HESSIAN_FACTOR * _hessian(_w), evaluate=False)
 
@@ -253,11 +405,14 @@ STATEMENT = Statement(
     reason=(
         "theta/a with a W, a U is the same function for ReLU, but its rise under noise is a^2 times as large and its "
         "flat radius a times as small; scale-invariant weights do the same to their Hessian. Absolute noise therefore "
-        "confounds flatness with weight norms; noise relative to the norms does not."
+        "confounds flatness with weight norms. Noise relative to the norm of a whole layer is free of that for one "
+        "factor a; for a factor to each neuron only noise relative to each column of theta is."
     ),
     printed=None,
     holds=Clauses(
-        Implies(_a_positive, _score), Implies(_a_positive, _moved), Implies(words("scale-invariant w"), _block)
+        Implies(_a_positive, _score),
+        Both(Implies(_a_positive, _moved), Implies(words("a factor for each neuron"), _columns_stay)),
+        Implies(words("scale-invariant w"), _block),
     ),
     evidence=(
         machine_checked(
@@ -279,6 +434,13 @@ STATEMENT = Statement(
         ),
         holds_for_all("the same, from losses, for homogeneous sigma", rescalings(), check_rescaling),
         fails_without("sigma positively homogeneous", rescalings(OTHERS), check_rescaling),
+        symbolic("a factor to each neuron: the rise under column-relative noise stays", _each_neuron_by_its_own_factor),
+        counterexample("and that under layer-relative noise grows 25-fold", _a_layer_s_noise_is_not_invariant),
+        symbolic(
+            "noise on both layers: a floor that no rescaling goes below, d = m = 1", _noise_on_both_layers_has_a_floor
+        ),
+        holds_for_all("a factor to each neuron, from losses", per_neuron(), check_columns),
+        fails_without("noise relative to each column, not to the layer", per_neuron(), check_whole_layer),
         holds_for_all("weights in front of a normalisation", layers(), check_layer),
         fails_without("normalisation", layers(normalised=False), check_layer),
     ),

@@ -59,6 +59,21 @@ class Gaussian:
         """The number d of coordinates."""
         return self.mean.size
 
+    @property
+    def root(self) -> Float[ndarray, "d d"]:
+        """A square root of the covariance: mean + root z is distributed like this for standard normal z."""
+        return self._eigenvectors * np.sqrt(self._eigenvalues)
+
+    @property
+    def is_isotropic(self) -> bool:
+        """Whether the covariance is a multiple of the identity, up to rounding."""
+        return bool(self._eigenvalues[-1] - self._eigenvalues[0] <= 1e-13 * self._eigenvalues[-1])
+
+    @property
+    def largest_variance(self) -> float:
+        """The largest eigenvalue of the covariance."""
+        return float(self._eigenvalues[-1])
+
     def whiten(self, vectors: Float[ndarray, "*n d"]) -> Float[ndarray, "*n d"]:
         """Coordinates of displacements from the mean, (..., d), in which this Gaussian is standard."""
         return vectors @ self._eigenvectors / np.sqrt(self._eigenvalues)

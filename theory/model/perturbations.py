@@ -1,7 +1,9 @@
-"""Perturbations delta of theta, and the Gaussians that they turn N(0, I) into (linear activation).
+"""Perturbations delta of theta, and the Gaussians that they turn a Gaussian p into (linear activation).
 
 delta is admissible when delta W^T is symmetric: only then is delta (W^T x + b) / m the gradient of a potential I(x),
-and e^-I p, normalised, the perturbed density of Theorem 3.3.
+and e^-I p, normalised, the perturbed density of Theorem 3.3. p is the law of what the model reads: at time t of a
+diffusion model that of x_t, which is N(0, I) only where nothing is left of the data, or for standard normal data
+(`diffused`). Other Gaussians are reduced to that case by whitening.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from scipy import linalg
 
 from theory.model import arguments
 from theory.model.divergences import divergence_of
-from theory.model.gaussians import Gaussian
+from theory.model.gaussians import Gaussian, squared_wasserstein
 
 ADMISSIBLE_TOLERANCE = 1e-9
 """|delta W^T - W delta^T| over |delta| |W| (Frobenius) up to which delta counts as admissible: far above the rounding
@@ -112,6 +114,78 @@ def admissible_basis(W: Float[ndarray, "d m"]) -> Float[ndarray, "k d m"]:
     return basis
 
 
+class Whitened(NamedTuple):
+    """The problem of x ~ p in coordinates z ~ N(0, I), x = mean + root z: A becomes root^T A root.
+
+    Args:
+        W: (d, m), root^T W.
+        b: (m,), b + W^T mean.
+        root: (d, d), root root^T the covariance; a perturbation delta becomes root^T delta.
+    """
+
+    W: Float[ndarray, "d m"]
+    b: Float[ndarray, " m"]
+    root: Float[ndarray, "d d"]
+
+
+def whitened(W: Float[ndarray, "d m"], b: Float[ndarray, " m"], p: Gaussian) -> Whitened:
+    """W and b as a Gaussian p other than N(0, I) makes them; every divergence but "w2" stays as it is.
+
+    Raises:
+        ValueError: wrong shapes, entries that are not finite, a p that is no Gaussian or of another dimension.
+    """
+    W = arguments.matrix("W", W)
+    b = arguments.vector("b", b, W.shape[1])
+    checked_density(p, W.shape[0])
+    return Whitened(p.root.T @ W, b + W.T @ p.mean, p.root)
+
+
+def checked_density(p: object, dimension: int, name: str = "p") -> None:
+    """Refuse what is no Gaussian of that dimension.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if not isinstance(p, Gaussian):
+        raise ValueError(f"{name} is a {type(p).__name__}; allowed: a Gaussian, or None for N(0, I)")
+    if p.dimension != dimension:
+        raise ValueError(f"{name} has dimension {p.dimension}; allowed: that of x, {dimension}")
+
+
+def diffused(data: Gaussian, alpha_bar: float) -> Gaussian:
+    """p_t, the law of x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, for Gaussian data.
+
+    Args:
+        data: the law of x_0.
+        alpha_bar: what is left of the data's variance at time t, from 0 to 1.
+
+    Raises:
+        ValueError: data that are no Gaussian, an alpha_bar outside [0, 1].
+    """
+    if not isinstance(data, Gaussian):
+        raise ValueError(f"data is a {type(data).__name__}; allowed: a Gaussian")
+    alpha_bar = arguments.scalar("alpha_bar", alpha_bar, at_least=0)
+    if alpha_bar > 1:
+        raise ValueError(f"alpha_bar is {alpha_bar}; allowed: a number from 0 to 1")
+    noise = (1 - alpha_bar) * np.eye(data.dimension)
+    return Gaussian(np.sqrt(alpha_bar) * data.mean, alpha_bar * data.covariance + noise)
+
+
+def score_perturbation(delta: Float[ndarray, "d m"], alpha_bar: float) -> Float[ndarray, "d m"]:
+    """The perturbation of a score model that moves p_t as delta moves it in a model that predicts the noise.
+
+    The noise is predicted as -sqrt(1 - alpha_bar) times the score, so this is -delta / sqrt(1 - alpha_bar).
+
+    Raises:
+        ValueError: no matrix of finite numbers, an alpha_bar that is not at least 0 and below 1.
+    """
+    delta = arguments.matrix("delta", delta)
+    alpha_bar = arguments.scalar("alpha_bar", alpha_bar, at_least=0)
+    if alpha_bar >= 1:
+        raise ValueError(f"alpha_bar is {alpha_bar}; allowed: below 1, since without noise there is none to predict")
+    return -delta / np.sqrt(1 - alpha_bar)
+
+
 class Spectrum(NamedTuple):
     """A = delta W^T / m and c = delta b / m in A's eigenbasis: A = sum tau_i u_i u_i^T, c = sum c_i u_i."""
 
@@ -120,11 +194,18 @@ class Spectrum(NamedTuple):
     u: Float[ndarray, "d d"]
 
 
-def spectrum(delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"], b: Float[ndarray, " m"]) -> Spectrum:
+def spectrum(
+    delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"], b: Float[ndarray, " m"], p: Gaussian | None = None
+) -> Spectrum:
     """Eigenvalues, eigenvectors (columns of `u`) and mean coordinates of an admissible perturbation, tau rising.
 
+    Args:
+        delta, W: (d, m).
+        b: (m,).
+        p: as in `perturbed_noise`; the spectrum is that in the coordinates z of `whitened`, where p is N(0, I).
+
     Raises:
-        ValueError: wrong shapes, entries that are not finite, a delta that is not admissible.
+        ValueError: wrong shapes, entries that are not finite, a delta that is not admissible, a p that is no Gaussian.
         NotNormalizableError: I + delta W^T / m is not positive definite (a ValueError).
     """
     delta, W = _delta_and_W(delta, W)
@@ -134,45 +215,70 @@ def spectrum(delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"], b: Float[nd
         product = delta @ W.T
         gap = linalg.norm(product - product.T)
         raise ValueError(f"delta is not admissible: |delta W^T - W delta^T| is {gap:.6g}; allowed: 0, up to rounding")
+    what = "I + delta W^T/m"
+    if p is not None:
+        W, b, root = whitened(W, b, p)
+        delta = root.T @ delta
+        what += ", where p is made standard,"
     A = delta @ W.T / m
     tau, u = linalg.eigh((A + A.T) / 2)
     if not tau[0] > -1:
         raise NotNormalizableError(
-            f"not normalisable: smallest eigenvalue of I + delta W^T/m is {1 + tau[0]:.6g}; allowed: above 0"
+            f"not normalisable: smallest eigenvalue of {what} is {1 + tau[0]:.6g}; allowed: above 0"
         )
     return Spectrum(tau, u.T @ (delta @ b / m), u)
 
 
-def perturbed_noise(delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"], b: Float[ndarray, " m"]) -> Gaussian:
+def perturbed_noise(
+    delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"], b: Float[ndarray, " m"], p: Gaussian | None = None
+) -> Gaussian:
     """Corollary 3.4, its sign corrected: e^-I N(0, I) is N(-Sigma c, Sigma), Sigma = (I + A)^-1.
 
-    A = delta W^T / m, c = delta b / m, b = U^T e; linear activation.
+    A = delta W^T / m, c = delta b / m, b = U^T e; linear activation. For p = N(mu, C) the precision is C^-1 + A and
+    the mean (C^-1 + A)^-1 (C^-1 mu - c). delta is of a model of the score; see `score_perturbation` for the noise.
 
     Args:
         delta, W: (d, m).
         b: (m,).
+        p: the law of what the model reads, at time t that of x_t; N(0, I) where None.
 
     Raises:
-        ValueError: wrong shapes, entries that are not finite, a delta that is not admissible.
-        NotNormalizableError: I + delta W^T / m is not positive definite (a ValueError).
+        ValueError: wrong shapes, entries that are not finite, a delta that is not admissible, a p that is no Gaussian.
+        NotNormalizableError: I + A, or C^-1 + A, is not positive definite (a ValueError).
     """
-    tau, c, u = spectrum(delta, W, b)
-    return Gaussian(-u @ (c / (1 + tau)), (u / (1 + tau)) @ u.T)
+    tau, c, u = spectrum(delta, W, b, p)
+    mean, covariance = -u @ (c / (1 + tau)), (u / (1 + tau)) @ u.T
+    if p is None:
+        return Gaussian(mean, covariance)
+    return Gaussian(p.mean + p.root @ mean, p.root @ covariance @ p.root.T)
 
 
 def perturbation_divergence(
-    delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"], b: Float[ndarray, " m"], divergence: str = "kl"
+    delta: Float[ndarray, "d m"],
+    W: Float[ndarray, "d m"],
+    b: Float[ndarray, " m"],
+    divergence: str = "kl",
+    p: Gaussian | None = None,
 ) -> float:
-    """Divergence between p = N(0, I) and the Gaussian that delta turns it into.
+    """Divergence between a Gaussian p and the Gaussian that delta turns it into.
 
     The same number as of `perturbed_noise`, but read off the eigenvalues of A: no cancellation for small delta and no
-    inverse near the edge of positive definiteness.
+    inverse near the edge of positive definiteness. There the smallest eigenvalue 1 + tau is itself the result of a
+    subtraction, and the relative error is about 2e-16 / (1 + tau): 1e-6 where it is 1e-9 is not unusual.
+
+    Args:
+        delta, W: (d, m).
+        b: (m,).
+        divergence: "kl", "reverse_kl" or "w2", as in `theory.model.divergences`.
+        p: as in `perturbed_noise`.
 
     Raises:
         ValueError: as `perturbed_noise`, or an unknown divergence.
     """
     chosen = divergence_of(divergence)
-    tau, c, _ = spectrum(delta, W, b)
+    if p is not None and chosen.name == "w2":  # it is not a function of the spectrum in other coordinates
+        return squared_wasserstein(p, perturbed_noise(delta, W, b, p))
+    tau, c, _ = spectrum(delta, W, b, p)
     return float(chosen.scale * np.sum(chosen.term(tau) + c**2 * chosen.weight(tau)))
 
 

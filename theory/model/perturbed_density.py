@@ -18,6 +18,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from theory.model import arguments, perturbations
+from theory.model.gaussians import Gaussian
 from theory.model.integration import (
     TOLERANCES,
     ImportanceSampling,
@@ -254,7 +255,7 @@ def perturbed_density(
     W: Float[ndarray, "d m"],
     b: Float[ndarray, " m"],
     activation: str | Activation = "relu",
-    log_density: LogDensity | None = None,
+    log_density: LogDensity | Gaussian | None = None,
     *,
     starts: Float[ndarray, "k d"] | None = None,
     method: str = "auto",
@@ -268,28 +269,36 @@ def perturbed_density(
         W: (d, m).
         b: (m,), U^T e.
         activation: its name, or an Activation.
-        log_density: log p up to a constant, of points (n, d); N(0, I) where None.
+        log_density: log p up to a constant, of points (n, d), or a Gaussian p; N(0, I) where None. p is the law of
+            what the model reads, at time t that of x_t.
         starts: (k, d), where modes of p and p_hat are looked for; one near each mode of a mixture. The origin where
-            None.
+            None; a Gaussian has its own.
         method: "quadrature" (d up to 3), "importance sampling", or "auto", quadrature where it can be had.
         samples, seed: of the importance sampling.
 
     Raises:
         ValueError: an argument that is not as above; a delta whose field is not known to be a gradient.
-        NotNormalizableError: e^-I p has no finite integral, where that is seen: I + A not positive definite (linear
-            activation, p = N(0, I)), or a ray along which it does not fall off (a ValueError).
+        NotNormalizableError: e^-I p has no finite integral, where that is seen: I + A, or C^-1 + A for p = N(mu, C),
+            not positive definite (linear activation), or a ray along which it does not fall off (a ValueError).
         ArithmeticError: the integrals do not settle, or the effective sample size is too small.
     """
     potential = potential_of(delta, W, b, activation)
     W, b = arguments.matrix("W", W), arguments.vector("b", b)
     d = W.shape[0]
+    gaussian: Gaussian | None = None
+    if isinstance(log_density, Gaussian):
+        gaussian = log_density
+        perturbations.checked_density(gaussian, d, "log_density")
+        if starts is not None:
+            raise ValueError("starts is given for a Gaussian log_density; allowed: None, since its mode is known")
+        starts, log_density = gaussian.mean[None, :], gaussian.log_density
     starts = np.zeros((1, d)) if starts is None else arguments.matrix("starts", starts, None, d)
     arguments.choice("method", method, ("auto", "quadrature", "importance sampling"))
     samples, seed = arguments.count("samples", samples), arguments.count("seed", seed, 0)
     if method == "quadrature" and d not in TOLERANCES:
         raise ValueError(f"method is 'quadrature' for d = {d}; allowed: 'importance sampling', or d up to 3")
-    if log_density is None and activation_of(activation) is ACTIVATIONS["linear"]:
-        perturbations.spectrum(delta, W, b)  # refuses exactly what is not normalisable
+    if (log_density is None or gaussian is not None) and activation_of(activation) is ACTIVATIONS["linear"]:
+        perturbations.spectrum(delta, W, b, gaussian)  # refuses exactly what is not normalisable
     prior = standard_normal if log_density is None else checked_log_density(log_density, starts)
 
     def perturbed(x: ndarray) -> ndarray:
@@ -312,7 +321,9 @@ def perturbed_density(
         integrator, effective = Quadrature([main, *peaks], kinks), float("inf")
     else:
         integrator, effective = _sampler(peaks, [prior, perturbed], samples, seed)
-    found = _divergences(prior, potential, integrator, [main, *peaks], normalised=log_density is None)
+    found = _divergences(
+        prior, potential, integrator, [main, *peaks], normalised=log_density is None or gaussian is not None
+    )
     return PerturbedDensity(
         dimension=d,
         log_normaliser=found.log_normaliser.value,

@@ -1,9 +1,11 @@
 """The contract that every statement module fulfils: STATEMENT, with its formulas, its verdict and its evidence.
 
+A module on one subject with many small claims has STATEMENTS instead.
+
 A check yields `Comparison`s: two sides and the relation claimed between them. Evidence is a check with the means by
 which it is made: symbolic, in exact arithmetic, by certified enclosure, by a search over generated instances, by
-optimisation or quadrature. A falsifier is a search that must fail the check: it drops an assumption and looks for the
-violation that the assumption was there to exclude.
+optimisation or quadrature, from the numbers that the paper prints, by running its algorithm. A falsifier is a search
+that must fail the check: it drops an assumption and looks for the violation that the assumption was there to exclude.
 """
 
 from __future__ import annotations
@@ -33,6 +35,17 @@ class Verdict(StrEnum):
     VACUOUS = "vacuous"
 
 
+class Fault(StrEnum):
+    """How much is wrong with a claim that does not simply hold."""
+
+    SLIP = "slip"
+    """A reader repairs it from the paper itself or from the work that it cites; nothing that is built on it changes."""
+    FLAW = "flaw"
+    """It does not say or do what it is meant to, and no such repair is at hand."""
+    CONSEQUENCE = "consequence"
+    """Wrong, empty or limited only because another claim is, on which it stands."""
+
+
 class Kind(StrEnum):
     """The means by which a piece of evidence is made."""
 
@@ -44,6 +57,12 @@ class Kind(StrEnum):
     FALSIFIER = "falsifier"
     OPTIMISATION = "brute-force optimisation"
     QUADRATURE = "quadrature"
+    PRINTED = "printed numbers"
+    ALGORITHM = "algorithm"
+
+
+REFUTING = frozenset({Kind.EXACT, Kind.PRINTED, Kind.ALGORITHM})
+"""The kinds of evidence of which a claim that is called false must have one."""
 
 
 class Relation(StrEnum):
@@ -295,6 +314,16 @@ def quadrature(shows: str, check: Check) -> Evidence:
     return Evidence(Kind.QUADRATURE, shows, check)
 
 
+def printed_numbers(shows: str, check: Check) -> Evidence:
+    """Evidence computed exactly from what the paper prints (`theory.proof.printed`)."""
+    return Evidence(Kind.PRINTED, shows, check)
+
+
+def algorithm(shows: str, check: Check) -> Evidence:
+    """Evidence by running the paper's algorithm, in exact arithmetic."""
+    return Evidence(Kind.ALGORITHM, shows, check)
+
+
 def holds_for_all(shows: str, instances: SearchStrategy[Any], check: InstanceCheck) -> PropertyEvidence:
     """Evidence by a search over instances that finds no failure."""
     return PropertyEvidence(Kind.PROPERTY, shows, _nothing, instances, check)
@@ -320,6 +349,8 @@ class Statement:
         conditions: what the printed claim needs and does not say; named exactly for "holds under conditions".
         evidence: at least one piece.
         paper_labels: every label of the paper that this module answers for.
+        fault: how much is wrong; named exactly for claims that do not simply hold.
+        rescue: the best that can be saved of what the paper intends, in a sentence; it is among `evidence`.
     """
 
     label: str
@@ -332,6 +363,13 @@ class Statement:
     evidence: tuple[Evidence, ...]
     conditions: tuple[str, ...] = ()
     paper_labels: tuple[str, ...] = field(default=())
+    fault: Fault | None = None
+    rescue: str = ""
+
+    @property
+    def standing(self) -> str:
+        """The verdict and, where it does not simply hold, how much is wrong."""
+        return self.verdict.value if self.fault is None else f"{self.verdict.value} ({self.fault.value})"
 
     def __post_init__(self) -> None:
         """Refuse a statement without evidence, or whose verdict lacks what it needs."""
@@ -340,8 +378,11 @@ class Statement:
         if self.verdict is Verdict.CONDITIONAL and not self.conditions:
             raise ValueError(f"conditions of {self.label} are empty; allowed: what the verdict depends on")
         kinds = {evidence.kind for evidence in self.evidence}
-        if self.verdict is Verdict.FALSE and Kind.EXACT not in kinds:
-            raise ValueError(f"{self.label} is called false without an exact counterexample")
+        if self.verdict is Verdict.FALSE and not kinds & REFUTING:
+            raise ValueError(f"{self.label} is called false without an exact counterexample, printed numbers or a run")
+        if (self.fault is None) is not (self.verdict is Verdict.HOLDS):
+            allowed = "None" if self.verdict is Verdict.HOLDS else "how much is wrong"
+            raise ValueError(f"fault of {self.label} is {self.fault} where it {self.verdict.value}; allowed: {allowed}")
 
 
 def equal(what: str, left: Any, right: Any, tolerance: float = 0.0, because: str = "") -> Comparison:

@@ -12,10 +12,11 @@ from hypothesis.strategies import SearchStrategy
 from theory.proof.statement import Comparison, Evidence, Statement
 
 
-def every_evidence(statement: Statement) -> pytest.MarkDecorator:
-    """Parametrise a test over a statement's evidence: `@every_evidence(STATEMENT)`, argument `evidence`."""
-    ids = [f"{evidence.kind.value}: {evidence.shows}" for evidence in statement.evidence]
-    return pytest.mark.parametrize("evidence", statement.evidence, ids=ids)
+def every_evidence(*statements: Statement) -> pytest.MarkDecorator:
+    """Parametrise a test over the evidence of statements: `@every_evidence(STATEMENT)`, argument `evidence`."""
+    pairs = [(statement.label, evidence) for statement in statements for evidence in statement.evidence]
+    ids = [f"{label}, {evidence.kind.value}: {evidence.shows}" for label, evidence in pairs]
+    return pytest.mark.parametrize("evidence", [evidence for _, evidence in pairs], ids=ids)
 
 
 def require(evidence: Evidence) -> None:

@@ -1,7 +1,7 @@
 """The contract itself: comparisons, evidence and falsifiers that cannot pass by accident."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +11,7 @@ import sympy
 from hypothesis import strategies as st
 
 from theory.proof import statement
-from theory.proof.statement import Comparison, Relation, Statement, Verdict, at_most, different, equal, less
+from theory.proof.statement import Comparison, Fault, Relation, Statement, Verdict, at_most, different, equal, less
 
 x = sympy.Symbol("x", positive=True)
 
@@ -92,3 +92,29 @@ def test_a_statement_lacking_what_its_verdict_needs_is_refused(changes: dict[str
     Statement(**whole)
     with pytest.raises(ValueError, match=message):
         Statement(**{**whole, **changes})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fault", "allowed"),
+    [
+        (Verdict.HOLDS, Fault.SLIP, "allowed: None"),
+        (Verdict.VACUOUS, None, "allowed: how much is wrong"),
+        (Verdict.FALSE, None, "allowed: how much is wrong"),
+    ],
+)
+def test_a_claim_carries_a_fault_just_where_it_does_not_simply_hold(
+    verdict: Verdict, fault: Fault | None, allowed: str
+) -> None:
+    evidence = (statement.counterexample("", lambda: [different("", 1, 2)]),)
+    with pytest.raises(ValueError, match=allowed):
+        Statement("x", "", "", verdict, "", None, None, evidence, fault=fault)
+    standing = Statement("x", "", "", Verdict.FALSE, "", None, None, evidence, fault=Fault.FLAW).standing
+    assert standing == "false as printed (flaw)"
+
+
+@pytest.mark.parametrize("kind", [statement.counterexample, statement.printed_numbers, statement.algorithm])
+def test_what_a_claim_is_called_false_by(
+    kind: Callable[..., statement.Evidence],
+) -> None:
+    evidence = (kind("", lambda: [different("", 1, 2)]),)
+    assert Statement("x", "", "", Verdict.FALSE, "", None, None, evidence, fault=Fault.SLIP).evidence[0].run().holds

@@ -3,6 +3,7 @@
 import itertools
 import tracemalloc
 
+import mpmath
 import numpy as np
 import pytest
 from beartype import beartype
@@ -139,3 +140,19 @@ def test_tiny_balls_do_not_underflow() -> None:
     W, b = np.array([[1.0, 2.0]]), np.array([1.0, -1.0])
     small = worst_case_divergence(W, b, 1e-100).value
     assert small == pytest.approx(worst_case_divergence(W, b, 1e-8).value * 1e-184, rel=1e-7)  # quadratic in the radius
+
+
+@pytest.mark.parametrize("gap", [1e-4, 1e-6, 1e-9, 1e-12])
+def test_accuracy_near_the_edge_is_what_the_docstring_says(gap: float) -> None:
+    """b along v_1: (h(rho) + eta^2 |b|^2 / (1 - rho)) / 2 in 60 digits; within ten times 2e-16 / (1 - rho)."""
+    with mpmath.workdps(60):
+        W = np.array([[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]])
+        values, vectors = mpmath.eigsy(mpmath.matrix(W.T.tolist()) * mpmath.matrix(W.tolist()))
+        s = mpmath.sqrt(values[2])
+        b = np.array([float(vectors[row, 2]) for row in range(3)])
+        radius = float((1 - mpmath.mpf(gap)) * 3 / s)
+        rho = mpmath.mpf(radius) / 3 * s
+        shift = (mpmath.mpf(radius) / 3) ** 2 / (1 - rho)
+        exact = (-rho - mpmath.log(1 - rho) + shift) / 2
+        error = abs(mpmath.mpf(worst_case_divergence(W, b, radius).value) / exact - 1)
+        assert error <= 10 * 2e-16 / gap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,24 @@ def test_a_loss_of_ones_own_is_measured_without_process_and_predictions() -> Non
     assert found.left_out == {"exposure-3": "the source gives no process"}
     assert "readout.energy" in found.quantities
     assert not any("predicted" in name for name in found.quantities)
+
+
+def test_a_discrete_process_gives_rises_in_bits_per_dimension_and_no_other_loss_does() -> None:
+    """The library's own numbers for the same loss in nats, on the same batches."""
+    model, loss = models.mlp()
+    found, at = taken(models.mlp).quantities, common()
+    batches = fixed_batches(at.x_0, batch_size=6, seed=0)
+    in_nats = flatness.likelihood_loss(loss)
+    per_bit = at.x_0[0].numel() * math.log(2.0)
+    noise = flatness.low_pass_filter(model, in_nats, batches, sigma=0.05, draws=2, scale="filter")
+    rounded = flatness.quantization_rise(model, in_nats, batches, 4)
+    for name, expected in (("lpf-filter.bits", noise.rise), ("quantization-4.bits", rounded.rise)):
+        # float32 losses in batches of other sizes, a hundred times their rises and more
+        assert found[name].found.value == pytest.approx(expected.value / per_bit, rel=2e-3)
+        assert found[name].found.data_error == pytest.approx(expected.data_standard_error / per_bit, rel=2e-3)
+        assert found[name].found.value != 0
+    for other in (models.own_loss, models.tied_last):  # unknown, and flow matching, whose time is continuous
+        assert not any(name.endswith(".bits") for name in taken(other).quantities)
 
 
 def check_numbers() -> None:

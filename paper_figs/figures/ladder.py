@@ -1,0 +1,168 @@
+"""The ladder: what a flatter minimum does to samples, from the plane to trained networks and the paper's tables.
+
+A panel a study. To the right, SAM has lowered the rise under weight noise more; upwards, its samples are farther from
+the data than plain training's with the same weights. A point is a radius, a filled one of raw weights, an open one of
+EMA's; random weight perturbation likewise. Of the paper, which prints no rise, the value of the low-pass filter stands
+in its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from numpy import ndarray
+
+from findings.ladder import LadderError, Study, quantities
+from findings.ladder_claims import LEVEL, Weights
+from findings.provenance import ROOT
+from findings.toy_ladder import RegimeStudy
+from findings.toy_study import paper
+from findings.verdicts import mean_interval
+from paper_figs.drawing import panels, style
+
+INPUTS = (
+    "findings/paper_numbers.json",
+    "results/ladder/ring.json",
+    "results/ladder/images.json",
+    "results/ladder/*/*.json",
+)
+
+REGIMES = {
+    "ring": ("fresh, batch 16", "24 points"),
+    "images": ("all images, batch 32", "300 images"),
+}
+"""Of the toy's rungs, those shown: the largest step noise, and a training set that is memorised."""
+STUDIES = {
+    "mini": "rung 2: ADM, 8 x 8, all images",
+    "mini-300": "rung 2: ADM, 8 x 8, 300 images",
+    "tiny": "rung 3: ADM, 16 x 16",
+}
+METHODS = {"sam": "SAM", "rwp": "random weight perturbation"}
+SPACE = "features"
+"""Of the two distances of trained networks, the one that is drawn; the other stands in the data."""
+ROWS: tuple[Weights, ...] = ("raw", "ema")
+
+
+def compute() -> dict[str, Any]:
+    """Every study's points, and of those that are not there what would make them."""
+    studies: dict[str, Any] = {}
+    for rung, (name, regimes) in enumerate(REGIMES.items()):
+        path = ROOT / "results" / "ladder" / f"{name}.json"
+        rows = json.loads(path.read_bytes())["rows"] if path.exists() else []
+        for regime in regimes:
+            try:
+                points = _points(RegimeStudy(rows, regime), ["distance-20"])
+            except LadderError:
+                points = []
+            studies[f"rung {rung}: {name}, {regime}"] = points
+    for folder, face in STUDIES.items():
+        path = ROOT / "results" / "ladder" / folder
+        try:
+            study = Study(path)
+            points = _points(study, [f"distance-20 {space}" for space in (SPACE, "pixels")])
+        except (LadderError, ValueError):
+            points = []
+        studies[face] = points
+    studies["rung 5: the paper's tables (value for rise, FID)"] = _printed()
+    return {
+        "studies": studies,
+        "level": LEVEL,
+        "intervals": "Student's over seeds, of the mean logarithm of the ratio to plain training, paired by seed",
+    }
+
+
+def _points(study: Study, distances: Iterable[str]) -> list[dict[str, Any]]:
+    """One entry for each method, dose and kind of weights: log ratios to plain training of the same weights."""
+    entries = []
+    rise = quantities("lpf_rise")["lpf_rise"]
+    for method in METHODS:
+        for dose in study.doses(method):
+            for weights in ROWS:
+                entry: dict[str, Any] = {"method": method, "dose": dose, "weights": weights}
+                entry["rise"] = _interval(study, method, dose, weights, rise)
+                for name in distances:
+                    quantity: Any = name if isinstance(study, RegimeStudy) else quantities("distance-20")[name]
+                    entry[name.replace(f" {SPACE}", "")] = _interval(study, method, dose, weights, quantity)
+                entries.append(entry)
+    return entries
+
+
+def _printed() -> list[dict[str, Any]]:
+    """One entry for each data set whose flatness is printed, and kind of weights: log ratios without errors."""
+    tables, entries = paper(), []
+    for data in ("cifar10", "lsun-tower"):
+        for weights in ROWS:
+            average = "" if weights == "raw" else f"+{weights}"
+            ratios = {
+                "rise": tables["lpf"][data][f"sam{average}"] / tables["lpf"][data][f"adm{average}"],
+                "distance-20": tables["fid"][data]["20"][f"sam{average}"] / tables["fid"][data]["20"][f"adm{average}"],
+            }
+            logs = {name: dict.fromkeys(("mean", "low", "high"), float(np.log(of))) for name, of in ratios.items()}
+            entries.append({"method": "sam", "dose": data, "weights": weights, **logs})
+    return entries
+
+
+def _interval(study: Study, method: str, dose: float, weights: Weights, quantity: Any) -> dict[str, float]:
+    of: ndarray = study.numbers(method, dose, weights, quantity)
+    plain: ndarray = study.numbers("adm", 0.0, weights, quantity)
+    interval = mean_interval(np.log(of / plain), 1, LEVEL)
+    return {key: float(f"{getattr(interval, key):.5g}") for key in ("mean", "low", "high")}
+
+
+LOOKS: dict[str, dict[str, Any]] = {"sam": {"marker": "o", "color": style.SERIES[2]["color"]},
+                                    "rwp": {"marker": "s", "color": style.SERIES[1]["color"]}}  # fmt: skip
+
+
+def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
+    axes.axhline(1.0, color=style.GREY, linewidth=0.6)
+    for method, name in METHODS.items():
+        for weights in ROWS:
+            of = [p for p in points if (p["method"], p["weights"]) == (method, weights)]
+            if not of:
+                continue
+            x = 1 - np.exp([p["rise"]["mean"] for p in of])
+            y, low, high = (np.exp([p["distance-20"][key] for p in of]) for key in ("mean", "low", "high"))
+            order = np.argsort(x)
+            look = LOOKS[method] | {"linestyle": "-" if weights == "raw" else (0, (3, 1.5)), "linewidth": 0.8}
+            if any(isinstance(p["dose"], str) for p in of):  # data sets, not doses of one
+                look["linestyle"] = "none"
+            look |= {"markerfacecolor": look["color"] if weights == "raw" else "white", "markersize": 3.5}
+            spread = np.stack([y - low, high - y])[:, order]
+            label = f"{name}, {'raw' if weights == 'raw' else 'EMA'}"
+            axes.errorbar(x[order], y[order], spread, label=label, elinewidth=0.6, capsize=1.2, **look)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1.0)
+
+
+def draw(data: dict[str, Any]) -> Figure:
+    """A panel a study, four in a row."""
+    shown = {name: points for name, points in data["studies"].items() if points}
+    missing = [name for name, points in data["studies"].items() if not points]
+    columns = 4
+    rows = max(1, -(-len(shown) // columns))
+    figure = panels.wide(2.3 * rows + 0.6)
+    drawn = []
+    for place, (name, points) in enumerate(shown.items()):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        panels.name(axes, panels.wrapped(name, 1.6))
+        _panel(axes, points)
+        if place % columns == 0:
+            axes.set_ylabel("distance of samples,\nratio to plain training")
+        drawn.append(axes)
+    if drawn:
+        figure.supxlabel("how far the loss's rise under weight noise has fallen", fontsize=panels.SMALL)
+    if missing:
+        words = panels.wrapped("Not measured yet: " + "; ".join(missing), style.WIDE)
+        figure.suptitle(words, fontsize=panels.SMALL, x=0.01, ha="left")
+    panels.legend(figure, drawn, 2)
+    return figure

@@ -1,0 +1,86 @@
+"""What the paper prints in its tables and settings, as exact numbers, and counts over their cells.
+
+The numbers stand in one JSON file, transcribed from the paper. They are read as fractions, so that what is claimed of
+them is decided without rounding. The paper gives one number for each run and no spread: a count over its cells says
+what the tables say, not what a second run would.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PATH = Path(__file__).parent.parent.parent / "findings" / "paper_numbers.json"
+DATASETS = ("cifar10", "lsun-tower", "ffhq")
+STEPS = (20, 100)
+"""T', the sampler's steps."""
+METHODS = ("adm", "ip", "sam")
+AVERAGES = ("", "+ema", "+swa")
+NAMES = {"cifar10": "CIFAR-10", "lsun-tower": "LSUN Tower", "ffhq": "FFHQ"}
+
+
+class Cell(NamedTuple):
+    """A column of Table 2."""
+
+    dataset: str
+    steps: int
+
+    def __str__(self) -> str:
+        """As it is called in a sentence."""
+        return f"{NAMES[self.dataset]} at {self.steps}"
+
+
+CELLS = tuple(Cell(dataset, steps) for dataset in DATASETS for steps in STEPS)
+
+
+@cache
+def numbers() -> dict[str, Any]:
+    """Every printed number, fractions for decimals.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    found: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"), parse_float=Fraction)
+    return found
+
+
+def fid(cell: Cell, row: str) -> Fraction:
+    """Table 2: the FID of a row ("sam+ema") in a column."""
+    return Fraction(numbers()["fid"][cell.dataset][str(cell.steps)][row])
+
+
+def lpf(dataset: str, row: str) -> Fraction:
+    """Tables 3 (CIFAR-10) and 5 (LSUN Tower): the LPF flatness of a row."""
+    return Fraction(numbers()["lpf"][dataset][row])
+
+
+class Outcome(NamedTuple):
+    """A comparison of two rows in one column of Table 2."""
+
+    better: str
+    worse: str
+    cell: Cell
+
+    @property
+    def holds(self) -> bool:
+        """Whether the first row's FID is the smaller."""
+        return fid(self.cell, self.better) < fid(self.cell, self.worse)
+
+    def __str__(self) -> str:
+        """Both numbers and where they stand."""
+        left, right = (float(fid(self.cell, row)) for row in (self.better, self.worse))
+        return f"{self.better} {left:.2f} against {self.worse} {right:.2f}, {self.cell}"
+
+
+def outcomes(pairs: Iterable[tuple[str, str]], within: Callable[[Cell], bool] = lambda cell: True) -> list[Outcome]:
+    """Whether the first row of each pair has the smaller FID, in every column of Table 2 that is wanted."""
+    return [Outcome(better, worse, cell) for better, worse in pairs for cell in CELLS if within(cell)]
+
+
+def exceptions(of: Iterable[Outcome]) -> str:
+    """The comparisons that fail, in words."""
+    return "; ".join(str(outcome) for outcome in of if not outcome.holds) or "none"
