@@ -99,7 +99,7 @@ def fixed_batches(
 def _place(device: object) -> torch.device:
     """A device that tensors can be put on; ValueError says what can be."""
     try:
-        return torch.empty(0, device=device).device  # type: ignore[call-overload, no-any-return]
+        return torch.empty(0, device=device).device  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise arguments.refuse("device", device, "a device of this machine, as 'cpu' or 'cuda'") from error
 
