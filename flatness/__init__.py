@@ -5,11 +5,12 @@ weights (EMA, SWA, post-hoc EMA), `perturbed_noise`.
 Measuring: `low_pass_filter`, `rise_by_timestep`, `worst_case_sharpness`, `perturbation_curve`, `loss_surface`,
 `curvature`, `quantization_rise`, `exposure_bias`, `readout`, and the tools they stand on. Everything takes modules and
 callables; no network class is known here.
-Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, on `fixed_batches` of data, and
-`likelihood_loss`, which gives them in nats; `sampling_process` makes what `exposure_bias` takes of them. On the command
-line: `flatness --help`.
+Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`, `sit_loss`, `edm2_loss`, on
+`fixed_batches` of data, of networks called as a `ModelCall` says, and `likelihood_loss`, which gives them in nats;
+`sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
 
+from flatness.diffusion.conventions import edm2_loss, sit_loss
 from flatness.diffusion.likelihood import bits_per_dimension, likelihood_loss, likelihood_weights
 from flatness.diffusion.losses import (
     Batch,
@@ -22,7 +23,7 @@ from flatness.diffusion.losses import (
     v_loss,
     x_0_loss,
 )
-from flatness.diffusion.predictions import converted_prediction
+from flatness.diffusion.predictions import ModelCall, converted_prediction
 from flatness.diffusion.sampling import SamplingProcess, sampling_process
 from flatness.measuring.curvature import curvature
 from flatness.measuring.exposure_bias import exposure_bias
@@ -55,6 +56,7 @@ __all__ = [
     "EveryK",
     "FriendlySAM",
     "Late",
+    "ModelCall",
     "PowerEMA",
     "RandomSAM",
     "RandomWeightPerturbation",
@@ -63,6 +65,7 @@ __all__ = [
     "bits_per_dimension",
     "converted_prediction",
     "curvature",
+    "edm2_loss",
     "edm_loss",
     "epsilon_loss",
     "exposure_bias",
@@ -83,6 +86,7 @@ __all__ = [
     "readout",
     "rise_by_timestep",
     "sampling_process",
+    "sit_loss",
     "v_loss",
     "worst_case_sharpness",
     "x_0_loss",

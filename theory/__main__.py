@@ -139,6 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         _print_in_full(statement, module, reports[labels[0]], console)
     else:
         _print_table(reports, console)
+        console.print(ledger.headline())
     holds = all(report.holds for run in reports.values() for report in run)
     if options.write and holds:
         for path, text in (

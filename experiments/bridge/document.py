@@ -22,8 +22,7 @@ import numpy as np
 from numpy import ndarray
 
 from experiments.bridge import b1_b2_last_layer, b3_b4_layers_and_scale, b5_correlations, b6_tolerance, b7_dose
-from experiments.bridge.files import read, row_documents
-from experiments.bridge.rows import Claim, Comparison, Rows
+from experiments.bridge.rows import Claim, Comparison, Rows, read, row_documents
 from experiments.measures.layer_rows import Plan
 from experiments.provenance import provenance
 from findings import predictions, toy_study, verdicts

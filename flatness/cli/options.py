@@ -73,6 +73,15 @@ class MeasureOptions:
     curvature: bool = option(False, "also the Hessian's largest eigenvalue and trace, by Hessian-vector products")
     probes: int = option(10, "probe vectors of the Hessian's trace", metavar="N")
     lanczos_steps: int = option(20, "most Lanczos steps towards the largest eigenvalue", metavar="N")
+    worst_case: bool = option(False, "also the worst rise in a ball around the weights, by steps of gradient ascent")
+    rho: float = option(0.05, "radius of that ball, over all weights together")
+    ascent_steps: int = option(5, "steps of ascent in it, a pass with gradients each", metavar="N")
+    surface: int = option(
+        0,
+        "also the loss on a grid of N x N points in the plane of two random directions, scaled by filter",
+        metavar="N",
+    )
+    surface_range: float = option(1.0, "how far the grid goes, as a share of each filter's norm")
     readout: bool = option(
         True, "the feature energy of the last linear or convolutional layer, and the rises it predicts"
     )
@@ -91,20 +100,37 @@ class MeasureOptions:
         Raises:
             CommandError: a number is too small.
         """
-        whole = {"draws": 2, "curve_draws": 2, "exposure_images": 2, "probes": 2, "lanczos_steps": 0, "seed": 0}
+        whole = {"draws": 2, "curve_draws": 2, "exposure_images": 2, "probes": 2, "lanczos_steps": 0, "seed": 0,
+                 "ascent_steps": 1, "surface": 0}  # fmt: skip
         for name, least in whole.items():
             at_least(name, getattr(self, name), least)
         if self.images is not None:
             at_least("images", self.images, 2)
-        for name in ("sigma", "relative_sigma", *("curve_rms",) * len(self.curve_rms)):
+        for name in ("sigma", "relative_sigma", "rho", "surface_range", *("curve_rms",) * len(self.curve_rms)):
             for value in self.curve_rms if name == "curve_rms" else (getattr(self, name),):
                 if not 0 < value < float("inf"):
                     raise CommandError(f"{name} is {value}; allowed: a number greater than 0")
+        if self.surface and (self.surface < 3 or self.surface % 2 == 0):
+            raise CommandError(f"surface is {self.surface}; allowed: an odd number from 3, the weights in the middle")
         for value in self.bits:
             if not 2 <= value <= 16:
                 raise CommandError(f"bits is {value}; allowed: 2 to 16")
         for value in self.steps:
             at_least("steps", value, 2)
+
+    def check_needs(self) -> None:
+        """Raise for an option of a measure that is not taken.
+
+        Raises:
+            CommandError: there is one.
+        """
+        needs = {"probes": "curvature", "lanczos_steps": "curvature", "rho": "worst_case", "ascent_steps": "worst_case",
+                 "surface_range": "surface"}  # fmt: skip
+        for name, other in needs.items():
+            default = next(field.default for field in dataclasses.fields(self) if field.name == name)
+            if getattr(self, name) != default and not getattr(self, other):
+                flag, wanted = (word.replace("_", "-") for word in (name, other))
+                raise CommandError(f"--{flag} does nothing without --{wanted}")
 
     def resolved(self, weights: int, pixels: int, available: int) -> MeasureOptions:
         """The same with the number of images settled, for a network of so many weights and samples of so many pixels.
@@ -226,4 +252,7 @@ def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
         if "help" in field.metadata:
             value = getattr(given, field.name)
             values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-    return kind(**values, **own)
+    found = kind(**values, **own)
+    if isinstance(found, MeasureOptions):
+        found.check_needs()
+    return found

@@ -16,6 +16,10 @@ from typing import Any, TextIO
 ASCII = {"±": "+-", "−": "-", "×": "x", "–": "-", "’": "'", "│": "|", "─": "-", "━": "-"}
 
 
+WIDE = 200
+"""Columns of tables in files and pipes, where COLUMNS does not say how many."""
+
+
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -93,7 +97,9 @@ def console(error: bool = False) -> tuple[Any, Steady]:
     from rich.console import Console
 
     stream = Steady(sys.stderr if error else sys.stdout)
-    return Console(file=stream), stream  # type: ignore[arg-type]
+    # What is no terminal has no width of its own, and at rich's 80 columns a comparison's names would not fit
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else WIDE
+    return Console(file=stream, width=width), stream  # type: ignore[arg-type]
 
 
 def tell(line: str) -> None:

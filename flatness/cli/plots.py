@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flatness.cli.runner import Measured
@@ -32,7 +33,8 @@ def available() -> bool:
 
 def figure(found: Sequence[Measured]) -> bytes | None:
     """Rises, perturbation curves and exposure bias of the networks, as a PNG file; None where there are none."""
-    panels = [panel for panel in (_rises, _curves, _exposure) if panel(None, found)]
+    panels: list[Callable[..., bool]] = [panel for panel in (_rises, _curves, _exposure) if panel(None, found)]
+    panels += [functools.partial(_surface, index=index) for index, one in enumerate(found) if "surface" in one.outcomes]
     if not panels:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,7 +44,8 @@ def figure(found: Sequence[Measured]) -> bytes | None:
     FigureCanvasAgg(drawing)
     for index, panel in enumerate(panels):
         panel(drawing.add_subplot(1, len(panels), index + 1), found)
-    drawing.axes[0].legend(fontsize=8)
+    if drawing.axes[0].get_legend_handles_labels()[0]:
+        drawing.axes[0].legend(fontsize=8)
     stream = io.BytesIO()
     drawing.savefig(stream, format="png")
     return stream.getvalue()
@@ -99,6 +102,20 @@ def _curves(axes: Axes | None, found: Sequence[Measured]) -> bool:
 
 def _curve(one: Measured) -> list[Quantity]:
     return [quantity for quantity in one.quantities.values() if quantity.x is not None]
+
+
+def _surface(axes: Axes | None, found: Sequence[Measured], index: int = 0) -> bool:
+    """The rise over the plane of two directions, one network's a panel."""
+    assert axes is not None
+    result = found[index].outcomes["surface"].result
+    rises = [[point["value"] for point in row] for row in result["rises"]]
+    drawn = axes.contourf(result["second"], result["first"], rises, levels=12)
+    axes.figure.colorbar(drawn, ax=axes, label="rise of the loss")
+    axes.plot(0, 0, "k+")
+    axes.set_title(found[index].label, fontsize=9)
+    axes.set_xlabel("along the second direction")
+    axes.set_ylabel("along the first direction")
+    return True
 
 
 def _exposure(axes: Axes | None, found: Sequence[Measured]) -> bool:

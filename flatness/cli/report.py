@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +12,21 @@ from flatness.cli.comparing import Difference
 from flatness.cli.runner import Common, Measured
 from flatness.cli.statistics import Uncertain
 
-HIDDEN = ("curve.",)
-"""Beginnings of the names of numbers that a comparison's table leaves to the figure and the JSON."""
+ROUNDED_READOUT = "readout.quantization-"
+"""Beginning of the names of what rounding the readout costs: predicted to second order, while rounding to the nearest
+has a linear part too, which for one network is of any size. They are left to the JSON."""
+
+
+def is_shown(name: str, names: Collection[str]) -> bool:
+    """Whether a number stands in tables; all are in the JSON.
+
+    Noise relative to the layer is left out beside noise relative to the filter, which says the same more finely.
+
+    Args:
+        name: of the number.
+        names: of all that were measured.
+    """
+    return not name.startswith(ROUNDED_READOUT) and not (name.startswith("lpf-layer.") and "lpf-filter.rise" in names)
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -39,7 +52,9 @@ def measured_table(found: Measured) -> Table:
     table.add_column("measure")
     for heading in ("value", "± 95%", "error over draws", "over images"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for quantity in found.quantities.values():
+    for name, quantity in found.quantities.items():
+        if not is_shown(name, found.quantities):
+            continue
         one = quantity.found
         errors = (one.half_width, one.draw_error, one.data_error)
         table.add_row(quantity.words, number(one.value), *(number(error, 2) for error in errors))
@@ -55,7 +70,7 @@ def compared_table(found: Sequence[Measured], told: Sequence[Difference]) -> Tab
     for one in found[1:]:
         table.add_column(f"{one.label} - {found[0].label}", justify="right", no_wrap=True)
     for name, quantity in found[0].quantities.items():
-        if name.startswith(HIDDEN):
+        if not is_shown(name, found[0].quantities):
             continue
         numbers = [one.quantities.get(name) for one in found]
         cells = ["-" if one is None else number(one.found.value) for one in numbers]
@@ -75,7 +90,7 @@ def notes(found: Sequence[Measured], common: Common, told: Sequence[Difference] 
         f"{common.device}. ± is the half-width of a 95% interval (Student), over draws and images in quadrature."
     ]
     if told:
-        compared = len({one.name for one in told if not one.name.startswith(HIDDEN)})
+        compared = len({one.name for one in told if is_shown(one.name, found[0].quantities)})
         lines.append(
             "Differences are taken image by image with the same noise, and are of these weights, not of the methods "
             f"that trained them. Without any true difference 5% of {compared} would still be called lower or higher."

@@ -1,4 +1,7 @@
-"""What SOURCE may be: a folder as diffusers' save_pretrained writes it, or module:function.
+"""What SOURCE may be: a folder as diffusers' save_pretrained writes it, a file, a model of the hub, or module:function.
+
+A folder is a pipeline's of one of the families (`flatness.cli.families`), or a network's alone; a file is a
+.safetensors beside its config.json; owner/name is a model in the local cache of the hub, which alone is looked in.
 
 `module:function` names a function without arguments, in a module that Python finds from the current folder or among
 installed packages. Importing it runs its code: name only what you trust. It returns (model, loss) or
@@ -6,10 +9,10 @@ installed packages. Importing it runs its code: name only what you trust. It ret
 
     model     a torch.nn.Module with its weights, on the CPU
     loss      loss(model, batch) -> the losses of the batch's samples (n,). One of flatness.epsilon_loss, x_0_loss,
-              v_loss, flow_loss and edm_loss, or a function of your own. A batch is a flatness.Batch: x_0 (n, ...) and
-              labels (n,) or None from --data; noise, of x_0's shape, and u (n,) within (0, 1), from which to take noise
-              and times, so that all measures and models see the same. What is drawn from torch's generators instead
-              is a function of (seed, index of the batch)
+              v_loss, flow_loss, edm_loss, sit_loss and edm2_loss, or a function of your own. A batch is a
+              flatness.Batch: x_0 (n, ...) and labels (n, ...) or None from --data; noise, of x_0's shape, and u (n,)
+              within (0, 1), from which to take noise and times, so that all measures and models see the same. What is
+              drawn from torch's generators instead is a function of (seed, index of the batch)
     process   a flatness.SamplingProcess, for exposure bias. For a loss of this package it may be left out, and is
               then sampling_process(model, loss): the small variance, and x_0 not clipped
 

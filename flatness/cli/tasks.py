@@ -121,6 +121,10 @@ def tasks_of(options: MeasureOptions, process: bool) -> list[Task]:
     if process:
         share = options.exposure_images / max(options.images or 1, 1)
         found += [Task(f"exposure-{t}", f"exposure bias, T' = {t}", 2 * t * share, _exposure(t)) for t in options.steps]
+    if options.worst_case:
+        found.append(Task("worst-case", "worst case in a ball", 5 * options.ascent_steps + 1, _worst_case))
+    if options.surface:
+        found.append(Task("surface", "loss surface", options.surface**2 + 1, _surface))
     if options.curvature:
         passes = 4 * (options.probes + options.lanczos_steps) + 1
         found.append(Task("curvature", "curvature", passes, _curvature))
@@ -286,6 +290,30 @@ def _exposure(count: int) -> Callable[[Setting], Outcome]:
 def _gap(name: str, words: str, training: Tensor, sampling: Tensor) -> Quantity:
     """The mean over steps of norms (steps, samples) along chains less those on images."""
     return Quantity.of(name, words, Part(sampling.mean(0)[None]), Part(training.mean(0)[None], -1.0))
+
+
+def _worst_case(at: Setting) -> Outcome:
+    options = at.options
+    loss = RecordedLoss(at.loss, len(at.gradient_batches), at.advance)
+    found = flatness.worst_case_sharpness(
+        at.model, loss, at.gradient_batches, rho=options.rho, steps=options.ascent_steps, seed=options.seed,
+        progress=False,
+    )  # fmt: skip
+    losses = loss.matrix(2 * options.ascent_steps + 1)
+    rises = losses[2::2] - losses[:1]  # between them the passes with gradients
+    best = int(rises.mean(1).argmax())
+    words = f"worst rise in a ball of radius {options.rho:g}"
+    return Outcome(stored(found), [Quantity.of("worst-case.rise", words, Part(rises[best : best + 1]))])
+
+
+def _surface(at: Setting) -> Outcome:
+    options, loss = at.options, at.recorded()
+    half = options.surface // 2
+    places = [options.surface_range * (index - half) / half for index in range(options.surface)]
+    found = flatness.loss_surface(
+        at.model, loss, at.batches, places, places, seed=derived_seed("surface", options.seed), progress=False
+    )
+    return Outcome(stored(found), [_unmoved(loss.matrix(options.surface**2 + 1))])
 
 
 def _curvature(at: Setting) -> Outcome:

@@ -22,10 +22,12 @@ How tight: the moment of (i) is at least sqrt(n); its other two steps are reache
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import comb
+from typing import cast
 
 import numpy as np
 import sympy
@@ -202,32 +204,36 @@ def two_gaussians(draw: st.DrawFn) -> TwoGaussians:
     )
 
 
+@cache
+def _numeric(formula: sympy.Expr) -> Callable[..., float]:
+    """A formula as a function of k, r, tau, |w - w_0|^2, KL(Q || P), n, alpha, LPF_n and c."""
+    plain = sympy.symbols("distance nats")
+    written = formula.subs({SquaredNorm(weights - prior): plain[0], KL(Q, P): plain[1]})
+    return cast(Callable[..., float], sympy.lambdify((k, ratio, tau, *plain, n, alpha, measured, clip), written))
+
+
 def check_bound(case: TwoGaussians) -> Iterable[Comparison]:
     """The divergence as of two Gaussians; the bound as the root of its equation, and below the linear one."""
     size = len(case.w)
     own = Gaussian(case.w, case.deviation**2 * np.eye(size))
     given = Gaussian(case.w_0, case.prior_deviation**2 * np.eye(size))
-    claimed = float(
-        DIVERGENCE.subs(SquaredNorm(weights - prior), float(((case.w - case.w_0) ** 2).sum())).subs(
-            {k: size, ratio: case.deviation / case.prior_deviation, tau: case.prior_deviation}
-        )
+    distance = float(((case.w - case.w_0) ** 2).sum())
+    claimed = _numeric(DIVERGENCE)(
+        size, case.deviation / case.prior_deviation, case.prior_deviation, distance, 0, 1, 1, 0, 1
     )
     nats = kl_divergence(own, given)
     slack = 1e-9 * (1 + nats)
     yield equal("KL(Q || P)", nats, claimed, slack, "rounding")
-    distance = float(((case.w - case.w_0) ** 2).sum())
     function = pac_bayes.gaussian_divergence(distance, size, case.deviation, case.prior_deviation)
     yield equal("the function's", function, claimed, slack, "rounding")
     bound = pac_bayes.pac_bayes_bound(2 * case.empirical, nats, case.samples, 2.0, 0.05)
-    budget = float(BUDGET.subs({KL(Q, P): nats, n: case.samples, alpha: 0.05}))
+    budget = _numeric(BUDGET)(1, 1, 1, 0, nats, case.samples, 0.05, 0, 1)
     yield equal("budget", bound.budget, budget, 1e-12 * budget, "rounding")
     yield at_most("bound against the linear one", bound.value, bound.linear, 1e-9, "rounding")
     reached = pac_bayes.binary_divergence(case.empirical, bound.value / 2)
     if bound.value < 2 - 1e-6:  # nearer to the clip kl rises too steeply to be asked
         yield equal("kl at the bound", reached, budget, 1e-8 * (1 + budget), "the slope of kl times the root's error")
-    linear = float(
-        LINEAR.subs({measured: 2 * case.empirical, clip: 2}).subs({KL(Q, P): nats, n: case.samples, alpha: 0.05})
-    )
+    linear = _numeric(LINEAR)(1, 1, 1, 0, nats, case.samples, 0.05, 2 * case.empirical, 2)
     yield equal("linear bound", bound.linear, linear, 1e-9, "rounding")
 
 

@@ -27,6 +27,12 @@ SMALL = [
 Captured = pytest.CaptureFixture[str]
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables wide enough that names stand in one line, whatever started the tests."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     values = np.random.default_rng(0).uniform(-1, 1, (8, 1, 4, 4))
@@ -78,6 +84,24 @@ def test_compare_gives_differences_with_intervals(data: str, tmp_path: Path, cap
     assert loss["paired"]
     assert loss["half_width"] > 0
     assert (out / "compare.png").exists()
+    assert "rise at a distance of rms 0.01" in printed
+
+
+def test_tables_leave_out_what_says_the_same_or_is_no_prediction(data: str, tmp_path: Path, capsys: Captured) -> None:
+    words = ["measure", f"{MODELS}:mlp", "--data", data, *SMALL, "--surface", "3", "--worst-case", "--out"]
+    assert run([*words, str(tmp_path / "out")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "each filter's rms" in printed
+    assert "each layer's rms" not in printed
+    assert "readout alone, rounded" not in printed
+    assert "worst rise in a ball of radius 0.05" in printed
+    numbers = json.loads((tmp_path / "out" / "measure.json").read_text())["sources"]["mlp"]["numbers"]
+    assert {"lpf-layer.rise", "readout.quantization-4-predicted", "worst-case.rise"} <= set(numbers)
+    assert (tmp_path / "out" / "measure.png").exists()
+    assert run([*words, str(tmp_path / "out"), "--scales", "layer"]) == 0
+    assert "each layer's rms" in " ".join(capsys.readouterr().out.split())
+    assert run(["measure", f"{MODELS}:mlp", "--data", data, "--probes", "3"]) == 2
+    assert "--probes does nothing without --curvature" in capsys.readouterr().err
 
 
 def test_without_matplotlib_the_numbers_are_there(

@@ -267,3 +267,35 @@ def test_networks_of_different_shapes_are_not_compared() -> None:
         gathered(subjects, DATA, SMALL, PLACE)
     with pytest.raises(CommandError, match="torch finds none"):
         runner.chosen_device("cuda" if not torch.cuda.is_available() else "mps")
+
+
+def test_the_worst_case_and_the_surface_are_the_librarys() -> None:
+    at = common(worst_case=True, rho=0.1, ascent_steps=2, surface=3, surface_range=0.5)
+    model, loss = models.mlp()
+    found = measured(subject_of("x:mlp", (model, loss)), at)
+    assert found.failed == {}
+    batches = fixed_batches(at.x_0, batch_size=3, seed=0)
+    worst = flatness.worst_case_sharpness(model, loss, batches, rho=0.1, steps=2)
+    quantity = found.quantities["worst-case.rise"]
+    assert quantity.found.value == pytest.approx(worst.rise.value, rel=1e-6)
+    assert quantity.found.value > 0
+    assert quantity.found.draw_error == 0.0
+    grid = [-0.5, 0.0, 0.5]
+    surface = flatness.loss_surface(model, loss, batches, grid, grid, seed=tasks.derived_seed("surface", 0))
+    result = found.outcomes["surface"].result
+    assert result["first"] == grid
+    for mine, theirs in zip(result["rises"], surface.rises, strict=True):
+        assert [one["value"] for one in mine] == pytest.approx([one.value for one in theirs], rel=1e-5)
+    assert result["rises"][1][1]["value"] == 0.0
+
+
+def test_options_of_measures_that_are_not_taken_are_refused() -> None:
+    needs: list[dict[str, Any]] = [{"rho": 0.1}, {"probes": 3}, {"surface_range": 2.0}, {"ascent_steps": 3}]
+    for changes in needs:
+        with pytest.raises(CommandError, match="does nothing without --"):
+            MeasureOptions(**changes).check_needs()
+    MeasureOptions(worst_case=True, rho=0.1, curvature=True, probes=3).check_needs()
+    refused: list[dict[str, Any]] = [{"surface": 4}, {"surface": 1}, {"worst_case": True, "rho": -1.0}]
+    for changes in refused:
+        with pytest.raises(CommandError, match="allowed"):
+            MeasureOptions(**changes)
