@@ -37,7 +37,8 @@ from experiments.training.checkpoints import checkpoint_folder, newest_good, rea
 from experiments.training.events import Watcher
 from experiments.training.trainer import train
 from findings import comparisons, tables
-from findings.documents import VERSION, json_text, read_document, refuse_other
+from findings.checksums import EDITED
+from findings.documents import document_text, read_document, refuse_other
 from findings.files import write_whole
 from findings.names import AVERAGES, PAPER_METHODS, Average
 from flatness import arguments
@@ -312,7 +313,7 @@ class Matrix:
         if path.exists():
             refuse_other(path, read_document(path).get("settings", {}), wanted)
         else:
-            write_whole(path, json_text({"version": VERSION, "settings": wanted}))
+            write_whole(path, document_text({"settings": wanted}))
 
     def _train(self, run: Run) -> None:
         """Train; a run is done when what watches it has been told of its end, which the last checkpoint precedes."""
@@ -365,15 +366,19 @@ class Matrix:
     def _tables(self, results: list[dict[str, Any]]) -> Reproduction:
         """Written anew each time: they follow from the rows."""
         found, compared = tables.tables(results), comparisons.compared(results)
-        said = [*comparisons.statement(results, compared), *self._failures]
+        edited = [
+            f"{result['row']}: edited by hand, accepted on {', '.join(result[EDITED])}"
+            for result in results
+            if EDITED in result
+        ]
+        said = [*comparisons.statement(results, compared), *edited, *self._failures]
         document = {
-            "version": VERSION,
             "what": "the paper's tables, from the result files in rows/",
             "tables": tables.document(found),
             "comparisons": [one.entry() for one in compared],
             "statement": said,
         }
-        write_whole(self.out / "tables.json", json_text(document))
+        write_whole(self.out / "tables.json", document_text(document))
         write_whole(self.out / "tables.md", self._page(found, said).encode())
         return Reproduction(results, found, said)
 

@@ -205,7 +205,10 @@ def row_documents(plan: Plan) -> dict[tuple[str, Average], dict[str, Any]]:
             path = plan.folder / "rows" / f"{run}-{average}.json"
             if path.exists():
                 document = read_document(path)
-                there = Configuration.from_dict(document["settings"]["configuration"])  # of an older version, perhaps
+                try:  # of an older version, perhaps
+                    there = Configuration.from_dict(document["settings"]["configuration"])
+                except (KeyError, TypeError, AttributeError, ValueError) as error:
+                    raise ResultError(f"{path} names no configuration that can be read: {error!r}") from error
                 refuse_other(path, {"configuration": there.to_dict()}, {"configuration": configuration.to_dict()})
                 found[run, average] = document
             elif average != "swa" or configuration.swa_models:
