@@ -8,14 +8,16 @@ import sys
 import time
 
 from experiments.commands import COMMANDS
+from findings.boundary import FAILED, TRACEBACK, described, guarded
 
-TRACEBACK = "FLATNESS_TRACEBACK"
 EXTRAS = ("tyro", "lmdb", "PIL", "safetensors", "tensorboard")
 """Modules of the optional extra that the experiments need."""
 PATIENCE = 60.0
 """Seconds that other ranks leave the first one for an error that all have."""
-INTERRUPTED = 130
-"""The shell's status of a program that Ctrl-C ended."""
+OURS = ("CheckpointError", "OutOfMemoryError")
+"""Further errors whose texts say what to do; named, as importing them for the question's sake takes seconds."""
+RANKS = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1}
+"""What torchrun sets, and the least of each."""
 
 
 def _usage() -> str:
@@ -34,7 +36,20 @@ def _usage() -> str:
 
 
 def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))  # set by torchrun
+    given = os.environ.get("RANK", "0")  # set by torchrun
+    return int(given) if given.isdecimal() else 0
+
+
+def _environment() -> str | None:
+    """What is wrong with torchrun's variables, in a line; None where nothing is."""
+    for name, least in RANKS.items():
+        given = os.environ.get(name)
+        if given is not None and not (
+            len(given) < 11 and given.isascii() and given.isdecimal() and least <= int(given) < 2**31
+        ):
+            return f"{name} is {given!r} in the environment; allowed: a whole number of at least {least}"
+    rank, world = (int(os.environ.get(name, str(least))) for name, least in (("RANK", 0), ("WORLD_SIZE", 1)))
+    return None if rank < world else f"RANK is {rank} in the environment; allowed: below WORLD_SIZE, {world}"
 
 
 def _leave_it_to_rank_0() -> None:
@@ -46,11 +61,18 @@ def _leave_it_to_rank_0() -> None:
         time.sleep(PATIENCE)
 
 
-def _fail(message: object) -> int:
-    if isinstance(message, ValueError):
+def _fail(error: BaseException) -> int:
+    if isinstance(error, ValueError):
         _leave_it_to_rank_0()
-    print(f"error{f' (rank {_rank()})' if _rank() else ''}: {message}", file=sys.stderr, flush=True)
-    return 1
+    of_rank = f" (rank {_rank()})" if _rank() else ""
+    print(f"error{of_rank}: {_told(error)}", file=sys.stderr, flush=True)
+    return FAILED
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in EXTRAS:
+        return f"{error.name} is not installed; pip install -e '.[experiments]' installs it"
+    return described(error, OURS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,34 +84,20 @@ def main(arguments: list[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print(f"error: COMMAND is {given[0]!r}; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    try:
-        return importlib.import_module(f"experiments.commands.{given[0]}").main(given[1:])
-    except SystemExit as error:
-        if error.code:
-            _leave_it_to_rank_0()
-        raise
-    except KeyboardInterrupt:
-        _fail("interrupted")
-        return INTERRUPTED
-    except ModuleNotFoundError as error:
-        if os.environ.get(TRACEBACK) or (error.name or "").split(".")[0] not in EXTRAS:
-            raise
-        return _fail(f"{error.name} is not installed; pip install -e '.[experiments]' installs it")
-    except Exception as error:
-        if os.environ.get(TRACEBACK) or not _speaks_for_itself(error):
-            raise
-        return _fail(error)
+    wrong = _environment()
+    if wrong is not None:
+        print(f"error: {wrong}", file=sys.stderr)
+        return 2
 
+    def work() -> int:
+        try:
+            return int(importlib.import_module(f"experiments.commands.{given[0]}").main(given[1:]))
+        except SystemExit as error:
+            if error.code:
+                _leave_it_to_rank_0()
+            raise
 
-def _speaks_for_itself(error: Exception) -> bool:
-    """Whether a person can act on the message alone; anything else is a fault of ours, and its traceback is wanted."""
-    if isinstance(error, ValueError | OSError | FloatingPointError):
-        return True
-    of_ours = (("torch", "OutOfMemoryError"), ("experiments.training.checkpoints", "CheckpointError"))
-    # Not imported for the question's sake: torch takes seconds
-    return any(
-        module in sys.modules and isinstance(error, getattr(sys.modules[module], name)) for module, name in of_ours
-    )
+    return guarded(work, _fail)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +37,14 @@ from experiments.training.checkpoints import checkpoint_folder, newest_good, rea
 from experiments.training.events import Watcher
 from experiments.training.trainer import train
 from findings import comparisons, tables
-from findings.documents import VERSION, json_text, read_document, refuse_other
+from findings.checksums import EDITED
+from findings.documents import document_text, read_document, refuse_other
 from findings.files import write_whole
-from findings.names import AVERAGES, PAPER_METHODS
+from findings.names import AVERAGES, PAPER_METHODS, Average
 from flatness import arguments
 
+POLL = 2.0
+"""Seconds between looks for other processes' files."""
 DONE = "trained"
 """The file that says so in a run's folder."""
 
@@ -149,6 +153,7 @@ class Matrix:
         watch: called by `evaluate`.
         points: steps after which runs' weights are measured along their way; none by default.
         point_options: how finely.
+        part, parts: which of how many equal parts of the rows, and of the runs' points, this process measures.
 
     Raises:
         ValueError: runs of these configurations cannot be measured so.
@@ -170,6 +175,8 @@ class Matrix:
         watch: Callable[[Progress], None] = lambda progress: None,
         points: tuple[int, ...] = (),
         point_options: PointOptions | None = None,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
         """Nothing is begun yet."""
         for run in runs:
@@ -184,7 +191,9 @@ class Matrix:
         self.run_options, self.watchers = run_options, watchers
         self.device, self.batch_size, self.gradient_batch, self.watch = device, batch_size, gradient_batch, watch
         self.points, self.point_options = points, point_options or PointOptions()
+        self.part, self.parts = part, arguments.count("parts", parts, at_least=1)
         self._failures: list[str] = []
+        self._read: dict[Path, dict[str, Any]] = {}
         self._study: StudyMaterial | None = None
 
     def plan(self, workers: int = 1) -> list[str]:
@@ -222,10 +231,36 @@ class Matrix:
             As `carried_out`.
         """
         self._planned()
-        for run in runs:
-            self._train(run)
+        if self.parts > 1:  # ranks train together, and would wait for each other's measuring
+            for run in runs:
+                self._train(run)
+        for run in runs[self.part :: self.parts]:
+            if self.parts == 1:
+                self._train(run)
             if self.points:
                 self._measured_points(run)
+
+    def measured_rows(self) -> None:
+        """Measure this process's part of the rows of runs that are trained.
+
+        Raises:
+            As `carried_out`.
+        """
+        for run, average in self._rows()[self.part :: self.parts]:
+            self._row(run, average)
+
+    @property
+    def measured(self) -> bool:
+        """Whether all rows' files are there, and with points all runs'."""
+        paths = [self._row_path(run, average) for run, average in self._rows()]
+        paths += [self._points_path(run) for run in self.runs if self.points]
+        return all(path.exists() for path in paths)
+
+    def _rows(self) -> list[tuple[Run, Average]]:
+        return [(run, average) for run in self.runs for average in AVERAGES]
+
+    def _row_path(self, run: Run, average: Average) -> Path:
+        return self.out / "rows" / f"{run.name}-{average}.json"
 
     def _finished(self, run: Run) -> bool:
         trained = (self._folder(run) / DONE).exists()
@@ -244,7 +279,7 @@ class Matrix:
         return run_points(self._folder(run), run.name, self.points, self._study, self._points_path(run), print)
 
     def carried_out(self) -> Reproduction:
-        """All stages, or what is left of them.
+        """All stages, or what is left of them; with several parts, once the others' rows are there.
 
         Raises:
             ResultError: the folder's plan is another one, or a file in it is of other settings.
@@ -252,7 +287,10 @@ class Matrix:
             KeyboardInterrupt: training was stopped by a signal; its checkpoint is written.
         """
         self.trained_and_measured(self.runs)
-        results = [self._row(run, average) for run in self.runs for average in AVERAGES]
+        self.measured_rows()
+        while not self.measured:  # by other parts; a launcher ends this process where one of theirs fails
+            time.sleep(POLL)
+        results = [self._row(run, average) for run, average in self._rows()]
         self._failures = [said for run in self.runs for said in self._grids(run)]
         return self._tables(results)
 
@@ -275,7 +313,7 @@ class Matrix:
         if path.exists():
             refuse_other(path, read_document(path).get("settings", {}), wanted)
         else:
-            write_whole(path, json_text({"version": VERSION, "settings": wanted}))
+            write_whole(path, document_text({"settings": wanted}))
 
     def _train(self, run: Run) -> None:
         """Train; a run is done when what watches it has been told of its end, which the last checkpoint precedes."""
@@ -298,18 +336,22 @@ class Matrix:
     def _checkpoint(self, run: Run) -> Checkpoint:
         return Checkpoint.of(checkpoint_folder(self._folder(run), run.configuration.steps))
 
-    def _row(self, run: Run, average: Any) -> dict[str, Any]:
-        return evaluate(
+    def _row(self, run: Run, average: Average) -> dict[str, Any]:
+        path = self._row_path(run, average)
+        if path in self._read:
+            return self._read[path]
+        self._read[path] = evaluate(
             self._checkpoint(run),
             average,
             self.options,
             self.material,
-            self.out / "rows" / f"{run.name}-{average}.json",
+            path,
             device=self.device,
             batch_size=self.batch_size,
             gradient_batch=self.gradient_batch,
             watch=self.watch,
         )
+        return self._read[path]
 
     def _grids(self, run: Run) -> list[str]:
         return write_grids(
@@ -324,15 +366,19 @@ class Matrix:
     def _tables(self, results: list[dict[str, Any]]) -> Reproduction:
         """Written anew each time: they follow from the rows."""
         found, compared = tables.tables(results), comparisons.compared(results)
-        said = [*comparisons.statement(results, compared), *self._failures]
+        edited = [
+            f"{result['row']}: edited by hand, accepted on {', '.join(result[EDITED])}"
+            for result in results
+            if EDITED in result
+        ]
+        said = [*comparisons.statement(results, compared), *edited, *self._failures]
         document = {
-            "version": VERSION,
             "what": "the paper's tables, from the result files in rows/",
             "tables": tables.document(found),
             "comparisons": [one.entry() for one in compared],
             "statement": said,
         }
-        write_whole(self.out / "tables.json", json_text(document))
+        write_whole(self.out / "tables.json", document_text(document))
         write_whole(self.out / "tables.md", self._page(found, said).encode())
         return Reproduction(results, found, said)
 

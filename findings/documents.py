@@ -13,11 +13,13 @@ import contextlib
 import fcntl
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from findings.files import write_whole
+from findings.checksums import DamagedError, ResultError, read_json, with_checksum
+from findings.files import remove_leftovers, write_whole
 
 VERSION = 2
 FAILED = "failed"
@@ -28,10 +30,6 @@ SHOWN = 12
 """Differences that an error lists."""
 
 
-class ResultError(ValueError):
-    """A result cannot be written where it was asked for, or one that is there cannot be read."""
-
-
 def json_text(document: Mapping[str, Any]) -> bytes:
     """For people and diffs; long lists of numbers in one line.
 
@@ -39,6 +37,15 @@ def json_text(document: Mapping[str, Any]) -> bytes:
         ValueError: a number is not finite.
     """
     return (_compact(json.loads(json.dumps(document, allow_nan=False)), 0) + "\n").encode()
+
+
+def document_text(document: Mapping[str, Any]) -> bytes:
+    """A document of this version with its checksum, as it is written.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return json_text(with_checksum({"version": VERSION, **document}))
 
 
 def _compact(value: Any, depth: int) -> str:
@@ -60,20 +67,17 @@ def _numbers(value: Any) -> bool:
 
 
 def read_document(path: Path, version: int | None = VERSION) -> dict[str, Any]:
-    """A result file, or another document written here; of any version where `version` is None.
+    """A result file, or another document written here, held against its checksum; any version where it is None.
 
     Raises:
-        ResultError: it cannot be read, or is of another version.
+        ResultError: it cannot be read, is not what was written, or is of another version.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read: {error}; `python -m experiments` writes it") from error
-    if not isinstance(content, dict):
-        raise ResultError(f"{path} holds {type(content).__name__}; allowed: a JSON object")
-    if version is not None and content.get("version") != version:
-        raise ResultError(f"{path} is no result, or its version is {content.get('version')!r}; allowed: {version}")
-    return content
+    document = read_json(path)
+    if version is not None and document.get("version") != version:
+        raise ResultError(f"{path} is no result, or its version is {document.get('version')!r}; allowed: {version}")
+    if not isinstance(document.get("settings", {}), dict):
+        raise ResultError(f"{path}: its settings are no JSON object; allowed: what was written here")
+    return document
 
 
 def at(content: Any, keys: Sequence[str | int], path: Path) -> Any:
@@ -150,12 +154,16 @@ class ResultFile:
             return None
         found = read_document(self.path)
         refuse_other(self.path, found.get("settings", {}), self.settings)
+        if not isinstance(found.get("measures"), dict):
+            raise ResultError(f"{self.path} holds no measures; remove it to have it made anew")
         shutil.rmtree(self.work, ignore_errors=True)  # left where a kill came between the file and this
         return found
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
         """Hold the folder of partial results, made if missing, while measures are carried out.
+
+        Partial results whose settings are damaged are done anew, with a warning.
 
         Raises:
             ResultError: another process holds it, or it is of other settings.
@@ -166,25 +174,28 @@ class ResultFile:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ResultError(f"{self.path} is being computed by another process") from error
-            kept = self.work / "settings.json"
-            if kept.exists():
-                refuse_other(self.work, read_document(kept).get("settings", {}), self.settings)
+            remove_leftovers(self.path.parent, self.path.name)
+            path = self.work / "settings.json"
+            stored = _whole(path) if path.exists() else None
+            if stored is not None:
+                refuse_other(self.work, stored.get("settings", {}), self.settings)
             else:
-                write_whole(kept, json_text({"version": VERSION, "settings": self.settings}))
+                self._empty()  # of which settings they are cannot be known
+                write_whole(path, document_text({"settings": self.settings}))
             yield
 
     def part(self, name: str) -> dict[str, Any] | None:
-        """A measure that is done.
+        """A measure that is done; None where it is not, or where its file is damaged, of which there is a warning.
 
         Raises:
-            ResultError: it cannot be read.
+            ResultError: it cannot be read, or is of another version.
         """
         path = self._part_path(name)
-        return read_document(path) if path.exists() else None
+        return _whole(path) if path.exists() else None
 
     def keep(self, name: str, part: Mapping[str, Any]) -> None:
         """Write a measure down."""
-        write_whole(self._part_path(name), json_text({"version": VERSION, **part}))
+        write_whole(self._part_path(name), document_text(part))
 
     def finish(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Write the whole result, and take the partial ones away; returns it as it is read back.
@@ -194,9 +205,24 @@ class ResultFile:
         """
         if self.path.exists():
             raise ResultError(f"{self.path} has been written by another process; nothing was changed")
-        write_whole(self.path, json_text({"version": VERSION, **document}))
+        write_whole(self.path, document_text(document))
         shutil.rmtree(self.work, ignore_errors=True)
         return read_document(self.path)
 
+    def _empty(self) -> None:
+        """Remove all partial results but the lock that is held."""
+        for path in self.work.iterdir():
+            if path.name != "lock":
+                path.unlink()
+
     def _part_path(self, name: str) -> Path:
         return self.work / f"{name}.json"
+
+
+def _whole(path: Path) -> dict[str, Any] | None:
+    """An intermediate document, None where it is damaged: it can be made anew."""
+    try:
+        return read_document(path)
+    except DamagedError:
+        warnings.warn(f"{path} is damaged and made anew", stacklevel=3)
+        return None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -53,6 +57,59 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to piece by piece, which takes its place when the block ends and is removed when it raises.
+
+    What a killed writer of the same file has left beside it is removed.
+
+    Args:
+        path: its folder is made where it is missing.
+
+    Raises:
+        OSError: the disk is full, or else; what was there before is intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, path.name)
+    beside, stream = _opened_beside(path)
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _opened_beside(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file, locked for as long as it is open: what is not locked is a killed writer's."""
+    while True:
+        beside = path.with_name(f"{BESIDE}{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        stream = beside.open("xb")
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is then taken for a leftover
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(stream.fileno()).st_nlink:  # not removed as a leftover before it was locked
+            return beside, stream
+        stream.close()
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove what killed writers have left in a folder, of one file or of all; never what is being written."""
+    if not folder.is_dir():
+        return
+    for entry in list(os.scandir(folder)):
+        if not entry.name.startswith(f"{BESIDE}{name}.") and (name or not entry.name.startswith(BESIDE)):
+            continue
+        if not entry.is_file(follow_symlinks=False):
+            continue
+        with contextlib.suppress(OSError), open(entry.path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(entry.path)
+
+
 def write_whole(path: Path, content: str | bytes | Iterable[bytes | memoryview]) -> None:
     """Put a file in its place whole, over one that may be there, by way of a temporary one beside it.
 
@@ -63,17 +120,33 @@ def write_whole(path: Path, content: str | bytes | Iterable[bytes | memoryview])
     Raises:
         OSError: the disk is full, or else; what was there before is intact.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{BESIDE}{path.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
-    try:
-        whole = content.encode() if isinstance(content, str) else content
-        write_file(beside, [whole] if isinstance(whole, bytes) else whole)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    whole = content.encode() if isinstance(content, str) else content
+    with whole_file(path) as file:
+        for chunk in [whole] if isinstance(whole, bytes) else whole:
+            _put(file, chunk)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no plain file: a device or a pipe may never end.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it is no regular file, nor a link to one.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is no regular file")
+
+
+def plain_name(name: object) -> str:
+    """A name that a file says another one has, in the same folder.
+
+    Raises:
+        ValueError: it leads elsewhere, is empty, begins with a dot, or is no text.
+    """
+    plain = isinstance(name, str) and name.isprintable() and not name.startswith(".") and not set(name) & set("/\\:")
+    if not isinstance(name, str) or not name or not plain:
+        raise ValueError(f"name is {name!r}; allowed: a plain file name, without folders")
+    return name
 
 
 def json_bytes(value: Any) -> bytes:

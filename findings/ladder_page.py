@@ -9,12 +9,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from findings.documents import ResultError, json_text
+from findings.checksums import ResultError, read_json, with_checksum
+from findings.documents import json_text
 from findings.files import write_whole
 from findings.ladder import CANNOT_SAY, DISPUTED, Compared, LadderError, Study, judged
 from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim
@@ -70,8 +70,8 @@ def toy_columns(path: Path, rung: str) -> list[Column]:
         ResultError: the file cannot be read.
     """
     try:
-        rows = json.loads(path.read_bytes())["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = read_json(path)["rows"]
+    except (ResultError, KeyError) as error:
         raise ResultError(f"{path} holds no rows of the toy: {error!r}") from error
     columns = []
     for name, regime in toy_verdicts(rows, rung)["regimes"].items():
@@ -233,6 +233,6 @@ def _numbers(study: str, cell: Cell) -> list[str]:
 def main(folder: Path = FOLDER) -> list[Column]:
     """Write both; returns the columns."""
     columns = columns_of(folder)
-    write_whole(folder / DOCUMENT, json_text(document(columns)))
+    write_whole(folder / DOCUMENT, json_text(with_checksum(document(columns))))
     write_whole(folder / PAGE, page(columns).encode())
     return columns

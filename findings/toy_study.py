@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from findings.checksums import ResultError, read_json
 from findings.names import PAPER_RADIUS, Average, RowName
 from findings.provenance import ROOT
 from findings.verdicts import FEWEST_SEEDS
@@ -45,12 +45,9 @@ def paper(path: Path = PAPER_NUMBERS) -> dict[str, Any]:
 
 def _read(path: Path, allowed: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return read_json(path)
+    except ResultError as error:
         raise ValueError(f"{path} cannot be read ({error}); allowed: {allowed}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is {type(content).__name__}; allowed: a JSON object, {allowed}")
-    return content
 
 
 def number(results: dict[str, Any], row: str, measure: str) -> Interval:

@@ -16,6 +16,7 @@ from typing import Any
 
 from findings.documents import FAILED, at, read_document
 from findings.estimates import FEWEST, Cell, change_of, estimate, over_seeds
+from findings.files import plain_name
 from findings.names import AVERAGES, FULL, METHODS, PAPER_RADIUS, Average, RowName, low_pass
 from findings.provenance import ROOT
 
@@ -153,6 +154,7 @@ class Study:
         if not isinstance(at(self.plan, ["settings", "runs"], self._plan_file), dict) or not self.configurations:
             raise ValueError(f"{self._plan_file}: settings.runs names no run; allowed: configurations by name")
         for name in self.configurations:
+            plain_name(name)
             for keys in (("dataset",), ("method",), ("seed",), ("steps",), ("sam", "rho"), ("network", "image_size")):
                 at(self.plan, ["settings", "runs", name, *keys], self._plan_file)
         datasets = {configuration["dataset"] for configuration in self.configurations.values()}

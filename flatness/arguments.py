@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 LARGEST_REPR = 80
+LARGEST = float(torch.finfo(torch.float32).max)
+"""Of numbers: beyond, they cannot be multiplied with weights."""
 
 
 def refuse(name: str, value: object, allowed: str) -> ValueError:
@@ -30,7 +32,7 @@ def refuse(name: str, value: object, allowed: str) -> ValueError:
 def number(
     name: str, value: object, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
 ) -> float:
-    """A finite float within the given bounds; booleans, strings and tensors are refused.
+    """A float within float32's range and the given bounds; booleans, strings and tensors are refused.
 
     Raises:
         ValueError: anything else, naming the argument, its value and what is allowed.
@@ -44,7 +46,7 @@ def number(
         result = float(value)
     except OverflowError:
         raise refuse(name, value, allowed) from None
-    fits = math.isfinite(result)
+    fits = math.isfinite(result) and abs(result) <= LARGEST
     fits = fits and (above is None or result > above)
     fits = fits and (at_least is None or result >= at_least)
     fits = fits and (at_most is None or result <= at_most)
@@ -139,6 +141,8 @@ def finite_tensor(name: str, value: object) -> Tensor:
         ValueError: anything else, naming the argument, its value and what is allowed.
     """
     found = floating_tensor(name, value)
+    if found.is_meta:
+        raise refuse(name, value, "a tensor with values")
     if found.numel() == 0 or not bool(torch.isfinite(found).all()):
         raise ValueError(f"{name} is empty or has entries that are not finite; allowed: finite entries, at least one")
     return found

@@ -73,9 +73,11 @@ def _chosen_names(every: Mapping[str, Tensor], parameters: Selection) -> list[st
         return list(every)
     if isinstance(parameters, str) and parameters == "trainable":
         return [name for name, tensor in every.items() if tensor.requires_grad]
+    if isinstance(parameters, type | nn.Module):
+        raise arguments.refuse("parameters", parameters, "None, 'trainable', names, or a function of (name, tensor)")
     if callable(parameters):
         return [name for name, tensor in every.items() if parameters(name, tensor)]
-    if isinstance(parameters, Iterable) and not isinstance(parameters, str):
+    if isinstance(parameters, Iterable) and not isinstance(parameters, str | bytes | Tensor):
         names = [plain_name(name) if isinstance(name, str) and name not in every else name for name in parameters]
         unknown = [name for name in names if not isinstance(name, str) or name not in every]
         if unknown:

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from findings import trained
+from findings.boundary import described, guarded, tracebacks
 from paper_figs import build, catalogue
 from paper_figs.report import document
 
@@ -67,8 +68,9 @@ def _draw(entries: list[catalogue.Entry], out: Path) -> dict[str, str]:
             try:
                 files = build.draw(entry, out)
             except Exception as error:
-                failed[entry.name] = f"{type(error).__name__}: {error}"
-                progress.console.print(f"{entry.name}: failed", traceback.format_exc(), markup=False, highlight=False)
+                failed[entry.name] = described(error)
+                words = traceback.format_exc() if tracebacks() else failed[entry.name]
+                progress.console.print(f"{entry.name}: failed:", words, markup=False, highlight=False, soft_wrap=True)
             else:
                 shown = " ".join(str(_shown(path)) for path in files)
                 progress.console.print(f"{entry.name}: {shown}", soft_wrap=True, markup=False, highlight=False)
@@ -83,8 +85,9 @@ def _report(report: document.Report, out: Path, failed: dict[str, str]) -> dict[
 
         print(f"{report.name}: {_shown(page.write(report, out, failed))}")
     except Exception as error:
-        print(f"{report.name}: failed", traceback.format_exc())
-        return {report.name: f"{type(error).__name__}: {error}"}
+        words = described(error)
+        print(f"{report.name}: failed:", traceback.format_exc() if tracebacks() else words)
+        return {report.name: words}
     return {}
 
 
@@ -122,4 +125,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from findings.files import write_whole
 from paper_figs.catalogue import ROOT, Entry
-from paper_figs.columns import table_formats
+from paper_figs.columns import tabular
 from paper_figs.fingerprint import versions
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def save(figure: Figure, stream: IO[bytes], kind: str) -> None:
 def _as_texts(table: Table, name: str) -> dict[str, str]:
     """The table in each of its formats."""
     return {
-        ".md": table_formats.markdown(table),
-        ".tex": table_formats.latex(table, name),
-        ".csv": table_formats.comma_separated(table),
+        ".md": tabular.markdown(table),
+        ".tex": tabular.latex(table, name),
+        ".csv": tabular.comma_separated(table),
     }
 
 

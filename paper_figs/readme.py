@@ -9,6 +9,7 @@ from typing import Any
 
 from findings import files
 from findings import predictions as predicted
+from findings.boundary import guarded
 from findings.documents import read_document
 from findings.estimates import decimals_of, fixed
 from findings.ladder_page import Column, columns_of
@@ -130,4 +131,4 @@ def main(readme: Path = README) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from findings import files
+from findings.boundary import guarded
 from theory import ledger
 from theory.proof import notation, profiles
 from theory.proof.statement import Report, Statement, Verdict
@@ -151,4 +152,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from findings.boundary import guarded
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED, FEWEST_SEEDS, Outcome, Verdict
 from toy import images, ladder_command, study
@@ -171,4 +172,4 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

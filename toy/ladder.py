@@ -14,7 +14,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,8 @@ class Kept:
 
     def path(self, arm: Arm) -> Path:
         """Of a run's result."""
-        settings = (arm, self.rung.measuring, self.rung.seeds, flatness.__version__, torch.__version__, self.code)
+        alone = replace(arm, regime=replace(arm.regime, radii=(), deviations=(), others=False))  # whatever else is run
+        settings = (alone, self.rung.measuring, self.rung.seeds, flatness.__version__, torch.__version__, self.code)
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
         plain = "".join(c if c.isalnum() or c == "." else "-" for c in arm.label)
         return self.folder / f"{plain}-{digest}.json"

@@ -25,7 +25,7 @@ from toy.training_sets import Data, Distribution, training_sets
 
 RADII = (0.0007, 0.002, 0.0055, 0.0093, 0.0156, 0.0263, 0.0442, 0.0743, 0.125, 0.354, 1.0)
 """SAM's; neighbours of a factor of sqrt(8) but for .0093, .0263 and .0743, which lie between."""
-FEWER_RADII = (0.0055, 0.0156, 0.0263, 0.0442, 0.125)
+FEWER_RADII = (0.0055, 0.0156, 0.0263, 0.0442, 0.125, 0.354, 1.0)
 DEVIATIONS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 """Of random weight perturbation on the ring."""
 SHARES = (0.1, 0.25, 0.5)

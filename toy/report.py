@@ -16,6 +16,7 @@ from numpy import ndarray
 
 import flatness
 from findings import files
+from findings.checksums import with_checksum
 from findings.provenance import commit, versions
 from findings.verdicts import FEWEST_SEEDS, LEVEL, Interval, Outcome, Verdict, mean_interval
 from toy import gap_tolerance
@@ -172,11 +173,11 @@ def pairs(study: Study) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Write the results whole or not at all.
+    """Write the results with their checksum, whole or not at all.
 
     Raises:
         ValueError: a number that is not finite.
         OSError: the folder cannot be written to.
     """
-    text = json.dumps(content, allow_nan=False, indent=None, separators=(",", ":")) + "\n"
+    text = json.dumps(with_checksum(content), allow_nan=False, indent=None, separators=(",", ":")) + "\n"
     files.write_whole(path, text)

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from findings import files, toy_study
+from findings.boundary import guarded
 from findings.names import PAPER_METHODS
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED
@@ -119,4 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -22,12 +22,11 @@ import numpy as np
 from numpy import ndarray
 
 from experiments.bridge import b1_b2_last_layer, b3_b4_layers_and_scale, b5_correlations, b6_tolerance, b7_dose
-from experiments.bridge.files import read, row_documents
-from experiments.bridge.rows import Claim, Comparison, Rows
+from experiments.bridge.rows import Claim, Comparison, Rows, read, row_documents
 from experiments.measures.layer_rows import Plan
 from experiments.provenance import provenance
 from findings import predictions, toy_study, verdicts
-from findings.documents import VERSION, json_text
+from findings.documents import document_text
 from findings.estimates import over_seeds
 from findings.files import write_whole
 from findings.toy_study import Toy
@@ -181,7 +180,7 @@ def judged(plan: Plan, toy: Path, paper: Path) -> dict[str, Any]:
         "tolerated": tolerated,
     }
     document["summary"] = predictions.summary(document)
-    write_whole(plan.folder / DOCUMENT, json_text({"version": VERSION, **document}))
+    write_whole(plan.folder / DOCUMENT, document_text(document))
     write_whole(plan.folder / PAGE, predictions.markdown(document))
     return document
 

@@ -14,5 +14,6 @@ COMMANDS = {
     "reproduce": "the whole matrix of runs and measures, and its tables",
     "bridge": "whether trained networks behave as the theory and the toy say",
     "plan": "GPU hours of the whole paper",
+    "gpu": "what one GPU tells in minutes: parity, speed, two processes, rung 4",
 }
 """What each does, in a line."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from experiments.measures.options import EVALUATIONS, EvaluationOptions, PresetName
+from experiments.measures.options import EVALUATIONS, EvaluationOptions, PresetName, evaluation_of
 from flatness import arguments as checks
 
 FOLDER = "evaluation"
@@ -67,11 +69,43 @@ class Evaluate:
     """Which weights; all are those that the checkpoint holds."""
     out: Path | None = None
     """The folder of result files METHOD-AVERAGE.json; the run's folder evaluation by default."""
+    shard: str | None = None
+    """K/N: measure the K-th of N equal parts of the rows, K from 0; where torchrun sets the rank, it does so."""
+    workers: int = 1
+    """Processes among which the rows are spread, each with its share of the cores."""
     evaluation: Annotated[
-        PresetName, tyro.conf.arg(help="Preset whose values are the defaults of the options below.")
+        PresetName,
+        tyro.conf.arg(
+            help="Preset whose values are the defaults of the options below; by default full for runs on the paper's "
+            "data, tiny for those on Fashion-MNIST."
+        ),
     ] = DEFAULT
     place: Place = dataclasses.field(default_factory=Place)
     options: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+
+    def __post_init__(self) -> None:
+        """Check how rows are spread."""
+        checks.count("workers", self.workers, at_least=1)
+        part, parts = share(self.shard)
+        if self.workers > 1 and parts > 1:
+            raise checks.refuse("workers", self.workers, f"1 where a process has part {part} of {parts}")
+
+
+def share(shard: str | None) -> tuple[int, int]:
+    """Which part of how many this process has: as --shard says, or torchrun's environment.
+
+    Raises:
+        ValueError: the shard is no K/N, or both name a part.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if shard is None:
+        return int(os.environ.get("RANK", "0")), world
+    part, slash, parts = shard.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise checks.refuse("shard", shard, "K/N, whole numbers with K below N, as in 0/4")
+    if world > 1:
+        raise checks.refuse("shard", shard, f"none where torchrun has started {world} processes")
+    return int(part), int(parts)
 
 
 def given(arguments: Sequence[str], option: str, default: str) -> str:
@@ -81,12 +115,6 @@ def given(arguments: Sequence[str], option: str, default: str) -> str:
         if name == option:
             return value if equals else "".join(arguments[index + 1 : index + 2])
     return default
-
-
-def preset_options(arguments: Sequence[str], default: PresetName) -> EvaluationOptions:
-    """The values of the preset that `--evaluation` names; where there is no such one, tyro refuses it later."""
-    name = given(arguments, "--evaluation", default)
-    return EVALUATIONS.get(typing.cast("PresetName", name), EVALUATIONS[default])
 
 
 def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, description: str) -> T:
@@ -110,20 +138,41 @@ def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, de
 
 
 def parse(arguments: Sequence[str]) -> Evaluate:
-    """The command line of `evaluate`."""
+    """The command line of `evaluate`; the defaults of the measures follow from the run's data set."""
+    asked = _parsed(arguments, given_evaluation(arguments) or DEFAULT)
+    meant = given_evaluation(arguments) or _meant(asked.run)
+    return asked if meant == asked.evaluation else _parsed(arguments, meant)
+
+
+def given_evaluation(arguments: Sequence[str]) -> PresetName | None:
+    """What `--evaluation` says; None where it is not there, or names none, which tyro refuses."""
+    name = typing.cast("PresetName", given(arguments, "--evaluation", ""))
+    return name if name in EVALUATIONS else None
+
+
+def _meant(run: Path) -> PresetName:
+    """By the configuration in a run's, or a checkpoint's, folder; what is wrong with it is told when it is loaded."""
+    try:
+        return evaluation_of(json.loads((run / "configuration.json").read_bytes())["dataset"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT
+
+
+def _parsed(arguments: Sequence[str], evaluation: PresetName) -> Evaluate:
     return parsed(
         Evaluate,
         arguments,
-        Evaluate(run=tyro.MISSING, options=preset_options(arguments, DEFAULT)),
+        Evaluate(run=tyro.MISSING, evaluation=evaluation, options=EVALUATIONS[evaluation]),
         prog="python -m experiments evaluate",
         description="Measure a trained run: flatness, exposure bias, distances of its samples and quantisation, a "
-        "result file for each average of its weights. Given again, the same command goes on where it stopped. The "
-        "defaults shown are those of the preset that --evaluation names.",
+        "result file for each average of its weights. Given again, the same command goes on where it stopped. Under "
+        "torchrun, or with --workers, rows are measured side by side. The defaults shown are those of the preset that "
+        "--evaluation names; without it, a run on the paper's data has those of full.",
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line; 0 when every row's file is there."""
+    """Run the command line; 0 when every row's file of this process's part is there."""
     asked = parse(arguments)
     options = asked.options
     # Here, not above: --help and what is wrong with the options do not wait for them
@@ -138,34 +187,61 @@ def main(arguments: list[str]) -> int:
     from findings.names import AVERAGES, Average
     from findings.tables import shown
 
-    place = asked.place
-    device = chosen_device(place.device)
+    place, (part, parts) = asked.place, share(asked.shard)
+    device = chosen_device(place.device, int(os.environ.get("LOCAL_RANK", "0")))
     checkpoint = Checkpoint.of(asked.run)
-    if checkpoint.configuration.train_split == "all":
+    if checkpoint.configuration.train_split == "all" and part == 0:
         print("note: this run was trained on all images, also on those that are measured here", file=sys.stderr)
     averages: tuple[Average, ...] = AVERAGES if asked.average == "all" else (asked.average,)
     if asked.average == "all":
         averages = tuple(a for a in AVERAGES if _has(checkpoint, a))
     run = asked.run if (asked.run / "checkpoints").is_dir() else checkpoint.folder.parent.parent
+    out = asked.out or run / FOLDER
+    paths = {average: out / f"{checkpoint.configuration.method}-{average}.json" for average in averages}
+    if asked.workers > 1 and not _side_by_side(arguments, asked.workers, paths.values(), out):
+        return 1
     material = gathered(
         checkpoint.configuration, options, run, root=place.data, features=place.features,
         inception=place.inception_weights, download=place.inception_download, device=device,
     )  # fmt: skip
-    out = asked.out or run / FOLDER
-    watch = ShownRows(len(averages))
-    found = [
-        evaluate(
-            checkpoint, average, options, material, out / f"{checkpoint.configuration.method}-{average}.json",
-            device=device, batch_size=place.batch(device.type), gradient_batch=place.gradient_batch, watch=watch,
-        )
-        for average in averages
-    ]  # fmt: skip
+    watch = ShownRows(len(averages[part::parts]))
+
+    def row(average: Average, told: Callable[[Any], None]) -> dict[str, Any]:
+        return evaluate(
+            checkpoint, average, options, material, paths[average], device=device,
+            batch_size=place.batch(device.type), gradient_batch=place.gradient_batch, watch=told,
+        )  # fmt: skip
+
+    own = {average: row(average, watch) for average in averages[part::parts]}
+    if not all(path.exists() for path in paths.values()):
+        watch.say(f"part {part} of {parts} is measured; the last process to be done shows all rows")
+        return 0
+    found = [own[average] if average in own else row(average, lambda progress: None) for average in averages]
     console = Console()
     shown(found, console)
     for line in failures(found):
         console.print(line, highlight=False, markup=False)
     watch.say(f"results: {out}")
     return 0
+
+
+def _side_by_side(arguments: Sequence[str], workers: int, paths: Iterable[Path], out: Path) -> bool:
+    """Measure the rows in processes of their own, where any is left; whether all came to their end."""
+    from experiments.study import Job, side_by_side
+
+    if all(path.exists() for path in paths):
+        return True
+    jobs = [Job(f"rows-{part}", 1.0, False) for part in range(workers)]
+    commands = {
+        job.name: shard_command("evaluate", arguments, part, workers) for part, job in enumerate(jobs)
+    }  # fmt: skip
+    return not side_by_side(jobs, commands.__getitem__, out, workers, lambda line: print(line, file=sys.stderr))
+
+
+def shard_command(command: str, arguments: Sequence[str], part: int, parts: int) -> list[str]:
+    """This command again, for one part of the rows."""
+    shard = ["--workers", "1", "--shard", f"{part}/{parts}"]
+    return [sys.executable, "-m", "experiments", command, *arguments, *shard]
 
 
 def _has(checkpoint: Any, average: Any) -> bool:

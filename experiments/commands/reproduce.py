@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.commands.evaluate import Place, parsed, preset_options
+from experiments.commands.evaluate import Place, given, given_evaluation, parsed, shard_command, share
 from experiments.configuration import Configuration, Method, RunOptions
-from experiments.measures.options import EvaluationOptions
+from experiments.measures.options import EVALUATIONS, EvaluationOptions, evaluation_of
 from experiments.measures.options import PresetName as EvaluationName
 from experiments.presets import PRESETS, PresetName
 from flatness import arguments as checks
@@ -66,13 +67,27 @@ class Reproduce:
     """Runs carried out side by side, each by a process of its own with its share of the cores."""
     only: tuple[str, ...] = ()
     """Names of runs to train and measure at their points, and nothing else."""
+    shard: str | None = None
+    """K/N: measure the K-th of N equal parts of the rows of trained runs, K from 0, and nothing else; where torchrun
+    sets the rank, it does so, and rank 0 writes the tables when all rows are there."""
     dry_run: bool = False
     """Say what the study would take, from a few timed steps on this device. Writes nothing."""
     evaluation: Annotated[
-        EvaluationName, tyro.conf.arg(help="Preset whose values are the defaults of the measures' options below.")
+        EvaluationName,
+        tyro.conf.arg(
+            help="Preset whose values are the defaults of the measures' options below; by default full for the "
+            "paper's configurations, tiny for Fashion-MNIST's."
+        ),
     ] = DEFAULT
     place: Place = dataclasses.field(default_factory=Place)
     options: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+
+    def __post_init__(self) -> None:
+        """Check how rows are spread."""
+        checks.count("workers", self.workers, at_least=1)
+        part, parts = share(self.shard)
+        if self.workers > 1 and parts > 1:
+            raise checks.refuse("workers", self.workers, f"1 where a process has part {part} of {parts}")
 
     def base(self) -> Configuration:
         """What all runs have in common.
@@ -126,14 +141,19 @@ class Reproduce:
 
 
 def parse(arguments: Sequence[str]) -> Reproduce:
-    """The command line of `reproduce`."""
+    """The command line of `reproduce`; the defaults of the measures follow from `--config`."""
+    preset = given(arguments, "--config", "")
+    meant = evaluation_of(PRESETS[preset].dataset) if preset in PRESETS else DEFAULT  # tyro refuses the others
+    evaluation = given_evaluation(arguments) or meant
     return parsed(
         Reproduce,
         arguments,
-        Reproduce(config=tyro.MISSING, out=tyro.MISSING, options=preset_options(arguments, DEFAULT)),
+        Reproduce(config=tyro.MISSING, out=tyro.MISSING, evaluation=evaluation, options=EVALUATIONS[evaluation]),
         prog="python -m experiments reproduce",
-        description="Train adm, ip and sam, measure the raw, EMA and SWA weights of each, and write the tables. The "
-        "defaults shown are those of the preset that --evaluation names.",
+        description="Train adm, ip and sam, measure the raw, EMA and SWA weights of each, and write the tables. Under "
+        "torchrun runs are trained by all ranks together, and rows measured side by side, as with --workers. The "
+        "defaults shown are those of the preset that --evaluation names; without it, the paper's configurations have "
+        "those of full.",
     )
 
 
@@ -149,7 +169,7 @@ def main(arguments: list[str]) -> int:
     from experiments.measures.material import gathered
     from experiments.measures.points import SIZES
     from experiments.reproduce import Matrix, matrix
-    from experiments.study import own_command
+    from experiments.study import Job, own_command, side_by_side
     from experiments.training.distributed import chosen_device
     from findings.tables import shown
 
@@ -163,8 +183,9 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    place = asked.place
-    device = chosen_device(place.device)
+    place, (part, parts) = asked.place, share(asked.shard)
+    device = chosen_device(place.device, int(os.environ.get("LOCAL_RANK", "0")))
+    first = part == 0 or asked.shard is not None
     # Before hours of training, what measuring needs
     images = data.load(base.dataset, base.train_split, base.network.image_size, place.data)
     material = gathered(
@@ -175,9 +196,10 @@ def main(arguments: list[str]) -> int:
     watched = Watched(material.held_out)
     try:
         whole = Matrix(
-            asked.out, runs, asked.options, images, material, run_options=asked.run_options, watchers=watched,
-            device=device, batch_size=place.batch(device.type), gradient_batch=place.gradient_batch,
-            watch=ShownRows(3 * len(runs)), points=asked.points, point_options=SIZES[asked.sizes],
+            asked.out, runs, asked.options, images, material, run_options=asked.run_options,
+            watchers=watched if first else tuple, device=device, batch_size=place.batch(device.type),
+            gradient_batch=place.gradient_batch, watch=ShownRows(len(range(part, 3 * len(runs), parts))),
+            points=asked.points, point_options=SIZES[asked.sizes], part=part, parts=parts,
         )  # fmt: skip
         if asked.dry_run:
             for line in whole.plan(asked.workers):
@@ -191,6 +213,23 @@ def main(arguments: list[str]) -> int:
             if failed:
                 print(f"error: {len(failed)} runs were not finished: {', '.join(failed)}", file=sys.stderr)
                 return 1
+        if asked.shard is not None:
+            whole.measured_rows()
+            return 0
+        if asked.workers > 1 and asked.rows and not whole.measured:
+            jobs = [Job(f"rows-{index}", 1.0, False) for index in range(asked.workers)]
+            failed = side_by_side(
+                jobs, lambda name: shard_command("reproduce", arguments, int(name.rpartition("-")[2]), asked.workers),
+                asked.out, asked.workers,
+            )  # fmt: skip
+            if failed:
+                print(f"error: rows were not all measured: {', '.join(failed)}", file=sys.stderr)
+                return 1
+        if not first:
+            whole.trained_and_measured(runs)
+            if asked.rows:
+                whole.measured_rows()
+            return 0
         if not asked.rows:
             whole.trained_and_measured(runs)
             console.print(f"Points: {asked.out / 'points'}", highlight=False, markup=False)

@@ -79,7 +79,7 @@ def parse(arguments: Sequence[str]) -> Run:
             followed = getattr(getattr(parsed.configuration, leader), name)
             object.__setattr__(getattr(parsed.configuration, part), name, followed)
         configuration = _converted(parsed.configuration, Configuration)
-        _check_method(configuration, PRESETS[preset])
+        _check_method(configuration, PRESETS[preset], arguments)
         return Run(preset, configuration, _converted(parsed.run, RunOptions), parsed.dry_run)
     except ValueError as error:
         if rank == 0:
@@ -87,23 +87,31 @@ def parse(arguments: Sequence[str]) -> Run:
         raise SystemExit(2) from None
 
 
-def _check_method(configuration: Configuration, preset: Configuration) -> None:
-    """Refuse options of a method that the run has not: they would do nothing.
+def _check_method(configuration: Configuration, preset: Configuration, arguments: Sequence[str]) -> None:
+    """Refuse options of a method that the run has not: they would do nothing, also where the value is the default.
 
     Raises:
         ValueError: naming the first such option.
     """
-    given = dataclasses.asdict(configuration.sam) if not configuration.perturbs_weights else {}
-    idle = [(name, value, "sam") for name, value in given.items() if value != getattr(preset.sam, name)]
-    if "ip" not in configuration.method and configuration.input_perturbation != preset.input_perturbation:
-        idle.append(("input_perturbation", configuration.input_perturbation, "ip"))
-    if configuration.method != "rwp" and configuration.weight_noise != preset.weight_noise:
-        idle.append(("noise_sigma", configuration.weight_noise.noise_sigma, "rwp"))
-    for name, value, method in idle:
-        allowed = method if method == "rwp" else f"{method} or ip+sam"
-        raise ValueError(
-            f"{name} is {value!r}, which method {configuration.method!r} does not use; allowed with --method {allowed}"
-        )
+    c = configuration
+    owned: list[tuple[str, Any, Any, str]] = []
+    if not c.perturbs_weights:
+        sam, before = dataclasses.asdict(c.sam), dataclasses.asdict(preset.sam)
+        owned += [(name, value, before[name], "sam") for name, value in sam.items()]
+    if "ip" not in c.method:
+        owned.append(("input_perturbation", c.input_perturbation, preset.input_perturbation, "ip"))
+    if c.method != "rwp":
+        noise, before = dataclasses.asdict(c.weight_noise), dataclasses.asdict(preset.weight_noise)
+        owned += [(name, value, before[name], "rwp") for name, value in noise.items()]
+    words = {word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")}
+    for name, value, default, method in owned:
+        option = name.replace("_", "-")
+        named = any(word.split(".")[-1] in (f"--{option}", option, f"--no-{option}") for word in words)
+        if named or value != default:
+            allowed = method if method == "rwp" else f"{method} or ip+sam"
+            raise ValueError(
+                f"{name} is {value!r}, which method {c.method!r} does not use; allowed with --method {allowed}"
+            )
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from experiments.data.errors import DataError
 from experiments.data.images import Images
 from experiments.data.resizing import box_means
 from experiments.data.roots import Found, Root, not_found, places
+from findings.files import check_regular
 from flatness import arguments
 
 NAME = "cifar10"
@@ -68,7 +69,7 @@ def load(
     # filled in place: the training images are 154 MB, and two copies of them help nobody
     pixels = np.empty((len(chosen) * records, 3, 32, 32), np.uint8)
     labels = np.empty(len(chosen) * records, np.int64)
-    for place, (name, contents) in enumerate(read(source, chosen)):
+    for place, (name, contents) in enumerate(read(source, chosen, records * RECORD)):
         rows = checked(f"{source}: {name}", contents, chosen[name], records)
         here = slice(place * records, (place + 1) * records)
         labels[here], pixels[here] = rows[:, 0], rows[:, 1:].reshape(-1, 3, 32, 32)
@@ -86,7 +87,7 @@ def inspect(root: Root = None, files: Mapping[str, str] = FILES, records: int = 
         DataError: as `load`.
     """
     source = found_in(root)
-    for name, contents in read(source, files):
+    for name, contents in read(source, files, records * RECORD):
         checked(f"{source}: {name}", contents, files[name], records)
     checksum = "the six files' SHA-256 are the published ones"
     return Found(source, len(files) * records, checksum, fingerprint(files))
@@ -113,30 +114,51 @@ def fingerprint(files: Mapping[str, str] = FILES) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def read(source: Path, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+def read(source: Path, names: Mapping[str, str], size: int) -> Iterator[tuple[str, bytes]]:
     """(name, contents) of these files, in the order of the names, whatever their order in the archive.
 
+    Args:
+        source: the archive, or the folder it unpacks to.
+        names: of the files.
+        size: in bytes, of each: nothing longer is read.
+
     Raises:
-        DataError: one is missing, or the archive is cut off or corrupt.
+        DataError: one is missing or has another size, or the archive is cut off or corrupt.
     """
     if source.is_dir():
         for name in names:
             try:
+                check_regular(source / name)
+                check_size(f"{source / name}", (source / name).stat().st_size, size)
                 yield name, (source / name).read_bytes()
             except FileNotFoundError:
                 raise DataError(f"{source / name}: missing") from None
+            except ValueError as error:
+                raise DataError(str(error)) from error
         return
     try:
         with tarfile.open(source, "r:gz") as archive:
             for name in names:
-                member = archive.extractfile(f"{FOLDER}/{name}")
+                entry = archive.getmember(f"{FOLDER}/{name}")
+                member = archive.extractfile(entry) if entry.isreg() else None
                 if member is None:
                     raise DataError(f"{source}: {FOLDER}/{name} is not a file")
+                check_size(f"{source}: {name}", entry.size, size)
                 yield name, member.read()
     except KeyError as error:
         raise DataError(f"{source}: it has no {FOLDER}/{name}") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{source}: not a whole tar.gz archive ({error})") from error
+
+
+def check_size(label: str, size: int, expected: int) -> None:
+    """Refuse a file of another size.
+
+    Raises:
+        DataError: it has one.
+    """
+    if size != expected:
+        raise DataError(f"{label}: {size} bytes; expected {expected}")
 
 
 def checked(label: str, contents: bytes, sha256: str, records: int) -> np.ndarray:
@@ -145,8 +167,7 @@ def checked(label: str, contents: bytes, sha256: str, records: int) -> np.ndarra
     Raises:
         DataError: another size, labels that do not exist, or another checksum.
     """
-    if len(contents) != records * RECORD:
-        raise DataError(f"{label}: {len(contents)} bytes; expected {records * RECORD}")
+    check_size(label, len(contents), records * RECORD)
     rows = np.frombuffer(contents, np.uint8).reshape(records, RECORD)
     if rows[:, 0].max() >= CLASSES:
         raise DataError(f"{label}: label {rows[:, 0].max()}; there are classes 0 to {CLASSES - 1}")

@@ -57,7 +57,7 @@ ORIGINS: Mapping[str, Origin] = {
         f"{cifar10.ARCHIVE_MD5}.",
     ),
     "lsun-tower": Origin(
-        (Download(f"{LSUN_FOLDER}.zip", f"http://dl.yf.io/lsun/scenes/{LSUN_FOLDER}.zip", None),),
+        (Download(f"{LSUN_FOLDER}.zip", f"https://dl.yf.io/lsun/scenes/{LSUN_FOLDER}.zip", None),),
         f"Download {LSUN_FOLDER}.zip (about 11 GB) and unpack it, so that {{folder}}/{LSUN_FOLDER}/data.mdb exists.",
         _unpack_lsun,
     ),

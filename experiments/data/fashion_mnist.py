@@ -136,7 +136,7 @@ def read_idx(path: Path, expected: IdxFile) -> UInt8[ndarray, "*shape"]:
         DataError: the file is no gzip file or cut off, its header does not fit what follows, or the contents are not
             the published ones.
     """
-    contents = unpacked(path)
+    contents = unpacked(path, 4 + 4 * len(expected.shape) + int(np.prod(expected.shape)))
     if len(contents) < 4 or contents[:2] != b"\0\0" or contents[2] != UNSIGNED_BYTES:
         raise DataError(f"{path}: the header {contents[:4].hex()!r} is not that of an IDX file of unsigned bytes")
     begin = 4 + 4 * contents[3]
@@ -152,14 +152,17 @@ def read_idx(path: Path, expected: IdxFile) -> UInt8[ndarray, "*shape"]:
     return np.frombuffer(contents, np.uint8, offset=begin).reshape(shape).copy()
 
 
-def unpacked(path: Path) -> bytes:
-    """The contents of a gzip file.
+def unpacked(path: Path, size: int) -> bytes:
+    """The contents of a gzip file, read no further than they should go.
 
     Raises:
-        DataError: it is no gzip file, cut off or corrupt.
+        DataError: it is no gzip file, cut off or corrupt, or has more than so many bytes in it.
     """
     try:
         with gzip.open(path) as file:
-            return file.read()
+            contents = file.read(size + 1)  # at the end of the file its own checksum is held against it
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: not a whole gzip file ({error})") from error
+    if len(contents) > size:
+        raise DataError(f"{path}: more than {size} bytes are packed in it; expected {size}")
+    return contents

@@ -102,6 +102,8 @@ def _continued(url: str, part: Path, report: Report) -> bool:
         part.unlink()
         return _continued(url, part, report)
     with answer:
+        if url.startswith("https:") and not answer.geturl().startswith("https:"):
+            raise FetchError(f"{url}: the server leads to {answer.geturl()}, which is not protected on its way")
         ranged = answer.headers.get("Content-Range")
         if answer.status == 206 and not re.match(rf"bytes {have}-", ranged or ""):
             raise FetchError(f"{url}: asked for the bytes from {have}, the server sent {ranged!r}")
@@ -155,6 +157,10 @@ def unzip_folder(archive: Path, folder: str, target: Path) -> None:
             names = [name for name in opened.namelist() if name.startswith(f"{folder}/") and not name.endswith("/")]
             if not names:
                 raise DataError(f"{archive}: it has no folder {folder}")
+            size = sum(opened.getinfo(name).file_size for name in names)  # no more than that is unpacked of each
+            free = shutil.disk_usage(target).free
+            if size > free:
+                raise DataError(f"{archive}: {size} bytes are packed in {folder}, and {free} are free in {target}")
             for name in names:
                 opened.extract(name, part)  # zipfile drops what would lead out of the folder
         os.replace(part / folder, target / folder)

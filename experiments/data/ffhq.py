@@ -29,6 +29,8 @@ from experiments.data.roots import Found, Root, not_found, places
 NAME = "ffhq"
 DEFAULT_SIZE = 64
 COUNT = 70_000
+LARGEST = 2**24
+"""Bytes of a thumbnail; they have some 30 thousand."""
 FOLDER = "thumbnails128x128"
 
 
@@ -83,6 +85,9 @@ class PngSource:
 
             def read(key: str) -> bytes:
                 try:
+                    size = archive.getinfo(self.files[key][0]).file_size
+                    if size > LARGEST:
+                        raise DataError(f"{self.path}: {self.files[key][0]}: {size} bytes; allowed: {LARGEST}")
                     return archive.read(self.files[key][0])
                 except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                     raise DataError(f"{self.path}: {self.files[key][0]}: {error}") from error

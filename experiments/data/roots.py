@@ -44,6 +44,20 @@ def data_root(root: Root = None) -> Path:
     return Path(named).expanduser() if named else DEFAULT_ROOT
 
 
+def check_named(name: str, root: Root = None) -> None:
+    """Refuse a data root that is named and is not there: another copy would be taken without a word.
+
+    Raises:
+        NotFoundError: it is no folder.
+    """
+    base = data_root(root)
+    if (root is not None or os.environ.get(VARIABLE)) and not base.is_dir():
+        raise NotFoundError(
+            f"{name}: the data root is {base}, which is no folder; `python -m experiments data {name}` fetches the "
+            f"data or says what to download, and {VARIABLE} or the data root option names another folder"
+        )
+
+
 def places(name: str, root: Root = None) -> list[Path]:
     """The folders in which a data set's files may lie, in the order in which they are looked through."""
     base = data_root(root)

@@ -22,9 +22,8 @@ from torch.nn.functional import conv2d, pad
 from experiments.data import load
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
 from experiments.distances.energy import EnergyDistance, Reference
-from experiments.distances.error import Estimate, jackknife
 from experiments.distances.features import Features, moments_of
-from experiments.distances.frechet import Moments
+from experiments.distances.frechet import Estimate, Moments, jackknife
 from flatness import arguments
 
 REFERENCE = 4096

@@ -43,7 +43,9 @@ from experiments.measures.runner import Progress, Task, Work, measured
 from experiments.measures.subject import Material, Subject
 from experiments.reproduce import DONE
 from experiments.training.checkpoints import checkpoint_folder
-from findings.documents import ResultError, ResultFile, read_document
+from findings.checksums import ResultError
+from findings.documents import ResultFile, read_document
+from findings.files import plain_name
 from findings.names import AVERAGES, Average, RowName
 from flatness import arguments
 
@@ -79,11 +81,11 @@ class Plan(NamedTuple):
             raise ResultError(f"{folder} has no plan.json; allowed: a folder that `reproduce` wrote")
         settings = read_document(path).get("settings", {})
         try:
-            runs = {name: Configuration.from_dict(of) for name, of in settings["runs"].items()}
+            runs = {plain_name(name): Configuration.from_dict(of) for name, of in settings["runs"].items()}
             stored: dict[str, Any] = settings["evaluation"]
             options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
             return cls(folder, runs, EvaluationOptions(**options), settings["data"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ResultError(f"{path} is no plan of `reproduce`: {error!r}") from error
 
     def checkpoint(self, run: str) -> Checkpoint:

@@ -138,3 +138,8 @@ EVALUATIONS: dict[PresetName, EvaluationOptions] = {
     ),
     "full": EvaluationOptions(),
 }
+
+
+def evaluation_of(dataset: str) -> PresetName:
+    """The preset of measures that runs on a data set are meant to be measured by: the paper's data at its sizes."""
+    return "tiny" if dataset == "fashion-mnist" else "full"

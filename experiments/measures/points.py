@@ -32,9 +32,8 @@ from experiments.data import Batches, Images, to_float
 from experiments.diffusion.process import Process
 from experiments.diffusion.timesteps import UniformTimesteps
 from experiments.distances.energy import Reference
-from experiments.distances.error import jackknife
 from experiments.distances.features import Features, moments_of
-from experiments.distances.frechet import Moments
+from experiments.distances.frechet import Moments, jackknife
 from experiments.measures import exposure, weight_noise
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Average, Checkpoint, check_data, loaded

@@ -25,6 +25,7 @@ from experiments.training.checkpoints import (
     shadow_file,
     verify,
 )
+from findings.checksums import ResultError, read_json
 from findings.names import Average
 
 STATE = "state.json"
@@ -63,14 +64,17 @@ class Checkpoint(NamedTuple):
             ValueError: it has no such average.
         """
         try:
-            files = json.loads((self.folder / MANIFEST).read_bytes())["files"]
-            step = int(json.loads((self.folder / STATE).read_bytes())["step"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            files = read_json(self.folder / MANIFEST)["files"]
+            step = int(verify(self.folder, (STATE,))["step"])
+        except (ResultError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self.folder} is not a whole checkpoint: {error!r}") from error
         name = WEIGHTS if average == "raw" else shadow_file(average)
         if name not in files:
             raise ValueError(f"average is {average!r}, and {self.folder} has none; an SWA begins late in a run")
-        return {"average": average, "step": step, "sha256": files[name]["sha256"]}
+        try:
+            return {"average": average, "step": step, "sha256": files[name]["sha256"]}
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.folder / MANIFEST} has no checksum of {name}") from error
 
 
 def row_settings(

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from experiments.distances.error import jackknife
 from experiments.distances.features import Features
+from experiments.distances.frechet import jackknife
 from experiments.measures.subject import Subject
 from experiments.provenance import provenance
 from experiments.sampling.chains import finite_pixels, generate
-from findings.files import write_whole
+from experiments.tensor_files import read_tensors, write_tensors
+from findings.checksums import parse_object
 from findings.names import FULL, distance
 from flatness.measuring.base import plain
 from flatness.measuring.quantization import quantized
@@ -86,8 +86,9 @@ def _features(subject: Subject, name: str, images: range, steps: int) -> Tensor:
         FloatingPointError: a sample is not finite.
     """
     kept = None if subject.work is None else subject.work / f"{name}-{images.start:06d}.safetensors"
-    if kept is not None and kept.exists():
-        return _read(kept, subject)
+    there = None if kept is None or not kept.exists() else _read(kept, subject)
+    if there is not None:
+        return there
     begin = time.perf_counter()
     held_out, options = subject.material.held_out, subject.options
     batches = generate(
@@ -105,12 +106,17 @@ def _features(subject: Subject, name: str, images: range, steps: int) -> Tensor:
     if kept is not None:
         seconds = round(time.perf_counter() - begin, 3)
         made = json.dumps({"seconds": seconds, "provenance": provenance(subject.device)})
-        write_whole(kept, safetensors.torch.save({"features": found.contiguous()}, {"made": made}))
+        write_tensors(kept, {"features": found}, {"made": made})
     return found
 
 
-def _read(path: Path, subject: Subject) -> Tensor:
-    """Kept features; when and with what they were made is told to the subject."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        subject.resumed.append(json.loads(file.metadata()["made"]))
-        return file.get_tensor("features").clone()
+def _read(path: Path, subject: Subject) -> Tensor | None:
+    """Kept features, None where they are damaged; when and with what they were made is told to the subject."""
+    try:
+        tensors, metadata = read_tensors(path)
+        made, features = parse_object(metadata["made"]), tensors["features"]
+    except (KeyError, ValueError):
+        warnings.warn(f"{path} is damaged and made anew", stacklevel=2)
+        return None
+    subject.resumed.append(made)
+    return features

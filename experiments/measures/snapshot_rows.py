@@ -6,8 +6,6 @@ import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import safe_open
-
 import flatness
 from experiments.adm.loading import load_state_dict
 from experiments.adm.network import ADM
@@ -18,7 +16,8 @@ from experiments.measures.layers import WHOLE_NOISES, layers_of, whole_rise
 from experiments.measures.rows import check_data
 from experiments.measures.runner import Task, Work, measured
 from experiments.measures.subject import Material, Subject
-from experiments.training.snapshots import FOLDER
+from experiments.tensor_files import read_tensors
+from experiments.training.snapshots import snapshot_files, snapshot_place
 from findings.documents import ResultFile
 from findings.files import hash_file
 from flatness.measuring.base import plain
@@ -51,12 +50,12 @@ class SnapshotFile(NamedTuple):
 
 
 def chosen(run: Path, count: int) -> list[SnapshotFile]:
-    """So many snapshots of a run's shortest power-function EMA, evenly spaced, the last of all among them."""
-    found = []
-    for path in sorted((run / FOLDER).glob("gamma-*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata()
-        found.append(SnapshotFile(path, float(about["gamma"]), int(about["steps"])))
+    """So many snapshots of a run's shortest power-function EMA, evenly spaced, the last of all among them.
+
+    Raises:
+        DamagedError: a snapshot is damaged.
+    """
+    found = [SnapshotFile(path, *snapshot_place(path)) for path in snapshot_files(run)]
     if not found:
         return []
     shortest = max(one.gamma for one in found)
@@ -88,8 +87,7 @@ def snapshots(plan: Plan, run: str, options: LayerOptions, place: Place) -> dict
 
 
 def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, place: Place) -> dict[str, Any]:
-    with safe_open(one.path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    weights, _ = read_tensors(one.path)
     network = ADM(plan.runs[run].network)
     load_state_dict(weights, network, source=str(one.path))
     network = network.to(place.device).eval().requires_grad_(False)

@@ -18,23 +18,22 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from experiments.data import to_float
 from experiments.sampling.source import FORMAT
+from experiments.tensor_files import read_tensors, write_tensors
 from experiments.training.grids import grid
+from findings.checksums import DamagedError, ResultError, read_json, with_checksum
 from findings.documents import differences
-from findings.files import hash_file, json_bytes, write_whole
+from findings.files import hash_file, json_bytes, remove_leftovers, whole_file, write_whole
 
 SETTINGS, RESULT, MERGED, GRID, SHARDS = "settings.json", "samples.json", "samples.npz", "grid.png", "shards"
 COLUMNS = 8
@@ -89,7 +88,7 @@ class SampleFolder:
             OSError: the folder cannot be made or written to.
         """
         (self.out / SHARDS).mkdir(parents=True, exist_ok=True)
-        _write_first(self.out / SETTINGS, json_bytes(self.identity))
+        _write_first(self.out / SETTINGS, json_bytes(with_checksum(self.identity)))
         self._check()
 
     def _check(self) -> None:
@@ -105,9 +104,12 @@ class SampleFolder:
                     "allowed: an empty folder, or one of these samples"
                 )
             return
-        stored = _read_json(path)
-        if stored is None or stored.get("format") != FORMAT:
-            found = "nothing that can be read" if stored is None else f"the format {stored.get('format')!r}"
+        try:
+            stored = read_json(path)
+        except ResultError as error:
+            raise ValueError(f"{path} holds nothing that can be read ({error}); allowed: {FORMAT}") from error
+        if stored.get("format") != FORMAT:
+            found = f"the format {stored.get('format')!r}"
             raise ValueError(f"{path} holds {found}; allowed: {FORMAT}. Nothing was changed")
         lines = differences(stored, self.identity)
         if lines:
@@ -124,17 +126,14 @@ class SampleFolder:
 
     def _has(self, shard: Shard) -> bool:
         path = self.out / SHARDS / f"{shard.name}.safetensors"
-        if not path.exists() or _read_json(path.with_suffix(".json")) is None:
+        if not path.exists() or _read_whole(path.with_suffix(".json")) is None:
             return False
         try:
-            with safe_open(path, framework="pt") as file:
-                digest = (file.metadata() or {}).get("settings")
-                pixels = file.get_slice("images")
-                fits = pixels.get_dtype() == "U8" and pixels.get_shape() == [len(shard.images), *self.shape]
-        except (SafetensorError, OSError) as error:
+            digest, images = self._contents(shard)
+        except DamagedError as error:
             warnings.warn(f"{path} is damaged and made anew: {error}", stacklevel=3)
             return False
-        if digest != self._digest or not fits:
+        if digest != self._digest or not self._fits(images, shard):
             raise ValueError(f"{path} is of other settings than {SETTINGS} says; take another folder")
         return True
 
@@ -145,20 +144,38 @@ class SampleFolder:
             OSError: the disk is full, or else.
         """
         path = self.out / SHARDS / f"{shard.name}.safetensors"
-        write_whole(path.with_suffix(".json"), json_bytes(made))
-        images = pixels.permute(0, 2, 3, 1).contiguous()
-        # One entry of metadata: the library writes several in no fixed order
-        write_whole(path, save({"images": images}, {"settings": self._digest}))
+        write_whole(path.with_suffix(".json"), json_bytes(with_checksum(made)))
+        write_tensors(path, {"images": pixels.permute(0, 2, 3, 1)}, {"settings": self._digest})
 
     def read(self, shard: Shard) -> UInt8[Tensor, "n H W C"]:
-        """A shard's images."""
-        with safe_open(self.out / SHARDS / f"{shard.name}.safetensors", framework="pt") as file:
-            found: Tensor = file.get_tensor("images")
-        return found
+        """A shard's images.
+
+        Raises:
+            DamagedError: the file is not what was written.
+        """
+        _, images = self._contents(shard)
+        if not self._fits(images, shard):
+            raise DamagedError(f"shard {shard.name} of {self.out} holds no images of the settings' shape")
+        return images
+
+    def _contents(self, shard: Shard) -> tuple[str | None, Tensor]:
+        """The settings that a shard says it is of, and its images.
+
+        Raises:
+            DamagedError: the file is not what was written.
+        """
+        path = self.out / SHARDS / f"{shard.name}.safetensors"
+        tensors, metadata = read_tensors(path)
+        if "images" not in tensors:
+            raise DamagedError(f"{path} holds no images")
+        return metadata.get("settings"), tensors["images"]
+
+    def _fits(self, images: Tensor, shard: Shard) -> bool:
+        return images.dtype == torch.uint8 and images.shape == (len(shard.images), *self.shape)
 
     def result(self) -> dict[str, Any] | None:
         """samples.json where all is finished and samples.npz is what was written; otherwise None."""
-        found = _read_json(self.out / RESULT)
+        found = _read_whole(self.out / RESULT)
         merged = self.out / MERGED
         if found is None or not merged.is_file() or not (self.out / GRID).is_file():
             return None
@@ -171,11 +188,13 @@ class SampleFolder:
         Raises:
             OSError: the disk is full, or else.
         """
-        for torn in (self.out / SHARDS).glob(".*.tmp"):  # of killed processes: no shard is being written any more
+        for folder in (self.out, self.out / SHARDS):
+            remove_leftovers(folder)
+        for torn in self.out.glob(f".{SETTINGS}.*.first"):
             torn.unlink(missing_ok=True)
         self._merge(self.out / MERGED)
         self._draw(self.out / GRID)
-        made = [_read_json(self.out / SHARDS / f"{shard.name}.json") or {} for shard in self.shards]
+        made = [_read_whole(self.out / SHARDS / f"{shard.name}.json") or {} for shard in self.shards]
         seconds = sum(entry.get("seconds", 0.0) for entry in made)
         total = self.identity["images"]
         circumstances = [{k: v for k, v in entry.items() if k != "seconds"} for entry in made]
@@ -189,7 +208,7 @@ class SampleFolder:
             "made_with": [entry for i, entry in enumerate(circumstances) if entry not in circumstances[:i]],
             "provenance": dict(provenance),
         }
-        write_whole(self.out / RESULT, json_bytes(found))
+        write_whole(self.out / RESULT, json_bytes(with_checksum(found)))
         return found
 
     def _merge(self, path: Path) -> None:
@@ -213,26 +232,11 @@ class SampleFolder:
         write_whole(path, stream.getvalue())
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to piece by piece that takes its place when the block ends, and is removed when it raises."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _write_first(path: Path, content: bytes) -> None:
     """Write the file whole, unless there is one: of processes that begin together one writes it."""
     if path.exists():
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.first.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.first")
     write_whole(temporary, content)
     try:
         os.link(temporary, path)
@@ -248,9 +252,12 @@ def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+def _read_whole(path: Path) -> dict[str, Any] | None:
+    """A document; None where it is not there, or is damaged, of which there is a warning."""
+    if not path.exists():
         return None
-    return found if isinstance(found, dict) else None
+    try:
+        return read_json(path)
+    except ResultError:
+        warnings.warn(f"{path} is damaged and made anew", stacklevel=3)
+        return None

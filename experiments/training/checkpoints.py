@@ -14,7 +14,6 @@ start.
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,13 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.configuration import Configuration
-from findings.files import BESIDE, Written, hash_file, json_bytes, sync_folder, write_file
+from experiments.tensor_files import safetensors_chunks
+from findings.checksums import ResultError, parse_object, read_json, with_checksum
+from findings.files import (
+    BESIDE,
+    Written,
+    check_regular,
+    hash_file,
+    json_bytes,
+    plain_name,
+    sync_folder,
+    write_file,
+)
 from findings.names import AVERAGES
 from flatness import arguments
 
@@ -41,9 +49,6 @@ MEASURED = AVERAGES
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ASIDE = "corrupt-"
-CHUNK = 2**23
-"""Bytes that are written at a time."""
-DTYPES = {torch.float64: "F64", torch.int64: "I64", torch.float32: "F32"}
 
 
 class CheckpointError(RuntimeError):
@@ -63,46 +68,6 @@ class Contents:
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
     documents: Mapping[str, Any]
-
-
-def safetensors_chunks(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, finite: bool = False
-) -> Iterator[bytes | memoryview]:
-    """A safetensors file of tensors on any device, in pieces.
-
-    The library's own writer holds Python's lock for as long as the disk takes, which would stop training.
-
-    Args:
-        tensors: by name, of dtype float32, float64 or int64.
-        metadata: for the file's header.
-        finite: refuse NaN and infinities.
-
-    Raises:
-        FloatingPointError: an entry is not finite, where they have to be; raised while the pieces are taken.
-    """
-    # Wider types first, so that every tensor begins at a multiple of its entries' size
-    names = sorted(tensors, key=lambda name: -tensors[name].element_size())
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    begin = 0
-    for name in names:
-        end = begin + tensors[name].numel() * tensors[name].element_size()
-        header[name] = {
-            "dtype": DTYPES[tensors[name].dtype],
-            "shape": list(tensors[name].shape),
-            "data_offsets": [begin, end],
-        }
-        begin = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for name in names:
-        # numpy, as torch would start a second team of threads beside training's
-        array = np.ascontiguousarray(tensors[name].detach().cpu().numpy())
-        if finite and not np.isfinite(array).all():
-            raise FloatingPointError(f"{name} has entries that are not finite")
-        data = array.reshape(-1).view(np.uint8).data
-        for place in range(0, len(data), CHUNK):
-            yield data[place : place + CHUNK]
 
 
 def shadow_file(name: str) -> str:
@@ -164,7 +129,7 @@ def _write_folder(final: Path, contents: Contents) -> None:
     beside.mkdir(parents=True)
     try:
         written = dict(_write_files(beside, contents))
-        write_file(beside / MANIFEST, [json_bytes({"format": FORMAT, "files": _plain(written)})])
+        write_file(beside / MANIFEST, [json_bytes(with_checksum({"format": FORMAT, "files": _plain(written)}))])
         sync_folder(beside)
         if final.exists():
             _remove(final)
@@ -210,19 +175,20 @@ def verify(folder: Path, names: tuple[str, ...] | None = None) -> dict[str, Any]
         CheckpointError: it is of another format, or a file is missing, short, or not what was written.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = read_json(folder / MANIFEST)
         if manifest["format"] != FORMAT:
             raise CheckpointError(f"{folder} has the format {manifest['format']!r}; allowed: {FORMAT}")
-        files = {name: Written(of["size"], of["sha256"]) for name, of in manifest["files"].items()}
+        files = {plain_name(name): Written(of["size"], of["sha256"]) for name, of in manifest["files"].items()}
         for name in files if names is None else names:
             if name not in files:
                 raise CheckpointError(f"{folder} has no {name}")
+            check_regular(folder / name)
             size = (folder / name).stat().st_size
             if size != files[name].size:
                 raise CheckpointError(f"{folder / name} has {size} bytes; {files[name].size} were written")
             if hash_file(folder / name) != files[name]:
                 raise CheckpointError(f"{folder / name} has not the contents that were written")
-        return dict(json.loads((folder / "state.json").read_bytes()))
+        return parse_object((folder / "state.json").read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error!r}") from error
 
@@ -267,8 +233,10 @@ def read_configuration(folder: Path) -> Configuration:
     """
     path = folder / "configuration.json"
     try:
-        return Configuration.from_dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+        return Configuration.from_dict(read_json(path))
+    except ResultError as error:
+        raise CheckpointError(str(error)) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} holds no configuration that can be read: {error}") from error
 
 

@@ -56,9 +56,11 @@ class Ranks:
         """The tensors (n, ...) of all ranks, of equal shape, one behind the other: (world n, ...), the same on each."""
         if self.world == 1:
             return tensor
-        parts = [torch.empty_like(tensor) for _ in range(self.world)]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+        # gloo gathers the CPU's tensors alone: it serves where several processes share a card, which NCCL refuses
+        own = tensor.contiguous().cpu() if dist.get_backend() == dist.Backend.GLOO else tensor.contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(parts, own)
+        return torch.cat(parts).to(tensor.device)
 
     def told(self, value: int) -> int:
         """Rank 0's number, on every rank."""

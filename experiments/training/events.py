@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -45,6 +46,7 @@ class RunState:
         model, shadows, process: as they stand after the step.
         interrupted: a signal ends the run, and whoever sent it may soon end the process: no time to measure or sample.
             A run that goes on from there makes up for it (`Watcher.started`).
+        resumed: what watchers had put into the checkpoint that the run goes on from (`Resumable.state`), by name.
     """
 
     configuration: Configuration
@@ -53,6 +55,7 @@ class RunState:
     shadows: Shadows
     process: Process
     interrupted: bool = False
+    resumed: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Watcher(Protocol):
@@ -72,3 +75,17 @@ class Watcher(Protocol):
 
     def finished(self, state: RunState, step: int) -> None:
         """Training has ended: at its last step, at `until`, or by a signal (`interrupted`); not after an error."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A watcher whose state is part of the checkpoint.
+
+    Attributes:
+        name: under which it stands there, of its own.
+    """
+
+    name: str
+
+    def state(self) -> Mapping[str, Any]:
+        """After the last step it was told of, in JSON's types."""

@@ -4,18 +4,22 @@
     tensorboard/     event files
 
 A line of kind "train" holds means over the `steps` steps since the last one. A resumed run first drops the lines that
-are later than the step it resumes from, so that no step stands there twice.
+are later than the step it resumes from, so that no step stands there twice; the steps of a line that was not yet due
+are part of the checkpoint (`Metrics.state`), so that it goes on to the lines of a run that was never stopped. Each line
+has its checksum.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.training.events import RunState, StepReport
+from findings.checksums import checked, parse_object, with_checksum
 from findings.files import write_whole
 from flatness.measuring.base import plain
 
@@ -49,6 +53,18 @@ class Window:
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Window:
+        """As a checkpoint has it; empty where it has none, as those of older versions.
+
+        Raises:
+            ValueError: it is no window.
+        """
+        try:
+            return cls(**stored)
+        except TypeError as error:
+            raise ValueError(f"the checkpoint's metrics are {stored!r}; allowed: what was written here") from error
+
     def means(self) -> dict[str, Any]:
         """What a line says; the perturbed loss is the mean over the steps that perturbed, left out where none did."""
         seconds = max(self.seconds, 1e-9)
@@ -67,6 +83,8 @@ class Metrics:
         OSError: the folder cannot be written to.
     """
 
+    name = "metrics"
+
     def __init__(self) -> None:
         """Nothing is opened before training starts."""
         self._lines: int | None = None
@@ -79,13 +97,19 @@ class Metrics:
         from torch.utils.tensorboard import SummaryWriter  # slow to load, and an optional extra
 
         path = state.options.out / FILE
-        kept = lines_until(path, step)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, ((json.dumps(line) + "\n").encode() for line in kept))
+        self._window = Window.of(state.resumed.get(self.name, {}))
+        begun = step - self._window.steps
+        # The line of a stop, of steps that the window has, is written when it is due
+        kept = [line for line in lines_until(path, step) if line["kind"] != "train" or line["step"] <= begun]
+        write_whole(path, (_text(line) for line in kept))
         self._written = {(line["kind"], line["step"]) for line in kept}
         self._lines = os.open(path, os.O_WRONLY | os.O_APPEND)
         # TensorBoard leaves out what an earlier part of the run wrote for these steps
         self._board = SummaryWriter(str(state.options.out / TENSORBOARD), purge_step=step + 1)
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint: the steps since the last line."""
+        return asdict(self._window)
 
     def stepped(self, state: RunState, report: StepReport) -> None:
         """A line every `log_every` steps."""
@@ -125,8 +149,7 @@ class Metrics:
         """
         if self._lines is None or self._board is None:
             raise RuntimeError("record was called before started(): put Metrics first among the watchers")
-        line = json.dumps(plain({"kind": kind, "step": step, **values}), allow_nan=False) + "\n"
-        content = line.encode()
+        content = _text(plain({"kind": kind, "step": step, **values}))
         if os.write(self._lines, content) != len(content):  # the next start drops the piece
             raise OSError(f"{FILE}: a line was not written whole; the disk may be full")
         self._written.add((kind, step))
@@ -138,11 +161,15 @@ class Metrics:
         self._window = Window()
 
 
+def _text(line: Mapping[str, Any]) -> bytes:
+    return (json.dumps(with_checksum(line), allow_nan=False) + "\n").encode()
+
+
 def lines_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """The lines of a metrics file up to a step; a last line that was cut short is left out.
+    """The lines of a metrics file up to a step, without checksums; a last line that was cut short is left out.
 
     Raises:
-        ValueError: another line is not one of ours.
+        ValueError: another line is not one of ours, or not as it was written.
     """
     if not path.exists():
         return []
@@ -150,12 +177,15 @@ def lines_until(path: Path, step: int) -> list[dict[str, Any]]:
     texts = path.read_bytes().split(b"\n")
     for number, text in enumerate(texts[:-1], start=1):  # what follows the last line's end is empty, or cut short
         try:
-            line = json.loads(text)
+            line = checked(parse_object(text))
             fits = isinstance(line["kind"], str) and isinstance(line["step"], int)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError):
             fits = False
         if not fits:
-            raise ValueError(f"{path}, line {number}, is not a line of metrics; move the file away to go on without it")
+            raise ValueError(
+                f"{path}, line {number}, is not a line of metrics as it was written; move the file away to go on "
+                "without it"
+            )
         if line["step"] <= step:
             found.append(line)
     return found

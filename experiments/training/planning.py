@@ -12,9 +12,9 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -223,6 +223,7 @@ def timed(
     compiled: bool = False,
     repetitions: int = 5,
     budget: float = 20.0,
+    compile_options: Mapping[str, Any] | None = None,
 ) -> Timing:
     """Make a few plain steps of so many random images, the first one not counted; nothing is written.
 
@@ -233,6 +234,7 @@ def timed(
         compiled: torch.compile the network.
         repetitions: at most.
         budget: seconds; no repetition is begun after them.
+        compile_options: what torch.compile is given beside the network.
 
     Raises:
         torch.OutOfMemoryError: the device's memory does not hold it.
@@ -240,7 +242,7 @@ def timed(
     plain = dataclasses.replace(configuration, method="adm", global_batch=images, timestep_weights="uniform")
     with _as_in_training(device):
         network: nn.Module = ADM(configuration.network).to(device).train()
-        step = TrainingStep(plain, network, Ranks(device=device), compiled=compiled)
+        step = TrainingStep(plain, network, Ranks(device=device), compiled=compiled, compile_options=compile_options)
         side = configuration.network.image_size
         shape = (images, configuration.network.channels, side, side)
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(device)

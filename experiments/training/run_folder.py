@@ -18,6 +18,7 @@ from experiments.training.checkpoints import (
     set_aside,
     verify,
 )
+from findings.checksums import with_checksum
 from findings.files import json_bytes, write_whole
 
 
@@ -60,7 +61,7 @@ def prepared(out: Path, configuration: Configuration, fingerprint: str) -> Path 
             raise CheckpointError(f"{checkpoint} was trained on other data: {stored}, not {fingerprint}")
     set_aside(broken)
     remove_leftovers(out)
-    write_whole(out / "configuration.json", json_bytes(configuration.to_dict()))
+    write_whole(out / "configuration.json", json_bytes(with_checksum(configuration.to_dict())))
     return checkpoint
 
 

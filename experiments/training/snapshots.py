@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-
-from experiments.training.checkpoints import safetensors_chunks
-from findings.files import write_whole
+from experiments.tensor_files import read_tensors, write_tensors
+from findings.checksums import DamagedError, check_tensors
 from flatness.training.weight_averaging import Snapshot
 
 FOLDER = "snapshots"
@@ -38,21 +36,38 @@ def write_snapshots(out: Path, snapshots: Sequence[Snapshot]) -> None:
     for snapshot in snapshots:
         name = f"gamma-{snapshot['gamma']:.6g}-step-{snapshot['steps']:08d}.safetensors"
         metadata = {"gamma": repr(snapshot["gamma"]), "steps": str(snapshot["steps"])}
-        write_whole(out / FOLDER / name, safetensors_chunks(snapshot["weights"], metadata))
+        write_tensors(out / FOLDER / name, snapshot["weights"], metadata)
 
 
 def load_snapshots(out: Path | str) -> list[Snapshot]:
     """All snapshots in a run's folder, for `flatness.training.weight_averaging.reconstruct`; by exponent, then by step.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or one is damaged.
     """
     found: list[Snapshot] = []
-    for path in sorted((Path(out) / FOLDER).glob("gamma-*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        found.append({"gamma": float(metadata["gamma"]), "steps": int(metadata["steps"]), "weights": weights})
+    for path in snapshot_files(Path(out)):
+        weights, _ = read_tensors(path)
+        gamma, steps = snapshot_place(path)
+        found.append({"gamma": gamma, "steps": steps, "weights": weights})
     if not found:
         raise ValueError(f"{Path(out) / FOLDER} holds no snapshots; allowed: the folder of a run that has made some")
     return sorted(found, key=lambda snapshot: (snapshot["gamma"], snapshot["steps"]))
+
+
+def snapshot_files(out: Path) -> list[Path]:
+    """The files of a run's snapshots."""
+    return sorted((out / FOLDER).glob("gamma-*.safetensors"))
+
+
+def snapshot_place(path: Path) -> tuple[float, int]:
+    """A snapshot's exponent, and how many steps had been made; the file is held against its checksum.
+
+    Raises:
+        DamagedError: it is damaged; only the run itself can make it again.
+    """
+    metadata = check_tensors(path)
+    try:
+        return float(metadata["gamma"]), int(metadata["steps"])
+    except (KeyError, ValueError) as error:
+        raise DamagedError(f"{path} is no snapshot: its header says {metadata}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from experiments.training.checkpoints import WEIGHTS, CheckpointError, Contents,
 from experiments.training.distributed import Ranks
 from experiments.training.randomness import initialized_by
 from experiments.training.step import TrainingStep
+from findings.checksums import parse_object
 from findings.provenance import commit
 from flatness import EMA, SWA, PowerEMA, Shadows
 from flatness.precision import tf32
@@ -62,6 +64,7 @@ class TrainingState:
         step: how many have been made.
         network, stepper: what is trained and what trains it.
         shadows: the averages; None on other ranks than the first.
+        resumed: what watchers had put into the checkpoint, by name.
 
     Raises:
         CheckpointError: the checkpoint's contents do not fit.
@@ -77,6 +80,7 @@ class TrainingState:
     ) -> None:
         """Build everything, and load the checkpoint into it."""
         self.configuration, self.ranks, self.step = configuration, ranks, 0
+        self.resumed: dict[str, Any] = {}
         commit()  # asked now, as files may change while training goes on
         self.network = initial_network(configuration, ranks.device)
         # Before the stepper and the shadows are made, so that ranks begin alike and copies are of the right weights
@@ -88,13 +92,14 @@ class TrainingState:
         if checkpoint is not None:
             _load(checkpoint, lambda: self._restore(checkpoint))
 
-    def contents(self, fingerprint: str) -> Contents:
+    def contents(self, fingerprint: str, watched: Mapping[str, Any] | None = None) -> Contents:
         """A copy of everything, on the same device where it has room for it, otherwise on the CPU; on rank 0.
 
         The device may still be copying: wait for it before reading.
 
         Args:
             fingerprint: of the images.
+            watched: what watchers put into it, by name.
         """
         assert self.shadows is not None
         averages = self.shadows.state_dict()["shadows"]
@@ -119,6 +124,7 @@ class TrainingState:
             "tf32": tf32(),
             "versions": versions(),
             "commit": commit(),
+            "watched": dict(watched or {}),
         }
         documents = {"configuration.json": self.configuration.to_dict(), "state.json": state}
         return Contents(self.step, _copied(tensors, self.ranks.device), documents)
@@ -132,8 +138,9 @@ class TrainingState:
         return {f"{names[i]}.{key}": tensor for i, entry in state.items() for key, tensor in entry.items()}
 
     def _restore(self, checkpoint: Path) -> None:
-        state = json.loads((checkpoint / "state.json").read_bytes())
+        state = parse_object((checkpoint / "state.json").read_bytes())
         self.step = int(state["step"])
+        self.resumed = dict(state.get("watched", {}))  # not in those of older versions
         self._restore_optimizer(load_file(checkpoint / OPTIMIZER), int(state["skipped"]))
         self.stepper.timesteps.load_state_dict(load_file(checkpoint / TIMESTEPS))
         if self.shadows is None:
@@ -164,7 +171,7 @@ class TrainingState:
 def _load(checkpoint: Path, load: Callable[[], object]) -> None:
     try:
         load()
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint} does not fit this configuration's state: {error!r}") from error
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class Host:
         """The tensor on the CPU."""
         if self._event is not None:
             self._event.synchronize()
-        return self._tensor
+        return self._tensor.cpu()  # by now there, but for devices that are neither
 
 
 def sam_schedule(options: SAMOptions, steps: int) -> Always | Late | EveryK:
@@ -118,6 +118,7 @@ class TrainingStep:
         ranks: among which the global batch is shared evenly.
         micro_batch: most images in one pass; None for all of the rank's at once.
         compiled: torch.compile the network's passes.
+        compile_options: what torch.compile is given beside the network; its defaults otherwise.
 
     Attributes:
         network: as given.
@@ -137,6 +138,7 @@ class TrainingStep:
         ranks: Ranks,
         micro_batch: int | None = None,
         compiled: bool = False,
+        compile_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Set up passes and optimizer."""
         c = self.configuration = configuration
@@ -147,7 +149,7 @@ class TrainingStep:
         self.process = Process(c.process)
         second_moment = c.timestep_weights == "second-moment"
         self.timesteps: Timesteps = (SecondMomentTimesteps if second_moment else UniformTimesteps)(len(self.process))
-        self._passes = _passes(network, ranks, compiled)
+        self._passes = _passes(network, ranks, compiled, compile_options or {})
         optimizer = torch.optim.AdamW(network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, fused=True)
         self.noise: RandomWeightPerturbation | None = None
         if c.method == "rwp":
@@ -234,9 +236,9 @@ class TrainingStep:
         return StepLosses(loss, mse, vb, perturbed, int(rows[:, -1].max()))
 
 
-def _passes(network: nn.Module, ranks: Ranks, compiled: bool) -> nn.Module:
+def _passes(network: nn.Module, ranks: Ranks, compiled: bool, compile_options: Mapping[str, Any]) -> nn.Module:
     """The module that is called: the network, compiled or not, averaged over ranks or not; weights are shared."""
-    module: nn.Module = torch.compile(network) if compiled else network  # type: ignore[assignment]
+    module: nn.Module = torch.compile(network, **compile_options) if compiled else network  # type: ignore[assignment]
     if ranks.world == 1:
         return module
     devices = [ranks.device] if ranks.device.type == "cuda" else None

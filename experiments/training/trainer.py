@@ -16,7 +16,7 @@ from experiments.configuration import Configuration, RunOptions
 from experiments.data import Batches, Images
 from experiments.training.checkpoints import CheckpointError, checkpoint_folder, step_of
 from experiments.training.distributed import Ranks, fastest_convolutions, joined, synchronize
-from experiments.training.events import RunState, StepReport, Watcher
+from experiments.training.events import Resumable, RunState, StepReport, Watcher
 from experiments.training.randomness import default_generators_kept
 from experiments.training.run_folder import held, prepared
 from experiments.training.signals import StopRequest, stop_request
@@ -164,7 +164,9 @@ class _Run:
         state, shadows = self.state, self.state.shadows
         if shadows is None:
             return
-        seen = RunState(self.configuration, self.options, state.network, shadows, state.stepper.process)
+        seen = RunState(
+            self.configuration, self.options, state.network, shadows, state.stepper.process, resumed=state.resumed
+        )
         for watcher in self.watchers:  # a signal may come while one is at work
             yield watcher, dataclasses.replace(seen, interrupted=self.stopped or bool(self.request))
 
@@ -245,7 +247,8 @@ class _Run:
         synchronize(self.ranks.device)
         begin = time.perf_counter()
         self.writer.wait()  # for the one before, so that there is never more than one copy
-        contents = state.contents(self.images.fingerprint) if checkpoint or point else None
+        watched = {one.name: one.state() for one in self.watchers if isinstance(one, Resumable)}
+        contents = state.contents(self.images.fingerprint, watched) if checkpoint or point else None
         kept = shadows.snapshots() if snapshots else []
         synchronize(self.ranks.device)
         self.writer.write(state.step, kept, contents if checkpoint else None, contents if point else None)

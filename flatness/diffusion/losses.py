@@ -81,17 +81,27 @@ def fixed_batches(
         raise arguments.refuse("x_0", x_0, "samples of shape (n, ...)")
     if labels is not None and (not isinstance(labels, Tensor) or labels.shape[:1] != data.shape[:1]):
         raise arguments.refuse("labels", labels, f"a tensor ({len(data)},), one label a sample, or None")
+    if labels is not None and (labels.is_meta or not bool(torch.isfinite(labels).all())):
+        raise arguments.refuse("labels", labels, "finite numbers")
     arguments.count("batch_size", batch_size, at_least=1)
     generator = torch.Generator().manual_seed(derived_seed("batches", arguments.count("seed", seed)))
     u = stratified_positions(len(data), generator)
     noise = torch.randn(data.shape, generator=generator)
-    place = data.device if device is None else torch.device(device)
+    place = data.device if device is None else _place(device)
     found = []
     for part in torch.arange(len(data)).split(batch_size):
         at = slice(int(part[0]), int(part[-1]) + 1)
         own = None if labels is None else labels[at].to(place)
         found.append(Batch(data[at].to(place), own, noise[at].to(place, data.dtype), u[at]))
     return found
+
+
+def _place(device: object) -> torch.device:
+    """A device that tensors can be put on; ValueError says what can be."""
+    try:
+        return torch.empty(0, device=device).device  # type: ignore[call-overload]
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise arguments.refuse("device", device, "a device of this machine, as 'cpu' or 'cuda'") from error
 
 
 def completed(batch: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:

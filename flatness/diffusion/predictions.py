@@ -69,7 +69,17 @@ def converted_prediction(source: str, wanted: str, output: Tensor, x_t: Tensor, 
     Raises:
         ValueError: source or wanted is not one of PREDICTIONS.
     """
+    arguments.choice("source", source, PREDICTIONS)
     arguments.choice("wanted", wanted, PREDICTIONS)
+    for name, value in (("output", output), ("x_t", x_t), ("alpha", alpha), ("sigma", sigma)):
+        arguments.floating_tensor(name, value)
+    if output.shape != x_t.shape or output.is_meta != x_t.is_meta:
+        raise arguments.refuse("output", output, f"a tensor of x_t's shape, {tuple(x_t.shape)}")
+    for name, value in (("alpha", alpha), ("sigma", sigma)):
+        fits = value.dim() <= x_t.dim() and value.is_meta == x_t.is_meta
+        pairs = zip(reversed(value.shape), reversed(x_t.shape), strict=False)
+        if not fits or any(own not in (1, size) for own, size in pairs):
+            raise arguments.refuse(name, value, f"a tensor that multiplies x_t's shape, {tuple(x_t.shape)}")
     if source == wanted:
         return output
     x_0, epsilon = data_and_noise(source, output, x_t, alpha, sigma)

@@ -92,7 +92,7 @@ def quantize_tensor(
     """
     grid = Grid(bits, granularity, scheme, rounding)
     arguments.floating_tensor("tensor", tensor)
-    if not _is_finite(tensor):
+    if tensor.is_meta or not _is_finite(tensor):
         raise arguments.refuse("tensor", tensor, "finite entries")
     return rounded_to_grid(tensor.detach(), grid, generator)
 

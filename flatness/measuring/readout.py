@@ -175,6 +175,8 @@ def readout(
     report = reporter("readout", len(losses.batches), progress)
     with as_written(), torch.no_grad(), undisturbed(model, eval_mode) as buffers:
         losses.buffers = buffers
+        if layer is not None and not isinstance(layer, str):
+            raise arguments.refuse("layer", layer, "None, or a layer's name")
         name, found = readout_layer(losses, layer)
         features = LayerFeatures(found, second_moment)
         values, seen = [], []

@@ -126,9 +126,12 @@ class FriendlySAM(SAM):
             ValueError: no entry "friendly_sam", or its means are not those of this optimizer's parameters.
         """
         parameters = self._parameters()
-        own = state_dict.get(self._entry)
+        own = arguments.instance("state_dict", state_dict, dict).get(self._entry)
         if isinstance(own, dict):
-            shapes = [None if mean is None else tuple(mean.shape) for mean in own["means"]]
+            stored = own.get("means")
+            if not isinstance(stored, list) or not all(mean is None or isinstance(mean, Tensor) for mean in stored):
+                raise arguments.refuse("state_dict's means", stored, "a list of tensors and None, one a parameter")
+            shapes = [None if mean is None else tuple(mean.shape) for mean in stored]
             if len(shapes) != len(parameters) or any(
                 shape not in (None, tuple(p.shape)) for shape, p in zip(shapes, parameters, strict=True)
             ):

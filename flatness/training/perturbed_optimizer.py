@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -20,9 +21,19 @@ from flatness import arguments
 from flatness.passes import gradients_of, whole_norm
 from flatness.training.accumulation import Gradients, gradients_now
 from flatness.training.schedules import Always
-from flatness.training.wrapped_optimizer import WrappedOptimizer
+from flatness.training.wrapped_optimizer import WrappedOptimizer, check_state
+from flatness.weights import NOISE_SCALES
 
 Closure = Callable[[], Tensor | float]
+
+
+SETTINGS: dict[str, Callable[[str, object], Any]] = {
+    **{name: functools.partial(arguments.number, at_least=0) for name in ("rho", "eta", "sigma", "share", "decay")},
+    **dict.fromkeys(("seed", "steps", "skipped"), arguments.count),
+    "adaptive": arguments.flag,
+    "scale": functools.partial(arguments.choice, allowed=NOISE_SCALES),
+}
+"""How each entry of a stored state is checked."""
 
 
 class Phase(enum.Enum):
@@ -199,17 +210,28 @@ class PerturbedOptimizer(WrappedOptimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a `state_dict`, whose settings replace this object's, as lr does in torch.
 
+        All of it is checked before anything is loaded.
+
         Raises:
-            ValueError: no entry of this class's (a plain optimizer's state goes to `.optimizer.load_state_dict`).
+            ValueError: no entry of this class's (a plain optimizer's state goes to `.optimizer.load_state_dict`), one
+                that lacks a setting or has one out of its range, or groups and states of other parameters.
         """
-        if not isinstance(state_dict.get(self._entry), dict):
+        stored = arguments.instance("state_dict", state_dict, dict).get(self._entry)
+        if not isinstance(stored, dict):
             raise ValueError(
-                f"state_dict has the entries {sorted(state_dict)}; allowed: one written by "
+                f"state_dict has the entries {sorted(map(str, state_dict))}; allowed: one written by "
                 f"{type(self).__name__}.state_dict"
             )
-        self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != self._entry})
+        settings = {}
         for name in (*self._recorded, "steps", "skipped"):
-            setattr(self, name, state_dict[self._entry][name])
+            if name not in stored:
+                raise ValueError(f"state_dict's {self._entry} lacks {name!r}; allowed: what state_dict() gives")
+            settings[name] = SETTINGS[name](f"state_dict's {self._entry}.{name}", stored[name])
+        wrapped = {key: value for key, value in state_dict.items() if key != self._entry}
+        check_state("state_dict", wrapped, self.optimizer)
+        self.optimizer.load_state_dict(wrapped)
+        for name, value in settings.items():
+            setattr(self, name, value)
         self._phase = Phase.START
 
 

@@ -8,8 +8,8 @@ from theirs.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ from flatness.training.averaging_rules import PowerEMA
 
 RESOLVED = 1e-13
 """Singular values of the fit's matrix below this share of the largest are rounding: float64, a few hundred profiles."""
+
+
+LARGEST = 1e12
+"""Exponents and steps: beyond, squares and powers of them leave float64's range."""
 
 
 class Snapshot(TypedDict):
@@ -51,6 +55,12 @@ def _inner_product(a: tuple[float, float], b: tuple[float, float]) -> float:
     return overlap * (s / t) ** (q + 0.5)
 
 
+def _sequence(name: str, value: object) -> Sequence[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise arguments.refuse(name, value, "a list")
+    return value
+
+
 def fit(profiles: Sequence[tuple[float, float]], target: tuple[float, float]) -> Fit:
     """The combination of power-function profiles nearest to another in L2 (Karras et al. 2024, Section 3.2).
 
@@ -64,9 +74,12 @@ def fit(profiles: Sequence[tuple[float, float]], target: tuple[float, float]) ->
     Raises:
         ValueError: no profile, a gamma below 0, no steps, or a target later than every snapshot.
     """
-    for gamma, steps in (*profiles, target):
-        arguments.number("gamma", gamma, at_least=0)
-        arguments.number("steps", steps, above=0)
+    named = (("profiles", one) for one in _sequence("profiles", profiles))
+    for name, profile in (*named, ("target", target)):
+        if not isinstance(profile, tuple | list) or len(profile) != 2:
+            raise arguments.refuse(name, profile, "pairs (gamma, steps)")
+        arguments.number(f"gamma of {name}", profile[0], at_least=0, at_most=LARGEST)
+        arguments.number(f"steps of {name}", profile[1], above=0, at_most=LARGEST)
     latest = max((steps for _, steps in profiles), default=0)
     if target[1] > latest:
         raise ValueError(f"target has {target[1]} steps; allowed: at most {latest}, those of the latest snapshot")
@@ -99,8 +112,15 @@ def reconstruct(snapshots: Sequence[Snapshot], rule: PowerEMA, steps: int | None
     Raises:
         ValueError: as `fit`, or snapshots of different parameters.
     """
+    for snapshot in _sequence("snapshots", snapshots):
+        weights = snapshot.get("weights") if isinstance(snapshot, Mapping) else None
+        if not isinstance(weights, Mapping) or not {"gamma", "steps"} <= snapshot.keys():
+            raise arguments.refuse("snapshots", snapshot, "what Shadows.snapshots gives: gamma, steps and weights")
+        for name, value in weights.items():
+            arguments.floating_tensor(f"snapshots' weights {name!r}", value)
     if not snapshots:
         raise ValueError("snapshots is empty; allowed: at least one snapshot")
+    arguments.instance("rule", rule, PowerEMA)
     steps = max(snapshot["steps"] for snapshot in snapshots) if steps is None else steps
     found = fit([(snapshot["gamma"], snapshot["steps"]) for snapshot in snapshots], (rule.gamma, steps))
     names = snapshots[0]["weights"].keys()
@@ -109,6 +129,8 @@ def reconstruct(snapshots: Sequence[Snapshot], rule: PowerEMA, steps: int | None
     combined: dict[str, Tensor] = {}
     for name in names:
         like = snapshots[0]["weights"][name]
+        if any(snapshot["weights"][name].shape != like.shape for snapshot in snapshots):
+            raise ValueError(f"snapshots have {name!r} in different shapes; allowed: snapshots of one model")
         total = torch.zeros_like(like, dtype=torch.float64)
         for snapshot, coefficient in zip(snapshots, found.coefficients, strict=True):
             total.add_(snapshot["weights"][name].double(), alpha=coefficient)

@@ -50,8 +50,9 @@ class RandomWeightPerturbation(PerturbedOptimizer):
     copy, bit for bit, also after an exception. Torch's generators are left alone: a step costs one pass and draws what
     a plain step would.
 
-    The noise is drawn on the CPU as a function of (seed, step), parameter by parameter in the optimizer's order: the
-    same on all data-parallel ranks of one seed, in a resumed run, and on any device. Frozen parameters stay.
+    The noise is drawn where the parameters are, as a function of (seed, step), parameter by parameter in the
+    optimizer's order: the same on all data-parallel ranks of one seed, in a resumed run, and on devices of one kind.
+    Frozen parameters stay.
 
     Mixed precision: autocast's cache of cast weights is emptied whenever weights move. With GradScaler use the form
     without closure and `scaler.step(perturbed)`; `scaler.unscale_(perturbed)` and clipping before it are as usual.
@@ -133,11 +134,11 @@ class RandomWeightPerturbation(PerturbedOptimizer):
 
     @torch.no_grad()
     def _add_noise(self, parameters: list[Tensor], step: int) -> None:
-        """From w to w + sigma z: float32 numbers from the CPU, each in its parameter's type, place and layout."""
+        """From w to w + sigma z: float32 numbers, drawn where the parameter is, in its type and layout."""
         label = derived_seed("random weight perturbation", self.seed, step)
-        generator = torch.Generator().manual_seed(label)
+        generators = {device: torch.Generator(device).manual_seed(label) for device in {p.device for p in parameters}}
         for p in parameters:
-            z = torch.randn(p.shape, generator=generator)
+            z = torch.randn(p.shape, generator=generators[p.device], device=p.device)
             if not p.requires_grad:
                 continue
             along = torch.empty_like(p).copy_(z)

@@ -21,6 +21,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -109,6 +110,23 @@ def _averaged(model: nn.Module, rule: Rule) -> _Average:
     return average
 
 
+def _check_entries(name: str, stored: object, own: Mapping[str, Any]) -> None:
+    """Hold a stored average against the one that it is to replace; ValueError says what differs."""
+    if not isinstance(stored, Mapping) or stored.keys() != own.keys():
+        differing = sorted(map(str, stored.keys() ^ own.keys())) if isinstance(stored, Mapping) else stored
+        raise arguments.refuse(f"{name}, or an entry that only one side has,", differing, "the average's own entries")
+    for key, value in own.items():
+        there = stored[key]
+        if not isinstance(value, Tensor):
+            continue
+        if not isinstance(there, Tensor) or there.shape != value.shape:
+            raise arguments.refuse(f"{name}, {key},", there, f"a tensor of shape {tuple(value.shape)}")
+        if there.is_complex() != value.is_complex():
+            raise arguments.refuse(f"{name}, {key},", there, f"a tensor like one of {value.dtype}")
+        if key == "n_averaged" and (there.is_floating_point() or int(there) < 0):
+            raise arguments.refuse(f"{name}, {key},", there.item(), "a whole number of at least 0")
+
+
 class Shadows:
     """Several averages of one model's weights, kept up by one call a step. Each costs one copy of the model.
 
@@ -133,7 +151,8 @@ class Shadows:
         for name, p in model.named_parameters():
             if p.dtype not in (torch.float32, torch.float64):
                 raise ValueError(f"model's {name} is of dtype {p.dtype}; allowed: float32, float64")
-        if not rules or not all(isinstance(rule, Rule) for rule in rules.values()):
+        whole = isinstance(rules, Mapping) and all(isinstance(name, str) for name in rules)
+        if not whole or not rules or not all(isinstance(rule, Rule) for rule in rules.values()):
             raise arguments.refuse("rules", rules, "at least one EMA, SWA or PowerEMA, by name")
         self.rules = dict(rules)
         self.next_step = arguments.count("first_step", first_step)
@@ -160,7 +179,7 @@ class Shadows:
         """
         if self._applied:
             raise RuntimeError("update was called within applied(): the average would take in an average")
-        if step != self.next_step:
+        if isinstance(step, bool) or not isinstance(step, Integral) or step != self.next_step:
             raise ValueError(f"step is {step!r}; allowed: {self.next_step}, each step once and in order")
         weights, modules = list(self._model.parameters()), plain_modules(self._model)
         for name, rule in self.rules.items():
@@ -219,14 +238,22 @@ class Shadows:
         return {"next_step": self.next_step, "rules": rules, "shadows": shadows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a `state_dict` of the same rules.
+        """Continue from a `state_dict` of the same rules; all of it is checked before anything is loaded.
 
         Raises:
-            ValueError: other rules; RuntimeError: the model's entries or shapes differ.
+            ValueError: other rules, averages, entries or shapes than this object's, or a count that is none.
         """
-        rules = self.state_dict()["rules"]
-        if state_dict.get("rules") != rules:
-            raise ValueError(f"state_dict has the rules {state_dict.get('rules')}; allowed: {rules}")
+        own = self.state_dict()
+        stored = arguments.instance("state_dict", state_dict, dict)
+        if stored.get("rules") != own["rules"]:
+            raise ValueError(f"state_dict has the rules {stored.get('rules')}; allowed: {own['rules']}")
+        next_step = arguments.count("state_dict's next_step", stored.get("next_step"))
+        shadows = stored.get("shadows")
+        if not isinstance(shadows, dict) or shadows.keys() != own["shadows"].keys():
+            shown = sorted(map(str, shadows)) if isinstance(shadows, dict) else shadows
+            raise arguments.refuse("state_dict's shadows", shown, f"averages of the names {sorted(own['shadows'])}")
+        for name, entries in own["shadows"].items():
+            _check_entries(f"state_dict's shadow {name!r}", shadows[name], entries)
         for name, shadow in self._shadows.items():
-            shadow.load_state_dict(state_dict["shadows"][name])
-        self.next_step = state_dict["next_step"]
+            shadow.load_state_dict(shadows[name])
+        self.next_step = next_step

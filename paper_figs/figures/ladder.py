@@ -8,7 +8,6 @@ in its place.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 from numpy import ndarray
 
+from findings.checksums import read_json
 from findings.ladder import LadderError, Study, quantities
 from findings.ladder_claims import LEVEL, Weights
 from findings.provenance import ROOT
@@ -54,7 +54,7 @@ def compute() -> dict[str, Any]:
     studies: dict[str, Any] = {}
     for rung, (name, regimes) in enumerate(REGIMES.items()):
         path = ROOT / "results" / "ladder" / f"{name}.json"
-        rows = json.loads(path.read_bytes())["rows"] if path.exists() else []
+        rows = read_json(path)["rows"] if path.exists() else []
         for regime in regimes:
             try:
                 points = _points(RegimeStudy(rows, regime), ["distance-20"])

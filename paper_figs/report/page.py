@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,27 @@ def _inlined(folder: str, name: str, closing: str) -> Markup:
     return Markup(text)
 
 
+def policy(styles: Sequence[str], scripts: Sequence[str]) -> Markup:
+    """What a browser may do with the page: show what is in it, and run and load nothing but these very texts."""
+    hashes = {
+        name: " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(f'{chr(10)}{text}{chr(10)}'.encode()).digest()).decode()}'"
+            for text in texts
+        )
+        for name, texts in (("style", styles), ("script", scripts))
+    }
+    rules = [
+        "default-src 'none'",
+        f"style-src {hashes['style']}",
+        f"script-src {hashes['script']}",
+        "img-src data:",
+        "font-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return Markup("; ".join(rules))
+
+
 def _content(report: Report, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
     """All that the templates are given."""
     toy = report.root / TOY
@@ -82,7 +104,8 @@ def written(report: Report, out: Path, failed: Mapping[str, str]) -> str:
     content = _content(report, out, failed)
     templates = environment()
     main = Markup(templates.get_template("main.html").render(content))
-    content |= {"main": main, "font": mathfont.style(_FORMULA.findall(main))}
+    font = mathfont.style(_FORMULA.findall(main))
+    content |= {"main": main, "font": font, "policy": policy([font, *content["styles"]], content["scripts"])}
     return templates.get_template(ENTRY).render(content) + "\n"
 
 

@@ -22,6 +22,31 @@ _MISTAKEN = {
     "\N{LONG LEFT RIGHT DOUBLE ARROW}": "\N{LONG LEFT RIGHT DOUBLE ARROW}",
 }
 """Signs that are taken for letters."""
+_TEXT = {"mi", "mo", "mn", "mtext", "mspace"}
+_SCRIPTS = {"msub", "msup", "msubsup", "munder", "mover", "munderover", "mfrac", "msqrt", "mroot"}
+_GROUPS = {"math", "mrow", "mtable", "mtr", "mtd", "mstyle", "mphantom"}
+_SHOWN = _TEXT | _SCRIPTS | _GROUPS
+_LENGTH = r"-?\d{0,2}\.?\d{0,4}em"
+_ATTRIBUTES = {
+    name: re.compile(pattern)
+    for names, pattern in {
+        "xmlns": r"http://www\.w3\.org/1998/Math/MathML",
+        "display": "block|inline",
+        "accent accentunder displaystyle fence largeop movablelimits separator stretchy symmetric": "true|false",
+        "form": "prefix|infix|postfix",
+        "mathvariant": "[a-z-]+",
+        "width lspace rspace minsize maxsize columnspacing rowspacing": _LENGTH,
+        "linethickness": r"0|0pt|0em",
+        "linebreak": "newline",
+        "scriptlevel": r"[+-]?\d",
+        "columnalign": "(left|center|right| )+",
+    }.items()
+    for name in names.split()
+}
+"""What a formula may consist of, since texts of result files hold formulas too: no style, class, link or colour, and
+nothing wider than the page."""
+_LONGEST = 2000
+"""Characters of a formula."""
 _WITH_LIMITS = ("max", "min", "sup", "inf", "\N{N-ARY SUMMATION}")
 
 
@@ -51,6 +76,21 @@ def _join_signs(row: ElementTree.Element) -> None:
         before = child
 
 
+def _check_allowed(latex: str, tree: ElementTree.Element) -> None:
+    """Refuse what is not in the lists above.
+
+    Raises:
+        ValueError: an element or an attribute is not.
+    """
+    for element in tree.iter():
+        if element.tag not in _SHOWN:
+            raise ValueError(f"latex is {latex!r}, which gives <{element.tag}>; allowed: formulas alone")
+        for name, value in element.attrib.items():
+            allowed = _ATTRIBUTES.get(name)
+            if allowed is None or not allowed.fullmatch(value):
+                raise ValueError(f"latex is {latex!r}, which sets {name} to {value!r}; allowed: formulas alone")
+
+
 @cache
 def formula(latex: str, block: bool = True) -> Markup:
     """LaTeX as MathML.
@@ -60,8 +100,10 @@ def formula(latex: str, block: bool = True) -> Markup:
         block: set on a line of its own.
 
     Raises:
-        ValueError: something in it is not understood.
+        ValueError: something in it is not understood, or is more than a formula: a style, a class, a link.
     """
+    if len(latex) > _LONGEST:
+        raise ValueError(f"latex has {len(latex)} characters; allowed: at most {_LONGEST}")
     try:
         tree = latex2mathml.converter.convert_to_element(latex, display="block" if block else "inline")
     except Exception as error:  # it raises errors of many kinds, IndexError among them
@@ -72,6 +114,7 @@ def formula(latex: str, block: bool = True) -> Markup:
         _mend_kind(element)
     for element in tree.iter():
         _join_signs(element)
+    _check_allowed(latex, tree)
     left = "".join(tree.itertext())
     if "\\" in left or "$" in left:
         raise ValueError(f"latex is {latex!r}; a command in it is not known, see {left!r}")

@@ -41,6 +41,8 @@ def small(out: Path, **changes: Any) -> Matrix:
         images("train"),
         given["material"],
         run_options=lambda folder: run_options(folder, checkpoint_every=2),
+        part=given.get("part", 0),
+        parts=given.get("parts", 1),
     )
 
 
@@ -93,6 +95,24 @@ def test_there_are_three_runs_nine_rows_the_grids_and_the_tables(whole: Path) ->
     page = (whole / "tables.md").read_text()
     assert all(f"| {row} |" in page for row in [*ROWS, f"{tables.FLOOR}, n=24"])
     assert "FID" not in page.replace("(not FID)", "")
+
+
+def test_two_parts_measure_a_half_each_and_the_first_writes_the_tables(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second measures while the first waits for it."""
+    shutil.copytree(whole / "runs", tmp_path / "runs")
+    other, waited = small(tmp_path, part=1, parts=2), []
+
+    def second_half(seconds: float) -> None:
+        waited.append(len(list((tmp_path / "rows").iterdir())))
+        other.trained_and_measured(other.runs)
+        other.measured_rows()
+
+    monkeypatch.setattr(reproduce.time, "sleep", second_half)
+    small(tmp_path, part=0, parts=2).carried_out()
+    assert waited == [5]
+    assert results_of(tmp_path) == results_of(whole)
 
 
 class Stop(BaseException):

@@ -20,7 +20,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return ladder.compute()
 
 
-def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None:
     points = data["studies"][ladder.STUDIES["mini"]]
     assert [p["dose"] for p in points if (p["method"], p["weights"]) == ("sam", "raw")] == list(RADII)
     (point,) = (p for p in points if (p["method"], p["weights"], p["dose"]) == ("sam", "ema", 0.03))
@@ -31,14 +31,14 @@ def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None
         assert point[measure]["low"] < point[measure]["mean"] < point[measure]["high"]
 
 
-def test_the_papers_points_are_its_tables(data: dict) -> None:  # type: ignore[type-arg]
+def test_the_papers_points_are_its_tables(data: dict) -> None:
     points = next(of for name, of in data["studies"].items() if name.startswith("rung 5"))
     (raw,) = (p for p in points if (p["dose"], p["weights"]) == ("cifar10", "raw"))
     assert np.exp(raw["rise"]["mean"]) == pytest.approx(0.063 / 0.097)
     assert np.exp(raw["distance-20"]["mean"]) == pytest.approx(9.01 / 34.47)
 
 
-def test_what_is_not_measured_is_named_and_has_no_panel(data: dict) -> None:  # type: ignore[type-arg]
+def test_what_is_not_measured_is_named_and_has_no_panel(data: dict) -> None:
     figure = ladder.draw(data)
     shown = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
     assert len(shown) == 2

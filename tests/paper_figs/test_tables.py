@@ -21,7 +21,7 @@ from findings.names import NINE, PAPER_METHODS, SUFFIXES
 from paper_figs import build, catalogue, fingerprint
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import studies
-from paper_figs.columns.table_formats import comma_separated, latex, markdown
+from paper_figs.columns.tabular import comma_separated, latex, markdown
 from paper_figs.drawing import style
 from tests.paper_figs import study as made
 from tests.paper_figs.table_checks import latex_flaws, markdown_flaws

@@ -10,8 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper_figs.columns.table_formats import comma_separated, escaped, latex, markdown
-from paper_figs.columns.tabular import NOTHING, Cell, Column, Table, fixed, from_data, number
+from paper_figs.columns.tabular import (
+    NOTHING,
+    Cell,
+    Column,
+    Table,
+    comma_separated,
+    escaped,
+    fixed,
+    from_data,
+    latex,
+    markdown,
+    number,
+)
 from tests.paper_figs.table_checks import latex_flaws, markdown_flaws
 
 

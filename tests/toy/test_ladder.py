@@ -161,6 +161,8 @@ def test_what_a_result_depends_on_is_in_its_name(tmp_path: Path, monkeypatch: py
     other = dataclasses.replace(RUNG, measuring=dataclasses.replace(SMALL, draws=3))
     longer = dataclasses.replace(arm, regime=dataclasses.replace(REGIME, steps=61))
     paths = {kept.path(arm), kept.path(longer), ladder.Kept(tmp_path, other).path(arm)}
+    more = dataclasses.replace(arm, regime=dataclasses.replace(REGIME, radii=(0.01, 0.1, 1.0)))
+    assert kept.path(more) == kept.path(arm), "what else is run does not matter"
     kept.code = "other"
     assert len(paths | {kept.path(arm)}) == 4
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from findings.checksums import read_json
 from findings.names import NINE
 from findings.verdicts import Verdict
 from toy import __main__ as command
@@ -120,7 +121,7 @@ def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     report.write_whole(path, {"a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         report.write_whole(path, {"a": float("nan")})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
+    assert read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 

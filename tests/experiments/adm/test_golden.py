@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.adm import ADM
-from tests.experiments.adm import golden
+from experiments.adm import ADM, golden
 
 PARAMETERS = {"tiny": 1_965_894, "cifar10": 57_094_662, "lsun_tower64": 295_136_454}
 GFLOP = {"cifar10": 18.5, "lsun_tower64": 219.0}

@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from experiments.adm import ADM, CheckpointMismatchError, load_checkpoint
-from tests.experiments.adm import golden
+from experiments.adm import ADM, CheckpointMismatchError, golden, load_checkpoint
 
 
 def filled() -> ADM:

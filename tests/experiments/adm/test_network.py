@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.adm import ADM, ADMOptions
+from experiments.adm import ADM, ADMOptions, golden
 from experiments.adm.blocks import AttentionBlock, GroupNorm, Pointwise, ResidualBlock
-from tests.experiments.adm import golden
 
 
 def filled(case: str = "") -> ADM:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from experiments.bridge import tolerated
-from experiments.bridge.tolerated import RESCORED, SAMPLED, least, loss, resampled, rescored, sampled
+from experiments.bridge import b6_tolerance
+from experiments.bridge.b6_tolerance import RESCORED, SAMPLED, least, loss, resampled, rescored, sampled
 from experiments.measures.noise_tolerance import divergence_of, measured_tolerance
 from tests.experiments.measures.linear_networks import DIMENSION, LinearFeatures, exact, linear_subject
 from tests.experiments.measures.small_rows import subject
@@ -96,8 +96,8 @@ def test_the_numbers_do_not_depend_on_how_the_features_are_scaled() -> None:
 
 @pytest.mark.parametrize("change", [0.0, -1.0, 2.0])
 def test_mutants_of_the_divergence_are_found(change: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = tolerated._excess
-    monkeypatch.setattr(tolerated, "_excess", lambda tau: right(change * tau))
+    right = b6_tolerance._excess
+    monkeypatch.setattr(b6_tolerance, "_excess", lambda tau: right(change * tau))
     with pytest.raises(AssertionError):
         check_t4(kept_exact())
 

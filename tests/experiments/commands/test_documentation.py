@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.commands import COMMANDS, train_options
+from experiments.commands import COMMANDS, gpu, plan, train_options
 from experiments.configuration import Configuration
+from experiments.measures.options import EVALUATIONS
+from experiments.measures.tasks import passes_of, tasks
 from experiments.presets import PRESETS
 from experiments.training import planning
+from findings.names import PAPER_METHODS
 
 FOLDER = Path(experiments.__file__).parent
 README = FOLDER / "README.md"
 SLURM = FOLDER / "launch" / "train.slurm"
+GPU_SLURM = FOLDER / "launch" / "gpu.slurm"
 
 
 def written(path: Path) -> list[list[str]]:
@@ -27,11 +31,34 @@ def written(path: Path) -> list[list[str]]:
 
 def test_documented_runs_can_be_parsed() -> None:
     commands = written(README)
-    assert len(commands) >= 8
+    assert len(commands) >= 12
     for command, *words in commands:
         assert command in COMMANDS
         if command == "train":
             train_options.parse(words)
+        if command == "gpu":
+            gpu._parser().parse_args(words)
+
+
+def test_minutes_from_a_fresh_machine_are_the_plans() -> None:
+    page = README.read_text()
+    whole = EVALUATIONS["full"]
+    forward = planning.operations(PRESETS["cifar10"].network).forward
+    measuring = 9 * passes_of(tasks(whole, whole.images, whole.exposure_images, True)) * forward / 1e15
+    training = sum(line.training for line in plan.lines(["cifar10"], PAPER_METHODS))
+    for what, pflop in (("trained", training), ("measured at the paper's sizes", measuring)):
+        (minutes,) = re.findall(rf"{what} \| (\d+) \|", page)
+        assert int(minutes) == round(pflop * 1e15 / plan.ASSUMED / 60)
+
+
+def test_the_gpu_script_passes_its_arguments_on() -> None:
+    commands = written(GPU_SLURM)
+    assert [words[0] for words in commands] == ["gpu", "gpu"]
+    (example,) = re.findall(r"sbatch \S+ (--.*)", GPU_SLURM.read_text())
+    for _, *words in commands:
+        gpu._parser().parse_args([*words[:-1], *shlex.split(example)])
+    assert "--check" in commands[0]
+    subprocess.run(["bash", "-n", str(GPU_SLURM)], check=True)
 
 
 def test_the_slurm_script_passes_its_arguments_on() -> None:

@@ -1,5 +1,6 @@
 """The command line of `evaluate`: options, defaults by preset, missing runs and images, and a run measured."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,80 @@ def test_the_defaults_are_those_of_the_preset_and_every_field_is_an_option() -> 
         assert command.parse(["run", f"--evaluation={name}"]).options == options
     assert command.parse(["run", *small()]).options == OPTIONS
     assert command.parse(["run"]).average == "all"
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "lsun-tower", "ffhq", "fashion-mnist"])
+def test_a_run_on_the_papers_data_is_measured_at_its_sizes(dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "configuration.json").write_text(json.dumps({"dataset": dataset}))
+    name: Any = "tiny" if dataset == "fashion-mnist" else "full"
+    asked = command.parse([str(tmp_path), "--average", "ema"])
+    assert (asked.evaluation, asked.options) == (name, EVALUATIONS[name])
+    changed = command.parse(["--images", "100", str(tmp_path)]).options
+    assert changed == dataclasses.replace(EVALUATIONS[name], images=100)
+    assert command.parse([str(tmp_path), "--evaluation", "demo"]).options == EVALUATIONS["demo"]
+
+
+@pytest.mark.parametrize("given", [["run", "--shard", "2/2"], ["run", "--shard", "x"], ["run", "--workers", "0"]])
+def test_parts_that_are_not_there_are_refused(given: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.parse(given)
+
+
+def test_parts_are_torchruns_or_the_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command.share(None) == (0, 1)
+    assert command.share("1/3") == (1, 3)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "2")
+    assert command.share(None) == (2, 4)
+    with pytest.raises(ValueError, match="none where torchrun has started 4 processes"):
+        command.share("1/3")
+    with pytest.raises(SystemExit):
+        command.parse(["run", "--workers", "2"])
+
+
+def test_ranks_measure_a_part_each_and_the_last_shows_all(
+    run: Path,
+    small_images: list[tuple[Any, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["evaluate", str(run), "--features", "none", "--device", "cpu", "--out", str(tmp_path), *small()]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(given) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["adm-ema.json"]
+    first = capsys.readouterr()
+    assert "Table 3" not in first.out
+    assert "part 1 of 2 is measured" in first.err
+    monkeypatch.setenv("RANK", "0")
+    assert main(given) == 0
+    assert len(list(tmp_path.iterdir())) == 3
+    last = capsys.readouterr()
+    assert "Table 3" in last.out
+    assert "row 2/2 adm+swa: done" in last.err
+
+
+def test_workers_are_processes_with_a_shard_each(
+    run: Path, small_images: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Carried out here, one behind the other, in place of processes."""
+    begun: list[list[str]] = []
+
+    def here(jobs: Any, command_of: Any, out: Path, workers: int, say: Any) -> list[str]:
+        for job in jobs:
+            words = command_of(job.name)
+            begun.append(words)
+            assert main(words[3:]) == 0
+        return []
+
+    monkeypatch.setattr("experiments.study.side_by_side", here)
+    given = ["evaluate", str(run), "--features", "none", "--device", "cpu", "--out", str(tmp_path), *small()]
+    assert main([*given, "--workers", "2"]) == 0
+    assert [words[-1] for words in begun] == ["0/2", "1/2"]
+    assert len(list(tmp_path.iterdir())) == 3
+    assert main([*given, "--workers", "2"]) == 0  # all is there: no process
+    assert len(begun) == 2
 
 
 @pytest.mark.parametrize(

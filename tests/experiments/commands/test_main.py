@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.__main__ import EXTRAS, INTERRUPTED, PATIENCE, TRACEBACK, main
+from experiments.__main__ import EXTRAS, PATIENCE, main
 from experiments.adm import ADM
 from experiments.commands import COMMANDS, train
 from experiments.training.checkpoints import CheckpointError
+from findings.boundary import INTERRUPTED, TRACEBACK
 
 Captured = pytest.CaptureFixture[str]
 
@@ -68,6 +69,7 @@ def test_rank_0_speaks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert waited == []
     capsys.readouterr()
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(missing) == 1
     assert capsys.readouterr().err.startswith("error (rank 1): cifar10: ")
     with pytest.raises(SystemExit):
@@ -93,20 +95,53 @@ def test_errors_that_say_what_to_do_are_a_line(
         main(["train", "--out", "run"])
 
 
-def test_faults_of_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+class WithoutWordsError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("the shapes do not fit\nand more"), "RuntimeError: the shapes do not fit (test_main.py:"),
+        (KeyError("x"), "KeyError: 'x' (test_main.py:"),
+        (WithoutWordsError(), "its text cannot be had (RuntimeError)"),
+        (AssertionError(), "AssertionError (test_main.py:"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), "out of memory: DefaultCPU"),
+        (ModuleNotFoundError("No module named 'experiments.nonsense'", name="experiments.nonsense"), "ModuleNotFound"),
+    ],
+)
+def test_any_other_error_is_a_line_with_its_place(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
     def fails(asked: object) -> int:
-        raise RuntimeError("the shapes do not fit")
+        raise error
 
     monkeypatch.setattr(train, "_train", fails)
-    with pytest.raises(RuntimeError):
+    assert main(["train", "--out", "run"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert words in told
+    assert told.count("\n") == 1
+    monkeypatch.setenv(TRACEBACK, "1")
+    with pytest.raises(type(error)):
         main(["train", "--out", "run"])
 
-    def misses(asked: object) -> int:
-        raise ModuleNotFoundError("No module named 'experiments.nonsense'", name="experiments.nonsense")
 
-    monkeypatch.setattr(train, "_train", misses)
-    with pytest.raises(ModuleNotFoundError):
-        main(["train", "--out", "run"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", "abc"), ("RANK", "-1"), ("RANK", ""), ("RANK", "1"), ("LOCAL_RANK", "1.5"), ("WORLD_SIZE", "0"),
+     ("WORLD_SIZE", "²"), ("WORLD_SIZE", "9" * 5000)],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["train", "sample", "data"])
+def test_torchruns_variables_are_checked(
+    command: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main([command, "--help"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {name} is ")
 
 
 @pytest.mark.parametrize("name", EXTRAS)

@@ -150,6 +150,11 @@ def test_a_run_needs_a_folder_and_a_dry_run_none(capsys: pytest.CaptureFixture[s
     ("words", "told"),
     [
         (("--rho", "0.01"), "rho is 0.01, which method 'adm' does not use; allowed with --method sam"),
+        (("--rho", "0.1"), "rho is 0.1, which method 'adm' does not use; allowed with --method sam"),
+        (("--rho=0.1", "--method", "ip"), "rho is 0.1, which method 'ip' does not use"),
+        (("--no-adaptive",), "adaptive is False, which method 'adm' does not use"),
+        (("--noise_sigma", "0.01"), "noise_sigma is 0.01, which method 'adm' does not use; allowed with --method rwp"),
+        (("--method", "sam", "--input-perturbation", "0.1"), "input_perturbation is 0.1, which method 'sam' does not"),
         (("--method", "ip", "--sam-schedule", "late"), "sam_schedule is 'late', which method 'ip' does not use"),
         (("--method", "sam", "--input-perturbation", "0.2"), "input_perturbation is 0.2, which method 'sam' does not"),
     ],

@@ -10,6 +10,7 @@ from experiments import data
 from experiments.__main__ import main
 from experiments.commands import reproduce as command
 from experiments.data import Images, fashion_mnist
+from experiments.measures.options import EVALUATIONS
 from experiments.presets import PRESETS
 from tests.experiments.commands.test_evaluate import small
 from tests.experiments.measures.small_rows import CONFIGURATION, images
@@ -31,6 +32,15 @@ def test_options_change_the_preset_and_leave_the_rest() -> None:
         == PRESETS["fashion-mnist-tiny"]
     )
     assert asked.run_options(Path("o")).checkpoint_every == 40
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_papers_configurations_are_measured_at_its_sizes(preset: str) -> None:
+    name: Any = "tiny" if preset.startswith("fashion-mnist") else "full"
+    asked = command.parse(["--config", preset, "--out", "o"])
+    assert (asked.evaluation, asked.options) == (name, EVALUATIONS[name])
+    asked = command.parse([f"--config={preset}", "--out", "o", "--evaluation", "demo", "--images", "99"])
+    assert asked.options == dataclasses.replace(EVALUATIONS["demo"], images=99)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ BROKEN = {
     "empty": (gzip.compress(b""), "header ''"),
     "header alone": (gzip.compress(WHOLE[:6]), "bytes follow"),
     "short": (gzip.compress(WHOLE[:-1]), "4704 bytes, and 4703 bytes follow"),
-    "long": (gzip.compress(WHOLE + b"\0"), "4704 bytes, and 4705 bytes follow"),
+    "long": (gzip.compress(WHOLE + b"\0"), "more than 4720 bytes are packed in it"),
     "a header that promises more": (gzip.compress(WHOLE[:4] + b"\0\0\0\7" + WHOLE[8:]), "5488 bytes, and 4704"),
     "an enormous header": (gzip.compress(WHOLE[:4] + b"\xff" * 12 + WHOLE[16:]), "and 4704 bytes follow"),
     "other dimensions": (gzip.compress(idx(arrays()[IMAGES].reshape(6, 784))), r"array \(6, 784\); expected \(6, 28"),
@@ -146,3 +147,30 @@ def test_the_real_images(real_fashion_mnist: Path) -> None:
 def test_debian_s_files_are_the_published_ones_but_for_gzip_s_header(real_fashion_mnist: Path, name: str) -> None:
     found = hashlib.md5(as_published(real_fashion_mnist, name), usedforsecurity=False).hexdigest()
     assert found == FILES[name].published_md5
+
+
+def test_a_named_folder_that_is_not_there_is_an_error_though_another_copy_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_fashion_mnist: Path
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", real_fashion_mnist)
+    with pytest.raises(DataError, match=r"data root is .*nowhere, which is no folder"):
+        load("fashion-mnist", "test", 8, tmp_path / "nowhere")
+    assert len(load("fashion-mnist", "test", 8, tmp_path)) == 10_000
+    monkeypatch.setenv("FLATNESS_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="no folder"):
+        load("fashion-mnist", "test", 8)
+
+
+def test_a_bomb_is_read_no_further_than_the_file_should_go(tmp_path: Path) -> None:
+    """A thousandfold of zeros behind a header that is right: refused after one byte too many, in little memory."""
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb") as file:
+        for _ in range(64):
+            file.write(bytes(2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="more than 1000 bytes are packed in it"):
+            fashion_mnist.unpacked(path, 1000)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.adm import ADM
+from experiments.adm import ADM, golden
 from experiments.diffusion import Process, ProcessOptions, cosine_betas, linear_betas
 from flatness.diffusion.ancestral_sampling import reverse_steps, variance_of
-from tests.experiments.adm import golden
 
 Schedule = Literal["cosine", "linear"]
 

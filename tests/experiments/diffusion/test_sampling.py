@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments.adm import golden
 from experiments.diffusion import Process, ProcessOptions, sample, trajectory
-from tests.experiments.adm import golden
 
 ETAS = {"ancestral": None, "ddim0": 0.0, "ddim05": 0.5}
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from experiments.adm import golden
 from experiments.diffusion import SecondMomentTimesteps, UniformTimesteps
-from tests.experiments.adm import golden
 
 Kind = Callable[[int], UniformTimesteps | SecondMomentTimesteps]
 DRAWS = 200_000

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.distances.error import Estimate, _estimate, jackknife
-from experiments.distances.frechet import Moments, frechet_distance
+from experiments.distances.frechet import Estimate, Moments, _estimate, frechet_distance, jackknife
 from findings.estimates import Replicates
 from tests.experiments.distances.gaussian_cases import moments
 

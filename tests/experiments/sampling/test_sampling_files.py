@@ -19,6 +19,7 @@ from PIL import Image
 from experiments.sampling import run as sampling_run
 from experiments.sampling.chains import Samples, generate, to_uint8
 from experiments.sampling.source import Source, load_source
+from findings.checksums import read_json
 from tests.experiments.sampling.sampled_runs import SETTINGS, SHARDS, contents, made, read, timeless, trained
 
 
@@ -73,11 +74,11 @@ def test_the_grid_shows_the_first_images_row_by_row(whole: Path) -> None:
 
 def test_the_result_says_what_it_was_made_from(run: Path, whole: Path) -> None:
     found = json.loads((whole / "samples.json").read_bytes())
-    settings = json.loads((whole / "settings.json").read_bytes())
+    settings = read_json(whole / "settings.json")
     assert found["settings"] == settings
     assert (settings["steps"], settings["sampler"], settings["bits"], settings["average"]) == (4, "ddpm", 32, "ema")
     assert settings["run"]["step"] == 12
-    assert settings["run"]["configuration"] == json.loads((run / "configuration.json").read_bytes())
+    assert settings["run"]["configuration"] == read_json(run / "configuration.json")
     assert found["shape"] == [22, 4, 4, 1]
     assert found["provenance"]["versions"]["torch"] == torch.__version__
     assert [(entry["batch_size"], entry["device"][:3]) for entry in found["made_with"]] == [(5, "cpu")]

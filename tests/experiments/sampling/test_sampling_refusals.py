@@ -15,6 +15,7 @@ from experiments.sampling import run as sampling_run
 from experiments.sampling.chains import Samples, generate
 from experiments.sampling.source import load_source
 from experiments.training.checkpoints import CheckpointError
+from findings.checksums import with_checksum
 from flatness import quantize_weights
 from tests.experiments.sampling.sampled_runs import SETTINGS, SHARDS, changed, contents, made, trained
 
@@ -65,7 +66,7 @@ def test_a_folder_that_holds_something_else_is_refused(run: Path, whole: Path, t
     assert contents(run) == before
     shutil.copytree(whole, tmp_path / "newer")
     stored = json.loads((tmp_path / "newer/settings.json").read_bytes())
-    (tmp_path / "newer/settings.json").write_text(json.dumps({**stored, "format": 2}))
+    (tmp_path / "newer/settings.json").write_text(json.dumps(with_checksum({**stored, "format": 2})))
     with pytest.raises(ValueError, match="holds the format 2; allowed: 1"):
         made(tmp_path / "newer", run)
     (tmp_path / "newer/settings.json").write_text("{")

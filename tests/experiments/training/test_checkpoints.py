@@ -23,6 +23,7 @@ from experiments.training.checkpoints import (
 from experiments.training.snapshots import SNAPSHOTS, load_snapshots, snapshot_steps
 from experiments.training.trainer import train
 from findings import files
+from findings.checksums import with_checksum
 from findings.files import write_file
 from flatness import PowerEMA
 from flatness.training.weight_averaging import reconstruct
@@ -172,7 +173,7 @@ def test_where_none_is_whole_nothing_is_changed(tmp_path: Path) -> None:
 def test_a_later_format_is_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, contents(1, torch.ones(1)))
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
+    (folder / "manifest.json").write_text(json.dumps(with_checksum({**manifest, "format": 2})))
     with pytest.raises(CheckpointError, match="has the format 2; allowed: 1"):
         verify(folder)
 

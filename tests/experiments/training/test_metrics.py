@@ -2,26 +2,44 @@
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from experiments.training.metrics import FILE, TENSORBOARD, Metrics, lines_until
+from findings.checksums import checked
 from tests.experiments.training.watched_state import report, state_of
 
 
 def written(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / FILE).read_text().splitlines()]
+    return [checked(json.loads(line)) for line in (out / FILE).read_text().splitlines()]
 
 
-def run(out: Path, first: int, last: int, **options: Any) -> None:
-    """Steps first + 1, ..., last, each with its number as its loss."""
+def run(
+    out: Path,
+    first: int,
+    last: int,
+    resumed: Mapping[str, Any] | None = None,
+    checkpoint: int = 0,
+    finished: bool = False,
+    **options: Any,
+) -> Any:
+    """Steps first + 1, ..., last, each with its number as its loss; what a checkpoint after one of them would hold."""
     state, metrics = state_of(out, **options), Metrics()
-    metrics.started(state, first)
+    metrics.started(replace(state, resumed={metrics.name: resumed} if resumed else {}), first)
+    held = None
     for step in range(first + 1, last + 1):
-        metrics.stepped(state, report(step, loss=float(step)))
+        metrics.stepped(state, report(step, loss=float(step), perturbed_loss=0.1 * step if step % 2 else None))
+        held = json.loads(json.dumps(metrics.state())) if step == checkpoint else held
+    if finished:
+        metrics.finished(state, last)
     metrics.close()
+    return held
 
 
 def test_lines_hold_means_over_the_steps_since_the_last(tmp_path: Path) -> None:
@@ -46,6 +64,32 @@ def test_a_resumed_run_writes_each_step_once(tmp_path: Path) -> None:
     run(tmp_path / "cut", 4, 8, log_every=2)
     assert (tmp_path / "cut" / FILE).read_bytes() == (tmp_path / "whole" / FILE).read_bytes()
     assert [line["step"] for line in written(tmp_path / "cut")] == [2, 4, 6, 8]
+
+
+@given(log_every=st.integers(1, 7), checkpoint=st.integers(1, 11), end=st.integers(1, 12), stopped=st.booleans())
+@settings(deadline=None, max_examples=25)
+def test_a_resumed_run_is_an_uninterrupted_one_whatever_the_intervals(
+    tmp_path_factory: pytest.TempPathFactory, log_every: int, checkpoint: int, end: int, stopped: bool
+) -> None:
+    """Killed some steps after a checkpoint, or stopped by a signal right at it, when a line of what is left is written.
+
+    Without the window in the checkpoint the first line after it would hold too few steps.
+    """
+    end = max(end, checkpoint)
+    out = tmp_path_factory.mktemp("runs")
+    run(out / "whole", 0, 12, log_every=log_every, finished=True)
+    reached = checkpoint if stopped else end
+    held = run(out / "cut", 0, reached, checkpoint=checkpoint, finished=stopped, log_every=log_every)
+    run(out / "cut", checkpoint, 12, resumed=held, log_every=log_every, finished=True)
+    assert (out / "cut" / FILE).read_bytes() == (out / "whole" / FILE).read_bytes()
+
+
+def test_a_flipped_digit_is_seen(tmp_path: Path) -> None:
+    run(tmp_path, 0, 4, log_every=2)
+    path = tmp_path / FILE
+    path.write_text(path.read_text().replace('"steps": 2', '"steps": 3', 1))
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 1, is not a line of metrics as it was written"):
+        lines_until(path, 4)
 
 
 def test_without_truncation_steps_would_stand_there_twice(tmp_path: Path) -> None:

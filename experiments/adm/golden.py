@@ -1,4 +1,4 @@
-"""Reading the golden figures: options, weights and inputs by the formulas in tests/experiments/goldens/README.md."""
+"""Reading the golden figures: options, weights and inputs by the formulas in goldens/README.md."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.adm import ADMOptions
 
-GOLDENS = Path(__file__).parent.parent / "goldens"
+GOLDENS = Path(__file__).parent / "goldens"
 TIMESTEPS = (37, 911)
 CLASSES = (3, 8)
 RELATIVE = 1e-5

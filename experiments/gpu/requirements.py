@@ -1,0 +1,180 @@
+"""What the sections need of a machine: packages, a compiler, images, the card; what is missing, and what it weighs.
+
+Asked on the machine where the check is prepared, it says how much there is to carry; on the machine with the card, what
+did not arrive. Nothing is imported but to be looked up, so that it answers where torch itself is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.gpu.options import GPUOptions, Section
+
+ROOT = Path(__file__).parents[2]
+CONSTRAINTS = ROOT / "constraints.txt"
+PACKAGES = {
+    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "rich": "rich", "tyro": "tyro", "lmdb": "lmdb",
+    "pillow": "PIL", "safetensors": "safetensors", "tensorboard": "tensorboard", "jaxtyping": "jaxtyping",
+}  # fmt: skip
+"""Distributions, and what they are imported as."""
+COMPILERS = ("cc", "gcc", "clang")
+MIB = 2**20
+
+
+class Need(NamedTuple):
+    """One thing.
+
+    Attributes:
+        what: its name.
+        there: whether it is on this machine.
+        about: version, place or how to get it.
+        size: in bytes, where it is known.
+        fatal: whether its section cannot do without it.
+    """
+
+    what: str
+    there: bool
+    about: str
+    size: int | None = None
+    fatal: bool = True
+
+
+def needs(options: GPUOptions) -> list[Need]:
+    """Everything that the sections need, in the order in which one would look."""
+    found = packages()
+    if importlib.util.find_spec("torch") is not None:
+        found.append(_device(options))
+    if "speed" in options.sections:
+        found.append(_compiler())
+    found += [Need("this checkout", True, str(ROOT), _checkout_size())]
+    if not options.tiny and "rung4" in options.sections:
+        found += images(options.data)
+    found.append(_disk(options))
+    return found
+
+
+def packages() -> list[Need]:
+    """The imports, with what they take on the disk where they are installed."""
+    found = []
+    for name, module in PACKAGES.items():
+        there = importlib.util.find_spec(module) is not None
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            about = "installed, of unknown version" if there else f"pip install {_pin(name)}"
+            found.append(Need(name, there, about))
+            continue
+        files = distribution.files or []
+        size = sum(file.size or 0 for file in files)
+        found.append(Need(name, there, distribution.version, size or None))
+    return found
+
+
+def _pin(name: str) -> str:
+    """As constraints.txt has it."""
+    if CONSTRAINTS.exists():
+        for line in CONSTRAINTS.read_text().splitlines():
+            if re.match(rf"{re.escape(name)}==", line, re.IGNORECASE):
+                return line.strip()
+    return name
+
+
+def _device(options: GPUOptions) -> Need:
+    import torch
+
+    if options.device == "cpu":
+        return Need("device", True, "the CPU, for a rehearsal")
+    if not torch.cuda.is_available():
+        built = "built without CUDA" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
+        return Need("CUDA device", False, f"torch {torch.__version__} ({built}) finds none")
+    properties = torch.cuda.get_device_properties(0)
+    bf16 = "" if torch.cuda.is_bf16_supported() else ", without bfloat16"
+    nccl = "" if torch.distributed.is_nccl_available() else ", without NCCL"
+    return Need("CUDA device", True, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB{bf16}{nccl}")
+
+
+def _compiler() -> Need:
+    """Of C: torch.compile builds its launchers with it; without it the compiled variants fail, and no more."""
+    for name in COMPILERS:
+        path = shutil.which(name)
+        if path:
+            return Need("C compiler", True, path, fatal=False)
+    return Need("C compiler", False, f"none of {', '.join(COMPILERS)}; compiled steps will fail", fatal=False)
+
+
+def images(root: Path | None) -> list[Need]:
+    """Fashion-MNIST's files."""
+    from experiments.data import fashion_mnist
+    from experiments.data.errors import DataError
+
+    name = "images: fashion-mnist"
+    try:
+        path = fashion_mnist.inspect(root).path
+    except DataError as error:
+        return [Need(name, False, str(error))]
+    files = [file for file in Path(path).iterdir() if file.name.removesuffix(".gz") in _stems()]
+    return [Need(name, True, str(path), sum(file.stat().st_size for file in files))]
+
+
+def _stems() -> set[str]:
+    from experiments.data import fashion_mnist
+
+    return {name.removesuffix(".gz") for name in fashion_mnist.FILES}
+
+
+def _checkout_size() -> int:
+    """Of the folders that run, without results, caches and environments."""
+    parts = ("experiments", "flatness", "findings")
+    return sum(
+        path.stat().st_size
+        for part in parts
+        for path in (ROOT / part).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )  # fmt: skip
+
+
+def disk_needed(sections: Sequence[Section], tiny: bool) -> int:
+    """Bytes that runs leave in the folder: rung 4's, with its points."""
+    if tiny or "rung4" not in sections:
+        return 16 * MIB
+    from experiments.gpu.rung4 import LATE
+    from experiments.presets import PRESETS
+    from experiments.training import planning
+
+    c = PRESETS["fashion-mnist"]
+    weights = planning.FLOAT32 * planning.parameter_count(c.network)
+    runs, in_a_point = 3, 1 + 2 + 2 + len(c.averages.power_widths)
+    return runs * (planning.disk(c) + len(LATE) * in_a_point * weights)
+
+
+def _disk(options: GPUOptions) -> Need:
+    there = options.out.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    needed = disk_needed(options.sections, options.tiny) if importlib.util.find_spec("torch") else 0
+    writable = os.access(there, os.W_OK)
+    about = f"{free / 2**30:.1f} GiB free at {there}" + ("" if writable else ", which cannot be written to")
+    return Need(f"disk, {needed / 2**30:.1f} GiB", free >= needed and writable, about)
+
+
+def lines(found: Sequence[Need]) -> list[str]:
+    """A table, and what is missing."""
+    width = max(len(need.what) for need in found)
+    shown = []
+    for need in found:
+        size = "" if need.size is None else f"{need.size / MIB:,.1f} MiB"
+        state = "there" if need.there else "MISSING" if need.fatal else "missing"
+        shown.append(f"{need.what:{width}}  {state:7}  {size:>13}  {need.about}")
+    missing = [need.what for need in found if not need.there]
+    carried = sum(need.size or 0 for need in found)
+    shown.append(f"To carry, as far as it is here: {carried / MIB:,.0f} MiB, unpacked")
+    shown.append(f"Missing: {', '.join(missing)}" if missing else "Nothing is missing")
+    return shown

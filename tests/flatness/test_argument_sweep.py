@@ -1,0 +1,296 @@
+"""Every public name with one argument that is not what is asked for: an error that names it, and nothing disturbed.
+
+Nothing but ValueError or TypeError comes out, no number that is not finite is returned without a word, and weights,
+modes, buffers, gradients, flags and torch's generators are as before. An argument may also be accepted: some of the
+values are allowed. A fixed number of calls of each name by default; with Hypothesis's profile "thorough", hours of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import flatness
+from flatness.training.post_hoc_ema import fit, reconstruct
+
+EXAMPLES = max(10, settings.get_profile(settings.get_current_profile_name()).max_examples // 5)
+"""Of each name."""
+BARS = torch.linspace(0.999, 0.01, 10, dtype=torch.float64)
+
+
+class Network(nn.Module):
+    """Small, with a buffer, a dropout and a frozen weight."""
+
+    def __init__(self) -> None:
+        """Make it."""
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 4)
+        self.drop = nn.Dropout(0.1)
+        self.first.bias.requires_grad_(False)
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        """The last layer's output."""
+        return self.last(self.drop(torch.tanh(self.norm(self.first(x)))))
+
+
+def square(model: nn.Module, batch: Any) -> Tensor:
+    """A loss, one number a sample."""
+    return model(batch).square().mean(1)
+
+
+def batches() -> list[Tensor]:
+    return list(torch.arange(24, dtype=torch.float32).reshape(2, 3, 4).div(24))
+
+
+def of(call: Callable[..., Any], **fixed: Any) -> tuple[Callable[..., Any], Callable[[], dict[str, Any]]]:
+    """A function and its valid arguments, made anew for each call."""
+
+    def arguments() -> dict[str, Any]:
+        return {name: value() if callable(value) and name in MADE else value for name, value in fixed.items()}
+
+    return call, arguments
+
+
+MADE = {"model", "target", "direction", "batches", "optimizer", "rules", "generator", "batch", "gradient_batches"}
+"""Arguments whose values are made anew by the function that stands for them."""
+
+
+def model() -> Network:
+    torch.manual_seed(0)
+    made = Network().train()
+    for p in made.parameters():
+        if p.requires_grad:
+            p.grad = torch.ones_like(p)
+    return made
+
+
+def direction() -> list[Tensor]:
+    return [torch.ones_like(p) for p in Network().parameters()]
+
+
+def entered(manager: contextlib.AbstractContextManager[Any]) -> None:
+    with manager:
+        pass
+
+
+MEASURE: dict[str, Any] = {"model": model, "loss": square, "batches": batches, "seed": 0, "eval_mode": True}
+CASES: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
+    "low_pass_filter": of(
+        flatness.low_pass_filter, **MEASURE, sigma=0.01, draws=2, scale="absolute", parameters=None, progress=None
+    ),
+    "worst_case_sharpness": of(flatness.worst_case_sharpness, **MEASURE, rho=0.05, steps=1, parameters=None),
+    "perturbation_curve": of(
+        flatness.perturbation_curve, **MEASURE, distances=(0.1,), directions="random", draws=2, parameters=None
+    ),
+    "loss_surface": of(flatness.loss_surface, **MEASURE, first=(0.0,), second=(0.0, 0.1), normalization="filter"),
+    "curvature": of(
+        flatness.curvature, **MEASURE, probes=2, tolerance=0.1, max_steps=2, engine="torch", parameters=None
+    ),
+    "quantization_rise": of(flatness.quantization_rise, **MEASURE, bits=8, granularity="tensor", scheme="symmetric"),
+    "quantize_weights": of(flatness.quantize_weights, model=model, bits=8, rounding="nearest", seed=0),
+    "quantized": of(lambda **a: entered(flatness.quantized(**a)), model=model, bits=8, scheme="minmax", seed=0),
+    "quantize_tensor": of(
+        flatness.quantize_tensor, tensor=torch.linspace(-1, 1, 6), bits=4, granularity="tensor", rounding="nearest"
+    ),
+    "readout": of(flatness.readout, **MEASURE, layer="last"),
+    "fixed_batches": of(
+        flatness.fixed_batches, x_0=torch.ones(3, 4), labels=torch.zeros(3), batch_size=2, seed=0, device="cpu"
+    ),
+    "epsilon_loss": of(flatness.epsilon_loss, path=BARS),
+    "x_0_loss": of(flatness.x_0_loss, path=BARS),
+    "v_loss": of(flatness.v_loss, path=BARS),
+    "flow_loss": of(flatness.flow_loss),
+    "edm_loss": of(flatness.edm_loss),
+    "a loss called": of(
+        lambda model, batch: flatness.epsilon_loss(BARS)(model.eval(), batch),
+        model=lambda: model().eval(), batch=lambda: torch.ones(3, 4),
+    ),
+    "perturbed_noise": of(flatness.perturbed_noise, noise=torch.ones(2, 3), gamma=0.1),
+    "moved": of(
+        lambda **a: entered(flatness.moved(**a)), target=model, direction=direction, scale=0.1, parameters=None
+    ),
+    "perturbed_weights": of(
+        lambda **a: entered(flatness.perturbed_weights(**a)), target=model, sigma=0.1, scale="absolute", seed=0
+    ),
+    "converted_prediction": of(
+        flatness.converted_prediction, source="epsilon", wanted="v", output=torch.ones(2, 3), x_t=torch.ones(2, 3),
+        alpha=torch.tensor(0.6), sigma=torch.tensor(0.8),
+    ),
+    "SAM": of(
+        flatness.SAM, optimizer=lambda: torch.optim.SGD(model().parameters(), lr=0.1), rho=0.05, adaptive=False,
+        schedule=None, on_nonfinite="raise", gradients="local", eta=0.01, same_randomness=True,
+    ),
+    "RandomSAM": of(flatness.RandomSAM, optimizer=lambda: torch.optim.SGD(model().parameters(), lr=0.1), rho=0.05),
+    "FriendlySAM": of(flatness.FriendlySAM, optimizer=lambda: torch.optim.SGD(model().parameters(), lr=0.1)),
+    "RandomWeightPerturbation": of(
+        flatness.RandomWeightPerturbation, optimizer=lambda: torch.optim.SGD(model().parameters(), lr=0.1)
+    ),
+    "Shadows": of(flatness.Shadows, model=model, rules=lambda: {"ema": flatness.EMA(0.9)}, first_step=0),
+    "EMA": of(flatness.EMA, decay=0.9),
+    "SWA": of(flatness.SWA, start=0, cycle=1),
+    "PowerEMA": of(flatness.PowerEMA, gamma=1.0),
+    "Late": of(flatness.Late, start_step=1),
+    "EveryK": of(flatness.EveryK, k=2),
+    "fit": of(fit, profiles=[(1.0, 2), (3.0, 4)], target=(2.0, 3)),
+    "reconstruct": of(
+        reconstruct, snapshots=[{"gamma": 1.0, "steps": 2, "weights": {"w": torch.ones(2)}}],
+        rule=flatness.PowerEMA(2.0), steps=2,
+    ),
+}  # fmt: skip
+UNCHECKED = {"a loss called", "perturbed_noise", "converted_prediction"}
+"""Of tensors, whose values are not read; the first two draw from torch's generator, as training does."""
+
+
+THEIRS = {"model", "target", "loss", "batches", "batch", "parameters", "progress", "schedule"}
+"""What holds code of the caller's, whose own errors come out as they are."""
+ENDLESS = {"draws", "steps", "probes", "max_steps", "batch_size", "bits"}
+"""Counts: an enormous one is allowed, and takes as long as it says."""
+
+
+NOT_SWEPT = {
+    *("Always", "Batch", "DiffusionLoss", "EDMLoss", "ModelCall", "SamplingProcess"),  # made of what is swept
+    *("bits_per_dimension", "edm2_loss", "exposure_bias", "likelihood_loss", "likelihood_weights"),
+    *("rise_by_timestep", "sampling_process", "sit_loss"),
+}
+"""Public names without a case."""
+
+
+class Sly:
+    """An object whose words cannot be had."""
+
+    def __repr__(self) -> str:
+        """No words."""
+        raise RuntimeError("no words")
+
+
+HOSTILE: dict[str, Callable[[], Any]] = {
+    "None": lambda: None,
+    "True": lambda: True,
+    "a text": lambda: "nonsense",
+    "no text": lambda: "",
+    "bytes": lambda: b"ab",
+    "-1": lambda: -1,
+    "0": lambda: 0,
+    "2.5": lambda: 2.5,
+    "NaN": lambda: math.nan,
+    "inf": lambda: math.inf,
+    "10**400": lambda: 10**400,
+    "1e308": lambda: 1e308,
+    "1e39": lambda: 1e39,
+    "a complex number": lambda: 1j,
+    "an empty list": list,
+    "a list": lambda: [1, "x", None],
+    "a dictionary": lambda: {"a": 3},
+    "an object": object,
+    "a sly object": Sly,
+    "a class": lambda: int,
+    "an empty tensor": lambda: torch.zeros(0),
+    "NaN in a tensor": lambda: torch.full((3, 4), math.nan),
+    "a complex tensor": lambda: torch.ones(3, 4, dtype=torch.complex64),
+    "whole numbers": lambda: torch.arange(12).reshape(3, 4),
+    "a number in a tensor": lambda: torch.tensor(1.0),
+    "a tensor on meta": lambda: torch.empty(3, 4, device="meta"),
+    "another shape": lambda: torch.ones(7, 2, 2),
+    "a model on meta": lambda: nn.Linear(4, 4, device="meta"),
+    "a model without weights": lambda: nn.ReLU(),
+    "a model of halves": lambda: nn.Linear(4, 4).half(),
+    "a list of nothing": lambda: [None],
+    "a list of tensors on meta": lambda: [torch.empty(3, 4, device="meta")],
+    "a function of nothing": lambda: lambda: None,
+    "a function of all": lambda: lambda *a, **k: None,
+    "a function that gives NaN": lambda: lambda *a, **k: torch.full((3,), math.nan),
+    "a generator": lambda: torch.Generator(),
+}
+
+
+def state_of(arguments: dict[str, Any]) -> list[Any]:
+    """All that a call must leave as it was: of the model and the optimizer among its arguments, and torch's own."""
+    found: list[Any] = [torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()]
+    inside = arguments.get("model", arguments.get("target"))
+    if isinstance(inside, nn.Module) and not any(p.is_meta for p in inside.parameters()):
+        found += [t.clone() for t in inside.state_dict().values()]
+        found += [m.training for m in inside.modules()]
+        found += [p.requires_grad for p in inside.parameters()]
+        found += [None if p.grad is None else p.grad.clone() for p in inside.parameters()]
+        found.append([len(m._forward_hooks) + len(m._forward_pre_hooks) for m in inside.modules()])
+    optimizer = arguments.get("optimizer")
+    if isinstance(optimizer, torch.optim.Optimizer):
+        found += [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
+    return found
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    return bool(a == b)
+
+
+def numbers(result: Any) -> Iterator[float]:
+    """All floats in a result."""
+    if isinstance(result, float):
+        yield result
+    elif isinstance(result, Tensor) and result.is_floating_point() and not result.is_meta:
+        yield float(result.sum())
+    elif isinstance(result, dict):
+        for value in result.values():
+            yield from numbers(value)
+    elif isinstance(result, tuple | list):
+        for value in result:
+            yield from numbers(value)
+
+
+def swept(name: str, argument: str, hostile: str) -> None:
+    """One call; whatever is not as promised is an AssertionError."""
+    if argument in ENDLESS and hostile == "10**400":
+        return
+    call, make = CASES[name]
+    given = make()
+    given[argument] = HOSTILE[hostile]()
+    what = f"{name}({argument}={hostile})"
+    before = state_of(given)
+    try:
+        result = call(**given)
+    except (ValueError, TypeError, FloatingPointError) as error:
+        named = isinstance(error, ValueError | FloatingPointError) or argument in str(error)
+        if not str(error) or not (named or argument in THEIRS):
+            raise AssertionError(f"{what}: {error!r} does not name the argument") from error
+    except Exception as error:
+        if argument not in THEIRS:
+            raise AssertionError(f"{what} raises {error!r}") from error
+    else:
+        if name not in UNCHECKED:
+            assert all(map(math.isfinite, numbers(result))), f"{what} gives numbers that are not finite"
+    if name not in ("quantize_weights", "a loss called"):  # whose work it is
+        after = state_of(given)
+        assert len(after) == len(before), what
+        first = 1 if name in UNCHECKED else 0
+        assert all(map(same, before[first:], after[first:])), f"{what} has disturbed something"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_arguments_that_are_swept_from_are_allowed(name: str) -> None:
+    call, make = CASES[name]
+    call(**make())
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(data=st.data())
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+def test_an_argument_that_is_not_allowed_is_named_and_nothing_is_disturbed(name: str, data: st.DataObject) -> None:
+    _, make = CASES[name]
+    names = sorted(make())
+    if not names:
+        return
+    swept(name, data.draw(st.sampled_from(names)), data.draw(st.sampled_from(sorted(HOSTILE))))
+
+
+def test_every_public_function_and_rule_is_swept() -> None:
+    assert set(flatness.__all__) - CASES.keys() == NOT_SWEPT
