@@ -34,6 +34,8 @@ LATE = 0.8
 SPACES = ("features", "pixels")
 PAPERS_FALL = 1 - 0.063 / 0.097
 """By which SAM lowers the low-pass filter's value on CIFAR-10 (the paper's Table 3)."""
+NOTHING = 1e-6
+"""What is left of a rise that is not above zero, as a share."""
 CANNOT_SAY, DISPUTED = "cannot say", "disputed"
 
 
@@ -225,8 +227,10 @@ class Study:
         quantity = quantities(name)[name]
         plain = self.numbers("adm", 0.0, "raw", quantity).mean()
         doses = [0.0, *self.doses(method)]
-        ratios = [float(np.log(self._of(method, dose, "raw", quantity).mean() / plain)) for dose in doses]
-        wanted = math.log(share)
+        means = [float(self._of(method, dose, "raw", quantity).mean() / plain) for dose in doses]
+        # A rise can be within its error of nothing, and below it: it has then fallen by all there is
+        ratios = [math.log(max(mean, NOTHING)) for mean in means]
+        wanted = math.log(max(share, NOTHING))
         for index in range(len(doses) - 1):
             a, b = ratios[index], ratios[index + 1]
             if a >= wanted >= b and a > b:
@@ -331,6 +335,7 @@ def _numbers(study: Study, claim: LadderClaim) -> list[tuple[str, str, ndarray]]
             rows += _samplers(study, claim.subject.weights)
             continue
         for label, quantity in quantities(name).items():
+            refuse_the_same_rows(study, claim)
             a, b = study.selected(claim.subject, quantity), study.selected(claim.against, quantity)
             if a is None or b is None:
                 raise LadderError(f"no dose of the study is {claim.subject.dose} or {claim.against.dose}")
@@ -342,6 +347,20 @@ def _numbers(study: Study, claim: LadderClaim) -> list[tuple[str, str, ndarray]]
             else:
                 rows.append((label, _in_words(dose), _log_ratio(label, a, b)))
     return rows
+
+
+def refuse_the_same_rows(study: Study, claim: LadderClaim) -> None:
+    """Two selections can come to one dose: the chosen one is the largest that was trained.
+
+    Raises:
+        LadderError: they do, so that rows would be compared with themselves.
+    """
+    subject, against = claim.subject, claim.against
+    if subject == against or (subject.method, subject.weights) != (against.method, against.weights):
+        return
+    dose = study.dose_of(subject)
+    if dose is not None and dose == study.dose_of(against):
+        raise LadderError(f"{subject.dose} and {against.dose} are the same dose, {_in_words(dose)}")
 
 
 def _log_ratio(label: str, a: ndarray, b: ndarray) -> ndarray:

@@ -75,10 +75,21 @@ def tally(columns: Sequence[Column], identifier: str) -> Tally:
     return Tally(confirmed, refuted, len(verdicts) - confirmed - refuted, example)
 
 
+WORDS = {
+    "distance-20": "the distance of samples at T' = 20",
+    "distance-100": "the distance of samples at T' = 100",
+    "held_out_loss": "the held-out loss",
+    "lpf_rise": "the rise",
+    "worst_case_rise": "the rise in the worst direction",
+}
+
+
 def _ratio(one: Mapping[str, Any], study: str) -> str:
     mean, low, high = (math.exp(one[key]) for key in ("mean", "low", "high"))
-    dose = f" at {one['dose']}" if one["dose"] else ""
-    return f"{one['quantity']}{dose} times {mean:.2f} [{low:.2f}, {high:.2f}] in {study}"
+    name, _, space = one["quantity"].partition(" ")
+    quantity = WORDS.get(name, name) + (f" ({space})" if space else "")
+    dose = f", at the dose {one['dose']}," if one["dose"] else ""
+    return f"{study}: {quantity}{dose} times {mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def sentences(columns: Sequence[Column]) -> list[Sentence]:
@@ -86,58 +97,78 @@ def sentences(columns: Sequence[Column]) -> list[Sentence]:
     studies = [column for column in columns if column.rung != "5"]
     if not studies:
         return []
-    t = {
-        name: tally(studies, name)
-        for name in ("L1a", "L1b", "L2a", "L2b", "L2d", "L3a", "L3b", "L5a", "L7a", "L7b", "L7c")
-    }
-    noisy = sum("step noise" in column.about["regimes"] for column in studies)
-    memorised = sum("memorised" in column.about["regimes"] for column in studies)
-    return [
-        Sentence(
-            t["L7a"].chosen("SAM finds flatter minima", "SAM does not flatten", "Whether SAM flattens depends"),
-            f"At a radius chosen by the samples' quality, that it lowers the loss's rise under random weight noise is "
-            f"{t['L7a'].words()} studies ({t['L7a'].example}). That EMA leaves that rise as it is: {t['L7b'].words()}; "
-            f"that EMA lowers the rise in the worst direction, which random ones do not show: {t['L7c'].words()}.",
+    memorised = [column for column in studies if "memorised" in column.about["regimes"]]
+    noisy = [c for c in studies if "step noise" in c.about["regimes"]]
+    fresh = [c for c in noisy if "memorised" not in c.about["regimes"]]
+    return [_flatter(studies), _raw(noisy), _averaged(fresh), _memorised(memorised), _one_pass(studies)]
+
+
+def _flatter(studies: Sequence[Column]) -> Sentence:
+    sam, ema, worst = (tally(studies, name) for name in ("L7a", "L7b", "L7c"))
+    return Sentence(
+        sam.chosen("SAM finds flatter minima", "SAM does not flatten", "Whether SAM flattens depends"),
+        "At a radius chosen by the samples' quality, that it lowers the loss's rise under random weight noise is "
+        f"{sam.words()} studies{_quoted(sam)}. That EMA leaves that rise as it is: {ema.words()}; that EMA lowers the "
+        f"rise in the worst direction, which random ones do not show: {worst.words()}.",
+    )
+
+
+def _raw(studies: Sequence[Column]) -> Sentence:
+    better, turns = tally(studies, "L1a"), tally(studies, "L1b")
+    return Sentence(
+        better.chosen(
+            "Where step noise is large, flatness helps raw weights",
+            "Flatness does not help raw weights",
+            "Whether flatness helps raw weights is mixed",
         ),
-        Sentence(
-            t["L1a"].chosen(
-                "Where step noise is large, flatness helps raw weights",
-                "Flatness does not help raw weights",
-                "Whether flatness helps raw weights is mixed",
-            ),
-            f"In {noisy} studies the raw weights' loss is well above that of their average. There, the paper's claim "
-            f"that SAM's raw weights sample better at a radius chosen by result is {t['L1a'].words()}"
-            f"{_quoted(t['L1a'])}; that a larger radius undoes it: {t['L1b'].words()} of all.",
+        f"In {len(studies)} studies the raw weights' loss is well above that of their average. There, the paper's "
+        f"claim that SAM's raw weights sample better than plain training's, at a radius chosen by result, is "
+        f"{better.words()}{_quoted(better)}; that a larger radius undoes it: {turns.words()}.",
+    )
+
+
+def _averaged(studies: Sequence[Column]) -> Sentence:
+    theirs, ours, alone, enough = (tally(studies, name) for name in ("L2a", "L2b", "L2d", "L2e"))
+    return Sentence(
+        ours.chosen(
+            "Averaging takes the gain away",
+            "Averaged weights gain too",
+            "Whether averaged weights gain is mixed",
         ),
-        Sentence(
-            t["L2b"].chosen(
-                "Averaging takes the gain away",
-                "Averaged weights gain too",
-                "Whether averaged weights gain is mixed",
-            ),
-            f"In the same studies, the paper's claim that SAM with EMA samples better than plain training with EMA is "
-            f"{t['L2a'].words()}; ours that no radius helps there, not even the one chosen for the averaged rows, is "
-            f"{t['L2b'].words()}{_quoted(t['L2b'])}. That averaging alone improves samples is {t['L2d'].words()}.",
+        f"In the {len(studies)} of these in which nothing is memorised, the paper's claim that SAM with EMA samples "
+        f"better than plain training with EMA is {theirs.words()}; ours, that no radius helps there, not even the one "
+        f"chosen for the averaged rows, is {ours.words()}{_quoted(ours)}. That averaging alone improves samples is "
+        f"{alone.words()}, and that plain training with EMA beats SAM's raw weights at their best {enough.words()}.",
+    )
+
+
+def _memorised(studies: Sequence[Column]) -> Sentence:
+    loss, samples = tally(studies, "L3a"), tally(studies, "L3b")
+    where = "Where a training set is memorised, flatness"
+    better = f"{where} improves averaged samples" + (", not held-out loss" if 2 * loss.refuted > loss.studies else "")
+    return Sentence(
+        samples.chosen(
+            better,
+            f"{where} does not help averaged weights",
+            "Whether flatness helps where a training set is memorised is open",
         ),
-        Sentence(
-            t["L3b"].chosen(
-                "Where a training set is memorised, flatness helps averaged weights too",
-                "Where a training set is memorised, flatness does not help averaged weights",
-                "Whether flatness helps where a training set is memorised is open",
-            ),
-            f"In {memorised} studies the EMA's held-out loss is well above its training loss. There, that flatness "
-            f"lowers the held-out loss of averaged weights is {t['L3a'].words()}{_quoted(t['L3a'])}, and that it "
-            f"improves their samples {t['L3b'].words()}{_quoted(t['L3b'])}.",
+        f"In {len(studies)} studies the EMA's held-out loss is well above its training loss. There, at the radius "
+        f"chosen by the averaged samples, that flatness improves these is {samples.words()}{_quoted(samples)}, and "
+        f"that it lowers the held-out loss {loss.words()}{_quoted(loss)}.",
+    )
+
+
+def _one_pass(studies: Sequence[Column]) -> Sentence:
+    same, better = tally(studies, "L5a"), tally(studies, "L5b")
+    return Sentence(
+        same.chosen(
+            "One pass with random weight noise does what SAM's two do",
+            "Random weight noise does not replace SAM",
+            "Whether random weight noise replaces SAM is not settled",
         ),
-        Sentence(
-            t["L5a"].chosen(
-                "One pass with random weight noise does what SAM's two do",
-                "Random weight noise does not replace SAM",
-                "Whether random weight noise replaces SAM is mixed",
-            ),
-            f"At an equal fall of the rise its raw samples are within a tenth of SAM's: {t['L5a'].words()} studies.",
-        ),
-    ]
+        f"At an equal fall of the rise, that its raw samples are within a tenth of SAM's is {same.words()} studies; "
+        f"that at its chosen noise they are better than plain training's, {better.words()}.",
+    )
 
 
 def _quoted(of: Tally) -> str:

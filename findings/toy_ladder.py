@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from findings.ladder import CANNOT_SAY, Compared, LadderError, Quantity, Study
+from findings.ladder import CANNOT_SAY, Compared, LadderError, Quantity, Study, refuse_the_same_rows
 from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim, Selection, Weights
 from findings.toy_ladder_claims import BETWEEN_REGIMES, WITHIN_A_REGIME, BetweenRegimes
 from findings.verdicts import Region, Verdict, mean_interval, together
@@ -166,6 +166,7 @@ def _comparisons(study: RegimeStudy, claim: LadderClaim) -> list[tuple[str, str,
     if claim.form == GAPS_PER_RISE:
         return _gaps_per_rise(study, claim)
     found = []
+    refuse_the_same_rows(study, claim)
     for name in claim.quantities:
         a = study.of(claim.subject, name)
         dose = study.dose_of(claim.subject)

@@ -84,6 +84,8 @@ def _points(study: Study, distances: Iterable[str]) -> list[dict[str, Any]]:
     for method in METHODS:
         for dose in study.doses(method):
             for weights in ROWS:
+                if (study.numbers(method, dose, weights, rise) <= 0).any():
+                    continue  # nothing is left of the rise in some seed: it has no ratio
                 entry: dict[str, Any] = {"method": method, "dose": dose, "weights": weights}
                 entry["rise"] = _interval(study, method, dose, weights, rise)
                 for name in distances:

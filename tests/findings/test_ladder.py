@@ -138,6 +138,19 @@ def test_a_matched_dose_lies_where_the_value_has_fallen_by_the_papers_share(tmp_
     assert np.allclose(value / 0.1, 0.063 / 0.097, rtol=1e-6)
 
 
+def test_rows_are_not_compared_with_themselves(tmp_path: Path) -> None:
+    def ever_better(method: str, dose: float, seed: int, weights: str) -> dict[str, float]:
+        of = plain(method, dose, seed, weights)
+        return of | {"distance": 10 / (1 + 10 * dose), "rise": -0.001 if dose == 0.1 else of["rise"]}
+
+    made = study(tmp_path, ever_better)
+    assert made.dose_of(Selection("sam", "raw", "chosen")) == 0.1
+    outcome = next(one for one in judged(made) if one.claim.identifier == "L1b")
+    assert outcome.verdict == "cannot say"
+    assert "same dose, 0.1" in outcome.why
+    assert made.dose_of(Selection("sam", "raw", "matched rise")) is not None  # a rise below zero is no error
+
+
 def test_below_the_smallest_dose_the_other_side_is_plain_training(tmp_path: Path) -> None:
     def falls(method: str, dose: float, seed: int, weights: str) -> dict[str, float]:
         of = plain(method, dose, seed, weights)
