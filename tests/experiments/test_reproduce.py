@@ -20,6 +20,7 @@ from experiments.sampling.chains import Samples
 from experiments.training import writer
 from experiments.training.checkpoints import CheckpointError
 from findings import documents, tables
+from findings.checksums import checked
 from findings.documents import ResultError
 from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, PixelFeatures, contents, images, material
 from tests.experiments.training.small_runs import run_options
@@ -62,7 +63,7 @@ def results_of(out: Path) -> dict[str, Any]:
     for name, content in contents(out).items():
         if name.startswith("rows"):
             row = json.loads(content)
-            found[name] = {key: value for key, value in row.items() if key != "seconds"}
+            found[name] = {key: value for key, value in checked(row).items() if key != "seconds"}
         elif not name.startswith("runs"):
             found[name] = content
     return found
