@@ -40,7 +40,10 @@ add_module_names = False
 python_maximum_signature_line_length = 100
 highlight_language = "none"  # unless a block says which
 smartquotes_action = "qe"  # quotes and ellipses; --out is no dash
-suppress_warnings = ["myst.domains"]  # sphinx-argparse's domain cannot look names up for others
+suppress_warnings = [
+    "myst.domains",  # sphinx-argparse's domain cannot look names up for others
+    "ref.python",  # W is an attribute of several classes, and a word of several signatures
+]
 
 html_theme = "furo"
 html_title = f"flatness {version}"

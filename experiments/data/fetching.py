@@ -158,7 +158,7 @@ def unzip_folder(archive: Path, folder: str, target: Path) -> None:
             if not names:
                 raise DataError(f"{archive}: it has no folder {folder}")
             size = sum(opened.getinfo(name).file_size for name in names)  # no more than that is unpacked of each
-            free = shutil.disk_usage(target).free
+            free = shutil.disk_usage(next(path for path in (target, *target.absolute().parents) if path.exists())).free
             if size > free:
                 raise DataError(f"{archive}: {size} bytes are packed in {folder}, and {free} are free in {target}")
             for name in names:

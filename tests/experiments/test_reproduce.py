@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import reproduce
+from experiments import reproduce, tensor_files
 from experiments.configuration import Configuration
-from experiments.measures import grid_files, sample_distance, sample_grids
+from experiments.measures import grid_files, sample_grids
 from experiments.presets import PRESETS
 from experiments.reproduce import Matrix, matrix, shortened
 from experiments.sampling.chains import Samples
@@ -126,7 +126,7 @@ class Fuse:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In the place of every writer of the matrix."""
         self.left = 0
-        for module in (reproduce, documents, sample_distance, grid_files):
+        for module in (reproduce, documents, tensor_files, grid_files):
             monkeypatch.setattr(module, "write_whole", self._counted(module.write_whole))
         monkeypatch.setattr(writer, "write_checkpoint", self._counted(writer.write_checkpoint))
 

@@ -90,6 +90,7 @@ def test_sam(name: str, adaptive: bool) -> None:
     model = subject.model().train()
     start = [p.detach().clone() for p in model.parameters()]
     for step in steps.values():
+        model.zero_grad()  # what another backward has left, a closure that clears it is not told from accumulation
         before = state_of(model)
         sam = SAM(sgd(model), rho=RHO, adaptive=adaptive, eta=ETA, model=model)
         torch.manual_seed(DROPOUT_SEED)

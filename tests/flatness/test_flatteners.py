@@ -148,6 +148,7 @@ def check_randomness(make: Make) -> None:
     drawn: list[Tensor] = []
 
     def closure() -> Tensor:
+        flattener.zero_grad()
         drawn.append(torch.rand(3))
         loss = (drawn[-1] * p**2).sum()
         loss.backward()

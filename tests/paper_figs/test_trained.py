@@ -165,7 +165,7 @@ def test_broken_files_are_named(root: Path) -> None:
     whole = row.read_text()
     for content, words in (
         (whole[:100], "cannot be read"),
-        ("[1]", "holds list; allowed: a JSON object"),
+        ("[1]", "it is no JSON object but list"),
         (whole.replace('"version": 2', '"version": 3'), "its version is 3; allowed: 2"),
         (whole.replace('"method": "ip"', '"method": "sam"'), "settings.configuration is not that of run-1"),
         (whole.replace('"measures"', '"measured"'), "lacks measures"),

@@ -30,7 +30,7 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
         toy_study.load(tmp_path / "none.json")
     foreign = tmp_path / "foreign.json"
     foreign.write_text(json.dumps([1]))
-    with pytest.raises(ValueError, match="is list; allowed: a JSON object"):
+    with pytest.raises(ValueError, match="no JSON object but list"):
         toy_study.load(foreign)
     with pytest.raises(ValueError, match="marks"):
         tables.with_brief("no marks here", toy_study.load())

@@ -15,6 +15,7 @@ from experiments.measures.layer_rows import LAYERS, Place, Plan, averages_of, ro
 from experiments.measures.rows import loaded
 from experiments.measures.snapshot_rows import chosen, snapshots
 from findings import documents
+from findings.checksums import with_checksum
 from findings.documents import FAILED, ResultError
 from tests.experiments.measures.small_rows import contents, images
 from tests.experiments.test_reproduce import small
@@ -148,11 +149,16 @@ def test_what_is_missing_or_wrong_is_said_before_anything_is_measured(folder: Pa
     with pytest.raises(ResultError, match="ip is not trained to its end"):
         row(plan, "ip", "raw", OPTIONS, place())
     assert not (folder / LAYERS).exists()
-    document = json.loads((folder / "plan.json").read_text())
+    whole = (folder / "plan.json").read_text()
+    document = json.loads(whole)
     del document["settings"]["runs"]
     (folder / "plan.json").write_text(json.dumps(document))
+    with pytest.raises(ResultError, match="is not what was written"):
+        Plan.of(folder)
+    (folder / "plan.json").write_text(json.dumps(with_checksum(document)))
     with pytest.raises(ResultError, match="is no plan"):
         Plan.of(folder)
+    (folder / "plan.json").write_text(whole)
 
 
 @pytest.mark.parametrize(
