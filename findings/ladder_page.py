@@ -70,7 +70,8 @@ def toy_columns(path: Path, rung: str) -> list[Column]:
         ResultError: the file cannot be read.
     """
     try:
-        rows = read_json(path)["rows"]
+        content = read_json(path)
+        rows, complete = content["rows"], bool(content.get("complete", True))
     except (ResultError, KeyError) as error:
         raise ResultError(f"{path} holds no rows of the toy: {error!r}") from error
     columns = []
@@ -80,7 +81,8 @@ def toy_columns(path: Path, rung: str) -> list[Column]:
             for claim in regime["claims"]
         }
         about = {key: regime[key] for key in ("regimes", "step_noise", "memorised", "doses")}
-        columns.append(Column(TOY_RUNGS[rung], f"{rung}: {name}", about | {"file": path.name}, cells))
+        about |= {"file": path.name, "complete": complete}
+        columns.append(Column(TOY_RUNGS[rung], f"{rung}: {name}", about, cells))
     return columns
 
 
@@ -168,6 +170,16 @@ def document(columns: Sequence[Column]) -> dict[str, Any]:
     }
 
 
+def unfinished(columns: Iterable[Column]) -> str:
+    """A sentence on the rungs whose runs are not all made; "" where all are."""
+    rungs = list(
+        dict.fromkeys(column.name.partition(":")[0] for column in columns if not column.about.get("complete", True))
+    )
+    if not rungs:
+        return ""
+    return f"Not all runs are made yet of: {', '.join(rungs)}. Its verdicts can change with them."
+
+
 def all_claims() -> list[LadderClaim]:
     """Those of every rung, then those of the toy alone."""
     return [*CLAIMS, *(one.claim for one in WITHIN_A_REGIME)]
@@ -199,6 +211,8 @@ def page(columns: Sequence[Column]) -> str:
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
+    if unfinished(columns):
+        lines[3:3] = ["", unfinished(columns)]
     for claim in all_claims():
         verdicts = [c.cells[claim.identifier].verdict if claim.identifier in c.cells else "" for c in columns]
         marks = [MARKS.get(verdict, verdict) for verdict in verdicts]

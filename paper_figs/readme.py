@@ -12,7 +12,7 @@ from findings import predictions as predicted
 from findings.boundary import guarded
 from findings.documents import read_document
 from findings.estimates import decimals_of, fixed
-from findings.ladder_page import Column, columns_of
+from findings.ladder_page import Column, columns_of, unfinished
 from findings.sentences import sentences
 from paper_figs.catalogue import ROOT
 from paper_figs.report import claims, findings
@@ -68,7 +68,8 @@ def all_findings(ledger: Sequence[claims.Claim], columns: Sequence[Column]) -> s
         "model is equally flat (T3), and the gap that a model tolerates does not depend on flatness (T4)."
     )
     ladder = [f"**{sentence.title}.** {sentence.text}" for sentence in sentences(columns)]
-    return "\n".join(f"{place}. {text}" for place, text in enumerate([theory, *ladder], start=1))
+    lines = [f"{place}. {text}" for place, text in enumerate([theory, *ladder], start=1)]
+    return "\n".join([*lines, *(["", unfinished(columns)] if unfinished(columns) else [])])
 
 
 def rows(tables: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,18 @@ import pytest
 from findings.documents import ResultError
 from findings.ladder import Study, judged
 from findings.ladder_claims import CLAIMS
-from findings.ladder_page import DOCUMENT, PAGE, Cell, Column, all_claims, columns_of, counts, main, toy_columns
+from findings.ladder_page import (
+    DOCUMENT,
+    PAGE,
+    Cell,
+    Column,
+    all_claims,
+    columns_of,
+    counts,
+    main,
+    toy_columns,
+    unfinished,
+)
 from tests.findings.test_ladder import study
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +84,12 @@ def test_counts_are_by_owner_and_leave_out_other_regimes() -> None:
     }
     found = counts([Column("2", "mini", {}, cells), Column("2", "other", {}, cells)])
     assert found == {"paper": {"confirmed": 2, "cannot say": 2}, "theory": {"refuted": 2}, "question": {}}
+
+
+def test_rungs_that_are_not_all_made_are_named() -> None:
+    columns = [Column("0", "ring: a", {"complete": False}, {}), Column("0", "ring: b", {"complete": False}, {})]
+    assert unfinished(columns).startswith("Not all runs are made yet of: ring.")
+    assert unfinished([Column("2", "mini", {}, {})]) == ""
 
 
 def test_damaged_rows_of_the_toy_are_refused(tmp_path: Path) -> None:
