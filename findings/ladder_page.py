@@ -172,9 +172,8 @@ def document(columns: Sequence[Column]) -> dict[str, Any]:
 
 def unfinished(columns: Iterable[Column]) -> str:
     """A sentence on the rungs whose runs are not all made; "" where all are."""
-    rungs = list(
-        dict.fromkeys(column.name.partition(":")[0] for column in columns if not column.about.get("complete", True))
-    )
+    lacking = [column.about["file"] for column in columns if not column.about.get("complete", True)]
+    rungs = [file.removesuffix(".json") for file in dict.fromkeys(lacking)]
     if not rungs:
         return ""
     return f"Not all runs are made yet of: {', '.join(rungs)}. Its verdicts can change with them."

@@ -87,7 +87,8 @@ def test_counts_are_by_owner_and_leave_out_other_regimes() -> None:
 
 
 def test_rungs_that_are_not_all_made_are_named() -> None:
-    columns = [Column("0", "ring: a", {"complete": False}, {}), Column("0", "ring: b", {"complete": False}, {})]
+    about = {"complete": False, "file": "ring.json"}
+    columns = [Column("0", "ring: a", about, {}), Column("0", "ring: b", about, {})]
     assert unfinished(columns).startswith("Not all runs are made yet of: ring.")
     assert unfinished([Column("2", "mini", {}, {})]) == ""
 
