@@ -68,10 +68,13 @@ def likelihood_weights(
         chosen = arguments.vector("variances", variances, len(bars))
         if not chosen.min() > 0:
             raise ValueError(f"variances has the entry {chosen.min():g}; allowed: numbers above 0")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         weights = betas**2 / (2 * chosen * (1 - betas) * (1 - bars))
     if not np.isfinite(weights).all():
-        raise ValueError(f"variances has the entry {chosen.min():g}; allowed: variances whose weights are finite")
+        raise ValueError(
+            f"variances has the entry {chosen.min():g} and alpha_bar falls to {bars.min():g}; allowed: variances, and "
+            "falls of alpha_bar at a step, whose weights are finite"
+        )
     return weights
 
 
