@@ -328,7 +328,7 @@ def _numbers(study: Study, claim: LadderClaim) -> list[tuple[str, str, ndarray]]
         LadderError: a side has no number.
     """
     if claim.form == "log ratio of gaps per rise":
-        return _gaps_per_rise(study, claim)
+        return gaps_per_rise(study, claim)
     rows = []
     for name in claim.quantities:
         if name.startswith("noisy over clean"):
@@ -341,11 +341,11 @@ def _numbers(study: Study, claim: LadderClaim) -> list[tuple[str, str, ndarray]]
                 raise LadderError(f"no dose of the study is {claim.subject.dose} or {claim.against.dose}")
             dose = study.dose_of(claim.subject)
             if claim.subject == claim.against:  # the quantity is itself a ratio
-                rows.append((label, _in_words(dose), np.log(a)))
+                rows.append((label, in_words(dose), np.log(a)))
             elif claim.form == "difference":
-                rows.append((label, _in_words(dose), a - b))
+                rows.append((label, in_words(dose), a - b))
             else:
-                rows.append((label, _in_words(dose), _log_ratio(label, a, b)))
+                rows.append((label, in_words(dose), log_ratio(label, a, b)))
     return rows
 
 
@@ -360,16 +360,21 @@ def refuse_the_same_rows(study: Study, claim: LadderClaim) -> None:
         return
     dose = study.dose_of(subject)
     if dose is not None and dose == study.dose_of(against):
-        raise LadderError(f"{subject.dose} and {against.dose} are the same dose, {_in_words(dose)}")
+        raise LadderError(f"{subject.dose} and {against.dose} are the same dose, {in_words(dose)}")
 
 
-def _log_ratio(label: str, a: ndarray, b: ndarray) -> ndarray:
+def log_ratio(label: str, a: ndarray, b: ndarray) -> ndarray:
+    """log(a / b), one a seed.
+
+    Raises:
+        LadderError: a number is not above zero.
+    """
     if (a <= 0).any() or (b <= 0).any():
         raise LadderError(f"{label} is not above zero in every seed, so that it has no ratio")
     return np.log(a / b)
 
 
-def _gaps_per_rise(study: Study, claim: LadderClaim) -> list[tuple[str, str, ndarray]]:
+def gaps_per_rise(study: Study, claim: LadderClaim) -> list[tuple[str, str, ndarray]]:
     """log of (raw less averaged loss, over the rise of the raw weights) at each dose, against plain training's."""
     loss, rise = quantities("held_out_loss")["held_out_loss"], quantities("lpf_rise")["lpf_rise"]
 
@@ -382,7 +387,7 @@ def _gaps_per_rise(study: Study, claim: LadderClaim) -> list[tuple[str, str, nda
     plain = share("adm", 0.0)
     doses = [dose for dose in study.doses(claim.subject.method) if dose <= chosen]
     label = "raw less averaged loss over rise"
-    return [(label, f"{dose:g}", _log_ratio(label, share(claim.subject.method, dose), plain)) for dose in doses]
+    return [(label, f"{dose:g}", log_ratio(label, share(claim.subject.method, dose), plain)) for dose in doses]
 
 
 def _samplers(study: Study, weights: Weights) -> list[tuple[str, str, ndarray]]:
@@ -394,12 +399,13 @@ def _samplers(study: Study, weights: Weights) -> list[tuple[str, str, ndarray]]:
             for name in ("noisy_ddim", "clean_ddim", "noisy_ddpm", "clean_ddpm")
         }
         label = f"noisy over clean distance-100, ddim over ancestral {space}"
-        of_ddim, of_ddpm = (_log_ratio(label, parts[f"noisy_{s}"], parts[f"clean_{s}"]) for s in ("ddim", "ddpm"))
+        of_ddim, of_ddpm = (log_ratio(label, parts[f"noisy_{s}"], parts[f"clean_{s}"]) for s in ("ddim", "ddpm"))
         rows.append((label, "", of_ddim - of_ddpm))
     return rows
 
 
-def _in_words(dose: float | tuple[float, float, float] | None) -> str:
+def in_words(dose: float | tuple[float, float, float] | None) -> str:
+    """A dose for people."""
     if isinstance(dose, tuple):
         return f"between {dose[0]:g} and {dose[1]:g}"
     return f"{dose:g}" if dose else ""

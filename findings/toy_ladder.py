@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from findings.ladder import CANNOT_SAY, Compared, LadderError, Quantity, Study, refuse_the_same_rows
+from findings.ladder import (
+    CANNOT_SAY,
+    Compared,
+    LadderError,
+    Quantity,
+    Study,
+    gaps_per_rise,
+    in_words,
+    log_ratio,
+    refuse_the_same_rows,
+)
 from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim, Selection, Weights
 from findings.toy_ladder_claims import BETWEEN_REGIMES, WITHIN_A_REGIME, BetweenRegimes
 from findings.verdicts import Region, Verdict, mean_interval, together
@@ -152,11 +162,6 @@ def _positive(name: str, *values: ndarray) -> None:
         raise LadderError(f"{name} is not above zero in every seed, so that it has no ratio")
 
 
-def _log_ratio(name: str, a: ndarray, b: ndarray) -> ndarray:
-    _positive(name, a, b)
-    return np.asarray(np.log(a / b))
-
-
 def _comparisons(study: RegimeStudy, claim: LadderClaim) -> list[tuple[str, str, ndarray]]:
     """(quantity, dose, one number a seed) of each comparison of a claim.
 
@@ -164,34 +169,20 @@ def _comparisons(study: RegimeStudy, claim: LadderClaim) -> list[tuple[str, str,
         LadderError: a side has no number.
     """
     if claim.form == GAPS_PER_RISE:
-        return _gaps_per_rise(study, claim)
+        return gaps_per_rise(study, claim)
     found = []
     refuse_the_same_rows(study, claim)
     for name in claim.quantities:
         a = study.of(claim.subject, name)
         dose = study.dose_of(claim.subject)
-        shown = f"between {dose[0]:g} and {dose[1]:g}" if isinstance(dose, tuple) else f"{dose:g}" if dose else ""
+        shown = in_words(dose)
         if claim.subject == claim.against:  # the quantity is itself a ratio
             _positive(name, a)
             found.append((name, shown, np.log(a)))
             continue
         b = study.of(claim.against, name)
-        found.append((name, shown, a - b if claim.form == "difference" else _log_ratio(name, a, b)))
+        found.append((name, shown, a - b if claim.form == "difference" else log_ratio(name, a, b)))
     return found
-
-
-def _gaps_per_rise(study: RegimeStudy, claim: LadderClaim) -> list[tuple[str, str, ndarray]]:
-    """log of (raw less averaged loss, over the rise of the raw weights) up to the chosen dose, against plain's."""
-
-    def share(method: str, dose: float) -> ndarray:
-        raw, ema = (study.numbers(method, dose, weights, "held_out_loss") for weights in ("raw", "ema"))
-        return np.asarray((raw - ema) / study.numbers(method, dose, "raw", "lpf_rise"))
-
-    chosen = study.dose_of(Selection("sam", "raw", "chosen"))
-    assert isinstance(chosen, float)
-    name, plain = "raw less averaged loss over rise", share("adm", 0.0)
-    doses = [dose for dose in study.doses(claim.subject.method) if dose <= chosen]
-    return [(name, f"{dose:g}", _log_ratio(name, share(claim.subject.method, dose), plain)) for dose in doses]
 
 
 def _between(studies: Mapping[str, RegimeStudy], claim: BetweenRegimes) -> ndarray:
@@ -211,9 +202,7 @@ def _between(studies: Mapping[str, RegimeStudy], claim: BetweenRegimes) -> ndarr
             assert isinstance(chosen, float)
             dose = chosen
         plain = study.numbers("adm", 0.0, claim.weights, claim.quantity)
-        sides.append(
-            _log_ratio(claim.quantity, study.numbers(claim.method, dose, claim.weights, claim.quantity), plain)
-        )
+        sides.append(log_ratio(claim.quantity, study.numbers(claim.method, dose, claim.weights, claim.quantity), plain))
     return np.asarray(sides[0] - sides[1])
 
 
@@ -334,7 +323,7 @@ def _falls(study: RegimeStudy) -> list[dict[str, Any]]:
         for name in FALLS:
             try:
                 flat, plain = (study.numbers(*key, name) for key in ((method, dose, weights), ("adm", 0.0, weights)))  # type: ignore[arg-type]
-                interval = mean_interval(_log_ratio(name, flat, plain), 1, LEVEL)
+                interval = mean_interval(log_ratio(name, flat, plain), 1, LEVEL)
             except LadderError:
                 continue
             row[name] = [float(f"{np.expm1(value):.4g}") for value in (interval.mean, interval.low, interval.high)]
