@@ -82,13 +82,14 @@ def test_counts_are_by_owner_and_leave_out_other_regimes() -> None:
         "L1d": Cell("cannot say", "the study is in the regime step noise", []),
         "L1c": Cell("cannot say", "no dose of the study is matched or none", []),
     }
-    found = counts([Column("2", "mini", {}, cells), Column("2", "other", {}, cells)])
+    about = {"regimes": ["step noise"]}
+    found = counts([Column("2", "mini", about, cells), Column("2", "other", about, cells)])
     assert found == {"paper": {"confirmed": 2, "cannot say": 2}, "theory": {"refuted": 2}, "question": {}}
 
 
 def test_rungs_that_are_not_all_made_are_named() -> None:
     about = {"complete": False, "file": "ring.json"}
-    columns = [Column("0", "ring: a", about, {}), Column("0", "ring: b", about, {})]
+    columns = [Column("0", "ring", about, {}, "a"), Column("0", "ring", about, {}, "b")]
     assert unfinished(columns).startswith("Not all runs are made yet of: ring.")
     assert unfinished([Column("2", "mini", {}, {})]) == ""
 
