@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatness.cli.errors import CommandError, out_of_memory
+from flatness.cli.errors import CommandError, out_of_memory, text_of
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -58,7 +58,7 @@ def read_arrays(path: Path) -> Arrays:
     except Exception as error:  # zlib's, zipfile's, struct's and numpy's own, for damaged files
         if out_of_memory(error):
             raise CommandError(f"{path} does not fit into memory; an .npy is read where it lies") from error
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = text_of(error)[:200] or type(error).__name__
         raise CommandError(f"{path} cannot be read as an array: {reason}; {UNKNOWN}") from error
 
 

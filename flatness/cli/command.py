@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatness import __version__
-from flatness.cli.errors import DONE, FAILED, INTERRUPTED, REFUSED, TRACEBACK, CommandError, reading
+from flatness.cli.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    REFUSED,
+    TRACEBACK,
+    CommandError,
+    out_of_memory,
+    reading,
+    text_of,
+)
 from flatness.cli.options import (
     QUICK,
     DataOptions,
@@ -97,8 +107,18 @@ def guarded(work: Callable[[], int]) -> int:
     except (CommandError, OSError) as error:
         if os.environ.get(TRACEBACK):
             raise
-        tell(f"{getattr(error, 'trace', '')}error: {error}")
+        tell(f"{getattr(error, 'trace', '')}error: {text_of(error)}")
         return REFUSED
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        from flatness.cli.user_code import one_line, place
+
+        if out_of_memory(error):
+            tell(f"error: out of memory: {text_of(error)[:300]}; fewer images, or a smaller network, take less")
+        else:
+            tell(f"error: {one_line(error)}{place(error)}; with {TRACEBACK}=1 it shows where it arose")
+        return FAILED
 
 
 def _carried_out(given: argparse.Namespace) -> int:
