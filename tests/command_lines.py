@@ -36,12 +36,16 @@ class Ended:
     err: str
 
 
+class LateError(BaseException):
+    """A command has not ended in time; no `except Exception` of the command's own takes it for its own error."""
+
+
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """Raise AssertionError in what takes longer."""
+    """Raise LateError in what takes longer."""
 
     def late(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"after {seconds} seconds it had not ended")
+        raise LateError(f"after {seconds} seconds it had not ended")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,8 +21,8 @@ EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_
 """Of each command."""
 MODEL = "tests.flatness.cli.models:mlp"
 SMALL = (
-    *("--images", "4", "--draws", "1", "--curve-draws", "1", "--curve-rms", ".01", "--bits", "4", "--steps", "2"),
-    *("--exposure-images", "2", "--device", "cpu", "--data", "DATA"),
+    *("--images", "4", "--draws", "2", "--curve-draws", "2", "--curve-rms", ".01", "--bits", "4", "--steps", "2"),
+    *("--exposure-images", "4", "--device", "cpu", "--data", "DATA"),
 )
 TINY = ("--config", "fashion-mnist-tiny", "--out", "NEW")
 COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -38,19 +37,18 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "benchmarks": ("benchmarks", (), ("no-such-room",)),
     "data": ("experiments", ("data",), ("fashion-mnist", "--no-download", "--root", "EMPTY")),
     "train, dry": ("experiments", ("train",), (*TINY, "--dry-run")),
-    "train": ("experiments", ("train",), (*TINY, "--data", "EMPTY")),
+    "train": ("experiments", ("train",), ("--config", "lsun-tower", "--out", "NEW", "--data", "EMPTY")),
     "sample": ("experiments", ("sample",), ("EMPTY",)),
     "evaluate": ("experiments", ("evaluate",), ("EMPTY",)),
     "measure": ("experiments", ("measure",), ("EMPTY", *SMALL)),
     "reproduce": ("experiments", ("reproduce",), (*TINY, "--dry-run")),
     "bridge": ("experiments", ("bridge",), ("--runs", "EMPTY", "--toy", "EMPTY")),
     "plan": ("experiments", ("plan",), ("--configs", "fashion-mnist-tiny")),
-    "gpu": ("experiments", ("gpu",), ("--out", "NEW", "--device", "cuda")),
+    "gpu": ("experiments", ("gpu",), ("--out", "NEW", "--sections", "none")),
 }
 """By name: the module, the command's own word, and further words with which it does little or nothing."""
-LONG = {"--download", "--measure", "--inception-download", "--thorough", "--write"}
-"""Options that ask for a network, for minutes, or for files of this repository."""
-PRETENDING = pytest.mark.skipif(torch.cuda.is_available(), reason="on this machine it would do its work")
+LONG = {"--download", "--measure", "--inception-download", "--thorough", "--write", "--config", "--sections"}
+"""Options that ask for downloads, for minutes, or for files of this repository, or that undo the words above."""
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ def line(name: str, folder: Path, *more: str) -> Ended:
     return run(module, [*command, *(str(paths.get(word, word)) for word in words), *more])
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=PRETENDING) if n == "gpu" else n for n in COMMANDS])
+@pytest.mark.parametrize("name", COMMANDS)
 @given(data=st.data())
 @settings(
     deadline=None, max_examples=EXAMPLES,
@@ -90,6 +88,46 @@ def test_whatever_stands_after_an_option_is_a_line_and_a_status(name: str, place
     option = data.draw(st.sampled_from(options(name)))
     value = data.draw(st.sampled_from(sorted(values)))
     check(line(name, place, option, *values[value]), f"{name} {option} {value}")
+
+
+STATUSES = {
+    **dict.fromkeys(("flatness measure", "flatness compare", "flatness path", "toy", "plan", "train, dry"), 0),
+    **dict.fromkeys(("train", "sample", "evaluate", "findings.accept"), 1),
+    "gpu": 2,
+}
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_the_command_lines_that_are_swept_from_do_what_is_meant(name: str, place: Path) -> None:
+    hostile_values(place)
+    ended = line(name, place)
+    check(ended, name)
+    assert ended.status == STATUSES[name], ended.err
+
+
+FOLDERS = [
+    "flatness measure",
+    "flatness path",
+    "train, dry",
+    "sample",
+    "evaluate",
+    "measure",
+    "reproduce",
+    "gpu",
+    "toy",
+]
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, "paper_figs", "benchmarks"])
+def test_a_value_that_is_empty_is_refused_and_not_taken_for_this_folder(name: str, place: Path) -> None:
+    """As where a variable of the shell is not set."""
+    before = sorted(place.iterdir())
+    for words in (("--out", ""), ("--out=",)):
+        ended = line(name, place, *words)
+        check(ended, name)
+        assert (ended.status, ended.err.count("\n")) == (2, 1)
+        assert ended.err.startswith("error: --out is ''; allowed: ")
+    assert sorted(place.iterdir()) == before
 
 
 def test_every_module_that_is_a_command_is_swept() -> None:

@@ -85,6 +85,16 @@ def add_measuring(command: argparse.ArgumentParser, quick: bool) -> None:
     add_options(command, PlaceOptions, PlaceOptions(), "place")
 
 
+def empty_option(words: Sequence[str]) -> str | None:
+    """The first option with an empty value, which as a path would be this folder; a caption may be empty."""
+    for before, word in zip(["SOURCE", *words], words, strict=False):
+        if word == "" and before != "--caption":
+            return before
+        if word.startswith("--") and word.endswith("=") and word != "--caption=" and "=" not in word[:-1]:
+            return word[:-1]
+    return None
+
+
 def is_quick(arguments: Sequence[str]) -> bool:
     """Whether --quick is given, which other options' defaults depend on."""
     return "--quick" in arguments
@@ -93,6 +103,9 @@ def is_quick(arguments: Sequence[str]) -> bool:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if empty := empty_option(words):
+        tell(f"error: {empty} is ''; allowed: a value that is not empty")
+        return REFUSED
     given = parser(is_quick(words)).parse_args(words)
     return guarded(lambda: _carried_out(given))
 
