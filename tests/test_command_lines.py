@@ -25,6 +25,8 @@ SMALL = (
     *("--exposure-images", "4", "--device", "cpu", "--data", "DATA"),
 )
 TINY = ("--config", "fashion-mnist-tiny", "--out", "NEW")
+MISSING = ("--config", "lsun-tower", "--out", "NEW", "--data", "EMPTY")
+"""Of a data set that is not there."""
 COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "flatness measure": ("flatness.cli", ("measure",), (MODEL, *SMALL)),
     "flatness compare": ("flatness.cli", ("compare",), (MODEL, MODEL, *SMALL)),
@@ -37,11 +39,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "benchmarks": ("benchmarks", (), ("no-such-room",)),
     "data": ("experiments", ("data",), ("fashion-mnist", "--no-download", "--root", "EMPTY")),
     "train, dry": ("experiments", ("train",), (*TINY, "--dry-run")),
-    "train": ("experiments", ("train",), ("--config", "lsun-tower", "--out", "NEW", "--data", "EMPTY")),
-    "sample": ("experiments", ("sample",), ("EMPTY",)),
+    "train": ("experiments", ("train",), MISSING),
+    "sample": ("experiments", ("sample",), ("EMPTY", "--out", "NEW")),
     "evaluate": ("experiments", ("evaluate",), ("EMPTY",)),
     "measure": ("experiments", ("measure",), ("EMPTY", *SMALL)),
-    "reproduce": ("experiments", ("reproduce",), (*TINY, "--dry-run")),
+    "reproduce": ("experiments", ("reproduce",), MISSING),
     "bridge": ("experiments", ("bridge",), ("--runs", "EMPTY", "--toy", "EMPTY")),
     "plan": ("experiments", ("plan",), ("--configs", "fashion-mnist-tiny")),
     "gpu": ("experiments", ("gpu",), ("--out", "NEW", "--sections", "none")),

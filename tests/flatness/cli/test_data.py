@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flatness.cli import arrays
+from flatness.cli import arrays, image_data
 from flatness.cli.data import Data, fingerprint, found_data
 from flatness.cli.errors import CommandError
 from flatness.cli.options import DataOptions
@@ -55,6 +57,35 @@ def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused_unread(
     monkeypatch.setattr(arrays, "MEMORY", 2**23)
     with pytest.raises(CommandError, match="does not fit into memory: x has 16777"):
         found(path)
+
+
+@pytest.mark.parametrize("name", ["x.png", "metadata.jsonl", "dataset.json", "0.txt"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_among_images_are_not_waited_for(name: str, kind: str, tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(PIXELS[number]).save(tmp_path / f"{number}.png")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    with contextlib.suppress(CommandError):  # refused, or not needed
+        found(tmp_path).chosen(3, 0)
+
+
+def test_what_a_zip_unpacks_to_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(2):
+            archive.writestr(f"{number}.png", bytes(10**6))
+    monkeypatch.setattr(image_data, "LARGEST_FILE", 10**5)
+    with pytest.raises(CommandError, match="it unpacks to 1000000 bytes; allowed: at most 100000"):
+        found(tmp_path / "d.zip").chosen(2, 0)
+
+
+def test_images_are_not_resized_beyond_the_limit_of_pixels(tmp_path: Path) -> None:
+    for number in range(2):
+        Image.fromarray(PIXELS[number]).save(tmp_path / f"{number}.png")
+    with pytest.raises(CommandError, match="resize is 200000, 40000000000 pixels; allowed: at most --pixel-limit"):
+        found(tmp_path, resize=200000)
 
 
 def rows(data: Data, count: int = 5, seed: int = 0) -> torch.Tensor:
