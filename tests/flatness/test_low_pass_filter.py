@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable
@@ -81,12 +82,12 @@ def check_errors() -> None:
             drawn.append(losses())
     table = torch.stack(drawn)  # (5 draws, 7 samples)
     rises = table - unmoved
-    exact = {"rel": 1e-11}  # float64, with cancellation between losses and their means
-    assert result.value.value == pytest.approx(float(table.mean()), **exact)
-    assert result.value.draw_standard_error == pytest.approx(float(table.mean(1).std()) / math.sqrt(5), **exact)
-    assert result.value.data_standard_error == pytest.approx(float(table.mean(0).std()) / math.sqrt(7), **exact)
-    assert result.rise.draw_standard_error == pytest.approx(float(rises.mean(1).std()) / math.sqrt(5), **exact)
-    assert result.rise.data_standard_error == pytest.approx(float(rises.mean(0).std()) / math.sqrt(7), **exact)
+    exact = functools.partial(pytest.approx, rel=1e-11)  # float64, with cancellation between losses and their means
+    assert result.value.value == exact(float(table.mean()))
+    assert result.value.draw_standard_error == exact(float(table.mean(1).std()) / math.sqrt(5))
+    assert result.value.data_standard_error == exact(float(table.mean(0).std()) / math.sqrt(7))
+    assert result.rise.draw_standard_error == exact(float(rises.mean(1).std()) / math.sqrt(5))
+    assert result.rise.data_standard_error == exact(float(rises.mean(0).std()) / math.sqrt(7))
     # Unlike enough that one taken for another is seen
     errors = [result.value.data_standard_error, result.rise.data_standard_error, result.value.draw_standard_error]
     errors.append(result.loss.data_standard_error)
