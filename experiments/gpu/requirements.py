@@ -17,15 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.gpu.options import GPUOptions, Section
-from experiments.gpu.wheels import Wheel, normalised, recorded
+from experiments.gpu.wheels import CONSTRAINTS, PACKAGES, ROOT, Wheel, normalised, recorded
 
-ROOT = Path(__file__).parents[2]
-CONSTRAINTS = ROOT / "constraints.txt"
-PACKAGES = {
-    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "rich": "rich", "tyro": "tyro", "lmdb": "lmdb",
-    "pillow": "PIL", "safetensors": "safetensors", "tensorboard": "tensorboard", "jaxtyping": "jaxtyping",
-}  # fmt: skip
-"""Distributions, and what they are imported as."""
 COMPILERS = ("cc", "gcc", "clang")
 MIB = 2**20
 FASHION_MNIST = 30_878_645

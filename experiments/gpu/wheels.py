@@ -21,6 +21,13 @@ from typing import Any, NamedTuple
 from findings.documents import json_text
 from findings.files import write_whole
 
+ROOT = Path(__file__).parents[2]
+CONSTRAINTS = ROOT / "constraints.txt"
+PACKAGES = {
+    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "rich": "rich", "tyro": "tyro", "lmdb": "lmdb",
+    "pillow": "PIL", "safetensors": "safetensors", "tensorboard": "tensorboard", "jaxtyping": "jaxtyping",
+}  # fmt: skip
+"""Distributions, and what they are imported as."""
 RECORDED = Path(__file__).with_name("wheels.json")
 OF_CUDA = re.compile(r"(nvidia|cuda|triton)(-|$)")
 PATIENCE = 60.0
@@ -99,8 +106,6 @@ def document(report: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Renew the record."""
-    from experiments.gpu.requirements import CONSTRAINTS, PACKAGES
-
     write_whole(RECORDED, json_text(document(resolved(list(PACKAGES), CONSTRAINTS))))
     found = recorded().values()
     print(f"{RECORDED}: {len(found)} wheels, {sum(wheel.size for wheel in found) / 2**20:,.0f} MiB")

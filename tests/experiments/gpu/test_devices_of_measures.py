@@ -171,13 +171,15 @@ def test_worst_case_sharpness(small: tuple[Any, Any, Any]) -> None:
 
 def test_a_batch_that_was_left_on_the_cpu_is_seen(small: tuple[Any, Any, Any]) -> None:
     model, loss, batches = small
-    for measure in (flatness.worst_case_sharpness, flatness.curvature):
-        with pytest.raises(WrongDeviceError):
-            watched(lambda measure=measure: measure(model, loss, [batches[0], torch.ones(5, 3)]))
+    batches[1] = torch.ones(5, 3)
+    with pytest.raises(WrongDeviceError):
+        watched(lambda: flatness.worst_case_sharpness(model, loss, batches))
+    with pytest.raises(WrongDeviceError):
+        watched(lambda: flatness.curvature(model, loss, batches))
 
 
 def test_a_measure_that_draws_on_the_cpu_is_seen(network: ADM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(points.MEASURES, "lpf", lambda subject, *_: torch.randn(7).to(subject.device))  # type: ignore[arg-type]
+    monkeypatch.setitem(points.MEASURES, "lpf", lambda subject, *_: torch.randn(7).to(subject.device))
     with emulation() as watch:
         points.MEASURES["lpf"](subject_of(network), None, None, None)
     assert watch.made_on_cpu
