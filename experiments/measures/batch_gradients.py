@@ -1,4 +1,4 @@
-"""The gradient of the training loss over batches of the size of a run's: SAM's dose, rho E|grad L_B| / L, comes of it."""
+"""The gradient of the training loss over batches as in training, which SAM's dose, rho E|grad L_B| / L, is made of."""
 
 from __future__ import annotations
 
