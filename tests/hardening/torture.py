@@ -6,8 +6,9 @@ Each command runs once undisturbed. A kill: the same command in a new folder, SI
 moment after it has begun to write, then the command again to its end. It is survived where that ends with 0, its
 results are those of the undisturbed run, and nothing half-written is left. Damage: one file of a finished or of a
 half-finished folder is cut, emptied, overwritten, has a bit flipped or a key of its JSON renamed, and the command is
-given again. It is survived where the results are right all the same, or where a line names the file: what counts
-against the project is a wrong result that looks right, or a traceback.
+given again. It is survived where the results are right all the same (the damaged file itself may lie there as long as
+whatever reads it refuses it), or where a line names the file: what counts against the project is a wrong result that
+looks right, or a traceback.
 
 Prints survived of tried by command, and every one that was not; what happened is kept in OUT/torture.json. The
 networks are as small as commands take, on real images (Fashion-MNIST, 8 x 8): what takes time is starting Python.
@@ -140,9 +141,21 @@ def results(folder: Path) -> dict[str, Any]:
                 found[name] = plain(json.loads(path.read_bytes()))
             except ValueError:
                 found[name] = "no JSON"
-        elif path.suffix in (".safetensors", ".npz", ".pt", ".md"):
+        elif path.suffix == ".safetensors":
+            found[name] = tensors(path.read_bytes())
+        elif path.suffix in (".npz", ".md"):
             found[name] = path.read_bytes()
     return found
+
+
+def tensors(content: bytes) -> tuple[Any, bytes]:
+    """Names, shapes and numbers of a file of tensors, without its metadata, whose order is no part of it."""
+    length = int.from_bytes(content[:8], "little")
+    try:
+        header = {k: v for k, v in json.loads(content[8 : 8 + length]).items() if k != "__metadata__"}
+    except (ValueError, AttributeError):
+        return "no tensors", content
+    return header, content[8 + length :]
 
 
 def files(folder: Path) -> list[Path]:
@@ -265,28 +278,21 @@ class Torture:
         ended = run(COMMANDS[name].words(folder))
         if "Traceback" in ended.said:
             trial["wrong"] = f"a traceback: {ended.said[-300:]}"
-        elif ended.status == 0 and (other := self.other_results(name, folder, apart_from=path)):
+        elif ended.status == 0 and (other := self.wrong_results(name, folder, path)):
             trial["wrong"] = f"status 0 and other results: {', '.join(other[:5])}"
         elif ended.status != 0 and not named(path, ended.said):
             trial["wrong"] = f"status {ended.status}, and the file is not named: {ended.said[-300:]}"
         trial["then"] = "recomputed or not used" if ended.status == 0 else "refused"
         return self.done(name, folder, trial)
 
-    def other_results(self, name: str, folder: Path, apart_from: Path | None = None) -> list[str]:
-        """Files of other contents than the undisturbed run's.
+    def other_results(self, name: str, folder: Path) -> list[str]:
+        """Files of other contents than the undisturbed run's."""
+        return differences(self.reference(name).found, results(folder))
 
-        Args:
-            name: of the command.
-            folder: its own.
-            apart_from: the damaged file. Where the command neither writes nor reads it, it may stay as it is; results
-                that come from it are others' files, which are compared.
-        """
-        other = differences(self.reference(name).found, results(folder))
-        if apart_from is None:
-            return other
-        own = str(apart_from.relative_to(folder))
-        belongs = COMMANDS[name].needs and own in self.reference(COMMANDS[name].needs).found
-        return [one for one in other if not (one == own and belongs)]
+    def wrong_results(self, name: str, folder: Path, damaged: Path) -> list[str]:
+        """Those, but for the damaged file itself where the command did not need it and what reads it refuses it."""
+        own = str(damaged.relative_to(folder))
+        return [one for one in self.other_results(name, folder) if one != own or not refused(damaged)]
 
     def done(self, name: str, folder: Path, trial: dict[str, Any]) -> dict[str, Any]:
         """Remove the folder of a trial that was survived, and say how it went."""
@@ -296,6 +302,24 @@ class Torture:
         what = "survived" if not trial["wrong"] else f"NOT SURVIVED ({trial['wrong']}); {folder}"
         self.say(f"{name}: {trial.get('what', trial['kind'])}, {about}: {what}")
         return trial
+
+
+def refused(path: Path) -> bool:
+    """Whether a file is held against a checksum and found to be another than was written, by what reads such files."""
+    from experiments.tensor_files import read_tensors
+    from experiments.training.checkpoints import MANIFEST, CheckpointError, verify
+    from findings.checksums import ResultError, read_json
+
+    try:
+        if (path.parent / MANIFEST).exists():
+            verify(path.parent)
+        elif path.suffix == ".json":
+            read_json(path)
+        elif path.suffix == ".safetensors":
+            read_tensors(path)
+    except (ResultError, CheckpointError, ValueError):
+        return True
+    return False
 
 
 def named(path: Path, said: str) -> bool:
