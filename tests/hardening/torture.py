@@ -139,7 +139,7 @@ def results(folder: Path) -> dict[str, Any]:
         if path.suffix == ".json":
             try:
                 found[name] = plain(json.loads(path.read_bytes()))
-            except ValueError:
+            except (ValueError, RecursionError):
                 found[name] = "no JSON"
         elif path.suffix == ".safetensors":
             found[name] = tensors(path.read_bytes())
