@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from benchmarks.peers import imported
 from benchmarks.timing import Row, interleaved
 from experiments.adm import ADM, ADMOptions
+from experiments.configuration import PRESETS, PresetName
 from experiments.diffusion import Process, ProcessOptions
-from experiments.presets import PRESETS, PresetName
 from experiments.sampling.chains import generate
 from experiments.sampling.noise import ImageNoise
 from flatness.precision import whole_float32

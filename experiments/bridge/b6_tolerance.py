@@ -36,7 +36,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.interpolate import PchipInterpolator
 
-from experiments.bridge.correlations import rank_correlation
+from experiments.bridge.b5_correlations import rank_correlation
 from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
 from findings.estimates import Cell
 from flatness import arguments

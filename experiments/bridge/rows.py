@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from experiments.configuration import Configuration
-from experiments.measures.layer_rows import LAYERS, Plan
-from experiments.measures.snapshot_rows import SNAPSHOTS
+from experiments.measures.layer_rows import LAYERS, SNAPSHOTS, Plan
 from findings.documents import FAILED, ResultError, read_document, refuse_other
 from findings.estimates import Cell
 from findings.names import AVERAGES, Average, RowName

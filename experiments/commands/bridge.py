@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from experiments.commands.evaluate import BATCH_SIZES, parsed
-from experiments.measures.layer_options import LayerOptions
+from experiments.measures.options import LayerOptions
 from flatness import arguments as checks
 
 ROOT = Path(__file__).parents[2]
@@ -94,9 +94,8 @@ def _measure(asked: BridgeCommand, plan: Plan) -> None:
 
     from experiments import data
     from experiments.adm.network import ADM
-    from experiments.measures.layer_rows import Place, averages_of, row
+    from experiments.measures.layer_rows import Place, averages_of, row, snapshots
     from experiments.measures.layers import layers_of
-    from experiments.measures.snapshot_rows import snapshots
     from experiments.training.distributed import chosen_device
     from findings.documents import FAILED
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from experiments.adm.options import ADMOptions
 from experiments.commands.progress import rate
 from experiments.commands.train_options import Run
-from experiments.presets import PRESETS
+from experiments.configuration import PRESETS
 from experiments.provenance import device_name
 from experiments.training import planning
 from experiments.training.distributed import chosen_device

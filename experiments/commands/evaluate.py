@@ -178,10 +178,10 @@ def main(arguments: list[str]) -> int:
     # Here, not above: --help and what is wrong with the options do not wait for them
     from rich.console import Console
 
-    from experiments.commands.rows_shown import ShownRows
+    from experiments.commands.progress import ShownRows
     from experiments.measures.evaluate import evaluate
-    from experiments.measures.material import gathered
     from experiments.measures.rows import Checkpoint
+    from experiments.measures.subject import gathered
     from experiments.training.distributed import chosen_device
     from findings.comparisons import failures
     from findings.names import AVERAGES, Average

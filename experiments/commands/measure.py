@@ -93,8 +93,8 @@ class _Source:
 
 def _loaded(path: Path, average: str, preset: str | None) -> _Source:
     from experiments.adm.loading import read_state_dict
-    from experiments.presets import PRESETS
-    from experiments.sampling.source import load_source
+    from experiments.configuration import PRESETS
+    from experiments.sampling.run import load_source
 
     if path.is_dir():
         run = load_source(path, average)

@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple, get_args
 from rich.console import Console
 from rich.table import Table
 
-from experiments.configuration import Configuration, Method
-from experiments.presets import PRESETS, PresetName
+from experiments.configuration import PRESETS, Configuration, Method, PresetName
 from experiments.training import planning
 from findings.names import PAPER_METHODS
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from experiments.commands.evaluate import Place, given, given_evaluation, parsed, shard_command, share
-from experiments.configuration import Configuration, Method, RunOptions
+from experiments.configuration import PRESETS, Configuration, Method, PresetName, RunOptions
 from experiments.measures.options import EVALUATIONS, EvaluationOptions, evaluation_of
 from experiments.measures.options import PresetName as EvaluationName
-from experiments.presets import PRESETS, PresetName
 from flatness import arguments as checks
 
 if TYPE_CHECKING:
@@ -164,10 +163,9 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     from experiments import data
-    from experiments.commands.rows_shown import ShownRows
-    from experiments.commands.watched import Watched
-    from experiments.measures.material import gathered
+    from experiments.commands.progress import ShownRows, Watched
     from experiments.measures.points import SIZES
+    from experiments.measures.subject import gathered
     from experiments.reproduce import Matrix, matrix
     from experiments.study import Job, own_command, side_by_side
     from experiments.training.distributed import chosen_device

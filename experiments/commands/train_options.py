@@ -18,8 +18,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.configuration import Configuration, RunOptions
-from experiments.presets import PRESETS, PresetName
+from experiments.configuration import PRESETS, Configuration, PresetName, RunOptions
 
 DEFAULT_PRESET: PresetName = "cifar10"
 FOLLOWERS = {("process", "learn_sigma"): "network"}

@@ -7,9 +7,8 @@ from importlib import import_module
 
 from experiments.data.batches import Batches
 from experiments.data.caching import Preparation
-from experiments.data.errors import DataError
 from experiments.data.images import SPLITS, Images, to_float, to_uint8
-from experiments.data.roots import check_named
+from experiments.data.roots import DataError, check_named
 from flatness import arguments
 
 __all__ = ["DATASETS", "SPLITS", "Batches", "DataError", "Images", "Preparation", "load", "to_float", "to_uint8"]

@@ -17,10 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.data.errors import DataError
-from experiments.data.images import Images
-from experiments.data.resizing import box_means
-from experiments.data.roots import Found, Root, not_found, places
+from experiments.data.images import Images, box_means
+from experiments.data.roots import DataError, Found, Root, not_found, places
 from findings.files import check_regular
 from flatness import arguments
 

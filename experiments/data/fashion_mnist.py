@@ -22,10 +22,8 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from experiments.data.errors import DataError
-from experiments.data.images import Images
-from experiments.data.resizing import box_means
-from experiments.data.roots import Found, Root, not_found, places
+from experiments.data.images import Images, box_means
+from experiments.data.roots import DataError, Found, Root, not_found, places
 from flatness import arguments
 
 NAME = "fashion-mnist"

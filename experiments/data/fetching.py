@@ -18,7 +18,7 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from experiments.data.errors import DataError
+from experiments.data.roots import DataError
 
 ATTEMPTS = 5
 """Connections made for one file; one that brings nothing ends the attempts at once."""

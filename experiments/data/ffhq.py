@@ -22,9 +22,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from experiments.data.caching import Preparation, Read, load_cached, sampled
-from experiments.data.errors import DataError
 from experiments.data.images import Images
-from experiments.data.roots import Found, Root, not_found, places
+from experiments.data.roots import DataError, Found, Root, not_found, places
 
 NAME = "ffhq"
 DEFAULT_SIZE = 64

@@ -112,7 +112,7 @@ def _compiler() -> Need:
 def images(root: Path | None) -> list[Need]:
     """Fashion-MNIST's files."""
     from experiments.data import fashion_mnist
-    from experiments.data.errors import DataError
+    from experiments.data.roots import DataError
 
     name = "images: fashion-mnist"
     try:
@@ -144,8 +144,8 @@ def disk_needed(sections: Sequence[Section], tiny: bool) -> int:
     """Bytes that runs leave in the folder: rung 4's, with its points."""
     if tiny or "rung4" not in sections:
         return 16 * MIB
+    from experiments.configuration import PRESETS
     from experiments.gpu.rung4 import LATE
-    from experiments.presets import PRESETS
     from experiments.training import planning
 
     c = PRESETS["fashion-mnist"]

@@ -20,7 +20,7 @@ import torch
 
 from experiments import data
 from experiments.adm import ADM
-from experiments.configuration import Configuration, RunOptions
+from experiments.configuration import PRESETS, Configuration, RunOptions
 from experiments.data import Images
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
 from experiments.distances.features import ReferenceCache
@@ -28,13 +28,11 @@ from experiments.gpu.options import RADII, GPUOptions
 from experiments.gpu.record import Record
 from experiments.gpu.small import configured, made_images
 from experiments.gpu.timing import median_seconds
-from experiments.measures.material import CACHE
 from experiments.measures.options import EVALUATIONS, EvaluationOptions
 from experiments.measures.points import PointOptions, passes_of, plan_of
-from experiments.measures.subject import Material
+from experiments.measures.subject import CACHE, Material
 from experiments.measures.tasks import passes_of as row_passes
 from experiments.measures.tasks import tasks
-from experiments.presets import PRESETS
 from experiments.reproduce import Matrix, Run, matrix, shortened
 from experiments.training import planning
 from findings.documents import read_document

@@ -28,13 +28,13 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from experiments.data import to_float
-from experiments.sampling.source import FORMAT
 from experiments.tensor_files import read_tensors, write_tensors
 from experiments.training.grids import grid
 from findings.checksums import DamagedError, ResultError, read_json, with_checksum
 from findings.documents import differences
 from findings.files import hash_file, json_bytes, remove_leftovers, whole_file, write_whole
 
+FORMAT = 1
 SETTINGS, RESULT, MERGED, GRID, SHARDS = "settings.json", "samples.json", "samples.npz", "grid.png", "shards"
 COLUMNS = 8
 """Of the grid, which is at most as high."""

@@ -26,10 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.adm.network import ADM
 from experiments.adm.options import ADMOptions
 from experiments.configuration import Configuration
-from experiments.training.checkpoints import KEPT
+from experiments.training.checkpoints import KEPT, snapshot_steps
 from experiments.training.distributed import Ranks, fastest_convolutions
 from experiments.training.randomness import default_generators_kept
-from experiments.training.snapshots import snapshot_steps
 from experiments.training.step import TrainingStep, ascent_size, sam_schedule
 from flatness.precision import whole_float32
 

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from experiments.configuration import Configuration, RunOptions
 from experiments.data import Batches, Images
-from experiments.training.checkpoints import CheckpointError, checkpoint_folder, step_of
+from experiments.training.checkpoints import CheckpointError, checkpoint_folder, snapshot_steps, step_of
 from experiments.training.distributed import Ranks, fastest_convolutions, joined, synchronize
 from experiments.training.events import Resumable, RunState, StepReport, Watcher
 from experiments.training.randomness import default_generators_kept
-from experiments.training.run_folder import held, prepared
-from experiments.training.signals import StopRequest, stop_request
-from experiments.training.snapshots import snapshot_steps
+from experiments.training.run_folder import StopRequest, held, prepared, stop_request
 from experiments.training.state import TrainingState
 from experiments.training.step import StepLosses, check_shares
 from experiments.training.writer import Writer
