@@ -41,7 +41,7 @@ def bias_note(settings: Settings, steps: Iterable[int]) -> str:
     if not few:
         return ""
     named = " and ".join(f"{counts[at]} at T'={at}" for at in few)
-    return f"; biased: n ({named}) is near D = {settings['features']['width']}"
+    return f"biased: n ({named}) is near D = {settings['features']['width']}"
 
 
 def distance_name(settings: Settings) -> str:
@@ -50,7 +50,7 @@ def distance_name(settings: Settings) -> str:
     if features is None:
         return "no distances"
     name = features["name"]
-    return "FID" if name.startswith("inception") else f"Frechet distance in features of {name} (not FID)"
+    return "FID" if name == names.FID_FEATURES else f"Frechet distance in features of {name} (not FID)"
 
 
 def objective(options: Mapping[str, Any]) -> str:
@@ -189,7 +189,7 @@ def compared(settings: Settings) -> list[Column]:
 def _compared_distances(settings: Settings, steps: int) -> list[Column]:
     measure, words = names.distance(steps), f"distance of samples, T'={steps}"
     note = bias_note(settings, [steps])
-    found = [estimates.distance(f"frechet-{steps}", words + note.replace("; ", ", ", 1), measure)]
+    found = [estimates.distance(f"frechet-{steps}", f"{words}, {note}" if note else words, measure)]
     if not note:
         name = f"frechet-{steps}-extrapolated"
         found.append(estimates.distance(name, f"{words}, without bias", measure, "extrapolated"))

@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from findings.ladder_claims import CLAIMS, LadderClaim, Selection
+from findings.ladder_claims import AT_8_BITS, CLAIMS, LadderClaim, Selection
 from findings.names import RowName
 from findings.toy_study import paper
 
-STEPS = ("20", "100")
+STEPS = {"distance-20": "20", "distance-100": "100"}
+"""T' as the printed tables have it, of the claims' distances."""
 DATA = ("cifar10", "lsun-tower", "ffhq")
 CHOSEN = ("none", "chosen", "chosen for the average")
 
@@ -43,7 +44,7 @@ def printed(claim: LadderClaim, numbers: Mapping[str, Any] | None = None) -> lis
 
 
 def _values(claim: LadderClaim, tables: Mapping[str, Any]) -> dict[str, float]:
-    if claim.identifier == "L4a":
+    if claim.form == "log ratio of gaps per rise":
         return _gaps_over_flatness(tables)
     sides = (claim.subject, claim.against)
     if any(side.method not in ("adm", "ip", "sam") or side.dose not in CHOSEN for side in sides):
@@ -51,14 +52,14 @@ def _values(claim: LadderClaim, tables: Mapping[str, Any]) -> dict[str, float]:
     a, b = (_row(side) for side in sides)
     found: dict[str, float] = {}
     for quantity in claim.quantities:
-        if quantity.startswith("distance-") and quantity.removeprefix("distance-") in STEPS:
-            steps = quantity.removeprefix("distance-")
+        if quantity in STEPS:
+            steps = STEPS[quantity]
             for data, table in _by_data(tables["fid"]):
                 found[f"{data}, T' = {steps}"] = math.log(table[steps][a] / table[steps][b])
         elif quantity == "lpf_rise":
             for data, table in _by_data(tables["lpf"]):
                 found[data] = math.log(table[a] / table[b])
-        elif quantity == "distance-20 at 8 bits over 32":
+        elif quantity == AT_8_BITS:
             for data, table in _by_data(tables["fid_at_8_bits"]):
                 found[f"{data}, T' = 20"] = math.log(table["20"][a] / tables["fid"][data]["20"][a])
         elif quantity == "mean_absolute_gap-20":
@@ -77,7 +78,7 @@ def _gaps_over_flatness(tables: Mapping[str, Any]) -> dict[str, float]:
     """log of (raw less EMA's FID over the low-pass filter's value) of SAM, against plain training's."""
     found = {}
     for data, flatness in _by_data(tables["lpf"]):
-        for steps in STEPS:
+        for steps in STEPS.values():
             fid = tables["fid"][data][steps]
             sam, adm = ((fid[m] - fid[f"{m}+ema"]) / flatness[m] for m in ("sam", "adm"))
             found[f"{data}, T' = {steps}"] = math.log(sam / adm)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from findings.names import group_of
 from findings.verdicts import Verdict
 
 Document = Mapping[str, Any]
@@ -18,20 +19,18 @@ TITLES = {
     "B6": "The tolerated divergence of the noise's law",
     "B7": "SAM's radius as a dose, in the toy's order",
 }
-PRINTED = "B5p"
-"""Identifiers that begin so are of the paper's numbers, not of these networks."""
 
 
-def subject(identifier: str, seeds: int) -> str:
+def subject(printed: bool, seeds: int) -> str:
     """What a verdict speaks of: with one training seed of networks, not of methods."""
-    if identifier.startswith(PRINTED):
+    if printed:
         return "the paper's printed numbers, one run a method"
     return f"methods, over {seeds} training seeds" if seeds >= 2 else "these networks, one training seed a method"
 
 
 def group(prediction: Document) -> str:
     """B1, ..., B7."""
-    return str(prediction["identifier"])[:2]
+    return group_of(prediction["identifier"])
 
 
 def number(value: float | None) -> str:

@@ -70,7 +70,8 @@ def tables(results: Sequence[Result]) -> list[Table]:
         raise ValueError("results is empty; allowed: at least one")
     rows, settings = grouped(results), results[0]["settings"]
     steps, name = settings["evaluation"]["sampling_steps"], columns.distance_name(settings)
-    first, every = columns.bias_note(settings, steps[:1]), columns.bias_note(settings, steps)
+    notes = (columns.bias_note(settings, some) for some in (steps[:1], steps))
+    first, every = (f"; {note}" if note else "" for note in notes)
     objective = columns.objective(settings["evaluation"])
     shown = [
         ("summary", f"Table 1: summary{first}", columns.summary),

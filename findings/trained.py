@@ -64,8 +64,12 @@ class Row:
         measures = at(self.document, ["measures"], self.path)
         if measure not in measures:
             return "not measured"
-        failed = measures[measure].get(FAILED)
-        return None if failed is None else f"failed ({self.run}): {failed}"
+        reason = measures[measure].get(FAILED)
+        return None if reason is None else f"failed ({self.run}): {reason}"
+
+    def failed(self, measure: str) -> bool:
+        """Whether the measure could not be taken."""
+        return FAILED in at(self.document, ["measures"], self.path).get(measure, {})
 
     def measure(self, *keys: str | int) -> Any:
         """What stands in a measure, its name first, as in the file.
@@ -299,6 +303,12 @@ class Study:
         rows = self.rows_of(method, rho)
         reasons = [why for row in rows if (why := row.why_missing(measure)) is not None]
         return reasons[0] if reasons else None if rows else "no row yet"
+
+    def failed(self, method: str, measure: str, rho: float | None = None) -> bool:
+        """Whether `why_missing` tells of a failure: the first row that lacks the measure has failed in it."""
+        lacking = (row for row in self.rows_of(method, rho) if row.why_missing(measure) is not None)
+        first = next(lacking, None)
+        return first is not None and first.failed(measure)
 
     def value(self, method: str, measure: str, *keys: str | int, rho: float | None = None) -> Found:
         """A number of a row with its interval, as `combined` makes it, or {"missing": why}.

@@ -24,7 +24,7 @@ import numpy as np
 from numpy import ndarray
 
 from findings import verdicts
-from findings.names import PAPER_METHODS, PAPER_RADIUS, SUFFIXES
+from findings.names import PAPER_METHODS, PAPER_RADIUS, SUFFIXES, group_of
 from findings.verdicts import Interval, Outcome, Region, mean_interval
 from flatness import arguments
 
@@ -142,7 +142,7 @@ class Prediction:
     @property
     def group(self) -> str:
         """P1, ..., P9: the comparisons of a group are corrected together."""
-        return self.identifier[:2]
+        return group_of(self.identifier)
 
     @property
     def regions(self) -> tuple[Region, ...]:

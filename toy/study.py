@@ -213,9 +213,9 @@ def _add_gap_rows(study: Study) -> None:
 def _add_derived(study: Study) -> None:
     """Measures that take several rows: what a cheap schedule has of full SAM's reduction of the LPF rise."""
     plain, full = (study.table[row]["lpf_rise"] for row in ("learnt/adm", "learnt/sam"))
-    for row, found in study.table.items():
-        if row.startswith("learnt/sam "):
-            found["share_of_reduction"] = (plain - found["lpf_rise"]) / (plain - full).mean()
+    for row in (job.row for job in jobs_of(study.settings) if job.regime == "learnt" and not job.thorough):
+        rise = study.table[row]["lpf_rise"]
+        study.table[row]["share_of_reduction"] = (plain - rise) / (plain - full).mean()
     shifted = [divergence_of_shift(one) for one in shifted_data()]
     study.series["shifts"] = {"factor": list(SHIFT_FACTORS), "kl": shifted}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from findings import files, toy_study
 from findings.boundary import guarded
-from findings.names import PAPER_METHODS
+from findings.names import PAPER_METHODS, group_of
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED
 from toy.predictions import REVISED
@@ -34,8 +34,9 @@ def brief(results: dict[str, Any]) -> str:
     """One row for each of P1 to P9: its parts by verdict."""
     lines = ["| prediction | " + " | ".join(VERDICTS) + " |", "|---" * (len(VERDICTS) + 1) + "|"]
     for group, title in TITLES.items():
-        parts = [p for p in results["predictions"] if p["identifier"].startswith(group)]
-        cells = [", ".join(p["identifier"][2:] for p in parts if p["verdict"] == verdict) for verdict in VERDICTS]
+        parts = [p for p in results["predictions"] if group_of(p["identifier"]) == group]
+        letters = [(p["verdict"], p["identifier"].removeprefix(group)) for p in parts]
+        cells = [", ".join(letter for verdict, letter in letters if verdict == column) for column in VERDICTS]
         lines.append(f"| [{group}](toy/README.md): {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

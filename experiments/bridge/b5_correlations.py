@@ -8,6 +8,7 @@ much the number depends on which were taken, and nothing of other runs.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -185,7 +186,8 @@ def _of_table(identifier: str, statement: str, flat: Mapping[str, Any], other: A
     x, y = ([float(side[row]) for row in shared] for side in (flat, other))
     where = "paper_numbers.json: lpf, fid, fid_at_8_bits (Tables 2 to 5)"
     runs = [RowName.of(row).method for row in shared]
-    return _claim(identifier, f"{statement} (the paper's {len(shared)} rows)", x, y, runs, where)
+    claim = _claim(identifier, f"{statement} (the paper's {len(shared)} rows)", x, y, runs, where)
+    return dataclasses.replace(claim, printed=True)
 
 
 def _number(value: Any) -> bool:

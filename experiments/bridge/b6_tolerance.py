@@ -38,13 +38,14 @@ from scipy.interpolate import PchipInterpolator
 
 from experiments.bridge.b5_correlations import rank_correlation
 from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from experiments.measures.noise_tolerance import LAWS, Law
 from findings.estimates import Cell
 from flatness import arguments
 
 Kept = Mapping[str, Any]
 RESAMPLES = 200
-SAMPLED = ("shift+", "shift-", "scale+", "scale-")
-RESCORED = (*SAMPLED, "single+", "single-")
+SAMPLED = {law.name: law for law in LAWS}
+RESCORED = SAMPLED | {law.name: law for law in (Law("single", 1), Law("single", -1))}
 POINTS = 257
 """Between two levels, on which the interpolated rise is looked for."""
 
@@ -69,7 +70,7 @@ def sampled(kept: Kept, law: str, kappa: Float[ndarray, " B"], places: Int[ndarr
         kappa: the rise of the summed loss, one for each resample.
         places: of the images in each resample.
     """
-    arguments.choice("law", law, SAMPLED)
+    arguments.choice("law", law, tuple(SAMPLED))
     rises = np.array([rise["by_image"] for rise in kept["laws"][law]["rises"]])
     means = rises[:, places].mean(2)
     roots = np.sqrt([0.0, *kept["levels"]])
@@ -94,13 +95,13 @@ def rescored(kept: Kept, law: str, kappa: Float[ndarray, " B"], places: Int[ndar
 
     The rise is a polynomial of degree 2 in u, or in tau, so that its roots are known.
     """
-    arguments.choice("law", law, RESCORED)
-    d, sign = kept["dimension"], 1.0 if law.endswith("+") else -1.0
-    if law.startswith("shift"):
+    kind, sign = RESCORED[arguments.choice("law", law, tuple(RESCORED))]
+    d = kept["dimension"]
+    if kind == "shift":
         r1 = np.asarray(kept["moments"]["r1"])[places].mean(1)
         u = (-r1 + sign * np.sqrt(r1**2 + d * kappa)) / d
         return np.asarray(0.5 * d * u**2)
-    if law.startswith("scale"):
+    if kind == "scale":
         many, linear = d, np.asarray(kept["moments"]["re"])[places].mean(1)
         sign = -sign  # tau = (1 + a)^-2 - 1 falls as a rises
     else:
@@ -181,7 +182,7 @@ def tolerated_by(
     for found in (by_sampling, by_moments):
         every = dict(found)
         for kind in KINDS:
-            found[kind] = least([values for law, values in every.items() if law[:-1] == kind])
+            found[kind] = least([values for law, values in every.items() if RESCORED[law].kind == kind])
         found["least"] = least(list(every.values()))
     return by_sampling, by_moments
 
@@ -335,7 +336,7 @@ def _pairs(rows: Rows, share: float, kind: str) -> tuple[Comparison, ...]:
             for t in [t for t in ours if t in theirs]:
                 places = resampled(theirs[t]["images"])
                 kappa = share * loss(theirs[t], places)
-                laws = [law for law in SAMPLED if law[:-1] == kind]
+                laws = [name for name, law in SAMPLED.items() if law.kind == kind]
                 a, b = (least([sampled(kept[t], law, kappa, places) for law in laws]) for kept in (ours, theirs))
                 with np.errstate(invalid="ignore"):
                     by_step.setdefault(t, []).append(_cell(a / b))

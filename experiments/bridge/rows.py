@@ -18,7 +18,7 @@ from experiments.configuration import Configuration
 from experiments.measures.layer_rows import LAYERS, SNAPSHOTS, Plan
 from findings.documents import FAILED, ResultError, read_document, refuse_other
 from findings.estimates import Cell
-from findings.names import AVERAGES, Average, RowName
+from findings.names import AVERAGES, Average, RowName, group_of
 from findings.verdicts import Region
 
 INFINITE = math.inf
@@ -90,6 +90,7 @@ class Claim:
         predicted: the number that is predicted, where there is one.
         predicted_interval: of it, where there is one.
         note: what else has to be said.
+        printed: it is of the paper's printed numbers, and not of these networks.
     """
 
     identifier: str
@@ -102,11 +103,12 @@ class Claim:
     predicted: float | None = None
     predicted_interval: tuple[float, float] | None = None
     note: str = ""
+    printed: bool = False
 
     @property
     def group(self) -> str:
         """B1, ..., B7: the comparisons of a group are corrected together."""
-        return self.identifier[:2]
+        return group_of(self.identifier)
 
     @property
     def regions(self) -> tuple[Region, ...]:

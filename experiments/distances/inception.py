@@ -21,6 +21,7 @@ from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
 from torch import Tensor, nn
 
 from findings.files import hash_file
+from findings.names import FID_FEATURES
 from flatness import arguments
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -43,7 +44,7 @@ class InceptionFeatures:
         network: in evaluation mode, without gradients.
     """
 
-    name = "inception-2015-tf1-resize"
+    name = FID_FEATURES
     width = WIDTH
 
     def __init__(

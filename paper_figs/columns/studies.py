@@ -50,7 +50,7 @@ def of_study(study: trained.Study, measure: str, *keys: str) -> Cells:
     """A study's numbers with their intervals; a measure that failed with its reason; none that was not taken."""
     found = {}
     for label, (method, rho) in rows_of(study).items():
-        cell = as_cell(study.value(method, measure, *keys, rho=rho))
+        cell = as_cell(study.value(method, measure, *keys, rho=rho), study.failed(method, measure, rho))
         if cell is not None:
             found[label] = cell
     return found
@@ -64,25 +64,29 @@ def change_of_study(study: trained.Study, steps: int, bits: int) -> Cells:
     found = {}
     full, rounded = names.distance(steps), names.distance(steps, bits)
     for label, (method, rho) in rows_of(study).items():
-        reasons = [study.why_missing(method, measure, rho) for measure in (full, rounded)]
-        why = next((reason for reason in reasons if reason is not None), None)
-        if why is None:
+        missing = next((one for one in (full, rounded) if study.why_missing(method, one, rho) is not None), None)
+        if missing is None:
             cell = as_cell(combined([row.change(rounded, full) for row in study.rows_of(method, rho)]))
         else:
-            cell = as_cell({"missing": why})
+            why = study.why_missing(method, missing, rho)
+            cell = as_cell({"missing": why}, study.failed(method, missing, rho))
         if cell is not None:
             found[label] = cell
     return found
 
 
-def as_cell(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A number of `trained` as a table's cell; None where it was not measured, which needs no reason."""
-    if "missing" in found:
-        why = str(found["missing"])
-        return {"value": None, "missing": why} if why.startswith("failed") else None
-    if found["standard_error"] is None:
-        return {"value": found["mean"]}
-    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+def as_cell(number: Mapping[str, Any], failed: bool = False) -> dict[str, Any] | None:
+    """A number of `trained` as a table's cell; None where it was not measured, which needs no reason.
+
+    Args:
+        number: with its interval, or why it is missing.
+        failed: it is missing because its measure failed.
+    """
+    if "missing" in number:
+        return {"value": None, "missing": str(number["missing"])} if failed else None
+    if number["standard_error"] is None:
+        return {"value": number["mean"]}
+    return {"value": number["mean"], "low": number["low"], "high": number["high"]}
 
 
 def measured(study: trained.Study) -> list[str]:
@@ -128,7 +132,7 @@ def noise_words(study: trained.Study, scale: str) -> str:
 def distance_name(study: trained.Study) -> str:
     """What the study's distances are: FID is Inception's alone."""
     features = _features(study)
-    return "FID" if features is not None and features["name"].startswith("inception") else "Fréchet distance"
+    return "FID" if features is not None and features["name"] == names.FID_FEATURES else "Fréchet distance"
 
 
 def extrapolates(study: trained.Study, steps: int) -> bool:
