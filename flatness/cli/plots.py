@@ -14,13 +14,6 @@ from flatness.cli.tasks import Quantity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RISES = ("lpf-absolute.rise", "lpf-layer.rise", "lpf-filter.rise")
-LABELS = {
-    "lpf-absolute.rise": "noise,\nabsolute",
-    "lpf-layer.rise": "noise,\nlayer",
-    "lpf-filter.rise": "noise,\nfilter",
-}
-
 
 def available() -> bool:
     """Whether matplotlib is installed."""
@@ -51,13 +44,9 @@ def figure(found: Sequence[Measured]) -> bytes | None:
     return stream.getvalue()
 
 
-def _named(found: Sequence[Measured]) -> list[str]:
-    names = list(found[0].quantities)
-    return [n for n in names if n in RISES] + [n for n in names if n.startswith("quantization-")]
-
-
 def _rises(axes: Axes | None, found: Sequence[Measured]) -> bool:
-    names = _named(found)
+    ticks = {name: quantity.tick for name, quantity in found[0].quantities.items() if quantity.tick}
+    names = list(ticks)
     if axes is None:
         return bool(names)
     for index, one in enumerate(found):
@@ -67,9 +56,7 @@ def _rises(axes: Axes | None, found: Sequence[Measured]) -> bool:
             [x + shift for x, _ in there], [f.value for _, f in there], [_length(f.half_width) for _, f in there],
             fmt="o", markersize=4, capsize=2, label=one.label,
         )  # fmt: skip
-    axes.set_xticks(
-        range(len(names)), [LABELS.get(n, n.split(".")[0].replace("quantization-", "") + " bits") for n in names]
-    )
+    axes.set_xticks(range(len(names)), list(ticks.values()))
     axes.tick_params(axis="x", labelsize=7)
     every = [one.quantities[name].found.value for one in found for name in names if name in one.quantities]
     if min(every) > 0:
@@ -120,11 +107,11 @@ def _surface(axes: Axes | None, found: Sequence[Measured], index: int = 0) -> bo
 
 def _exposure(axes: Axes | None, found: Sequence[Measured]) -> bool:
     """The gap step by step, of the largest T' that all networks have."""
-    names = [name for name in found[0].outcomes if name.startswith("exposure-")]
-    names = [name for name in names if all(name in one.outcomes for one in found)]
+    steps = {name: one.sampling_steps for name, one in found[0].outcomes.items() if one.sampling_steps is not None}
+    steps = {name: count for name, count in steps.items() if all(name in one.outcomes for one in found)}
     if axes is None:
-        return bool(names)
-    name = max(names, key=lambda name: int(name.split("-")[1]))
+        return bool(steps)
+    name = max(steps, key=steps.__getitem__)
     for one in found:
         result: dict[str, Any] = one.outcomes[name].result
         gaps = [gap["value"] for gap in result["gap"]]
@@ -132,5 +119,5 @@ def _exposure(axes: Axes | None, found: Sequence[Measured]) -> bool:
         axes.errorbar(result["steps"], gaps, errors, fmt=".-", linewidth=0.8, capsize=1, label=one.label)
     axes.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     axes.set_xlabel("timestep")
-    axes.set_ylabel(f"gap of the noise's norm, T' = {name.split('-')[1]}")
+    axes.set_ylabel(f"gap of the noise's norm, T' = {steps[name]}")
     return True
