@@ -48,6 +48,11 @@ def exponent(number: float, significant: int) -> int:
     return int(f"{number:.{significant - 1}e}".partition("e")[2])
 
 
+def significant(number: float, digits: int = 4) -> float:
+    """Rounded to so many digits that count."""
+    return float(f"{number:.{digits}g}")
+
+
 def fixed(number: float, digits: int, power: int = 0, signed: bool = False) -> str:
     """A number over 10^power with the decimals that it has left of `digits`; never a negative zero."""
     rounded = round(number, digits) or 0.0

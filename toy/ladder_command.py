@@ -16,6 +16,7 @@ from rich.console import Console
 
 import flatness
 from findings import toy_ladder
+from findings.estimates import significant
 from findings.provenance import ROOT, commit, versions
 from findings.verdicts import FEWEST_SEEDS
 from toy import ladder, ladder_measures, regimes, report
@@ -108,7 +109,9 @@ def document(rung: Rung, rows: list[ladder.Row], *, quick: bool, complete: bool,
         "configuration": ladder.configuration(rung),
         "versions": versions(torch, np, scipy, flatness),
         "commit": commit(),
-        "distance_floor": {source: [report.short(value) for value in values] for source, values in floors.items()},
+        "distance_floor": {
+            source: [significant(value, report.DIGITS) for value in values] for source, values in floors.items()
+        },
         "verdicts": toy_ladder.verdicts(plain, rung.name),
         "rows": plain,
     }

@@ -85,10 +85,19 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         """Check how rows are spread."""
-        checks.count("workers", self.workers, at_least=1)
-        part, parts = share(self.shard)
-        if self.workers > 1 and parts > 1:
-            raise checks.refuse("workers", self.workers, f"1 where a process has part {part} of {parts}")
+        check_spread(self.workers, self.shard)
+
+
+def check_spread(workers: int, shard: str | None) -> None:
+    """Refuse rows that are spread twice.
+
+    Raises:
+        ValueError: the number of workers is below 1, or above where this process has a part of the rows itself.
+    """
+    checks.count("workers", workers, at_least=1)
+    part, parts = share(shard)
+    if workers > 1 and parts > 1:
+        raise checks.refuse("workers", workers, f"1 where a process has part {part} of {parts}")
 
 
 def share(shard: str | None) -> tuple[int, int]:

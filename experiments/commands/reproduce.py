@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.commands.evaluate import Place, given, given_evaluation, parsed, shard_command, share
+from experiments.commands.evaluate import Place, check_spread, given, given_evaluation, parsed, shard_command, share
 from experiments.configuration import PRESETS, Configuration, Method, PresetName, RunOptions
 from experiments.measures.options import EVALUATIONS, EvaluationOptions, evaluation_of
 from experiments.measures.options import PresetName as EvaluationName
@@ -83,10 +83,7 @@ class Reproduce:
 
     def __post_init__(self) -> None:
         """Check how rows are spread."""
-        checks.count("workers", self.workers, at_least=1)
-        part, parts = share(self.shard)
-        if self.workers > 1 and parts > 1:
-            raise checks.refuse("workers", self.workers, f"1 where a process has part {part} of {parts}")
+        check_spread(self.workers, self.shard)
 
     def base(self) -> Configuration:
         """What all runs have in common.

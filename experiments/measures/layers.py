@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from experiments.measures.subject import HeldOutBatch, Subject
-from experiments.measures.weight_noise import DIGITS
+from experiments.measures.weight_noise import rounded
 from flatness.measuring.base import PairedRises, measuring, plain, standard_error
 from flatness.weights import GaussianNoise, SavedWeights, derived_seed, direction_norm, moved_tensor
 
@@ -164,7 +164,7 @@ def objectives(subject: Subject, noise: _OwnNoise | None = None) -> Tensor:
 
 def estimate(values: Tensor) -> dict[str, Any]:
     """Mean and standard error over images, and the images' own values."""
-    by_image = [float(f"{value:.{DIGITS}g}") for value in values.tolist()]
+    by_image = rounded(values.tolist())
     return {"value": float(values.mean()), "standard_error": standard_error(values), "by_image": by_image}
 
 

@@ -28,7 +28,7 @@ a batch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 import flatness
 from experiments.measures.noise_tolerance import batches_at
 from experiments.measures.subject import HeldOutBatch, Subject
-from experiments.measures.weight_noise import DIGITS
+from experiments.measures.weight_noise import rounded
 from flatness import arguments
 from flatness.weights import derived_seed, widest
 
@@ -97,11 +97,6 @@ def jacobian(
         there = features_at(network, layer, moved.view(-1, *x.shape[1:]), t.expand(len(places)), batch_size)
         rows.append((there - base) / step)
     return base, torch.cat(rows)
-
-
-def rounded(values: Sequence[float]) -> list[float]:
-    """To as many digits as losses are kept with."""
-    return [float(f"{value:.{DIGITS}g}") for value in values]
 
 
 def reduced(W: Tensor, b: Tensor) -> dict[str, Any]:

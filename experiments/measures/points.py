@@ -45,13 +45,12 @@ from experiments.training.checkpoints import point_folder
 from experiments.training.held_out import fixed_batch
 from experiments.training.randomness import drawn
 from findings.documents import ResultFile
+from findings.ladder import LATE
 from flatness import arguments
 from flatness.measuring.base import plain, standard_error
 from flatness.weights import derived_seed
 
 FOLDER = "points"
-LATE = 0.8
-"""Points from this share of a run on are its late ones."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ row. Values are `flatness` estimates: a value with its standard error over draws
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,12 +15,18 @@ from torch import Tensor
 
 import flatness
 from experiments.measures.subject import Subject
+from findings.estimates import significant
 from flatness.measuring.base import Measurement, plain, standard_error
 from flatness.measuring.readout import Readout
 from flatness.weights import derived_seed
 
 DIGITS = 7
 """Significant digits of losses image by image: float32 holds no more."""
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Losses, or what is computed from them, as results hold them."""
+    return [significant(value, DIGITS) for value in values]
 
 
 def held_out_loss(subject: Subject) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def held_out_loss(subject: Subject) -> dict[str, Any]:
             raise FloatingPointError(f"{name} is not finite for {int((~values.isfinite()).sum())} images")
         found[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
     objective = columns["mse" if subject.options.objective == "mse" else "loss"]
-    found["by_image"] = [float(f"{value:.{DIGITS}g}") for value in objective.tolist()]
+    found["by_image"] = rounded(objective.tolist())
     return dict(plain(found))
 
 
