@@ -30,7 +30,7 @@ from findings.ladder_claims import (
     Weights,
 )
 from findings.toy_ladder_claims import BetweenRegimes
-from findings.verdicts import Interval, Outcome, Region, Verdict, judge, mean_interval, together
+from findings.verdicts import Interval, Outcome, Region, Verdict, judge, mean_interval, seeds_to_decide, together
 
 LATE = 0.8
 """Raw rows are means over points from this share of a run on, as the runs were measured."""
@@ -375,19 +375,22 @@ class Compared(NamedTuple):
         measure, dose: as in `Comparison`.
         interval: of the mean over seeds.
         verdict: confirmed, refuted or undecided.
+        deciding: how many seeds would decide what is undecided; None where it is decided, and where none would.
     """
 
     measure: Measure
     dose: str
     interval: Interval
     verdict: Verdict
+    deciding: int | None = None
 
     def entry(self) -> dict[str, Any]:
         """For JSON."""
         space = {"space": self.measure.space} if self.measure.space else {}
         numbers = {end: significant(getattr(self.interval, end)) for end in ("mean", "low", "high")}
         about = {"quantity": self.measure.name, **space, "dose": self.dose, "verdict": self.verdict.value}
-        return {**about, **numbers, "seeds": self.interval.seeds}
+        undecided = {"deciding_seeds": self.deciding} if self.verdict is Verdict.UNDECIDED else {}
+        return {**about, **numbers, "seeds": self.interval.seeds, **undecided}
 
 
 C = TypeVar("C", LadderClaim, BetweenRegimes)
@@ -469,11 +472,17 @@ def decided(cases: Iterable[Case[C]]) -> list[Judged[C]]:
 def _decided(outcome: Outcome[Case[C]]) -> Judged[C]:
     one = outcome.claim
     compared = tuple(
-        Compared(comparison.measure, comparison.dose, interval, verdict)
-        for comparison, interval, verdict in zip(one.comparisons, outcome.intervals, outcome.verdicts, strict=True)
+        Compared(comparison.measure, comparison.dose, interval, verdict, _deciding(interval, region, verdict))
+        for comparison, interval, region, verdict in zip(
+            one.comparisons, outcome.intervals, one.regions, outcome.verdicts, strict=True
+        )
         if interval is not None
     )
     return Judged(one.claim, _together(compared) if compared else CANNOT_SAY, compared, one.why)
+
+
+def _deciding(interval: Interval, region: Region, verdict: Verdict) -> int | None:
+    return seeds_to_decide(interval, region) if verdict is Verdict.UNDECIDED else None
 
 
 def _together(compared: Sequence[Compared]) -> str:

@@ -24,6 +24,7 @@ from findings.provenance import ROOT
 from findings.toy_ladder import about as toy_about
 from findings.toy_ladder import judged_regime, studies_of
 from findings.toy_ladder_claims import WITHIN_A_REGIME
+from findings.verdicts import MOST_SEEDS
 
 FOLDER = ROOT / "results" / "ladder"
 DOCUMENT, PAGE = "claims.json", "claims.md"
@@ -32,6 +33,7 @@ STUDIES = {"mini": "2", "mini-300": "2", "tiny": "3", "gpu": "4"}
 """The rung of each folder of runs."""
 VERSION = 1
 MARKS = {"confirmed": "yes", "refuted": "no", "undecided": "open", DISPUTED: "disputed", CANNOT_SAY: "-"}
+DECIDABLE = ("confirmed", "refuted", "undecided", DISPUTED)
 OWNERS = {"paper": "the paper's", "theory": "our theory's", "question": "open question"}
 
 
@@ -176,6 +178,40 @@ def unfinished(columns: Iterable[Column]) -> str:
     return f"Not all runs are made yet of: {', '.join(rungs)}. Its verdicts can change with them."
 
 
+REACHABLE = 2
+"""Times the seeds there are: what as many would decide is called within reach."""
+
+
+def undecided(columns: Iterable[Column]) -> str:
+    """A sentence on how much is open, and what would decide it."""
+    cells = [cell for column in columns for cell in column.cells.values() if cell.verdict in DECIDABLE]
+    left = [cell for cell in cells if cell.verdict == "undecided"]
+    needed = [(most_seeds(cell), max(one["seeds"] for one in cell.comparisons)) for cell in left]
+    reachable = sum(seeds is not None and seeds <= REACHABLE * now for seeds, now in needed)
+    never = sum(seeds is None for seeds, _ in needed)
+    return (
+        f"Of {len(cells)} verdicts {len(left)} are open. With {REACHABLE} times the seeds {reachable} of these would "
+        f"be decided, were means and scatter to stay as they are; {len(left) - reachable - never} take more, and for "
+        f"{never} no {MOST_SEEDS} seeds are enough, since the mean lies next to the end of what is claimed: the "
+        "interval bounds the effect there, and that is all that can be said."
+    )
+
+
+def most_seeds(cell: Cell) -> int | None:
+    """How many seeds decide a claim: as many as the comparison that takes the most; None where no number does."""
+    needed = [one["deciding_seeds"] for one in cell.comparisons if one["verdict"] == "undecided"]
+    return None if None in needed else max(needed, default=None)
+
+
+def mark(cell: Cell) -> str:
+    """A cell of the table: the verdict in a word, and of what is open how many seeds would decide it."""
+    word = MARKS.get(cell.verdict, cell.verdict)
+    if cell.verdict != "undecided":
+        return word
+    seeds = most_seeds(cell)
+    return f"{word} (>{MOST_SEEDS})" if seeds is None else f"{word} ({seeds})"
+
+
 def all_claims() -> list[LadderClaim]:
     """Those of every rung, then those of the toy alone."""
     return [*CLAIMS, *WITHIN_A_REGIME]
@@ -202,17 +238,18 @@ def page(columns: Sequence[Column]) -> str:
         "# Claims by rung",
         "",
         f"Intervals are Student's over seeds, {LEVEL:.0%} for all comparisons of a group together. yes: the interval "
-        "lies in the claimed region; no: outside; open: neither; disputed: the two distances say yes and no; -: the "
-        "study is in another regime, or lacks the rows. Written by `python -m findings`.",
+        "lies in the claimed region; no: outside; open: neither, with the number of seeds that would decide it; "
+        "disputed: the two distances say yes and no; -: the study is in another regime, or lacks the rows. Written by "
+        "`python -m findings`.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
     if unfinished(columns):
         lines[3:3] = ["", unfinished(columns)]
+    lines[3:3] = ["", undecided(columns)] if columns else []
     for claim in all_claims():
-        verdicts = [c.cells[claim.identifier].verdict if claim.identifier in c.cells else "" for c in columns]
-        marks = [MARKS.get(verdict, verdict) for verdict in verdicts]
+        marks = [mark(c.cells[claim.identifier]) if claim.identifier in c.cells else "" for c in columns]
         cells = [f"[{claim.identifier}](#{claim.identifier.lower()}) {claim.statement}", OWNERS[claim.owner]]
         lines.append("| " + " | ".join([*cells, claim.regime, *marks]) + " |")
     lines += ["", "| study | regime | step noise | memorised | seeds |", "|---|---|---:|---:|---:|"]
@@ -239,7 +276,14 @@ def _numbers(study: str, cell: Cell) -> list[str]:
         interval = f"{one['mean']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" if "low" in one else f"{one['mean']:.3g}"
         space = f" {one['space']}" if "space" in one else ""
         of.append(f"{one['quantity']}{space}{dose} {interval}")
-    return [f"- {study}: **{cell.verdict}**; " + "; ".join(of)]
+    return [f"- {study}: **{cell.verdict}**; " + "; ".join(of) + _what_decides(cell)]
+
+
+def _what_decides(cell: Cell) -> str:
+    if cell.verdict != "undecided":
+        return ""
+    seeds = most_seeds(cell)
+    return f"; no {MOST_SEEDS} seeds would decide" if seeds is None else f"; {seeds} seeds would decide"
 
 
 def main(folder: Path = FOLDER) -> list[Column]:
