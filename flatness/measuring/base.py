@@ -25,8 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.saved_buffers import SavedBuffers
-from flatness.weights import SavedWeights, Selection, derived_seed, selected_parameters
+from flatness.weights import SavedBuffers, SavedWeights, Selection, derived_seed, selected_parameters
 
 Loss = Callable[[nn.Module, Any], Tensor]
 UNMOVED = "the unperturbed weights"

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness.measuring.base import Losses
-from flatness.selection import memory_of
-from flatness.weights import SavedWeights, at_least_float32
+from flatness.weights import SavedWeights, at_least_float32, memory_of
 
 
 class Leaves:

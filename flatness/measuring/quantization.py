@@ -19,8 +19,15 @@ from torch import Tensor, nn
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
 from flatness.progress import Progress, reporter, tracked
-from flatness.selection import Selection, memory_of, selected_parameters
-from flatness.weights import SavedWeights, derived_seed, direction_norm, widest
+from flatness.weights import (
+    SavedWeights,
+    Selection,
+    derived_seed,
+    direction_norm,
+    memory_of,
+    selected_parameters,
+    widest,
+)
 
 ModelType = TypeVar("ModelType", bound=nn.Module)
 FEWEST_BITS, MOST_BITS = 2, 16

@@ -43,10 +43,10 @@ from torch.optim import Optimizer
 
 from flatness import arguments
 from flatness.passes import RandomState, random_state, set_random_state
-from flatness.saved_buffers import SavedBuffers
 from flatness.training.accumulation import refusing_accumulation
 from flatness.training.ascent import SMALLEST_NORM, Ascent
 from flatness.training.perturbed_optimizer import Closure, PerturbedOptimizer, Phase, check_callable, loss_of
+from flatness.weights import SavedBuffers
 
 __all__ = ["SAM", "SMALLEST_NORM", "Closure"]
 

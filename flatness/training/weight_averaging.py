@@ -30,9 +30,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flatness import arguments
 from flatness.compilation import plain_modules, plain_name, uncompiled
-from flatness.saved_buffers import SavedBuffers, writable
 from flatness.training.averaging_rules import EMA, LARGEST_SIGMA_REL, SWA, PowerEMA, Rule
 from flatness.training.post_hoc_ema import Fit, Snapshot, fit, reconstruct
+from flatness.weights import SavedBuffers, writable
 
 __all__ = [
     "EMA",

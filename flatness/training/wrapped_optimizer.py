@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from flatness import arguments
-from flatness.selection import memory_of
+from flatness.weights import memory_of
 
 PRECISIONS = (torch.float32, torch.float64)
 """Bfloat16 weights would mostly swallow a perturbation in rounding."""
