@@ -59,7 +59,18 @@ def of(call: Callable[..., Any], **fixed: Any) -> tuple[Callable[..., Any], Call
     return call, arguments
 
 
-MADE = {"model", "target", "direction", "batches", "optimizer", "rules", "generator", "batch", "gradient_batches"}
+MADE = {
+    "model",
+    "target",
+    "end",
+    "direction",
+    "batches",
+    "optimizer",
+    "rules",
+    "generator",
+    "batch",
+    "gradient_batches",
+}
 """Arguments whose values are made anew by the function that stands for them."""
 
 
@@ -94,6 +105,8 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
     "curvature": of(
         flatness.curvature, **MEASURE, probes=2, tolerance=0.1, max_steps=2, engine="torch", parameters=None
     ),
+    "loss_path": of(flatness.loss_path, **MEASURE, end=lambda: Network().state_dict(), fractions=(0.5,)),
+    "spectral_density": of(flatness.spectral_density, **MEASURE, probes=2, steps=2, engine="torch", parameters=None),
     "quantization_rise": of(flatness.quantization_rise, **MEASURE, bits=8, granularity="tensor", scheme="symmetric"),
     "quantize_weights": of(flatness.quantize_weights, model=model, bits=8, rounding="nearest", seed=0),
     "quantized": of(lambda **a: entered(flatness.quantized(**a)), model=model, bits=8, scheme="minmax", seed=0),
