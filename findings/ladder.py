@@ -217,8 +217,8 @@ class Study:
         values = []
         for point in document["points"]:
             result = document["measures"][point["name"]]
-            asked = (point["weights"], point["kind"], point["sampling_steps"], point["bits"])
-            if asked == wanted and point["step"] >= first and "failed" not in result:
+            fields = (point["weights"], point["kind"], point["sampling_steps"], point["bits"])
+            if fields == wanted and point["step"] >= first and "failed" not in result:
                 for part in quantity.path:
                     result = result[part]
                 values.append(float(result))

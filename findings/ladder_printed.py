@@ -50,23 +50,23 @@ def _values(claim: LadderClaim, tables: Mapping[str, Any]) -> dict[str, float]:
     if any(side.method not in ("adm", "ip", "sam") or side.dose not in CHOSEN for side in sides):
         return {}
     a, b = (_row(side) for side in sides)
-    found: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     for quantity in claim.quantities:
         if quantity in STEPS:
             steps = STEPS[quantity]
             for data, table in _by_data(tables["fid"]):
-                found[f"{data}, T' = {steps}"] = math.log(table[steps][a] / table[steps][b])
+                ratios[f"{data}, T' = {steps}"] = math.log(table[steps][a] / table[steps][b])
         elif quantity == "lpf_rise":
             for data, table in _by_data(tables["lpf"]):
-                found[data] = math.log(table[a] / table[b])
+                ratios[data] = math.log(table[a] / table[b])
         elif quantity == AT_8_BITS:
             for data, table in _by_data(tables["fid_at_8_bits"]):
-                found[f"{data}, T' = 20"] = math.log(table["20"][a] / tables["fid"][data]["20"][a])
+                ratios[f"{data}, T' = 20"] = math.log(table["20"][a] / tables["fid"][data]["20"][a])
         elif quantity == "mean_absolute_gap-20":
             for data, table in _by_data(tables["epsilon_norm_gap"]):
                 if a in table and b in table:
-                    found[data] = math.log(table[a] / table[b])
-    return found
+                    ratios[data] = math.log(table[a] / table[b])
+    return ratios
 
 
 def _by_data(block: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -76,13 +76,13 @@ def _by_data(block: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _gaps_over_flatness(tables: Mapping[str, Any]) -> dict[str, float]:
     """log of (raw less EMA's FID over the low-pass filter's value) of SAM, against plain training's."""
-    found = {}
+    ratios = {}
     for data, flatness in _by_data(tables["lpf"]):
         for steps in STEPS.values():
             fid = tables["fid"][data][steps]
             sam, adm = ((fid[m] - fid[f"{m}+ema"]) / flatness[m] for m in ("sam", "adm"))
-            found[f"{data}, T' = {steps}"] = math.log(sam / adm)
-    return found
+            ratios[f"{data}, T' = {steps}"] = math.log(sam / adm)
+    return ratios
 
 
 def _row(selection: Selection) -> str:
@@ -95,5 +95,5 @@ def in_print() -> dict[str, list[Printed]]:
     The paper's runs have large step noise (raw and averaged rows are far apart); whether they memorise is not printed.
     So claims of either regime are held against its numbers, and those of neither are left out.
     """
-    found = {claim.identifier: printed(claim) for claim in CLAIMS if claim.regime != "neither"}
-    return {identifier: numbers for identifier, numbers in found.items() if numbers}
+    by_claim = {claim.identifier: printed(claim) for claim in CLAIMS if claim.regime != "neither"}
+    return {identifier: numbers for identifier, numbers in by_claim.items() if numbers}

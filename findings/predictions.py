@@ -85,8 +85,8 @@ def summary(document: Document) -> list[str]:
     for name, title in TITLES.items():
         ours = [one for one in document["predictions"] if group(one) == name]
         counted = {verdict: [one for one in ours if one["verdict"] == verdict] for verdict in VERDICTS}
-        said = [f"{len(found)} {verdict}" for verdict, found in counted.items() if found]
-        lines.append(f"{name} ({title}): {', '.join(said) or 'nothing to say'}.")
+        counts = [f"{len(found)} {verdict}" for verdict, found in counted.items() if found]
+        lines.append(f"{name} ({title}): {', '.join(counts) or 'nothing to say'}.")
         for one in counted["refuted"]:
             deciding = f"{one['deciding']}: {interval(one)}; claimed {region(one)}"
             lines.append(f"{one['identifier']} refuted ({one['of']}): {one['statement']}. {deciding}.")
@@ -128,8 +128,8 @@ def _layers(document: Document) -> list[str]:
 
 def _errors(document: Document) -> str:
     """The range of the linearisation's error."""
-    found = [error for one in document["tolerated"] for error in one.get("linearisation_error", ())]
-    return f"{min(found):.0%} to {max(found):.0%}" if found else "an unknown share"
+    errors = [error for one in document["tolerated"] for error in one.get("linearisation_error", ())]
+    return f"{min(errors):.0%} to {max(errors):.0%}" if errors else "an unknown share"
 
 
 def _tolerated(document: Document) -> list[str]:

@@ -86,16 +86,16 @@ def tables(results: Sequence[Result]) -> list[Table]:
             columns.readout,
         ),
     ]
-    found = [_table(name, title, of(settings), rows) for name, title, of in shown]
-    return [_with_floors(table, results) for table in found if table.columns]
+    tables = [_table(name, title, of(settings), rows) for name, title, of in shown]
+    return [_with_floors(table, results) for table in tables if table.columns]
 
 
 def _table(name: str, title: str, wanted: Sequence[Column], rows: Mapping[str, Sequence[Result]]) -> Table:
     """The table without columns that no row has a number in."""
-    found = {column: [column.of(results) for results in rows.values()] for column in wanted}
-    kept = [column for column in wanted if any(cell is not None for cell in found[column])]
-    by_row = {label: tuple(found[column][place] for column in kept) for place, label in enumerate(rows)}
-    return Table(name, title, tuple(kept), by_row)
+    cells = {column: [column.of(results) for results in rows.values()] for column in wanted}
+    shown = [column for column in wanted if any(cell is not None for cell in cells[column])]
+    by_row = {label: tuple(cells[column][place] for column in shown) for place, label in enumerate(rows)}
+    return Table(name, title, tuple(shown), by_row)
 
 
 def _with_floors(table: Table, results: Sequence[Result]) -> Table:
@@ -111,14 +111,14 @@ def _with_floors(table: Table, results: Sequence[Result]) -> Table:
     counts = {f"frechet-{steps}": count for steps, count in columns.samples_of(settings).items()}
     rows = dict(table.rows)
     for number in settings["data"]["used"]["floors"]:
-        found, row = measures.get(names.floor(number), {FAILED: "not measured"}), []
-        if FAILED in found:
+        floor, row = measures.get(names.floor(number), {FAILED: "not measured"}), []
+        if FAILED in floor:
             continue
         for column in table.columns:
             key = column.entry
             fits = columns.extrapolates(settings, number) if key != "value" else counts[column.name] == number
-            error = found["standard_error"] if len(seeds) < estimates.FEWEST else None
-            row.append(Cell(found[key], error) if fits else None)
+            error = floor["standard_error"] if len(seeds) < estimates.FEWEST else None
+            row.append(Cell(floor[key], error) if fits else None)
         if any(cell is not None for cell in row):
             rows[f"{FLOOR}, n={number}"] = tuple(row)
     return table._replace(rows=rows)
@@ -140,16 +140,16 @@ def shown(results: Sequence[Result], console: Console) -> None:
 def _fitting(table: Table, width: int) -> list[tuple[str, list[int]]]:
     """Columns by the tables that show them, so that no number is broken over lines."""
     first = max(len(label) for label in (*table.rows, "row")) + 4
-    found: list[list[int]] = [[]]
+    groups: list[list[int]] = [[]]
     used = first
     for place in range(len(table.columns)):
         needs = _width(table, place) + 3
-        if used + needs > width and found[-1]:
-            found.append([])
+        if used + needs > width and groups[-1]:
+            groups.append([])
             used = first
-        found[-1].append(place)
+        groups[-1].append(place)
         used += needs
-    return [(table.title + (", continued" if part else ""), places) for part, places in enumerate(found)]
+    return [(table.title + (", continued" if part else ""), places) for part, places in enumerate(groups)]
 
 
 def _width(table: Table, place: int) -> int:
