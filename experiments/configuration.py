@@ -304,11 +304,11 @@ def _current(stored: Any) -> Any:
 
 
 def _flat(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, value in stored.items():
         name = prefix + key
-        found |= _flat(value, name + ".") if isinstance(value, dict) else {name: value}
-    return found
+        flattened |= _flat(value, name + ".") if isinstance(value, dict) else {name: value}
+    return flattened
 
 
 def _built(kind: type, stored: dict[str, Any], prefix: str) -> object:

@@ -98,19 +98,19 @@ def points(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Point
         rows: of the folder.
         snapshots: documents of the first stage, by run.
     """
-    found = []
+    points = []
     for entry in rows.entries:
         whole = entry.layered("whole")
         if whole is not None:
-            found.append(Point(entry.run, _flatness(whole), _outcomes(entry)))
+            points.append(Point(entry.run, _flatness(whole), _outcomes(entry)))
     for run, document in snapshots.items():
         for measure in document["measures"].values():
             if "whole" in measure:
                 rounded = {
                     Outcome("rise", bits=int(bits)): one["value"] for bits, one in measure["quantization"].items()
                 }
-                found.append(Point(run, _flatness(measure["whole"]), rounded))
-    return found
+                points.append(Point(run, _flatness(measure["whole"]), rounded))
+    return points
 
 
 def _outcomes(entry: Entry) -> dict[Outcome, float]:
@@ -118,37 +118,37 @@ def _outcomes(entry: Entry) -> dict[Outcome, float]:
     if entry.row is None:
         return {}
     options = entry.row["settings"]["evaluation"]
-    found: dict[Outcome, float] = {}
+    outcomes: dict[Outcome, float] = {}
     for bits in options["rise_bits"]:
         if (measure := entry.measure(names.quantization(bits))) is not None:
-            found[Outcome("rise", bits=bits)] = measure["rise"]["value"]
+            outcomes[Outcome("rise", bits=bits)] = measure["rise"]["value"]
     for steps in options["sampling_steps"]:
         if (measure := entry.measure(names.exposure(steps))) is not None:
-            found[Outcome("gap", steps)] = measure[names.GAP]["value"]
+            outcomes[Outcome("gap", steps)] = measure[names.GAP]["value"]
     for steps in options["sampling_steps"]:
         full = entry.measure(names.distance(steps))
         if full is None:
             continue
-        found[Outcome("distance", steps)] = full["value"]
+        outcomes[Outcome("distance", steps)] = full["value"]
         for bits in options["bits"]:
             if (measure := entry.measure(names.distance(steps, bits))) is not None:
-                found[Outcome("change", steps, bits)] = measure["value"] - full["value"]
-    return found
+                outcomes[Outcome("change", steps, bits)] = measure["value"] - full["value"]
+    return outcomes
 
 
 def claims(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
     """One for each pair of a flatness and an outcome."""
     every = points(rows, snapshots)
     outcomes = list(dict.fromkeys(outcome for point in every for outcome in point.outcomes))
-    found = []
+    claims = []
     for flat, words in FLATNESS.items():
         for outcome in outcomes:
             there = [point for point in every if outcome in point.outcomes]
             x, y = [point.flatness[flat] for point in there], [point.outcomes[outcome] for point in there]
             statement = f"Flatter rows ({words}) have less of {outcome.words}"
             where = "layers/*.json: measures.whole; layers/*-snapshots.json; rows/*.json"
-            found.append(_claim(f"B5-{flat}-{outcome.name}", statement, x, y, [point.run for point in there], where))
-    return found
+            claims.append(_claim(f"B5-{flat}-{outcome.name}", statement, x, y, [point.run for point in there], where))
+    return claims
 
 
 def printed(numbers: Mapping[str, Any]) -> list[Claim]:
@@ -157,14 +157,14 @@ def printed(numbers: Mapping[str, Any]) -> list[Claim]:
     Args:
         numbers: the file of the paper's numbers; data sets and tables that it lacks are left out.
     """
-    found = []
+    claims = []
     fid, lpf = numbers.get("fid", {}), numbers.get("lpf", {})
     rounded = numbers.get("fid_at_8_bits", {})
     for dataset, flat in lpf.items():
         if not isinstance(flat, Mapping):
             continue
         for steps, distances in fid.get(dataset, {}).items():
-            found.append(
+            claims.append(
                 _of_table(
                     f"B5p-{dataset}-{steps}", f"{dataset}: lower LPF goes with lower FID, T'={steps}", flat, distances
                 )
@@ -173,8 +173,8 @@ def printed(numbers: Mapping[str, Any]) -> list[Claim]:
             if isinstance(eight, Mapping) and isinstance(distances, Mapping):
                 change = {row: value - distances[row] for row, value in eight.items() if row in distances}
                 says = f"{dataset}: lower LPF goes with less change of the FID at 8 bits, T'={steps}"
-                found.append(_of_table(f"B5p-{dataset}-{steps}-8", says, flat, change))
-    return [claim for claim in found if claim is not None]
+                claims.append(_of_table(f"B5p-{dataset}-{steps}-8", says, flat, change))
+    return [claim for claim in claims if claim is not None]
 
 
 def _of_table(identifier: str, statement: str, flat: Mapping[str, Any], other: Any) -> Claim | None:
@@ -292,8 +292,8 @@ def rank_correlation(
     low = high = float("nan")
     if number >= fewest and np.isfinite(value):
         places = _resampled(len(first), runs, resamples, np.random.default_rng(seed))
-        found = np.concatenate([np.atleast_1d(spearman(first[chosen], second[chosen])) for chosen in places])
-        low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+        samples = np.concatenate([np.atleast_1d(spearman(first[chosen], second[chosen])) for chosen in places])
+        low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Correlation(value, float(low), float(high), len(first), len(set(runs)) if runs is not None else number)
 
 

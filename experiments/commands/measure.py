@@ -143,8 +143,14 @@ def subject(configuration: Configuration, weights: dict[str, Tensor], label: str
 
     options = configuration.network
     shape = (options.channels, options.image_size, options.image_size)
-    told = {"kind": "adm", "source": label, **about, "configuration": configuration.to_dict(), "loss": loss.settings()}
-    about_it = told | {"sha256": weights_hash(network)}
+    description = {
+        "kind": "adm",
+        "source": label,
+        **about,
+        "configuration": configuration.to_dict(),
+        "loss": loss.settings(),
+    }
+    about_it = description | {"sha256": weights_hash(network)}
     known = None if classes is None else Classes(classes)
     return Subject(label, network.eval(), loss, shape, sampling, "", about_it, known)
 

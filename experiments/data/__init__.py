@@ -47,5 +47,5 @@ def load(
     size = module.DEFAULT_SIZE if image_size is None else arguments.count("image_size", image_size, at_least=1)
     check_named(name, root)
     extra = {"preparation": preparation or Preparation()} if name in DECODED else {}
-    found: Images = module.load(split, size, root, **extra)
-    return found
+    images: Images = module.load(split, size, root, **extra)
+    return images

@@ -92,10 +92,10 @@ class Batches:
         """
         share = self._share(rank, world)
         begin = arguments.count("step", step) * self.global_batch + rank * share
-        found = self.images.gather(self._places(begin, begin + share))
+        pixels = self.images.gather(self._places(begin, begin + share))
         if self.flip:
-            _mirror(found.numpy(), self.flips(step)[rank * share : (rank + 1) * share].numpy())
-        return found
+            _mirror(pixels.numpy(), self.flips(step)[rank * share : (rank + 1) * share].numpy())
+        return pixels
 
     def stream(
         self,
@@ -127,8 +127,8 @@ class Batches:
         pinned = target.type == "cuda"
 
         def make(step: int) -> Tensor:
-            found = self.batch(step, rank, world)
-            return found.pin_memory() if pinned else found
+            batch = self.batch(step, rank, world)
+            return batch.pin_memory() if pinned else batch
 
         def finish(found: Tensor) -> Tensor:
             return found.to(target, non_blocking=pinned)
@@ -147,13 +147,13 @@ class Batches:
     def _places(self, begin: int, end: int) -> Tensor:
         """The images at these places of the endless row of epochs."""
         number = len(self.images)
-        found = []
+        places = []
         while begin < end:
             epoch, place = divmod(begin, number)
             part = self._permutation(epoch)[place : place + end - begin]
-            found.append(part)
+            places.append(part)
             begin += len(part)
-        return torch.cat(found)
+        return torch.cat(places)
 
     def _drawn_permutation(self, epoch: int) -> Tensor:
         return torch.randperm(len(self.images), generator=_generator("order", self.seed, epoch))

@@ -144,9 +144,9 @@ def read_idx(path: Path, expected: IdxFile) -> UInt8[ndarray, "*shape"]:
         raise DataError(f"{path}: its header says {shape}, {size} bytes, and {len(contents) - begin} bytes follow")
     if shape != expected.shape:
         raise DataError(f"{path}: an array {shape}; expected {expected.shape}")
-    found = hashlib.sha256(contents).hexdigest()
-    if found != expected.sha256:
-        raise DataError(f"{path}: contents with SHA-256 {found}; the published ones have {expected.sha256}")
+    digest = hashlib.sha256(contents).hexdigest()
+    if digest != expected.sha256:
+        raise DataError(f"{path}: contents with SHA-256 {digest}; the published ones have {expected.sha256}")
     return np.frombuffer(contents, np.uint8, offset=begin).reshape(shape).copy()
 
 

@@ -101,17 +101,17 @@ def weights_file(path: Path | None = None, *, download: bool = False) -> Path:
         InceptionError: it is missing, and was not to be downloaded or could not be.
         ValueError: it has another digest.
     """
-    found = Path(path) if path is not None else default_weights()
-    if not found.exists() and download:
-        _fetch(found)
-    if not found.exists():
+    file = Path(path) if path is not None else default_weights()
+    if not file.exists() and download:
+        _fetch(file)
+    if not file.exists():
         raise InceptionError(
-            f"Inception's weights are not at {found}. Download them from {URL} (SHA-256 {SHA256}) and give their path, "
+            f"Inception's weights are not at {file}. Download them from {URL} (SHA-256 {SHA256}) and give their path, "
             "or allow the download (--inception-download). Without them there is the Frechet distance in classifier "
             "features."
         )
-    _verify(found)
-    return found
+    _verify(file)
+    return file
 
 
 def _verify(path: Path) -> None:

@@ -62,19 +62,19 @@ def needs(options: GPUOptions) -> list[Need]:
 
 def packages() -> list[Need]:
     """The imports, with what they take on the disk where they are installed."""
-    found = []
+    packages = []
     for name, module in PACKAGES.items():
         there = importlib.util.find_spec(module) is not None
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             about = "installed, of unknown version" if there else f"pip install {_pin(name)}"
-            found.append(Need(name, there, about))
+            packages.append(Need(name, there, about))
             continue
         files = distribution.files or []
         size = sum(file.size or 0 for file in files)
-        found.append(Need(name, there, distribution.version, size or None))
-    return found
+        packages.append(Need(name, there, distribution.version, size or None))
+    return packages
 
 
 def _pin(name: str) -> str:

@@ -126,17 +126,17 @@ def chosen_radii(given: Sequence[float], results: Path = RESULTS) -> tuple[tuple
     """
     if given:
         return (given[0], given[1]), "given"
-    found = []
+    radii = []
     for name in STUDIES:
         try:
             dose = Study(results / name / "points").dose_of(Selection("sam", "raw", "chosen"))
         except LadderError:
             continue
         if isinstance(dose, float) and dose > 0:
-            found.append(dose)
-    if not found:
+            radii.append(dose)
+    if not radii:
         return RADII, "the default, as no study with points is recorded"
-    first, last = min(found), max(found)
+    first, last = min(radii), max(radii)
     return (first, 3 * first if last == first else last), f"results of {' and '.join(STUDIES)}"
 
 
@@ -180,15 +180,15 @@ def carried_out(options: GPUOptions, device: torch.device, plan: dict[str, Any])
         points=tuple(plan["points"]),
         point_options=chosen.points,
     )
-    found = whole.carried_out()
+    results = whole.carried_out()
     return {
         "folder": FOLDER,
         "runs": [run.name for run in runs],
-        "rows": len(found.results),
-        "rows_with_failed_measures": sum(_failed(row) for row in found.results),
+        "rows": len(results.results),
+        "rows_with_failed_measures": sum(_failed(row) for row in results.results),
         "images_trained_on": len(runs) * base.steps * base.global_batch,
-        "losses": {_name(runs, index): _loss(row) for index, row in enumerate(found.results)},
-        "statement": found.statement,
+        "losses": {_name(runs, index): _loss(row) for index, row in enumerate(results.results)},
+        "statement": results.statement,
     }
 
 

@@ -132,7 +132,7 @@ class Place(NamedTuple):
 def settings_of(plan: Plan, run: str, checkpoint: Any, options: LayerOptions, place: Place) -> dict[str, Any]:
     """All that a file depends on but for rounding, in JSON's types; checkpoint: which weights."""
     evaluation = dataclasses.asdict(plan.evaluation)
-    found = {
+    settings = {
         "configuration": plan.runs[run].to_dict(),
         "checkpoint": checkpoint,
         "data": {"name": place.held_out.name, "fingerprint": place.held_out.fingerprint, "images": len(place.held_out)},
@@ -140,7 +140,7 @@ def settings_of(plan: Plan, run: str, checkpoint: Any, options: LayerOptions, pl
         "noise": {name: evaluation[name] for name in NOISE},
         "options": dataclasses.asdict(options),
     }
-    return dict(json.loads(json.dumps(found)))
+    return dict(json.loads(json.dumps(settings)))
 
 
 def subject_of(plan: Plan, run: str, network: nn.Module, images: int, place: Place) -> Subject:
@@ -171,17 +171,17 @@ def row(plan: Plan, run: str, average: Average, options: LayerOptions, place: Pl
         subject = subject_of(plan, run, network, options.layer_images, place)
         steps = {f"t={t}": t for t in options.tolerance_steps}
         count, points, levels = options.tolerance_images, options.points, options.tolerance_levels
-        found: dict[str, Callable[[], Any]] = {
+        measures: dict[str, Callable[[], Any]] = {
             "whole": lambda: {scale: whole_rise(subject, scale, options.whole_draws) for scale in WHOLE_NOISES},
             "readout": lambda: measured_readout(subject, options.readout_draws),
             "tolerance": lambda: {name: measured_tolerance(subject, t, count, levels) for name, t in steps.items()},
             "layers": lambda: measured_layers(subject),
         }
         if points:
-            found["linearisation"] = lambda: {
+            measures["linearisation"] = lambda: {
                 name: measured_linearisation(subject, t, count, points) for name, t in steps.items()
             }
-        return Work({name: Task(run) for name, run in found.items()})
+        return Work({name: Task(run) for name, run in measures.items()})
 
     about = about_of(plan, run, str(RowName(plan.runs[run].method, average)), average)
     return measured(result, result.path.stem, about, work, place.device, place.watch)
@@ -199,14 +199,14 @@ def averages_of(checkpoint: Checkpoint) -> list[Average]:
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    found: list[Average] = []
+    averages: list[Average] = []
     for average in AVERAGES:
         try:
             checkpoint.settings(average)
         except ValueError:
             continue
-        found.append(average)
-    return found
+        averages.append(average)
+    return averages
 
 
 class SnapshotFile(NamedTuple):
@@ -238,11 +238,11 @@ def chosen(run: Path, count: int) -> list[SnapshotFile]:
     Raises:
         DamagedError: a snapshot is damaged.
     """
-    found = [SnapshotFile(path, *snapshot_place(path)) for path in snapshot_files(run)]
-    if not found:
+    snapshots = [SnapshotFile(path, *snapshot_place(path)) for path in snapshot_files(run)]
+    if not snapshots:
         return []
-    shortest = max(one.gamma for one in found)
-    of_one = sorted((one for one in found if one.gamma == shortest), key=lambda one: one.steps)
+    shortest = max(one.gamma for one in snapshots)
+    of_one = sorted((one for one in snapshots if one.gamma == shortest), key=lambda one: one.steps)
     count = min(count, len(of_one))
     return [of_one[round(len(of_one) * (place + 1) / count) - 1] for place in range(count)]
 
@@ -284,7 +284,7 @@ def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, pl
 
 
 def _rounded(subject: Subject, bits: int) -> Any:
-    found = flatness.quantization_rise(
+    measurement = flatness.quantization_rise(
         subject.network, subject.objective, subject.batches, bits, seed=subject.options.seed
     )
-    return plain(found.rise)
+    return plain(measurement.rise)

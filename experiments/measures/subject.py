@@ -121,20 +121,20 @@ class Subject:
         chosen = self.material.held_out
         count = min(self.options.images, len(chosen))
         fixed = fixed_batch(chosen, self.process, count, derived_seed("evaluation", self.options.seed))
-        found = []
+        batches = []
         for part in torch.arange(count).split(self.batch_size):
             x_0, t, noise = (tensor[part].to(self.device) for tensor in (fixed.x_0, fixed.t, fixed.noise))
-            found.append(HeldOutBatch(x_0, self.process.q_sample(x_0, t, noise), noise, t))
-        return found
+            batches.append(HeldOutBatch(x_0, self.process.q_sample(x_0, t, noise), noise, t))
+        return batches
 
     @property
     def gradient_batches(self) -> Sequence[HeldOutBatch]:
         """The same images in parts that a backward pass has memory for."""
-        found = []
+        gradient_batches = []
         for batch in self.batches:
             parts = (tensor.split(self.gradient_batch) for tensor in batch)
-            found += [HeldOutBatch(*part) for part in zip(*parts, strict=True)]
-        return found
+            gradient_batches += [HeldOutBatch(*part) for part in zip(*parts, strict=True)]
+        return gradient_batches
 
     def losses(self, network: nn.Module, batch: HeldOutBatch) -> Losses:
         """The training loss of each image and its parts, (n,)."""

@@ -109,8 +109,8 @@ class SampleFolder:
         except ResultError as error:
             raise ValueError(f"{path} holds nothing that can be read ({error}); allowed: {FORMAT}") from error
         if stored.get("format") != FORMAT:
-            found = f"the format {stored.get('format')!r}"
-            raise ValueError(f"{path} holds {found}; allowed: {FORMAT}. Nothing was changed")
+            other = f"the format {stored.get('format')!r}"
+            raise ValueError(f"{path} holds {other}; allowed: {FORMAT}. Nothing was changed")
         lines = differences(stored, self.identity)
         if lines:
             listed = "\n".join(["field: there, asked for now", *lines])
@@ -175,12 +175,12 @@ class SampleFolder:
 
     def result(self) -> dict[str, Any] | None:
         """samples.json where all is finished and samples.npz is what was written; otherwise None."""
-        found = _read_whole(self.out / RESULT)
+        document = _read_whole(self.out / RESULT)
         merged = self.out / MERGED
-        if found is None or not merged.is_file() or not (self.out / GRID).is_file():
+        if document is None or not merged.is_file() or not (self.out / GRID).is_file():
             return None
-        whole = found.get("settings") == self.identity and found.get("sha256") == hash_file(merged).sha256
-        return found if whole else None
+        whole = document.get("settings") == self.identity and document.get("sha256") == hash_file(merged).sha256
+        return document if whole else None
 
     def finish(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Put the shards together: samples.npz, grid.png and last samples.json, which is returned.
@@ -198,7 +198,7 @@ class SampleFolder:
         seconds = sum(entry.get("seconds", 0.0) for entry in made)
         total = self.identity["images"]
         circumstances = [{k: v for k, v in entry.items() if k != "seconds"} for entry in made]
-        found = {
+        result = {
             "settings": self.identity,
             "images": total,
             "shape": [total, *self.shape],
@@ -208,8 +208,8 @@ class SampleFolder:
             "made_with": [entry for i, entry in enumerate(circumstances) if entry not in circumstances[:i]],
             "provenance": dict(provenance),
         }
-        write_whole(self.out / RESULT, json_bytes(with_checksum(found)))
-        return found
+        write_whole(self.out / RESULT, json_bytes(with_checksum(result)))
+        return result
 
     def _merge(self, path: Path) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.identity["images"], *self.shape)}

@@ -97,9 +97,9 @@ def sample_into(
     side = network.image_size
     folder = SampleFolder(Path(out), source.identity(settings), (side, side, network.channels))
     about = provenance(place)
-    found = folder.result()
-    if found is not None:
-        return Outcome(0, settings.images, 0, found, about["device"])
+    merged = folder.result()
+    if merged is not None:
+        return Outcome(0, settings.images, 0, merged, about["device"])
     folder.claim()
     todo = folder.missing(part, parts)
     own = sum(len(shard.images) for shard in folder.shards[part::parts])

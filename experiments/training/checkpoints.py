@@ -100,8 +100,8 @@ def step_of(folder: Path) -> int:
 
 def checkpoints(out: Path) -> list[Path]:
     """The run's checkpoints, newest first, whole or not."""
-    found = [path for path in (out / FOLDER).glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
-    return sorted(found, key=step_of, reverse=True)
+    paths = [path for path in (out / FOLDER).glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+    return sorted(paths, key=step_of, reverse=True)
 
 
 def write_checkpoint(out: Path, contents: Contents) -> Path:
@@ -298,15 +298,15 @@ def load_snapshots(out: Path | str) -> list[Snapshot]:
     Raises:
         ValueError: there are none, or one is damaged.
     """
-    found: list[Snapshot] = []
+    snapshots: list[Snapshot] = []
     for path in snapshot_files(Path(out)):
         weights, _ = read_tensors(path)
         gamma, steps = snapshot_place(path)
-        found.append({"gamma": gamma, "steps": steps, "weights": weights})
-    if not found:
+        snapshots.append({"gamma": gamma, "steps": steps, "weights": weights})
+    if not snapshots:
         folder = Path(out) / SNAPSHOT_FOLDER
         raise ValueError(f"{folder} holds no snapshots; allowed: the folder of a run that has made some")
-    return sorted(found, key=lambda snapshot: (snapshot["gamma"], snapshot["steps"]))
+    return sorted(snapshots, key=lambda snapshot: (snapshot["gamma"], snapshot["steps"]))
 
 
 def snapshot_files(out: Path) -> list[Path]:
