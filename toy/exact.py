@@ -63,12 +63,12 @@ def minimiser(moments: Moments) -> Minimiser:
     largest = float(eigenvalues[-1])
     if not largest > 0:
         raise ValueError("moments.second is zero; allowed: features that are not all zero")
-    kept = eigenvalues > RESOLVED * largest
-    inverse = torch.where(kept, 1.0 / eigenvalues, 0.0)
+    resolved = eigenvalues > RESOLVED * largest
+    inverse = torch.where(resolved, 1.0 / eigenvalues, 0.0)
     theta = (moments.cross @ vectors * inverse) @ vectors.T
-    condition = largest / float(eigenvalues[0]) if bool(kept.all()) else float("inf")
+    condition = largest / float(eigenvalues[0]) if bool(resolved.all()) else float("inf")
     gradient = float(torch.linalg.matrix_norm(moments.gradient(theta)))
-    return Minimiser(theta, moments.loss(theta), condition, int(kept.sum()), gradient)
+    return Minimiser(theta, moments.loss(theta), condition, int(resolved.sum()), gradient)
 
 
 def hessian_spectrum(moments: Moments) -> Float[Tensor, " m"]:
@@ -156,12 +156,12 @@ def least_loss(data: GaussianMixture, process: Process, number: int = 2**17, see
     number = arguments.count("number", number, at_least=2)
     generator = generator_of("least_loss", arguments.count("seed", seed))
     every = torch.arange(number) * process.steps // number
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     for t in every.split(CHUNK):
         x_0 = data.sample(len(t), generator)
         x = process.noisy(x_0, t, torch.randn(x_0.shape, generator=generator, dtype=torch.float64))
-        found.append(1.0 - data.optimal_noise(x, process.alphas_cumprod[t]).square().mean(-1))
-    losses = torch.cat(found)
+        parts.append(1.0 - data.optimal_noise(x, process.alphas_cumprod[t]).square().mean(-1))
+    losses = torch.cat(parts)
     return float(losses.mean()), float(losses.std()) / number**0.5
 
 
@@ -195,11 +195,11 @@ def closed_spectra(models: ScoreModels, points: Evaluation) -> Float[Tensor, "S 
     """T3's spectra on the same points, ascending: each eigenvalue of (2/d) E psi psi^T, d times."""
     psi = models.features(points.x_t, points.t) * models.scales[points.t][..., None]
     n = psi.shape[1]
-    found = []
+    spectra = []
     for one, epsilon in zip(psi, points.epsilon.to(psi), strict=True):
         moments = Moments(one.mT @ one / n, epsilon.mT @ one / n, models.normaliser, n)
-        found.append(hessian_spectrum(moments).repeat_interleave(models.dimension))
-    return torch.stack(found)
+        spectra.append(hessian_spectrum(moments).repeat_interleave(models.dimension))
+    return torch.stack(spectra)
 
 
 def largest_relative_error(measured: Float[Tensor, " p"], closed: Float[Tensor, " p"]) -> float:

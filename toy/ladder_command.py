@@ -66,16 +66,16 @@ def make(
         ValueError, FloatingPointError, OSError: as `toy.ladder.run`.
     """
     with _folder(quick) as folder:
-        kept = ladder.Kept(folder, rung)
-        work = ladder.work_of(rung, kept)
+        store = ladder.Kept(folder, rung)
+        work = ladder.work_of(rung, store)
         console.print(f"{rung.name}: {work.words(workers)}", markup=False, highlight=False)
         if so_far:
-            rows = ladder.kept_rows(work, kept)
+            rows = ladder.kept_rows(work, store)
         else:
             with reported() as tell:
-                rows = ladder.run(rung, kept, workers=workers, tell=tell)
+                rows = ladder.run(rung, store, workers=workers, tell=tell)
         content = document(rung, rows, quick=quick, complete=not (so_far and work.missing), command=command)
-        content["code"] = kept.code  # the runs', whenever they were made; the commit is that of the writing
+        content["code"] = store.code  # the runs', whenever they were made; the commit is that of the writing
     if out is None:
         console.print("nothing written (--quick without --out)", markup=False)
         return

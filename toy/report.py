@@ -148,8 +148,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, ndarray):
-        found = [mean_interval(column) for column in value.T]
-        return {bound: [significant(getattr(one, bound), DIGITS) for one in found] for bound in ("mean", "low", "high")}
+        intervals = [mean_interval(column) for column in value.T]
+        return {
+            bound: [significant(getattr(one, bound), DIGITS) for one in intervals] for bound in ("mean", "low", "high")
+        }
     if isinstance(value, list):
         return [plain(one) for one in value]
     return significant(value, DIGITS) if isinstance(value, float) else value

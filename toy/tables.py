@@ -49,7 +49,7 @@ def _words(results: dict[str, Any]) -> list[str]:
     """What phi is, what runs of equal loss are, and which claims were made after results had been seen."""
     stopped = ", ".join(f"{name} after {found['steps']} steps" for name, found in results["equal_loss"].items())
     losses = ", ".join(f"{name} {results['measures'][f'learnt/{name}']['loss']['mean']:.3g}" for name in PAPER_METHODS)
-    found = [
+    table = [
         "phi is what the readout theta multiplies, as in the theory; E|phi|^2 is the feature energy. The loss is a "
         "mean over the d coordinates and theta phi is not divided by m, so the factor d/m^2 of T3 and T5 is 1 here; "
         "sigma is the deviation of the noise on weights, q the step of the grid.",
@@ -58,13 +58,13 @@ def _words(results: dict[str, Any]) -> list[str]:
         f"{results['configuration']['steps']}), and those runs' own averages.",
     ]
     revised = {how: [p["identifier"] for p in results["predictions"] if p.get("revised") == how] for how in REVISED}
-    said = [f"{', '.join(names)} were {how}" for how, names in revised.items() if names]
-    if said:
-        found.append(
-            f"After the results of a first run had been seen, {'; '.join(said)}. These claims and their margins were "
-            "not set blind."
+    sentences = [f"{', '.join(names)} were {how}" for how, names in revised.items() if names]
+    if sentences:
+        table.append(
+            f"After the results of a first run had been seen, {'; '.join(sentences)}. These claims and their margins "
+            "were not set blind."
         )
-    return found
+    return table
 
 
 def _source(prediction: dict[str, Any]) -> str:
