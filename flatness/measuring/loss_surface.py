@@ -129,10 +129,10 @@ def loss_surface(
 def _coordinates(name: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str | Tensor) or not isinstance(values, Iterable):
         raise arguments.refuse(name, values, "a list of finite numbers")
-    found = tuple(arguments.number(name, value) for value in values)
-    if not found:
+    coordinates = tuple(arguments.number(name, value) for value in values)
+    if not coordinates:
         raise ValueError(f"{name} is empty; allowed: at least one coordinate")
-    return found
+    return coordinates
 
 
 def _normalized_pair(

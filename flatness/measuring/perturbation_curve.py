@@ -118,9 +118,9 @@ def _checked_distances(distances: object) -> tuple[float, ...]:
 
 def _on(batches: Iterable[Any], losses: Losses) -> Losses:
     """The same loss on other batches of as many samples."""
-    found = Losses(losses.loss, losses.model, batches, losses.seed)
-    found.samples, found.buffers = losses.samples, losses.buffers
-    return found
+    elsewhere = Losses(losses.loss, losses.model, batches, losses.seed)
+    elsewhere.samples, elsewhere.buffers = losses.samples, losses.buffers
+    return elsewhere
 
 
 def _direction(kind: str, weights: SavedWeights, losses: Losses, seed: int) -> Iterable[Tensor]:
