@@ -82,8 +82,8 @@ def diffusers_sampler(diffusers: Any, network: ADM, images: int, own_generators:
     def sample() -> Tensor:
         one = torch.Generator(device).manual_seed(0)
         each = [torch.Generator(device).manual_seed(i) for i in range(images)] if own_generators else one
-        found = pipeline(images, generator=each, num_inference_steps=STEPS, output_type="np").images
-        return torch.from_numpy(found)
+        generated = pipeline(images, generator=each, num_inference_steps=STEPS, output_type="np").images
+        return torch.from_numpy(generated)
 
     return sample
 

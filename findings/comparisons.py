@@ -99,8 +99,8 @@ def compared(results: Sequence[Result]) -> list[Comparison]:
 def _pairs(rows: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
     by_kind = {(found[0]["method"], found[0]["average"]): label for label, found in rows.items()}
     pairs = []
-    for label, found in rows.items():
-        method, average = found[0]["method"], found[0]["average"]
+    for label, results in rows.items():
+        method, average = results[0]["method"], results[0]["average"]
         against = by_kind.get(("adm", "raw" if method == "adm" else average))
         if against is not None and against != label:
             pairs.append((label, against))

@@ -220,10 +220,10 @@ def _text(cell: Cell | None) -> str:
     return "failed" if math.isnan(cell.value) else cell.shown()
 
 
-def markdown(found: Sequence[Table]) -> str:
+def markdown(shown: Sequence[Table]) -> str:
     """The tables, one below the other."""
     lines = []
-    for table in found:
+    for table in shown:
         lines += [f"### {table.title}", "", "| row | " + " | ".join(c.heading for c in table.columns) + " |"]
         lines[-1] = lines[-1].replace("|W|", "‖W‖").replace("|w|", "‖w‖").replace("|phi|", "‖phi‖")
         lines.append("|---|" + "---:|" * len(table.columns))
@@ -232,7 +232,7 @@ def markdown(found: Sequence[Table]) -> str:
     return "\n".join(lines)
 
 
-def document(found: Sequence[Table]) -> list[dict[str, Any]]:
+def document(shown: Sequence[Table]) -> list[dict[str, Any]]:
     """The same for JSON: what is not there is None, and the value of what failed."""
     return [
         {
@@ -244,7 +244,7 @@ def document(found: Sequence[Table]) -> list[dict[str, Any]]:
                 for label, row in table.rows.items()
             },
         }
-        for table in found
+        for table in shown
     ]
 
 

@@ -136,13 +136,13 @@ def run(name: str, root: Root = None, download: bool = True, console: Console | 
 def _said(name: str, root: Root, console: Console, missing_is_known: bool = True) -> bool:
     """Whether the data set is there; says so."""
     try:
-        found = import_module("experiments.data." + name.replace("-", "_")).inspect(root)
+        status = import_module("experiments.data." + name.replace("-", "_")).inspect(root)
     except NotFoundError as error:
         _say(console, f"{name}: not there yet" if missing_is_known else str(error))
         return False
-    _say(console, f"{name}: {found.path}")
-    _say(console, f"  {found.images:,} images; checksum: {found.checksum}")
-    _say(console, f"  fingerprint {found.fingerprint}")
+    _say(console, f"{name}: {status.path}")
+    _say(console, f"  {status.images:,} images; checksum: {status.checksum}")
+    _say(console, f"  fingerprint {status.fingerprint}")
     return True
 
 

@@ -134,8 +134,8 @@ class Process:
         """
         self.options = arguments.instance("options", options, ProcessOptions)
         bars = (1.0 - SCHEDULES[options.schedule](options.steps)).cumprod(0)
-        kept = list(range(options.steps)) if timesteps is None else timesteps
-        reverse = reverse_steps(bars, kept)
+        original = list(range(options.steps)) if timesteps is None else timesteps
+        reverse = reverse_steps(bars, original)
         self.timesteps: tuple[int, ...] = tuple(step.t for step in reverse)
         self.alphas_cumprod: Tensor = bars[list(self.timesteps)]
         self._columns = torch.stack(_table(bars[list(self.timesteps)]), dim=1)

@@ -48,16 +48,16 @@ class Need(NamedTuple):
 
 def needs(options: GPUOptions) -> list[Need]:
     """Everything that the sections need, in the order in which one would look."""
-    found = packages()
+    needed = packages()
     if importlib.util.find_spec("torch") is not None:
-        found.append(_device(options))
+        needed.append(_device(options))
     if "speed" in options.sections:
-        found.append(_compiler())
-    found += [Need("this checkout", True, str(ROOT), _checkout_size())]
+        needed.append(_compiler())
+    needed += [Need("this checkout", True, str(ROOT), _checkout_size())]
     if not options.tiny and "rung4" in options.sections:
-        found += images(options.data)
-    found.append(_disk(options))
-    return found
+        needed += images(options.data)
+    needed.append(_disk(options))
+    return needed
 
 
 def packages() -> list[Need]:

@@ -220,14 +220,14 @@ class Source:
 
     def identity(self, settings: SampleSettings) -> dict[str, Any]:
         """All that the samples depend on but for rounding, in JSON's types."""
-        asked = dataclasses.asdict(settings)
-        chain = asked.pop("chain")
+        settings_asked = dataclasses.asdict(settings)
+        chain = settings_asked.pop("chain")
         run = {
             "configuration": self.configuration.to_dict(),
             "step": self.step,
             "manifest_sha256": self.manifest_sha256,
         }
-        return {"format": FORMAT, **asked, **chain, "run": run}
+        return {"format": FORMAT, **settings_asked, **chain, "run": run}
 
 
 def load_source(path: Path | str, average: str) -> Source:

@@ -129,10 +129,10 @@ class _Run:
             except BaseException:
                 self.ranks.told(REFUSED)
                 raise
-        told = self.ranks.told(NONE if checkpoint is None else step_of(checkpoint))
-        if told == REFUSED:
+        newest = self.ranks.told(NONE if checkpoint is None else step_of(checkpoint))
+        if newest == REFUSED:
             raise CheckpointError("rank 0 cannot begin; its error says why")
-        return None if told == NONE else checkpoint_folder(out, told)
+        return None if newest == NONE else checkpoint_folder(out, newest)
 
     def carried_out(self) -> int:
         """Train, save, and return the number of steps made."""
