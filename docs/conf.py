@@ -24,6 +24,7 @@ extensions = [
     "docs.extensions.docstrings",
     "docs.extensions.claims",
     "docs.extensions.benchmarks",
+    "docs.extensions.policy",
 ]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}

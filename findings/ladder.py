@@ -98,6 +98,8 @@ QUANTITIES = {
     RISE.name: Quantity("lpf", ("absolute", "rise", "value")),
     CHOOSING.name: Quantity("distance", ("choosing", "features", "value"), 20),
     "worst_case_rise": Quantity("worst-case", ("rise", "value")),
+    "gradient_norm": Quantity("gradient", ("norm", "value")),
+    "trained_loss": Quantity("gradient", ("loss", "value")),
     "copies-20": Quantity("distance", ("copies", "value"), 20),
     **{f"rounding_rise-{bits}": Quantity("rounding", ("rise", "value"), 0, bits) for bits in (8, 4, 3)},
     **{f"mean_absolute_gap-{t}": Quantity("exposure", ("mean_absolute_gap", "value"), t) for t in (20, 100)},
@@ -174,6 +176,18 @@ class Study:
         of = {key.dose for key in self.documents if key.method == method}
         return sorted(d for d in of if all(RunKey(method, d, seed) in self.documents for seed in self.seeds))
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All but plain training, as their runs come."""
+        return tuple(dict.fromkeys(key.method for key in self.documents if key.method != "adm"))
+
+    def passes(self, method: str, dose: float) -> float | None:
+        """Gradients a step in the mean over the run; None where a schedule decides."""
+        if "sam" not in method:
+            return 1.0
+        of = self.documents[RunKey(method, dose, self.seeds[0])]["settings"]["configuration"]["sam"]
+        return 1.0 + of.get("ascent_share", 1.0) if of.get("sam_schedule", "always") == "always" else None
+
     def has(self, method: str) -> bool:
         """Whether a method was trained at every seed."""
         return bool(self.doses(method))
@@ -222,11 +236,17 @@ class Study:
         """The same, where no dose at all is plain training."""
         return self.numbers(method if dose else "adm", dose, weights, measure)
 
-    def scatter(self, key: RunKey, measure: Measure) -> tuple[float, int]:
-        """Standard deviation of a raw row's number over the late points of its run, and how many they are."""
+    def late(self, key: RunKey, measure: Measure) -> ndarray:
+        """A raw row's number at each late point of its run, (P,).
+
+        Raises:
+            LadderError: no point has it.
+        """
         steps = self.documents[key]["settings"]["configuration"]["steps"]
-        late = self._values(key, "raw", quantity_of(measure), LATE * steps)
-        return (float(np.std(late, ddof=1)) if len(late) > 1 else math.nan), len(late)
+        values = self._values(key, "raw", quantity_of(measure), LATE * steps)
+        if not values:
+            raise LadderError(f"{key} has no {measure.words} of its raw weights")
+        return np.array(values)
 
     def regime(self) -> dict[str, Any]:
         """Which regimes the study is in, with the numbers that say so: relative excesses, intervals at LEVEL."""

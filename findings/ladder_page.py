@@ -3,8 +3,9 @@
     results/ladder/ring.json, images.json    rungs 0 and 1, a file each (`python -m toy regimes`, `images`)
     results/ladder/<study>/*.json            rungs 2 to 4, a file a run (`reproduce --at`), a folder a study
     results/ladder/claims.json, claims.md    what is written here
+    results/ladder/doses.json, doses.md      every method and dose, by `findings.ladder_doses`
 
-`python -m findings` writes both anew; they follow from the files, and nothing is computed with weights.
+`python -m findings` writes all four anew; they follow from the files, and nothing is computed with weights.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from findings import ladder_doses
 from findings.checksums import ResultError, read_json, with_checksum
 from findings.documents import json_text
 from findings.files import write_whole
 from findings.ladder import CANNOT_SAY, DISPUTED, Judged, LadderError, Study, judged, rounded
 from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim
+from findings.ladder_doses import StudyRows, dose_rows
 from findings.ladder_printed import in_print
 from findings.provenance import ROOT
 from findings.toy_ladder import about as toy_about
@@ -27,6 +30,7 @@ from findings.verdicts import MOST_SEEDS
 
 FOLDER = ROOT / "results" / "ladder"
 DOCUMENT, PAGE = "claims.json", "claims.md"
+DOSES, DOSES_PAGE = "doses.json", "doses.md"
 TOY_RUNGS = {"ring": "0", "images": "1"}
 STUDIES = {"mini": "2", "mini-300": "2", "tiny": "3", "gpu": "4"}
 """The rung of each folder of runs."""
@@ -59,6 +63,7 @@ class Column(NamedTuple):
         about: regimes, seeds, and what else says where the numbers are from.
         cells: by the claim's identifier.
         regime: of the toy's studies, which of a file.
+        source: the study's numbers; None for what is in print alone.
     """
 
     rung: str
@@ -66,6 +71,7 @@ class Column(NamedTuple):
     about: dict[str, Any]
     cells: dict[str, Cell]
     regime: str = ""
+    source: Study | None = None
 
     @property
     def name(self) -> str:
@@ -87,7 +93,7 @@ def toy_columns(path: Path, rung: str) -> list[Column]:
     columns = []
     for name, study in studies_of(rows).items():
         about = {**toy_about(study), "file": path.name, "complete": complete}
-        columns.append(Column(TOY_RUNGS[rung], rung, about, _cells(judged_regime(study, rung)), name))
+        columns.append(Column(TOY_RUNGS[rung], rung, about, _cells(judged_regime(study, rung)), name, study))
     return columns
 
 
@@ -114,7 +120,7 @@ def study_column(folder: Path) -> Column:
         "doses": {method: study.doses(method) for method in ("sam", "rwp") if study.doses(method)},
         "folder": folder.name,
     }
-    return Column(STUDIES.get(folder.name, "2"), folder.name, about, _cells(judged(study)))
+    return Column(STUDIES.get(folder.name, "2"), folder.name, about, _cells(judged(study)), source=study)
 
 
 def printed_column() -> Column:
@@ -236,8 +242,8 @@ def page(columns: Sequence[Column]) -> str:
         "",
         f"Intervals are Student's over seeds, {LEVEL:.0%} for all comparisons of a group together. yes: the interval "
         "lies in the claimed region; no: outside; open: neither, with the number of seeds that would decide it; "
-        "disputed: the two distances say yes and no; -: the study is in another regime, or lacks the rows. Written by "
-        "`python -m findings`.",
+        "disputed: the two distances say yes and no; -: the study is in another regime, or lacks the rows. What was "
+        "measured at every dose is in [every dose](doses.md). Written by `python -m findings`.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
@@ -283,9 +289,27 @@ def _what_decides(cell: Cell) -> str:
     return f"; no {MOST_SEEDS} seeds would decide" if seeds is None else f"; {seeds} seeds would decide"
 
 
+def rows_by_dose(columns: Iterable[Column]) -> list[StudyRows]:
+    """Every method and dose of the studies that there are numbers of."""
+    return [
+        StudyRows(c.rung, c.name, len(c.source.seeds), dose_rows(c.source)) for c in columns if c.source is not None
+    ]
+
+
+def written(columns: Sequence[Column]) -> dict[str, bytes]:
+    """What is written, by file."""
+    rows = rows_by_dose(columns)
+    return {
+        DOCUMENT: json_text(with_checksum(document(columns))),
+        PAGE: page(columns).encode(),
+        DOSES: json_text(with_checksum(ladder_doses.document(rows))),
+        DOSES_PAGE: ladder_doses.page(rows).encode(),
+    }
+
+
 def main(folder: Path = FOLDER) -> list[Column]:
-    """Write both; returns the columns."""
+    """Write all; returns the columns."""
     columns = columns_of(folder)
-    write_whole(folder / DOCUMENT, json_text(with_checksum(document(columns))))
-    write_whole(folder / PAGE, page(columns).encode())
+    for name, content in written(columns).items():
+        write_whole(folder / name, content)
     return columns

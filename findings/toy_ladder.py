@@ -78,6 +78,16 @@ class RegimeStudy(Study):
         """Those that the method was trained at, ascending."""
         return sorted({dose for name, dose, _ in self.table if name == method})
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All but plain training, as their rows come."""
+        return tuple(dict.fromkeys(name for name, _, _ in self.table if name != "adm"))
+
+    def passes(self, method: str, dose: float) -> float | None:
+        """Gradients a step of plain training, in the mean over the run; None where it was not counted."""
+        cost = self.table[method, dose, "raw"].get("cost")
+        return None if cost is None else float(cost.mean())
+
     def measures(self, name: str) -> list[Measure]:
         """One: the toy has one distance."""
         return [Measure(name)]
@@ -97,6 +107,8 @@ class RegimeStudy(Study):
         name = TOY_NAMES.get(measure.name, measure.name)
         if measure == TRAINING_LOSS and name not in row:
             name = "held_out_loss"  # fresh draws: nothing is seen twice
+        if measure.name == "trained_loss":
+            name = "train_loss" if "train_loss" in row else "held_out_loss"
         if name not in row:
             raise LadderError(f"the toy measures no {name}")
         return row[name]

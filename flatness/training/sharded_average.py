@@ -75,6 +75,10 @@ class ShardedAverage:
             if plain_name(name) in self.buffers:
                 buffer.copy_(self.buffers[plain_name(name)])
 
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """The averages by their names in the state."""
+        return [(f"module.{name}", w) for name, w in self.weights.items()]
+
     def state_dict(self) -> dict[str, Any]:
         """Shards, as torch.distributed.checkpoint saves them, and the count."""
         return {

@@ -72,6 +72,8 @@ def document(method: str, dose: float, seed: int, row: Row) -> dict[str, Any]:
             add(weights, step, "rounding", {"rise": {"value": of["rise"] * early}}, 0, bits)
     for weights in ("raw", "ema", "swa"):
         add(weights, STEPS, "worst-case", {"rise": {"value": row(method, dose, seed, weights)["worst"]}})
+        norm, loss = {"value": 2.0 + seed}, {"value": 0.5}
+        add(weights, STEPS, "gradient", {"norm": norm, "loss": loss})
     configuration = {
         "method": method, "seed": seed, "steps": STEPS, "sam": {"rho": dose if method == "sam" else 0.1},
         "weight_noise": {"noise_sigma": dose if method == "rwp" else 0.01},
@@ -108,9 +110,8 @@ def test_a_raw_row_is_the_mean_over_its_late_points(tmp_path: Path) -> None:
     assert made.number(RunKey("adm", 0.0, 1), "raw", quantity_of(distance)) == pytest.approx(
         expected
     )  # shifts of -, 0, +
-    scatter, count = made.scatter(RunKey("adm", 0.0, 1), distance)
-    assert count == 3
-    assert scatter == pytest.approx(expected * 0.1 / 9)  # of -1/90, 0 and 1/90 of it
+    late = made.late(RunKey("adm", 0.0, 1), distance)
+    assert late == pytest.approx([expected * (1 + shift * 0.1 / 9) for shift in (-1, 0, 1)])
 
 
 def test_selections_find_their_doses(tmp_path: Path) -> None:

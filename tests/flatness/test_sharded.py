@@ -88,6 +88,7 @@ def trained(model: nn.Module, part: slice, adaptive: bool = False, rho: float = 
             saved = shadows.state_dict()
             shadows = Shadows(model, RULES, first_step=0)
             shadows.load_state_dict(saved)
+            sam.load_state_dict(sam.state_dict())
     found["weights"] = [gathered(p.detach()).clone() for p in model.parameters()]
     own = [local(p).clone() for p in model.parameters()]
     for name in RULES:

@@ -171,8 +171,9 @@ class Transfers(TorchDispatchMode):
         return found
 
 
-def test_an_update_copies_nothing_to_the_device() -> None:
-    """On CUDA such a copy waits for all that is queued; a device without numbers shows it, too."""
+def test_an_update_copies_nothing_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA such a copy waits for all that is queued; a device without numbers, else refused, shows it, too."""
+    monkeypatch.setattr(weight_averaging.arguments, "module", lambda name, model: model)
     model = network().to("meta")
     shadows, library = Shadows(model, RULES), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     with Transfers() as ours:
