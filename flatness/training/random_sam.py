@@ -39,7 +39,7 @@ class RandomSAM(SAM):
         sigma: standard deviation of the random step, in the unit that scale names. May be set between steps.
         seed: the noise is a function of it and of the step.
         scale: "absolute"; or relative to the root mean square of each tensor ("layer") or of each output channel
-            ("filter"), which is what its authors take.
+            ("filter"), which is what its authors take; or to each weight's magnitude ("weight").
 
     Raises:
         ValueError: an argument outside of what is allowed.
