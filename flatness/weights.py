@@ -4,33 +4,31 @@ Every measure of this package stands on two promises kept here. Whatever happens
 exactly as they were, from one saved copy. And noise is a function of its seed and of the weights' shapes alone, drawn
 tensor by tensor when it is needed, so that it costs no second copy and is the same for every model of one architecture
 on one kind of device, in whatever precision and memory layout its weights are kept.
-Which weights are moved (`selected_parameters`): each place in memory once, under one name. Buffers come back as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flatness import arguments
 from flatness.compilation import plain_name
 from flatness.passes import whole_norm
+from flatness.selection import Selection, selected_parameters
 
 Direction = Iterable[Tensor] | Mapping[str, Tensor]
 TargetType = TypeVar("TargetType")
 
-NOISE_SCALES = ("absolute", "layer", "filter")
+NOISE_SCALES = ("absolute", "layer", "filter", "weight")
 NORMALIZATIONS = ("none", "whole", "layer", "filter")
-Selection = Callable[[str, Tensor], bool] | Iterable[str] | str | None
-Target = nn.Module | Mapping[str, Tensor] | Iterable[Tensor]
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -143,7 +141,7 @@ def perturbed_weights(
         target: a module, or tensors, or tensors by name.
         sigma: standard deviation of the noise, in the unit that scale names.
         seed: the noise is a function of it.
-        scale: "absolute", "layer" or "filter" (`GaussianNoise`).
+        scale: "absolute", "layer", "filter" or "weight" (`GaussianNoise`).
         parameters: which weights (`selected_parameters`).
 
     Raises:
@@ -168,12 +166,15 @@ class GaussianNoise:
     - "layer": the root mean square of the entries of the tensor, so that the noise's expected squared norm is the
       tensor's own;
     - "filter": the root mean square of each output channel or row (dimension 0) of a tensor with two dimensions or
-      more, of the whole tensor where it has fewer.
+      more, of the whole tensor where it has fewer;
+    - "weight": the magnitude of each weight.
 
-    Weights that are zero get no noise from the last two. Both leave the measures built on them unchanged when a
-    rectifier network's layers are rescaled against one another, each by one factor; where every neuron has a factor of
-    its own they move, "filter" by the next layer's weights alone. Bisla et al. (2022) scale by a filter's norm instead,
-    which is the square root of its number of entries larger.
+    Weights that are zero get no noise from the last three. All three leave the measures built on them unchanged when a
+    rectifier network's layers are rescaled against one another, each by one factor, and when weights grow in front of a
+    normalisation. Where every neuron has a factor of its own, on what enters it and off what it enters, "layer" moves,
+    and "filter" by the next layer's weights; "weight" alone is invariant: whatever multiplies a weight multiplies its
+    noise. Bisla et al. (2022) scale by a filter's norm, which is the square root of its number of entries larger than
+    "filter".
 
     Attributes:
         weights: the tensors to scale by and to take shapes and devices from: saved ones, never ones that move.
@@ -197,7 +198,9 @@ class GaussianNoise:
 
 
 def root_mean_square(weight: Tensor, scale: str) -> Tensor:
-    """The unit of relative noise, shaped to multiply the weight: one, or with "filter" one for each output channel."""
+    """The unit of relative noise, to multiply by: one; with "filter" one a channel, with "weight" one a weight."""
+    if scale == "weight":
+        return weight.detach().to(at_least_float32(weight.dtype)).abs()
     norms = _norms(weight, by_filter=scale == "filter" and weight.dim() > 1)
     return norms / math.sqrt(max(weight.numel() // max(norms.numel(), 1), 1))
 
@@ -292,117 +295,3 @@ def matching_direction(name: str, direction: object, weights: Mapping[str, Tenso
             shape = tuple(weights[key].shape)
             raise arguments.refuse(f"{name} for {key!r}", along, f"real and finite, of shape {shape}")
     return [along.detach().to(weights[key].device) for key, along in zip(weights, found, strict=True)]
-
-
-def selected_parameters(target: Target, parameters: Selection = None) -> dict[str, Tensor]:
-    """The weights to move, by name; weights that modules share are listed once, under their first name.
-
-    Weights that are views of the same memory are shared too. A compiled module's names are those of the module inside.
-
-    Args:
-        target: a module, or tensors, or tensors by name.
-        parameters: None for all of them, frozen ones too; "trainable" for those that require gradients; their names; or
-            a function of (name, tensor) that says which.
-
-    Raises:
-        ValueError: no tensor, an unknown name, or one that is not of a real floating-point type, or cannot be written
-            to.
-    """
-    if isinstance(target, nn.Module):
-        every: dict[str, Tensor] = {plain_name(n): p for n, p in target.named_parameters(remove_duplicate=False)}
-    elif isinstance(target, Mapping):
-        every = {**target}
-    elif isinstance(target, Iterable) and not isinstance(target, Tensor | str):
-        every = {str(i): tensor for i, tensor in enumerate(target)}
-    else:
-        raise arguments.refuse("target", target, "a module, or tensors, or tensors by name")
-    chosen: dict[str, Tensor] = {}
-    seen: set[Any] = set()
-    for name in _chosen_names(every, parameters):
-        tensor = every[name]
-        if isinstance(tensor, nn.UninitializedParameter):  # has no shape to show
-            raise ValueError(f"parameter {name!r} is not initialised; allowed: initialised parameters")
-        if not isinstance(tensor, Tensor) or tensor.is_meta or not tensor.is_floating_point():
-            raise arguments.refuse(f"parameter {name!r}", tensor, "a tensor with data, of a real floating-point type")
-        if not writable(tensor):
-            raise arguments.refuse(f"parameter {name!r}", tensor, "one that is not expanded: memory for every entry")
-        if memory_of(tensor) not in seen:
-            seen.add(memory_of(tensor))
-            chosen[name] = tensor
-    if not sum(tensor.numel() for tensor in chosen.values()):
-        raise ValueError("no parameter is selected; allowed: a module (and a choice among its parameters) with some")
-    return chosen
-
-
-def memory_of(tensor: Tensor) -> Any:
-    """What all views of the same entries in memory have in common, transposed and reshaped ones too."""
-    if isinstance(tensor, nn.UninitializedParameter) or not tensor.data_ptr():
-        return id(tensor)
-    spans: list[list[int]] = []  # [stride, size], neighbours joined where they lie without a gap
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if spans and stride == spans[-1][0] * spans[-1][1]:
-            spans[-1][1] *= size
-        elif size > 1:
-            spans.append([stride, size])
-    return tensor.device, tensor.data_ptr(), tensor.dtype, str(spans)
-
-
-def _chosen_names(every: Mapping[str, Tensor], parameters: Selection) -> list[str]:
-    if parameters is None:
-        return list(every)
-    if isinstance(parameters, str) and parameters == "trainable":
-        return [name for name, tensor in every.items() if tensor.requires_grad]
-    if isinstance(parameters, type | nn.Module):
-        raise arguments.refuse("parameters", parameters, "None, 'trainable', names, or a function of (name, tensor)")
-    if callable(parameters):
-        return [name for name, tensor in every.items() if parameters(name, tensor)]
-    if isinstance(parameters, Iterable) and not isinstance(parameters, str | bytes | Tensor):
-        names = [plain_name(name) if isinstance(name, str) and name not in every else name for name in parameters]
-        unknown = [name for name in names if not isinstance(name, str) or name not in every]
-        if unknown:
-            raise arguments.refuse("parameters", unknown, "names among " + ", ".join(every))
-        return names
-    raise arguments.refuse("parameters", parameters, "None, 'trainable', names, or a function of (name, tensor)")
-
-
-class SavedBuffers:
-    """All buffers of a module as they were, those that a pass writes to as those that it replaces by others."""
-
-    def __init__(self, model: nn.Module) -> None:
-        """Copy all of them."""
-        self.saved = [
-            (module, dict(module._buffers), {name: _copied(buffer) for name, buffer in module._buffers.items()})
-            for module in model.modules()
-        ]
-
-    @torch.no_grad()
-    def put_back(self, compare: bool = True) -> None:
-        """Give every module the buffers it had, with their values.
-
-        Args:
-            compare: whether one that has not changed is left unwritten. On an accelerator this waits for it.
-        """
-        for module, buffers, values in self.saved:
-            if isinstance(module._buffers, dict):  # a scripted module's cannot be replaced
-                module._buffers.clear()
-                module._buffers.update(buffers)
-            for name, buffer in buffers.items():
-                value = values[name]
-                if buffer is None or value is None or not writable(buffer):
-                    continue
-                if not compare or not _same_bits(buffer, value):
-                    buffer.copy_(value)
-
-
-def writable(buffer: Tensor) -> bool:
-    """Whether torch can write to it; not where one place in memory holds several entries, as `expand` makes them."""
-    return not any(size > 1 and stride == 0 for size, stride in zip(buffer.shape, buffer.stride(), strict=True))
-
-
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether entries are equal, signs of zeros too; NaN is never."""
-    return torch.equal(a, b) and (not a.is_floating_point() or torch.equal(a.signbit(), b.signbit()))
-
-
-def _copied(buffer: Tensor | None) -> Tensor | None:
-    return None if buffer is None else buffer.detach().clone()

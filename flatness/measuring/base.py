@@ -25,7 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.weights import SavedBuffers, SavedWeights, Selection, derived_seed, selected_parameters
+from flatness.saved_buffers import SavedBuffers
+from flatness.selection import Selection, selected_parameters
+from flatness.weights import SavedWeights, derived_seed
 
 Loss = Callable[[nn.Module, Any], Tensor]
 UNMOVED = "the unperturbed weights"

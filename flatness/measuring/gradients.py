@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from flatness.measuring.base import Losses
-from flatness.weights import SavedWeights, at_least_float32, memory_of
+from flatness.selection import memory_of
+from flatness.weights import SavedWeights, at_least_float32
 
 
 class Leaves:

@@ -13,7 +13,8 @@ from torch.func import functional_call
 from flatness import arguments
 from flatness.compilation import plain_name
 from flatness.measuring.base import Estimate, Losses, standard_error
-from flatness.weights import memory_of, widest
+from flatness.selection import memory_of
+from flatness.weights import widest
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -20,7 +20,8 @@ from flatness import arguments
 from flatness.compilation import plain_name
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
 from flatness.progress import Progress, reporter
-from flatness.weights import Selection, at_least_float32, direction_norm
+from flatness.selection import Selection
+from flatness.weights import at_least_float32, direction_norm
 
 TENTHS = tuple(tenth / 10 for tenth in range(11))
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
 from flatness.progress import Progress, reporter
+from flatness.selection import Selection
 from flatness.weights import (
     NORMALIZATIONS,
     Direction,
     GaussianNoise,
     NormalizedDirection,
     SavedWeights,
-    Selection,
     derived_seed,
     direction_norm,
     matching_direction,

@@ -17,7 +17,8 @@ from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Losses, Measurement, PairedRises, measuring, settings_of
 from flatness.measuring.gradients import loss_gradient
 from flatness.progress import Progress, reporter
-from flatness.weights import GaussianNoise, SavedWeights, Selection, derived_seed, direction_norm
+from flatness.selection import Selection
+from flatness.weights import GaussianNoise, SavedWeights, derived_seed, direction_norm
 
 DIRECTIONS = ("random", "gradient")
 
