@@ -45,6 +45,7 @@ class RandomSAM(SAM):
         ValueError: an argument outside of what is allowed.
     """
 
+    _takes_shards = False  # whose noise or mean would have to be known to all
     _entry = "random_sam"
     _recorded: ClassVar[tuple[str, ...]] = ("rho", "adaptive", "eta", "sigma", "seed", "scale")
 

@@ -152,5 +152,5 @@ class RandomWeightPerturbation(PerturbedOptimizer):
         self._check_unfinished()
         if not self.due:
             return loss_of("closure", closure)
-        with self.perturbed(), refusing_accumulation("closure", self._parameters(), self._left):
+        with self.perturbed(), refusing_accumulation("closure", self._parameters(), self._left, self._outside):
             return loss_of("closure", closure)

@@ -9,11 +9,10 @@ import pytest
 
 import experiments
 from experiments.commands import COMMANDS, gpu, plan, reproduce, train_options
-from experiments.configuration import Configuration
+from experiments.configuration import PRESETS, Configuration
 from experiments.gpu.wheels import recorded
 from experiments.measures.options import EVALUATIONS
 from experiments.measures.tasks import passes_of, tasks
-from experiments.presets import PRESETS
 from experiments.training import planning
 from findings.names import PAPER_METHODS
 
