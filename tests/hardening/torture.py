@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 1800.0
 """Seconds after which a command hangs."""
 NOT_COMPARED = {"seconds", "provenance", "checksum", "accepted", "commit", "state.json"}
-"""Keys of documents that no two runs need to have alike; the last is the hash, in a manifest, of what says the commit."""
+"""Keys of documents that two runs need not have alike; the last is the hash, in a manifest, of what says the commit."""
 MEASURES = shlex.split(
     "--images 8 --lpf-draws 2 --curve-rms 0.01 --curve-draws 2 --gradient-distances 0.1 --surface-points 0"
     " --rise-bits 4 --readout-draws 2 --sampling-steps 2 --quantized-steps 2 --samples 24 --groups 4 --bits 4"
