@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OUT = ROOT / "paper_figs" / "out"
 FIGURE_SUFFIXES = (".pdf", ".png", ".json")
 """Of the files of every figure."""
-COLOURS = 128
+COLOURS = 64
 """Of a PNG."""
 TABLE_SUFFIXES = (".md", ".tex", ".csv")
 """Of the further ones of a table."""

@@ -24,8 +24,10 @@ NAMES = ("ladder", "predictions", "bridge", "ledger", "story")
 """Of the fragments that a page of the site can ask for."""
 
 
-def plain(text: str) -> Markup:
-    """A text without marks, escaped, for an attribute."""
+def plain(text: str | Number) -> Markup:
+    """A text without marks, escaped, for an attribute; of a number what is shown."""
+    if isinstance(text, Number):
+        return escape(text.text)
     return escape(text.striptags() if isinstance(text, Markup) else text)
 
 
