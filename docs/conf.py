@@ -25,6 +25,7 @@ extensions = [
     "docs.extensions.claims",
     "docs.extensions.fragments",
     "docs.extensions.benchmarks",
+    "docs.extensions.policy",
 ]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}

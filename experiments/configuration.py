@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -246,6 +247,27 @@ class RunOptions:
             arguments.count("points", point, at_least=1)
         if self.until is not None:
             arguments.count("until", self.until, at_least=1)
+
+
+def current_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A result's or a plan's settings with its configurations in today's form; what cannot be read stays as it is.
+
+    Args:
+        stored: settings that an earlier version may have written: a `configuration`, or `runs` with one each.
+    """
+    settings = dict(stored)
+    if "configuration" in settings:
+        settings["configuration"] = _current(settings["configuration"])
+    if isinstance(settings.get("runs"), dict):
+        settings["runs"] = {name: _current(of) for name, of in settings["runs"].items()}
+    return settings
+
+
+def _current(stored: Any) -> Any:
+    try:
+        return Configuration.from_dict(stored).to_dict()
+    except (ValueError, TypeError, AttributeError):
+        return stored  # which is then told apart from what is asked for
 
 
 def _flat(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 
 from experiments.commands.progress import duration
-from experiments.configuration import Configuration, Method, RunOptions, WeightNoiseOptions
+from experiments.configuration import Configuration, Method, RunOptions, WeightNoiseOptions, current_settings
 from experiments.data import Images
 from experiments.measures.evaluate import evaluate
 from experiments.measures.options import EvaluationOptions
@@ -311,7 +311,7 @@ class Matrix:
             wanted["points"] = {"at": list(self.points), "options": dataclasses.asdict(self.point_options)}
         path = self.out / "plan.json"
         if path.exists():
-            refuse_other(path, read_document(path).get("settings", {}), wanted)
+            refuse_other(path, current_settings(read_document(path).get("settings", {})), wanted)
         else:
             write_whole(path, document_text({"settings": wanted}))
 

@@ -1,11 +1,11 @@
-"""`python -m findings`: write results/ladder/claims.json and claims.md from the results of all rungs."""
+"""`python -m findings`: write results/ladder/claims.md, doses.md and their .json from the results of all rungs."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from findings.ladder_page import DOCUMENT, FOLDER, PAGE, main
+from findings.ladder_page import DOSES_PAGE, FOLDER, PAGE, main
 
 
 def command() -> None:
@@ -16,7 +16,7 @@ def command() -> None:
     if not folder.is_dir():
         parser.error(f"--folder is {folder}; allowed: a folder")
     columns = main(folder)
-    print(f"{len(columns)} studies; wrote {folder / DOCUMENT} and {folder / PAGE}")
+    print(f"{len(columns)} studies; wrote {folder / PAGE}, {folder / DOSES_PAGE} and their .json")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import fcntl
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +133,21 @@ class ResultFile:
     Args:
         path: of the file, ending in .json.
         settings: what the result depends on, in JSON's types.
+        current: gives settings that were stored by an earlier version in the form of this one.
 
     Attributes:
         path: as given.
         work: the folder of partial results.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        current: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda stored: stored,
+    ) -> None:
         """Nothing is read or written yet."""
-        self.path, self.settings = path, settings
+        self.path, self.settings, self._current = path, settings, current
         self.work = path.with_name(f".{path.stem}.work")
 
     def finished(self) -> dict[str, Any] | None:
@@ -152,12 +158,12 @@ class ResultFile:
         """
         if not self.path.exists():
             return None
-        found = read_document(self.path)
-        refuse_other(self.path, found.get("settings", {}), self.settings)
-        if not isinstance(found.get("measures"), dict):
+        document = read_document(self.path)
+        refuse_other(self.path, self._current(document.get("settings", {})), self.settings)
+        if not isinstance(document.get("measures"), dict):
             raise ResultError(f"{self.path} holds no measures; remove it to have it made anew")
         shutil.rmtree(self.work, ignore_errors=True)  # left where a kill came between the file and this
-        return found
+        return document
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
@@ -178,7 +184,7 @@ class ResultFile:
             path = self.work / "settings.json"
             stored = _whole(path) if path.exists() else None
             if stored is not None:
-                refuse_other(self.work, stored.get("settings", {}), self.settings)
+                refuse_other(self.work, self._current(stored.get("settings", {})), self.settings)
             else:
                 self._empty()  # of which settings they are cannot be known
                 write_whole(path, document_text({"settings": self.settings}))

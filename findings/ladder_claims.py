@@ -53,7 +53,7 @@ Dose = Literal["none", "chosen", "chosen for the average", "matched", "matched r
 Weights = Literal["raw", "ema", "swa", "power 0.05", "power 0.1"]
 Owner = Literal["paper", "theory", "question"]
 Regime = Literal["any", "step noise", "memorised", "neither"]
-Form = Literal["log ratio", "difference", "log ratio of gaps per rise"]
+Form = Literal["log ratio", "difference", "log ratio of gaps per rise", "log ratio of samplers"]
 
 
 @dataclass(frozen=True)
@@ -66,35 +66,46 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class LadderClaim:
+class Claim:
+    """What every claim of the ladder has.
+
+    Attributes:
+        group: whose comparisons are corrected together.
+        letter: which of the group.
+        owner: whose claim it is: the paper's, of our theory, or an open question whose region is a guess.
+    """
+
+    group: str
+    letter: str
+    owner: Owner
+
+    @property
+    def identifier(self) -> str:
+        """The group's name and the letter: "L1a"."""
+        return self.group + self.letter
+
+
+@dataclass(frozen=True)
+class LadderClaim(Claim):
     """One claim.
 
     Attributes:
-        identifier: its group's and a letter.
-        owner: whose claim it is: the paper's, of our theory, or an open question whose region is a guess.
         regime: in which it is claimed.
-        statement: in plain words.
         quantities: each judged apart, and all must lie in the region. "distance" is judged with both distances, in the
             classifier's features and of pixels, at T' = 20 and 100; where the two disagree, the verdict says so.
         subject, against: what is compared.
         form: how.
         region: where the mean must lie, (low, high).
+        statement: in plain words.
     """
 
-    identifier: str
-    owner: Owner
     regime: Regime
-    statement: str
     quantities: tuple[str, ...]
     subject: Selection
     against: Selection
     form: Form
     region: tuple[float, float]
-
-    @property
-    def group(self) -> str:
-        """Whose comparisons are corrected together."""
-        return self.identifier.rstrip("abcdefghijklmnopqrstuvwxyz")
+    statement: str
 
 
 LOWER = (-INFINITE, 0.0)
@@ -116,427 +127,100 @@ NOISE_BEST_EMA = Selection("rwp", "ema", "chosen for the average")
 NOISE_EQUAL = Selection("rwp", "raw", "equal fall")
 
 DISTANCE = ("distance-20", "distance-100")
+AT_8_BITS = "distance-20 at 8 bits over 32"
 GAP = ("mean_absolute_gap-20", "mean_absolute_gap-100")
 
+# fmt: off
 CLAIMS: tuple[LadderClaim, ...] = (
     # L1: raw weights by dose
-    LadderClaim(
-        "L1a",
-        "paper",
-        "step noise",
-        "at its chosen radius SAM's raw weights sample better than plain training's",
-        DISTANCE,
-        SAM,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L1b",
-        "theory",
-        "any",
-        "the curve over radii turns up again: at the largest radius raw weights sample worse than at the chosen one",
-        DISTANCE,
-        SAM_LARGEST,
-        SAM,
-        "log ratio",
-        HIGHER,
-    ),
-    LadderClaim(
-        "L1c",
-        "paper",
-        "step noise",
-        "at the paper's dose SAM's raw weights sample better than plain training's",
-        DISTANCE,
-        SAM_MATCHED,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L1d",
-        "theory",
-        "neither",
-        "where step noise is small and nothing is memorised, SAM's raw weights sample no better",
-        DISTANCE,
-        SAM,
-        ADM,
-        "log ratio",
-        NOT_LOWER,
-    ),
-    LadderClaim(
-        "L1e",
-        "paper",
-        "step noise",
-        "where the rise has fallen by the paper's share, SAM's raw weights sample better than plain training's",
-        DISTANCE,
-        SAM_MATCHED_RISE,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
+    LadderClaim("L1", "a", "paper", "step noise", DISTANCE, SAM, ADM, "log ratio", LOWER,
+        "at its chosen radius SAM's raw weights sample better than plain training's"),
+    LadderClaim("L1", "b", "theory", "any", DISTANCE, SAM_LARGEST, SAM, "log ratio", HIGHER,
+        "the curve over radii turns up again: at the largest radius raw weights sample worse than at the chosen one"),
+    LadderClaim("L1", "c", "paper", "step noise", DISTANCE, SAM_MATCHED, ADM, "log ratio", LOWER,
+        "at the paper's dose SAM's raw weights sample better than plain training's"),
+    LadderClaim("L1", "d", "theory", "neither", DISTANCE, SAM, ADM, "log ratio", NOT_LOWER,
+        "where step noise is small and nothing is memorised, SAM's raw weights sample no better"),
+    LadderClaim("L1", "e", "paper", "step noise", DISTANCE, SAM_MATCHED_RISE, ADM, "log ratio", LOWER,
+        "where the rise has fallen by the paper's share, SAM's raw weights sample better than plain training's"),
     # L2: averaged weights where data do not run out
-    LadderClaim(
-        "L2a",
-        "paper",
-        "step noise",
-        "with EMA, SAM at its chosen radius samples better than plain training with EMA",
-        DISTANCE,
-        SAM_EMA,
-        ADM_EMA,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L2b",
-        "theory",
-        "step noise",
-        "with EMA no radius helps, not even the one chosen for the averaged rows",
-        DISTANCE,
-        SAM_BEST_EMA,
-        ADM_EMA,
-        "log ratio",
-        NOT_LOWER,
-    ),
-    LadderClaim(
-        "L2c",
-        "theory",
-        "step noise",
-        "at the paper's dose flatness costs the averaged weights held-out loss",
-        ("held_out_loss",),
-        SAM_MATCHED_EMA,
-        ADM_EMA,
-        "log ratio",
+    LadderClaim("L2", "a", "paper", "step noise", DISTANCE, SAM_EMA, ADM_EMA, "log ratio", LOWER,
+        "with EMA, SAM at its chosen radius samples better than plain training with EMA"),
+    LadderClaim("L2", "b", "theory", "step noise", DISTANCE, SAM_BEST_EMA, ADM_EMA, "log ratio", NOT_LOWER,
+        "with EMA no radius helps, not even the one chosen for the averaged rows"),
+    LadderClaim("L2", "c", "theory", "step noise", ("held_out_loss",), SAM_MATCHED_EMA, ADM_EMA, "log ratio", HIGHER,
+        "at the paper's dose flatness costs the averaged weights held-out loss"),
+    LadderClaim("L2", "d", "paper", "step noise", DISTANCE, ADM_EMA, ADM, "log ratio", LOWER,
+        "averaging alone improves samples"),
+    LadderClaim("L2", "e", "question", "step noise", DISTANCE, ADM_EMA, SAM, "log ratio", LOWER,
+        "plain training with EMA samples better than SAM's raw weights at their best"),
+    LadderClaim("L2", "f", "theory", "step noise", ("held_out_loss",), SAM_MATCHED_RISE_EMA, ADM_EMA, "log ratio",
         HIGHER,
-    ),
-    LadderClaim(
-        "L2d",
-        "paper",
-        "step noise",
-        "averaging alone improves samples",
-        DISTANCE,
-        ADM_EMA,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L2e",
-        "question",
-        "step noise",
-        "plain training with EMA samples better than SAM's raw weights at their best",
-        DISTANCE,
-        ADM_EMA,
-        SAM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L2f",
-        "theory",
-        "step noise",
-        "where the rise has fallen by the paper's share, flatness costs the averaged weights held-out loss",
-        ("held_out_loss",),
-        SAM_MATCHED_RISE_EMA,
-        ADM_EMA,
-        "log ratio",
-        HIGHER,
-    ),
+        "where the rise has fallen by the paper's share, flatness costs the averaged weights held-out loss"),
     # L3: averaged weights where the training set is memorised
-    LadderClaim(
-        "L3a",
-        "theory",
-        "memorised",
-        "flatness lowers the held-out loss of averaged weights",
-        ("held_out_loss",),
-        SAM_BEST_EMA,
-        ADM_EMA,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L3b",
-        "theory",
-        "memorised",
-        "flatness improves the samples of averaged weights",
-        DISTANCE,
-        SAM_BEST_EMA,
-        ADM_EMA,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L3c",
-        "question",
-        "memorised",
-        "flatness makes copies of training images among the samples of averaged weights rarer",
-        ("copies-20",),
-        SAM_BEST_EMA,
-        ADM_EMA,
-        "difference",
-        LOWER,
-    ),
-    LadderClaim(
-        "L3d",
-        "question",
-        "memorised",
-        "random weight perturbation lowers the held-out loss of averaged weights",
-        ("held_out_loss",),
-        NOISE_BEST_EMA,
-        ADM_EMA,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L3e",
-        "question",
-        "memorised",
-        "random weight perturbation improves the samples of averaged weights",
-        DISTANCE,
-        NOISE_BEST_EMA,
-        ADM_EMA,
-        "log ratio",
-        LOWER,
-    ),
+    LadderClaim("L3", "a", "theory", "memorised", ("held_out_loss",), SAM_BEST_EMA, ADM_EMA, "log ratio", LOWER,
+        "flatness lowers the held-out loss of averaged weights"),
+    LadderClaim("L3", "b", "theory", "memorised", DISTANCE, SAM_BEST_EMA, ADM_EMA, "log ratio", LOWER,
+        "flatness improves the samples of averaged weights"),
+    LadderClaim("L3", "c", "question", "memorised", ("copies-20",), SAM_BEST_EMA, ADM_EMA, "difference", LOWER,
+        "flatness makes copies of training images among the samples of averaged weights rarer"),
+    LadderClaim("L3", "d", "question", "memorised", ("held_out_loss",), NOISE_BEST_EMA, ADM_EMA, "log ratio", LOWER,
+        "random weight perturbation lowers the held-out loss of averaged weights"),
+    LadderClaim("L3", "e", "question", "memorised", DISTANCE, NOISE_BEST_EMA, ADM_EMA, "log ratio", LOWER,
+        "random weight perturbation improves the samples of averaged weights"),
     # L4: what averaging takes away, over the rise
-    LadderClaim(
-        "L4a",
-        "theory",
-        "step noise",
-        "raw less averaged loss, over the rise under weight noise, is the same at every radius up to the chosen one",
-        ("held_out_loss over lpf_rise",),
-        SAM_EACH,
-        ADM,
-        "log ratio of gaps per rise",
-        (-0.4, 0.4),
-    ),
+    LadderClaim("L4", "a", "theory", "step noise", ("held_out_loss over lpf_rise",), SAM_EACH, ADM,
+        "log ratio of gaps per rise", (-0.4, 0.4),
+        "raw less averaged loss, over the rise under weight noise, is the same at every radius up to the chosen one"),
     # L5: one pass with random noise against SAM's two
-    LadderClaim(
-        "L5a",
-        "question",
-        "any",
-        "at an equal fall of the rise, random weight perturbation's raw samples are as good as SAM's",
-        DISTANCE,
-        NOISE_EQUAL,
-        SAM,
-        "log ratio",
-        (-0.1, 0.1),
-    ),
-    LadderClaim(
-        "L5b",
-        "question",
-        "step noise",
-        "at its chosen noise random weight perturbation's raw weights sample better than plain training's",
-        DISTANCE,
-        NOISE,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L5c",
-        "question",
-        "step noise",
-        "with EMA random weight perturbation helps at no noise",
-        DISTANCE,
-        NOISE_BEST_EMA,
-        ADM_EMA,
-        "log ratio",
-        NOT_LOWER,
-    ),
+    LadderClaim("L5", "a", "question", "any", DISTANCE, NOISE_EQUAL, SAM, "log ratio", (-0.1, 0.1),
+        "at an equal fall of the rise, random weight perturbation's raw samples are as good as SAM's"),
+    LadderClaim("L5", "b", "question", "step noise", DISTANCE, NOISE, ADM, "log ratio", LOWER,
+        "at its chosen noise random weight perturbation's raw weights sample better than plain training's"),
+    LadderClaim("L5", "c", "question", "step noise", DISTANCE, NOISE_BEST_EMA, ADM_EMA, "log ratio", NOT_LOWER,
+        "with EMA random weight perturbation helps at no noise"),
     # L6: exposure bias
-    LadderClaim(
-        "L6a",
-        "paper",
-        "step noise",
-        "at its chosen radius SAM's raw weights have less exposure bias",
-        GAP,
-        SAM,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L6b",
-        "paper",
-        "any",
-        "averaging does not lower the exposure bias of plain training",
-        GAP,
-        ADM_EMA,
-        ADM,
-        "log ratio",
-        NOT_LOWER,
-    ),
-    LadderClaim(
-        "L6c",
-        "theory",
-        "step noise",
-        "with EMA SAM has no less exposure bias",
-        GAP,
-        SAM_EMA,
-        ADM_EMA,
-        "log ratio",
-        NOT_LOWER,
-    ),
-    LadderClaim(
-        "L6d",
-        "question",
-        "memorised",
-        "where the training set is memorised, SAM's averaged weights have less exposure bias",
-        GAP,
-        SAM_BEST_EMA,
-        ADM_EMA,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L6e",
-        "paper",
-        "any",
-        "input perturbation lowers exposure bias",
-        GAP,
-        IP,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
+    LadderClaim("L6", "a", "paper", "step noise", GAP, SAM, ADM, "log ratio", LOWER,
+        "at its chosen radius SAM's raw weights have less exposure bias"),
+    LadderClaim("L6", "b", "paper", "any", GAP, ADM_EMA, ADM, "log ratio", NOT_LOWER,
+        "averaging does not lower the exposure bias of plain training"),
+    LadderClaim("L6", "c", "theory", "step noise", GAP, SAM_EMA, ADM_EMA, "log ratio", NOT_LOWER,
+        "with EMA SAM has no less exposure bias"),
+    LadderClaim("L6", "d", "question", "memorised", GAP, SAM_BEST_EMA, ADM_EMA, "log ratio", LOWER,
+        "where the training set is memorised, SAM's averaged weights have less exposure bias"),
+    LadderClaim("L6", "e", "paper", "any", GAP, IP, ADM, "log ratio", LOWER,
+        "input perturbation lowers exposure bias"),
     # L7: flatness itself
-    LadderClaim(
-        "L7a",
-        "paper",
-        "any",
-        "SAM at its chosen radius lowers the rise under weight noise",
-        ("lpf_rise",),
-        SAM,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L7b",
-        "paper",
-        "any",
-        "EMA leaves the rise under random weight noise as it is",
-        ("lpf_rise",),
-        ADM_EMA,
-        ADM,
-        "log ratio",
-        UNCHANGED,
-    ),
-    LadderClaim(
-        "L7c",
-        "theory",
-        "any",
-        "EMA lowers the rise in the worst direction, which claims on random directions do not see",
-        ("worst_case_rise",),
-        ADM_EMA,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L7d",
-        "theory",
-        "any",
-        "SAM at its chosen radius lowers the rise in the worst direction",
-        ("worst_case_rise",),
-        SAM,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L7e",
-        "paper",
-        "any",
-        "input perturbation leaves the rise under random weight noise as it is",
-        ("lpf_rise",),
-        IP,
-        ADM,
-        "log ratio",
-        UNCHANGED,
-    ),
+    LadderClaim("L7", "a", "paper", "any", ("lpf_rise",), SAM, ADM, "log ratio", LOWER,
+        "SAM at its chosen radius lowers the rise under weight noise"),
+    LadderClaim("L7", "b", "paper", "any", ("lpf_rise",), ADM_EMA, ADM, "log ratio", UNCHANGED,
+        "EMA leaves the rise under random weight noise as it is"),
+    LadderClaim("L7", "c", "theory", "any", ("worst_case_rise",), ADM_EMA, ADM, "log ratio", LOWER,
+        "EMA lowers the rise in the worst direction, which claims on random directions do not see"),
+    LadderClaim("L7", "d", "theory", "any", ("worst_case_rise",), SAM, ADM, "log ratio", LOWER,
+        "SAM at its chosen radius lowers the rise in the worst direction"),
+    LadderClaim("L7", "e", "paper", "any", ("lpf_rise",), IP, ADM, "log ratio", UNCHANGED,
+        "input perturbation leaves the rise under random weight noise as it is"),
     # L8: fewer bits
-    LadderClaim(
-        "L8a",
-        "paper",
-        "any",
-        "rounded to 8 bits, SAM's raw weights at the chosen radius sample as before",
-        ("distance-20 at 8 bits over 32",),
-        SAM,
-        SAM,
-        "log ratio",
-        UNCHANGED,
-    ),
-    LadderClaim(
-        "L8b",
-        "paper",
-        "any",
-        "rounded to 8 bits, plain training's raw weights sample visibly worse",
-        ("distance-20 at 8 bits over 32",),
-        ADM,
-        ADM,
-        "log ratio",
-        (SAME, INFINITE),
-    ),
-    LadderClaim(
-        "L8c",
-        "theory",
-        "any",
-        "rounding to 4 bits raises the loss of SAM's weights less",
-        ("rounding_rise-4",),
-        SAM,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L8d",
-        "theory",
-        "any",
-        "rounding to 3 bits raises the loss of SAM's weights less",
-        ("rounding_rise-3",),
-        SAM,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
+    LadderClaim("L8", "a", "paper", "any", (AT_8_BITS,), SAM, SAM, "log ratio", UNCHANGED,
+        "rounded to 8 bits, SAM's raw weights at the chosen radius sample as before"),
+    LadderClaim("L8", "b", "paper", "any", (AT_8_BITS,), ADM, ADM, "log ratio", (SAME, INFINITE),
+        "rounded to 8 bits, plain training's raw weights sample visibly worse"),
+    LadderClaim("L8", "c", "theory", "any", ("rounding_rise-4",), SAM, ADM, "log ratio", LOWER,
+        "rounding to 4 bits raises the loss of SAM's weights less"),
+    LadderClaim("L8", "d", "theory", "any", ("rounding_rise-3",), SAM, ADM, "log ratio", LOWER,
+        "rounding to 3 bits raises the loss of SAM's weights less"),
     # L9: which sampler forgets errors of the weights
-    LadderClaim(
-        "L9a",
-        "theory",
-        "any",
-        "noise on the weights harms deterministic sampling (DDIM) by a larger factor than ancestral sampling",
-        ("noisy over clean distance-100, ddim over ancestral",),
-        ADM_EMA,
-        ADM_EMA,
-        "log ratio",
-        HIGHER,
-    ),
+    LadderClaim("L9", "a", "theory", "any", ("noisy over clean distance-100, ddim over ancestral",), ADM_EMA, ADM_EMA,
+        "log ratio of samplers", HIGHER,
+        "noise on the weights harms deterministic sampling (DDIM) by a larger factor than ancestral sampling"),
     # L10: input perturbation
-    LadderClaim(
-        "L10a",
-        "paper",
-        "any",
-        "input perturbation's raw weights sample better than plain training's",
-        DISTANCE,
-        IP,
-        ADM,
-        "log ratio",
-        LOWER,
-    ),
-    LadderClaim(
-        "L10b",
-        "paper",
-        "any",
-        "with EMA input perturbation samples better than plain training with EMA",
-        DISTANCE,
-        IP_EMA,
-        ADM_EMA,
-        "log ratio",
-        LOWER,
-    ),
+    LadderClaim("L10", "a", "paper", "any", DISTANCE, IP, ADM, "log ratio", LOWER,
+        "input perturbation's raw weights sample better than plain training's"),
+    LadderClaim("L10", "b", "paper", "any", DISTANCE, IP_EMA, ADM_EMA, "log ratio", LOWER,
+        "with EMA input perturbation samples better than plain training with EMA"),
 )
+# fmt: on
 
 RAW_CHECKPOINTS = 5
 """Late checkpoints of a run over which a raw row's numbers are averaged; their scatter stands beside the seeds'."""

@@ -3,8 +3,9 @@
     results/ladder/ring.json, images.json    rungs 0 and 1, a file each (`python -m toy regimes`, `images`)
     results/ladder/<study>/*.json            rungs 2 to 4, a file a run (`reproduce --at`), a folder a study
     results/ladder/claims.json, claims.md    what is written here
+    results/ladder/doses.json, doses.md      every method and dose, by `findings.ladder_doses`
 
-`python -m findings` writes both anew; they follow from the files, and nothing is computed with weights.
+`python -m findings` writes all four anew; they follow from the files, and nothing is computed with weights.
 """
 
 from __future__ import annotations
@@ -13,23 +14,29 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from findings import ladder_doses
 from findings.checksums import ResultError, read_json, with_checksum
 from findings.documents import json_text
 from findings.files import write_whole
-from findings.ladder import CANNOT_SAY, DISPUTED, Compared, LadderError, Study, judged
+from findings.ladder import CANNOT_SAY, DISPUTED, Judged, LadderError, Study, judged, rounded
 from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim
+from findings.ladder_doses import StudyRows, dose_rows
 from findings.ladder_printed import in_print
 from findings.provenance import ROOT
-from findings.toy_ladder import verdicts as toy_verdicts
+from findings.toy_ladder import about as toy_about
+from findings.toy_ladder import judged_regime, studies_of
 from findings.toy_ladder_claims import WITHIN_A_REGIME
+from findings.verdicts import MOST_SEEDS
 
 FOLDER = ROOT / "results" / "ladder"
 DOCUMENT, PAGE = "claims.json", "claims.md"
+DOSES, DOSES_PAGE = "doses.json", "doses.md"
 TOY_RUNGS = {"ring": "0", "images": "1"}
 STUDIES = {"mini": "2", "mini-300": "2", "tiny": "3", "gpu": "4"}
 """The rung of each folder of runs."""
 VERSION = 1
 MARKS = {"confirmed": "yes", "refuted": "no", "undecided": "open", DISPUTED: "disputed", CANNOT_SAY: "-"}
+DECIDABLE = ("confirmed", "refuted", "undecided", DISPUTED)
 OWNERS = {"paper": "the paper's", "theory": "our theory's", "question": "open question"}
 
 
@@ -52,15 +59,24 @@ class Column(NamedTuple):
 
     Attributes:
         rung: its number.
-        name: for people.
+        study: the folder's or the file's.
         about: regimes, seeds, and what else says where the numbers are from.
         cells: by the claim's identifier.
+        regime: of the toy's studies, which of a file.
+        source: the study's numbers; None for what is in print alone.
     """
 
     rung: str
-    name: str
+    study: str
     about: dict[str, Any]
     cells: dict[str, Cell]
+    regime: str = ""
+    source: Study | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.study}: {self.regime}" if self.regime else self.study
 
 
 def toy_columns(path: Path, rung: str) -> list[Column]:
@@ -75,15 +91,17 @@ def toy_columns(path: Path, rung: str) -> list[Column]:
     except (ResultError, KeyError) as error:
         raise ResultError(f"{path} holds no rows of the toy: {error!r}") from error
     columns = []
-    for name, regime in toy_verdicts(rows, rung)["regimes"].items():
-        cells = {
-            claim["identifier"]: Cell(claim["verdict"], claim.get("why", ""), claim["comparisons"])
-            for claim in regime["claims"]
-        }
-        about = {key: regime[key] for key in ("regimes", "step_noise", "memorised", "doses")}
-        about |= {"file": path.name, "complete": complete}
-        columns.append(Column(TOY_RUNGS[rung], f"{rung}: {name}", about, cells))
+    for name, study in studies_of(rows).items():
+        about = {**toy_about(study), "file": path.name, "complete": complete}
+        columns.append(Column(TOY_RUNGS[rung], rung, about, _cells(judged_regime(study, rung)), name, study))
     return columns
+
+
+def _cells(claims: Iterable[Judged[LadderClaim]]) -> dict[str, Cell]:
+    return {
+        one.claim.identifier: Cell(one.verdict, one.why, [compared.entry() for compared in one.comparisons])
+        for one in claims
+    }
 
 
 def study_column(folder: Path) -> Column:
@@ -94,30 +112,15 @@ def study_column(folder: Path) -> Column:
     """
     study = Study(folder)
     state = study.regime()
-    cells = {
-        one.claim.identifier: Cell(one.verdict, one.why, [_entry(compared) for compared in one.comparisons])
-        for one in judged(study)
-    }
     about = {
         "regimes": state["regimes"],
-        "step_noise": _rounded(state["step_noise"].mean),
-        "memorised": _rounded(state["memorised"].mean),
+        "step_noise": rounded(state["step_noise"].mean),
+        "memorised": rounded(state["memorised"].mean),
         "seeds": len(study.seeds),
         "doses": {method: study.doses(method) for method in ("sam", "rwp") if study.doses(method)},
         "folder": folder.name,
     }
-    return Column(STUDIES.get(folder.name, "2"), folder.name, about, cells)
-
-
-def _entry(one: Compared) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"quantity": one.quantity, "dose": one.dose, "verdict": one.verdict}
-    if one.interval is not None:
-        numbers |= {key: _rounded(getattr(one.interval, key)) for key in ("mean", "low", "high")}
-    return numbers
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.4g}")
+    return Column(STUDIES.get(folder.name, "2"), folder.name, about, _cells(judged(study)), source=study)
 
 
 def printed_column() -> Column:
@@ -125,7 +128,7 @@ def printed_column() -> Column:
     cells = {}
     for identifier, numbers in in_print().items():
         holding = sum(one.holds for one in numbers)
-        entries = [{"quantity": one.of, "dose": "", "mean": _rounded(one.value), "holds": one.holds} for one in numbers]
+        entries = [{"quantity": one.of, "dose": "", "mean": rounded(one.value), "holds": one.holds} for one in numbers]
         cells[identifier] = Cell(f"{holding} of {len(numbers)} in print", "", entries)
     about = {"regimes": ["step noise; memorised or not is not printed"], "step_noise": None, "memorised": None}
     return Column("5", "the paper's tables", about, cells)
@@ -172,49 +175,84 @@ def document(columns: Sequence[Column]) -> dict[str, Any]:
 
 def unfinished(columns: Iterable[Column]) -> str:
     """A sentence on the rungs whose runs are not all made; "" where all are."""
-    lacking = [column.about["file"] for column in columns if not column.about.get("complete", True)]
-    rungs = [file.removesuffix(".json") for file in dict.fromkeys(lacking)]
+    rungs = list(dict.fromkeys(column.study for column in columns if not column.about.get("complete", True)))
     if not rungs:
         return ""
     return f"Not all runs are made yet of: {', '.join(rungs)}. Its verdicts can change with them."
 
 
+REACHABLE = 2
+"""Times the seeds there are: what as many would decide is called within reach."""
+
+
+def undecided(columns: Iterable[Column]) -> str:
+    """A sentence on how much is open, and what would decide it."""
+    cells = [cell for column in columns for cell in column.cells.values() if cell.verdict in DECIDABLE]
+    left = [cell for cell in cells if cell.verdict == "undecided"]
+    needed = [(most_seeds(cell), max(one["seeds"] for one in cell.comparisons)) for cell in left]
+    reachable = sum(seeds is not None and seeds <= REACHABLE * now for seeds, now in needed)
+    never = sum(seeds is None for seeds, _ in needed)
+    return (
+        f"Of {len(cells)} verdicts {len(left)} are open. With {REACHABLE} times the seeds {reachable} of these would "
+        f"be decided, were means and scatter to stay as they are; {len(left) - reachable - never} take more, and for "
+        f"{never} no {MOST_SEEDS} seeds are enough, since the mean lies next to the end of what is claimed: the "
+        "interval bounds the effect there, and that is all that can be said."
+    )
+
+
+def most_seeds(cell: Cell) -> int | None:
+    """How many seeds decide a claim: as many as the comparison that takes the most; None where no number does."""
+    needed = [one["deciding_seeds"] for one in cell.comparisons if one["verdict"] == "undecided"]
+    return None if None in needed else max(needed, default=None)
+
+
+def mark(cell: Cell) -> str:
+    """A cell of the table: the verdict in a word, and of what is open how many seeds would decide it."""
+    word = MARKS.get(cell.verdict, cell.verdict)
+    if cell.verdict != "undecided":
+        return word
+    seeds = most_seeds(cell)
+    return f"{word} (>{MOST_SEEDS})" if seeds is None else f"{word} ({seeds})"
+
+
 def all_claims() -> list[LadderClaim]:
     """Those of every rung, then those of the toy alone."""
-    return [*CLAIMS, *(one.claim for one in WITHIN_A_REGIME)]
+    return [*CLAIMS, *WITHIN_A_REGIME]
 
 
 def counts(columns: Iterable[Column]) -> dict[str, dict[str, int]]:
     """Verdicts over all cells, by owner; what is of another regime, or in print alone, is not counted."""
-    owners = {claim.identifier: claim.owner for claim in all_claims()}
+    claims = {claim.identifier: claim for claim in all_claims()}
     totals: dict[str, dict[str, int]] = {owner: {} for owner in OWNERS}
     for column in columns:
         for identifier, cell in column.cells.items():
-            if cell.verdict not in MARKS or (cell.verdict == CANNOT_SAY and "regime" in cell.why):
+            claim = claims[identifier]
+            if cell.verdict not in MARKS or claim.regime not in ("any", *column.about["regimes"]):
                 continue
-            of = totals[owners[identifier]]
+            of = totals[claim.owner]
             of[cell.verdict] = of.get(cell.verdict, 0) + 1
     return totals
 
 
 def page(columns: Sequence[Column]) -> str:
     """For people: a table of marks, then each claim's numbers."""
-    head = ["claim", "whose", "regime", *(f"{c.rung}: {c.name.partition(': ')[2] or c.name}" for c in columns)]
+    head = ["claim", "whose", "regime", *(f"{c.rung}: {c.regime or c.study}" for c in columns)]
     lines = [
         "# Claims by rung",
         "",
         f"Intervals are Student's over seeds, {LEVEL:.0%} for all comparisons of a group together. yes: the interval "
-        "lies in the claimed region; no: outside; open: neither; disputed: the two distances say yes and no; -: the "
-        "study is in another regime, or lacks the rows. Written by `python -m findings`.",
+        "lies in the claimed region; no: outside; open: neither, with the number of seeds that would decide it; "
+        "disputed: the two distances say yes and no; -: the study is in another regime, or lacks the rows. What was "
+        "measured at every dose is in [every dose](doses.md). Written by `python -m findings`.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
     if unfinished(columns):
         lines[3:3] = ["", unfinished(columns)]
+    lines[3:3] = ["", undecided(columns)] if columns else []
     for claim in all_claims():
-        verdicts = [c.cells[claim.identifier].verdict if claim.identifier in c.cells else "" for c in columns]
-        marks = [MARKS.get(verdict, verdict) for verdict in verdicts]
+        marks = [mark(c.cells[claim.identifier]) if claim.identifier in c.cells else "" for c in columns]
         cells = [f"[{claim.identifier}](#{claim.identifier.lower()}) {claim.statement}", OWNERS[claim.owner]]
         lines.append("| " + " | ".join([*cells, claim.regime, *marks]) + " |")
     lines += ["", "| study | regime | step noise | memorised | seeds |", "|---|---|---:|---:|---:|"]
@@ -239,13 +277,39 @@ def _numbers(study: str, cell: Cell) -> list[str]:
     for one in cell.comparisons:
         dose = f" at {one['dose']}" if one["dose"] else ""
         interval = f"{one['mean']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" if "low" in one else f"{one['mean']:.3g}"
-        of.append(f"{one['quantity']}{dose} {interval}")
-    return [f"- {study}: **{cell.verdict}**; " + "; ".join(of)]
+        space = f" {one['space']}" if "space" in one else ""
+        of.append(f"{one['quantity']}{space}{dose} {interval}")
+    return [f"- {study}: **{cell.verdict}**; " + "; ".join(of) + _what_decides(cell)]
+
+
+def _what_decides(cell: Cell) -> str:
+    if cell.verdict != "undecided":
+        return ""
+    seeds = most_seeds(cell)
+    return f"; no {MOST_SEEDS} seeds would decide" if seeds is None else f"; {seeds} seeds would decide"
+
+
+def rows_by_dose(columns: Iterable[Column]) -> list[StudyRows]:
+    """Every method and dose of the studies that there are numbers of."""
+    return [
+        StudyRows(c.rung, c.name, len(c.source.seeds), dose_rows(c.source)) for c in columns if c.source is not None
+    ]
+
+
+def written(columns: Sequence[Column]) -> dict[str, bytes]:
+    """What is written, by file."""
+    rows = rows_by_dose(columns)
+    return {
+        DOCUMENT: json_text(with_checksum(document(columns))),
+        PAGE: page(columns).encode(),
+        DOSES: json_text(with_checksum(ladder_doses.document(rows))),
+        DOSES_PAGE: ladder_doses.page(rows).encode(),
+    }
 
 
 def main(folder: Path = FOLDER) -> list[Column]:
-    """Write both; returns the columns."""
+    """Write all; returns the columns."""
     columns = columns_of(folder)
-    write_whole(folder / DOCUMENT, json_text(with_checksum(document(columns))))
-    write_whole(folder / PAGE, page(columns).encode())
+    for name, content in written(columns).items():
+        write_whole(folder / name, content)
     return columns

@@ -92,8 +92,7 @@ WORDS = {
 
 def _ratio(one: Mapping[str, Any], study: str) -> str:
     mean, low, high = (math.exp(one[key]) for key in ("mean", "low", "high"))
-    name, _, space = one["quantity"].partition(" ")
-    quantity = WORDS.get(name, name) + (f" ({space})" if space else "")
+    quantity = WORDS.get(one["quantity"], one["quantity"]) + (f" ({one['space']})" if "space" in one else "")
     dose = f", at the dose {one['dose']}," if one["dose"] else ""
     return f"{study}: {quantity}{dose} times {mean:.2f} [{low:.2f}, {high:.2f}]"
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from findings.ladder_claims import (
     ADM,
     ADM_EMA,
+    AT_8_BITS,
     HIGHER,
     LOWER,
     NOT_LOWER,
@@ -30,9 +31,9 @@ from findings.ladder_claims import (
     SAM_BEST_EMA,
     SAM_LARGEST,
     UNCHANGED,
+    Claim,
     Flattener,
     LadderClaim,
-    Owner,
     Selection,
     Weights,
 )
@@ -43,46 +44,42 @@ CLOSE = (-0.1, 0.1)
 
 
 @dataclass(frozen=True)
-class RungClaim:
-    """A claim on some rungs.
+class RungClaim(LadderClaim):
+    """A claim on the toy.
 
     Attributes:
-        claim: what is claimed.
         rungs: where.
         seen: what prototypes had shown of it.
     """
 
-    claim: LadderClaim
     rungs: tuple[str, ...] = RUNGS
     seen: str = ""
 
 
 @dataclass(frozen=True)
-class BetweenRegimes:
+class BetweenRegimes(Claim):
     """A claim on two regimes of one rung.
 
     Each side is the mean over seeds of log(quantity of the method at its dose / quantity of plain training), with the
     same weights, in one regime; the difference, first less second, must lie in the region. Seeds are paired.
 
     Attributes:
-        identifier, owner, statement: as in `LadderClaim`.
         rung: of both regimes.
         quantity: its name.
         method, weights: of both sides.
         sides: (regime, dose), twice; a dose of None is the one chosen for those weights.
         region: (low, high).
+        statement: in plain words.
         seen: what prototypes had shown of it.
     """
 
-    identifier: str
-    owner: Owner
-    statement: str
     rung: str
     quantity: str
     method: Flattener
     weights: Weights
     sides: tuple[tuple[str, float | None], tuple[str, float | None]]
     region: tuple[float, float]
+    statement: str
     seen: str = ""
 
 
@@ -96,356 +93,104 @@ SAM_EACH = Selection("sam", "raw", "each")
 D20 = ("distance-20",)
 BOTH = ("distance-20", "distance-100")
 
+# fmt: off
 WITHIN_A_REGIME = (
     # L11: the other flatteners, at doses chosen by result
-    RungClaim(
-        LadderClaim(
-            "L11a",
-            "question",
-            "step noise",
-            "ASAM's raw weights sample better than plain training's",
-            BOTH,
-            ASAM,
-            ADM,
-            "log ratio",
-            LOWER,
-        )
-    ),
-    RungClaim(
-        LadderClaim(
-            "L11b",
-            "question",
-            "step noise",
-            "a random step before the ascent changes SAM's raw samples little",
-            BOTH,
-            RANDOM,
-            SAM,
-            "log ratio",
-            CLOSE,
-        )
-    ),
-    RungClaim(
-        LadderClaim(
-            "L11c",
-            "theory",
-            "step noise",
-            "the batch's own part of the gradient is what SAM penalises: "
-            "friendly SAM's raw samples are as good as SAM's",
-            BOTH,
-            FRIENDLY,
-            SAM,
-            "log ratio",
-            CLOSE,
-        )
-    ),
-    RungClaim(
-        LadderClaim(
-            "L11d",
-            "question",
-            "step noise",
-            "SAM in the last fifth of training has full SAM's raw samples",
-            BOTH,
-            LATE,
-            SAM,
-            "log ratio",
-            CLOSE,
-        )
-    ),
-    RungClaim(
-        LadderClaim(
-            "L11e",
-            "question",
-            "step noise",
-            "SAM at every fifth step makes raw samples better",
-            BOTH,
-            FIFTH,
-            ADM,
-            "log ratio",
-            LOWER,
-        )
-    ),
-    RungClaim(
-        LadderClaim(
-            "L11f",
-            "question",
-            "step noise",
-            "at equal cost, which SAM pays with half the steps, random weight perturbation's raw samples are better",
-            BOTH,
-            NOISE,
-            HALF,
-            "log ratio",
-            LOWER,
-        )
-    ),
+    RungClaim("L11", "a", "question", "step noise", BOTH, ASAM, ADM, "log ratio", LOWER,
+        "ASAM's raw weights sample better than plain training's"),
+    RungClaim("L11", "b", "question", "step noise", BOTH, RANDOM, SAM, "log ratio", CLOSE,
+        "a random step before the ascent changes SAM's raw samples little"),
+    RungClaim("L11", "c", "theory", "step noise", BOTH, FRIENDLY, SAM, "log ratio", CLOSE,
+        "the batch's own part of the gradient is what SAM penalises: "
+        "friendly SAM's raw samples are as good as SAM's"),
+    RungClaim("L11", "d", "question", "step noise", BOTH, LATE, SAM, "log ratio", CLOSE,
+        "SAM in the last fifth of training has full SAM's raw samples"),
+    RungClaim("L11", "e", "question", "step noise", BOTH, FIFTH, ADM, "log ratio", LOWER,
+        "SAM at every fifth step makes raw samples better"),
+    RungClaim("L11", "f", "question", "step noise", BOTH, NOISE, HALF, "log ratio", LOWER,
+        "at equal cost, which SAM pays with half the steps, random weight perturbation's raw samples are better"),
     *(
-        RungClaim(
-            LadderClaim(
-                f"L11{letter}",
-                "theory",
-                "step noise",
-                f"plain training with EMA samples better than raw weights of {flattener.method}",
-                BOTH,
-                ADM_EMA,
-                flattener,
-                "log ratio",
-                LOWER,
-            )
-        )
+        RungClaim("L11", letter, "theory", "step noise", BOTH, ADM_EMA, flattener, "log ratio", LOWER,
+            f"plain training with EMA samples better than raw weights of {flattener.method}")
         for letter, flattener in zip("ghijk", (ASAM, RANDOM, FRIENDLY, LATE, FIFTH), strict=True)
     ),
-    RungClaim(
-        LadderClaim(
-            "L11l",
-            "question",
-            "any",
-            "a power-function EMA, of which post-hoc EMAs are made, samples as the EMA does",
-            BOTH,
-            Selection("adm", "power 0.1"),
-            ADM_EMA,
-            "log ratio",
-            CLOSE,
-        )
-    ),
+    RungClaim("L11", "l", "question", "any", BOTH, Selection("adm", "power 0.1"), ADM_EMA, "log ratio", CLOSE,
+        "a power-function EMA, of which post-hoc EMAs are made, samples as the EMA does"),
     # L12: the dose curve
-    RungClaim(
-        LadderClaim(
-            "L12a",
-            "theory",
-            "any",
-            "at the largest radius the held-out loss of raw weights is higher than plain training's",
-            ("held_out_loss",),
-            SAM_LARGEST,
-            ADM,
-            "log ratio",
-            HIGHER,
-        ),
-        seen="loss .4391 against .4235 at the radius .1, batch 16",
-    ),
-    RungClaim(
-        LadderClaim(
-            "L12b",
-            "theory",
-            "step noise",
-            "at the chosen radius the held-out loss of raw weights is lower",
-            ("held_out_loss",),
-            SAM,
-            ADM,
-            "log ratio",
-            LOWER,
-        ),
-        seen="loss .4205 against .4235 at .03, batch 16",
-    ),
+    RungClaim("L12", "a", "theory", "any", ("held_out_loss",), SAM_LARGEST, ADM, "log ratio", HIGHER,
+        "at the largest radius the held-out loss of raw weights is higher than plain training's",
+        seen="loss .4391 against .4235 at the radius .1, batch 16"),
+    RungClaim("L12", "b", "theory", "step noise", ("held_out_loss",), SAM, ADM, "log ratio", LOWER,
+        "at the chosen radius the held-out loss of raw weights is lower",
+        seen="loss .4205 against .4235 at .03, batch 16"),
     # L13: fewer bits, by what samples lose and by the loss
-    RungClaim(
-        LadderClaim(
-            "L13a",
-            "question",
-            "any",
-            "rounded to 8 bits, plain training's raw weights sample as before",
-            ("distance-20 at 8 bits over 32",),
-            ADM,
-            ADM,
-            "log ratio",
-            UNCHANGED,
-        )
-    ),
+    RungClaim("L13", "a", "question", "any", (AT_8_BITS,), ADM, ADM, "log ratio", UNCHANGED,
+        "rounded to 8 bits, plain training's raw weights sample as before"),
     *(
-        RungClaim(
-            LadderClaim(
-                f"L13{letter}",
-                "paper",
-                "any",
-                f"at {bits} bits SAM's raw weights, at the radius chosen at 32 bits, "
-                "sample better than plain training's",
-                (f"distance-20-bits-{bits}",),
-                SAM,
-                ADM,
-                "log ratio",
-                LOWER,
-            )
-        )
+        RungClaim("L13", letter, "paper", "any", (f"distance-20-bits-{bits}",), SAM, ADM, "log ratio", LOWER,
+            f"at {bits} bits SAM's raw weights, at the radius chosen at 32 bits, "
+            "sample better than plain training's")
         for letter, bits in zip("bcd", (8, 4, 3), strict=True)
     ),
     *(
-        RungClaim(
-            LadderClaim(
-                f"L13{letter}",
-                "question",
-                "any",
-                f"with averages too: at {bits} bits SAM's EMA, at the radius "
-                "chosen for it, samples better than plain training's",
-                (f"distance-20-bits-{bits}",),
-                SAM_BEST_EMA,
-                ADM_EMA,
-                "log ratio",
-                LOWER,
-            )
-        )
+        RungClaim("L13", letter, "question", "any", (f"distance-20-bits-{bits}",), SAM_BEST_EMA, ADM_EMA,
+            "log ratio", LOWER,
+            f"with averages too: at {bits} bits SAM's EMA, at the radius "
+            "chosen for it, samples better than plain training's")
         for letter, bits in zip("ef", (4, 3), strict=True)
     ),
     # L14: theorems on trained models
     *(
-        RungClaim(
-            LadderClaim(
-                f"L14{letter}",
-                "theory",
-                "any",
-                f"T3 gives the readout's rise from the feature energy alone: {who}",
-                ("readout_rise over readout_rise_t3",),
-                selection,
-                selection,
-                "log ratio",
-                (-0.05, 0.05),
-            )
-        )
+        RungClaim("L14", letter, "theory", "any", ("readout_rise over readout_rise_t3",), selection, selection,
+            "log ratio", (-0.05, 0.05),
+            f"T3 gives the readout's rise from the feature energy alone: {who}")
         for letter, selection, who in (("a", ADM, "plain training"), ("b", SAM, "SAM"), ("c", ADM_EMA, "EMA"))
     ),
     *(
-        RungClaim(
-            LadderClaim(
-                f"L14{letter}",
-                "theory",
-                "any",
-                f"T5 is exact for dither of one step of 4 bits on the readout: {who}",
-                ("dither_rise-4 over dither_rise-4_t5",),
-                selection,
-                selection,
-                "log ratio",
-                (-0.05, 0.05),
-            )
-        )
+        RungClaim("L14", letter, "theory", "any", ("dither_rise-4 over dither_rise-4_t5",), selection, selection,
+            "log ratio", (-0.05, 0.05),
+            f"T5 is exact for dither of one step of 4 bits on the readout: {who}")
         for letter, selection, who in (("d", ADM, "plain training"), ("e", SAM, "SAM"), ("f", ADM_EMA, "EMA"))
     ),
     # L15: images against the plane
-    RungClaim(
-        LadderClaim(
-            "L15a",
-            "question",
-            "any",
-            "on images SAM at the radius chosen by samples has more exposure bias",
-            ("mean_absolute_gap-20",),
-            SAM,
-            ADM,
-            "log ratio",
-            HIGHER,
-        ),
-        ("images",),
-        seen="gap .208 against .047 at .03, 300 images",
-    ),
-    RungClaim(
-        LadderClaim(
-            "L15b",
-            "question",
-            "memorised",
-            "on images averaged weights pay for flatness in held-out loss even "
-            "where the training set is memorised in part",
-            ("held_out_loss",),
-            SAM_BEST_EMA,
-            ADM_EMA,
-            "log ratio",
-            NOT_LOWER,
-        ),
-        ("images",),
-        seen=".2329 against .2271 at .01, 40 images",
-    ),
-    RungClaim(
-        LadderClaim(
-            "L15c",
-            "theory",
-            "memorised",
-            "in the plane they do not pay: averaged weights have a lower held-out loss",
-            ("held_out_loss",),
-            SAM_BEST_EMA,
-            ADM_EMA,
-            "log ratio",
-            LOWER,
-        ),
-        ("ring",),
-        seen=".471 against .478 at .03, 24 points, features twice as many",
-    ),
+    RungClaim("L15", "a", "question", "any", ("mean_absolute_gap-20",), SAM, ADM, "log ratio", HIGHER,
+        "on images SAM at the radius chosen by samples has more exposure bias",
+        rungs=("images",), seen="gap .208 against .047 at .03, 300 images"),
+    RungClaim("L15", "b", "question", "memorised", ("held_out_loss",), SAM_BEST_EMA, ADM_EMA, "log ratio",
+        NOT_LOWER,
+        "on images averaged weights pay for flatness in held-out loss even "
+        "where the training set is memorised in part", rungs=("images",), seen=".2329 against .2271 at .01, 40 images"),
+    RungClaim("L15", "c", "theory", "memorised", ("held_out_loss",), SAM_BEST_EMA, ADM_EMA, "log ratio", LOWER,
+        "in the plane they do not pay: averaged weights have a lower held-out loss",
+        rungs=("ring",), seen=".471 against .478 at .03, 24 points, features twice as many"),
 )
 
 BETWEEN_REGIMES = (
     *(
-        BetweenRegimes(
-            f"L16{letter}",
-            "theory",
+        BetweenRegimes("L16", letter, "theory", "ring", "lpf_rise", "sam", "ema",
+            (("fresh, batch 16", small), ("fresh, batch 128", large)), (-0.25, 0.25),
             f"SAM's effect goes as rho over the root of the batch: the EMA's rise falls "
-            f"as far by {small:g} at 16 as by {large:g} at 128",
-            "ring",
-            "lpf_rise",
-            "sam",
-            "ema",
-            (("fresh, batch 16", small), ("fresh, batch 128", large)),
-            (-0.25, 0.25),
-        )
+            f"as far by {small:g} at 16 as by {large:g} at 128")
         for letter, small, large in zip("abc", (0.0055, 0.0156, 0.0442), (0.0156, 0.0442, 0.125), strict=True)
     ),
-    BetweenRegimes(
-        "L16d",
-        "theory",
+    BetweenRegimes("L16", "d", "theory", "ring", "distance-20", "sam", "raw",
+        (("fresh, batch 16", None), ("fresh, batch 128", None)), LOWER,
         "at its own chosen radius SAM helps raw samples more at a batch of 16 than of 128",
-        "ring",
-        "distance-20",
-        "sam",
-        "raw",
-        (("fresh, batch 16", None), ("fresh, batch 128", None)),
-        LOWER,
-        seen="-26% against -12% at the best of five radii",
-    ),
-    BetweenRegimes(
-        "L16e",
-        "theory",
-        "at its own chosen radius SAM helps raw samples more at a batch of 32 than of 256",
-        "images",
-        "distance-20",
-        "sam",
-        "raw",
-        (("all images, batch 32", None), ("all images, batch 256", None)),
-        LOWER,
-    ),
-    BetweenRegimes(
-        "L17a",
-        "theory",
-        "SAM lowers the held-out loss of averages by more with 24 training points than with fresh ones",
-        "ring",
-        "held_out_loss",
-        "sam",
-        "ema",
-        (("24 points", None), ("fresh, batch 64", None)),
-        LOWER,
-    ),
-    BetweenRegimes(
-        "L17b",
-        "question",
-        "and more with 24 than with 384",
-        "ring",
-        "held_out_loss",
-        "sam",
-        "ema",
-        (("24 points", None), ("384 points", None)),
-        LOWER,
-    ),
-    BetweenRegimes(
-        "L17c",
-        "question",
-        "random weight perturbation too, more with 24 points than with fresh ones",
-        "ring",
-        "held_out_loss",
-        "rwp",
-        "ema",
-        (("24 points", None), ("fresh, batch 64", None)),
-        LOWER,
-    ),
-    BetweenRegimes(
-        "L17d",
-        "question",
-        "on images SAM's averages gain more in samples with 40 training images than with all",
-        "images",
-        "distance-20",
-        "sam",
-        "ema",
-        (("40 images", None), ("all images, batch 32", None)),
-        LOWER,
-    ),
+        seen="-26% against -12% at the best of five radii"),
+    BetweenRegimes("L16", "e", "theory", "images", "distance-20", "sam", "raw",
+        (("all images, batch 32", None), ("all images, batch 256", None)), LOWER,
+        "at its own chosen radius SAM helps raw samples more at a batch of 32 than of 256"),
+    BetweenRegimes("L17", "a", "theory", "ring", "held_out_loss", "sam", "ema",
+        (("24 points", None), ("fresh, batch 64", None)), LOWER,
+        "SAM lowers the held-out loss of averages by more with 24 training points than with fresh ones"),
+    BetweenRegimes("L17", "b", "question", "ring", "held_out_loss", "sam", "ema",
+        (("24 points", None), ("384 points", None)), LOWER,
+        "and more with 24 than with 384"),
+    BetweenRegimes("L17", "c", "question", "ring", "held_out_loss", "rwp", "ema",
+        (("24 points", None), ("fresh, batch 64", None)), LOWER,
+        "random weight perturbation too, more with 24 points than with fresh ones"),
+    BetweenRegimes("L17", "d", "question", "images", "distance-20", "sam", "ema",
+        (("40 images", None), ("all images, batch 32", None)), LOWER,
+        "on images SAM's averages gain more in samples with 40 training images than with all"),
 )
+# fmt: on

@@ -127,6 +127,34 @@ def mean_interval(
     return Interval(mean, mean - half, mean + half, len(numbers), level)
 
 
+MOST_SEEDS = 1000
+"""More than these nobody trains."""
+
+
+def seeds_to_decide(interval: Interval, region: Region, most: int = MOST_SEEDS) -> int | None:
+    """How many seeds would decide what this many leave open, were mean and scatter over seeds to stay as they are.
+
+    The interval's half-length is t(n - 1) s / sqrt(n); wanted is the fewest n at which it no longer reaches over the
+    nearest end of the region.
+
+    Args:
+        interval: over two seeds or more, at its own level.
+        region: in which the mean is claimed to lie.
+        most: no more are asked for.
+
+    Returns:
+        None where more than `most` would be needed: the mean lies next to the region's end.
+    """
+    half = (interval.high - interval.low) / 2.0
+    room = min(abs(interval.mean - end) for end in (region.low, region.high))
+    quantile = stats.t.ppf((1.0 + interval.level) / 2.0, interval.seeds - 1)
+    scatter = half * interval.seeds**0.5 / quantile
+    counts = np.arange(FEWEST, most + 1)
+    halves = stats.t.ppf((1.0 + interval.level) / 2.0, counts - 1) * scatter / counts**0.5
+    enough = counts[halves < room]
+    return int(enough[0]) if len(enough) else None
+
+
 def corrected_level(comparisons: int, level: float = LEVEL) -> float:
     """The level of one interval, where so many are to hold at once at the level (Bonferroni)."""
     return 1.0 - (1.0 - level) / comparisons

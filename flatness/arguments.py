@@ -15,6 +15,8 @@ T = TypeVar("T")
 LARGEST_REPR = 80
 LARGEST = float(torch.finfo(torch.float32).max)
 """Of numbers: beyond, they cannot be multiplied with weights."""
+LARGEST_COUNT = 2**64 - 1
+"""Of whole numbers: beyond, no generator can be seeded and nothing counted."""
 
 
 def refuse(name: str, value: object, allowed: str) -> ValueError:
@@ -56,14 +58,30 @@ def number(
 
 
 def count(name: str, value: object, at_least: int = 0) -> int:
-    """A whole number of at least the given size; booleans are refused.
+    """A whole number of at least the given size, and of 64 bits; booleans are refused.
 
     Raises:
         ValueError: anything else, naming the argument, its value and what is allowed.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < at_least:
-        raise refuse(name, value, f"a whole number of at least {at_least}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or not at_least <= int(value) <= LARGEST_COUNT
+    ):
+        raise refuse(name, value, f"a whole number of at least {at_least} and of at most 64 bits")
     return int(value)
+
+
+def with_values(name: str, value: nn.Module) -> nn.Module:
+    """A module of whose weights none is on meta, where tensors have no values.
+
+    Raises:
+        ValueError: one is.
+    """
+    for key, p in value.named_parameters():
+        if p.is_meta:
+            raise ValueError(f"{name}'s {key} is on meta and has no values; allowed: weights that are loaded")
+    return value
 
 
 def flag(name: str, value: object) -> bool:
@@ -111,7 +129,7 @@ def function(name: str, value: T) -> T:
 
 
 def module(name: str, value: object) -> nn.Module:
-    """A torch module with at least one parameter.
+    """A torch module with at least one parameter, all of which have values.
 
     Raises:
         ValueError: anything else, naming the argument, its value and what is allowed.
@@ -119,7 +137,7 @@ def module(name: str, value: object) -> nn.Module:
     found = instance(name, value, nn.Module)
     if next(found.parameters(), None) is None:
         raise ValueError(f"{name} is a {type(found).__name__} without parameters; allowed: a module with parameters")
-    return found
+    return with_values(name, found)
 
 
 def trainable_parameters(name: str, value: object) -> dict[str, nn.Parameter]:

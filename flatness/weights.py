@@ -94,6 +94,9 @@ class SavedWeights:
 def moved_tensor(saved: Tensor, along: Tensor, scale: float) -> Tensor:
     """saved + scale * along, in float32 at least: a weight in bfloat16 is rounded once, at the end."""
     precision = at_least_float32(saved.dtype)
+    if abs(scale) > arguments.LARGEST:  # as rho over the norm of a tiny gradient
+        precision = widest(saved.device)
+        scale = scale if precision is torch.float64 else math.copysign(arguments.LARGEST, scale)
     return torch.add(saved.to(precision), along.to(precision), alpha=scale)
 
 
@@ -117,7 +120,15 @@ def moved(
     along = matching_direction("direction", direction, weights)
     with SavedWeights(weights).kept() as saved:
         saved.move(along, scale)
+        _check_moved("scale", scale, saved)
         yield target
+
+
+def _check_moved(name: str, value: float, weights: SavedWeights) -> None:
+    """Refuse a length that takes finite weights beyond what their type can hold."""
+    for live, saved in zip(weights.live, weights.saved, strict=True):
+        if not bool(live.isfinite().all()) and bool(saved.isfinite().all()):
+            raise arguments.refuse(name, value, f"so small that weights in {live.dtype} stay finite")
 
 
 @contextmanager
@@ -141,6 +152,7 @@ def perturbed_weights(
     arguments.choice("scale", scale, NOISE_SCALES)
     with SavedWeights(selected_parameters(target, parameters)).kept() as saved:  # type: ignore[arg-type]
         saved.move(GaussianNoise(saved.saved, seed, scale), sigma)
+        _check_moved("sigma", sigma, saved)
         yield target
 
 
@@ -273,6 +285,8 @@ def matching_direction(name: str, direction: object, weights: Mapping[str, Tenso
     if len(found) != len(weights):
         raise ValueError(f"{name} has {len(found)} tensors for {len(weights)} weights; allowed: {allowed}")
     for key, along in zip(weights, found, strict=True):
-        if not isinstance(along, Tensor) or along.shape != weights[key].shape or not bool(along.isfinite().all()):
-            raise arguments.refuse(f"{name} for {key!r}", along, f"finite, of shape {tuple(weights[key].shape)}")
+        fits = isinstance(along, Tensor) and along.shape == weights[key].shape and not along.is_complex()
+        if not fits or along.is_meta or not bool(along.to(at_least_float32(weights[key].dtype)).isfinite().all()):
+            shape = tuple(weights[key].shape)
+            raise arguments.refuse(f"{name} for {key!r}", along, f"real and finite, of shape {shape}")
     return [along.detach().to(weights[key].device) for key, along in zip(weights, found, strict=True)]

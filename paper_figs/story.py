@@ -124,10 +124,12 @@ def parts(columns: Sequence[Column]) -> list[Part]:
     Args:
         columns: of the ladder; none where nothing was measured.
     """
-    return [_question(), _by_rung(columns), _found(columns), _advice(columns), _unknown(columns)]
+    return [_question(columns), _by_rung(columns), _found(columns), _advice(columns), _unknown(columns)]
 
 
-def _question() -> Part:
+def _question(columns: Sequence[Column]) -> Part:
+    heads = [one.title for one in sentences(columns)]
+    short = ". ".join([*heads, theory_title()])
     return Part(
         "question",
         "",
@@ -137,6 +139,7 @@ def _question() -> Part:
             "models sample better, accumulate smaller errors while sampling (exposure bias) and bear rounded weights. "
             "This repository tests each of these claims: its theory as code with proofs and counterexamples, its "
             "experiments on a ladder from models with exact answers to trained networks, each with many seeds.",
+            f"**In short:** {short}.",
         ),
     )
 
@@ -202,6 +205,14 @@ CENTRAL = {
 """The line of the paper's argument, in words."""
 
 
+def theory_title() -> str:
+    """Whether the theorem that joins flatness to robustness, and its moral, hold."""
+    verdicts = {ledger.statements()[label][1].verdict for label in ("theorem-3.8", "remark-3.10")}
+    if Verdict.HOLDS in verdicts:
+        return "The paper's theory carries its claim"
+    return "The paper's theory does not carry its claim"
+
+
 def theory_sentence() -> str:
     """The finding on the theory; verdicts and counts are the ledger's."""
     statements = {label: statement for label, (_, statement) in ledger.statements().items()}
@@ -214,7 +225,7 @@ def theory_sentence() -> str:
     flaws = sum(one.fault is Fault.FLAW for one in of_paper)
     slips = sum(one.fault is Fault.SLIP for one in of_paper)
     return (
-        f"**The paper's theory does not carry its claim.** Of {len(of_paper)} statements {holding} hold as printed; "
+        f"**{theory_title()}.** Of {len(of_paper)} statements {holding} hold as printed; "
         f"{slips} have slips that a reader repairs, {flaws} have flaws. Of the argument's main line, {said}. What "
         "holds instead: with frozen features every minimum of the paper's model is equally flat "
         f"([T3](theory/README.md), {statements['theorem-t3'].verdict.value}), and how far the data may shift does not "
@@ -275,7 +286,7 @@ def _advice(columns: Sequence[Column]) -> Part:
         f"With fresh data and EMA no radius helps {fresh.words()}.",
         "**Choose its radius by dose, from results.** The same radius is another dose at another batch or width: "
         "report `theory.sam_dose`, rho times the batch gradient's norm over the loss, and try radii a factor of three "
-        f"apart. The largest samples worse than the best {of['L1b'].words()}, and costs held-out loss "
+        f"apart. The largest radius samples worse than the best {of['L1b'].words()}, and costs held-out loss "
         f"{of['L12a'].words()}.{_doses(columns)}",
         f"**{noise}** It costs one pass a step instead of two (`flatness.RandomWeightPerturbation`). It improves raw "
         f"samples {of['L5b'].words()}, and matches SAM's, at an equal fall of the rise, {of['L5a'].words()}.",
@@ -307,6 +318,8 @@ def _unknown(columns: Sequence[Column]) -> Part:
     ]
     if missing:
         texts.append(f"**What the rungs without results will say:** {'; '.join(missing)}.")
+    if _studies(columns):
+        texts.append(f"**How much is open.** {ladder_page.undecided(columns)}")
     open_ = undecided_everywhere(columns)
     if open_:
         texts.append(f"**What no study decides**, though some judge it: {'; '.join(open_)}.")

@@ -44,8 +44,10 @@ _ORDER = (
     "section-4.2",
     "section-4.3",
     "figure-4",
+    "section-4.4",
     "epsilon-norm",
     "tables-1-and-4",
+    "slides",
     "appendix-promises",
     "theorem-t",
 )

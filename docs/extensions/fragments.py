@@ -46,7 +46,15 @@ def markdown(part: story.Part) -> str:
     blocks = []
     for block in part.blocks:
         if isinstance(block, story.Picture):
-            blocks.append(f"```{{figure}} /images/{block.name}.png\n:alt: {block.alt}\n:width: 100%\n\n{block.words}\n```")
+            lines = [
+                f"```{{figure}} /images/{block.name}.png",
+                f":alt: {block.alt}",
+                ":width: 100%",
+                "",
+                block.words,
+                "```",
+            ]
+            blocks.append("\n".join(lines))
         else:
             blocks.append(story.markdown(story.Part("", "", (block,))))
     title = [f"## {part.title}"] if part.title else []

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from experiments.configuration import current_settings
 from experiments.diffusion.process import Process
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import (
@@ -76,7 +77,7 @@ def evaluate(
     check_material(configuration, material)
     check_data(checkpoint, material)
     settings = row_settings(checkpoint, average, options, material, device)
-    result = ResultFile(path, settings)
+    result = ResultFile(path, settings, current_settings)
     name = str(RowName(configuration.method, average))
 
     def work() -> Work:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from experiments.configuration import Configuration
+from experiments.configuration import Configuration, current_settings
 from experiments.data import Images
 from experiments.diffusion.process import Process
 from experiments.measures.last_layer import measured_readout
@@ -156,7 +156,7 @@ def row(plan: Plan, run: str, average: Average, options: LayerOptions, place: Pl
             allowed = f"below the process's {plan.runs[run].process.steps} steps"
             raise arguments.refuse("tolerance_steps", options.tolerance_steps, allowed)
     settings = settings_of(plan, run, checkpoint.settings(average), options, place)
-    result = ResultFile(plan.folder / LAYERS / f"{run}-{average}.json", settings)
+    result = ResultFile(plan.folder / LAYERS / f"{run}-{average}.json", settings, current_settings)
 
     def work() -> Work:
         network = loaded(checkpoint, average, place.device)

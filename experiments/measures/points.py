@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 import flatness
-from experiments.configuration import Configuration
+from experiments.configuration import Configuration, current_settings
 from experiments.data import Batches, Images, to_float
 from experiments.diffusion.process import Process
 from experiments.diffusion.timesteps import UniformTimesteps
@@ -339,7 +339,7 @@ def run_points(
         "method": configuration.method,
         "points": listed,
     }
-    result = ResultFile(path, dict(json.loads(json.dumps(settings))))
+    result = ResultFile(path, dict(json.loads(json.dumps(settings))), current_settings)
     return measured(result, path.stem, about, work, material.device, watch)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import flatness
 from experiments.adm.loading import load_state_dict
 from experiments.adm.network import ADM
+from experiments.configuration import current_settings
 from experiments.measures import layer_rows
 from experiments.measures.layer_options import LayerOptions
 from experiments.measures.layer_rows import LAYERS, Place, Plan
@@ -77,7 +78,7 @@ def snapshots(plan: Plan, run: str, options: LayerOptions, place: Place) -> dict
     if not files:
         return None
     settings = layer_rows.settings_of(plan, run, {one.name: one.settings() for one in files}, options, place)
-    result = ResultFile(plan.folder / LAYERS / f"{run}-{SNAPSHOTS}.json", settings)
+    result = ResultFile(plan.folder / LAYERS / f"{run}-{SNAPSHOTS}.json", settings, current_settings)
 
     def work() -> Work:
         return Work({one.name: Task(functools.partial(_measured, plan, run, one, options, place)) for one in files})

@@ -1,4 +1,4 @@
-"""The two commands: options, networks and data, measures, tables and files."""
+"""The three commands: options, networks and data, measures, tables and files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flatness import __version__
 from flatness.cli.errors import DONE, FAILED, INTERRUPTED, REFUSED, TRACEBACK, CommandError, reading
@@ -15,6 +16,7 @@ from flatness.cli.options import (
     QUICK,
     DataOptions,
     MeasureOptions,
+    PathOptions,
     PlaceOptions,
     SourceOptions,
     add_options,
@@ -23,6 +25,8 @@ from flatness.cli.options import (
 from flatness.cli.output import console, tell
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from flatness.cli.data import Data
     from flatness.cli.subject import Subject
 
@@ -45,13 +49,20 @@ def parser(quick: bool = False) -> argparse.ArgumentParser:
     help_of = {
         "measure": "measure one network: a table, and with --out a JSON file and plots",
         "compare": "measure several on the same data, noise and weight noise; differences with intervals",
+        "path": "the loss along the line between two checkpoints of one network, and the barrier on it",
     }
     for name, text in help_of.items():
         description = f"{text[0].upper()}{text[1:]}. Exit status: 0 done, 1 a measure failed, 2 not possible as asked."
         # Abbreviations would hide --quick from `is_quick`
         command = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
-        command.add_argument("sources", nargs="+" if name == "compare" else 1, metavar="SOURCE", help=SOURCE)
-        add_measuring(command, quick)
+        count: dict[str, Any] = {"measure": 1, "compare": "+", "path": 2}
+        command.add_argument("sources", nargs=count[name], metavar="SOURCE", help=SOURCE)
+        if name == "path":
+            add_options(command, DataOptions, DataOptions(), "data")
+            add_options(command, PathOptions, PathOptions(), "the line")
+            add_options(command, PlaceOptions, PlaceOptions(), "place", without=("gradient_batch",))
+        else:
+            add_measuring(command, quick)
         add_options(command, SourceOptions, SourceOptions(), "networks without a scheduler")
     return found
 
@@ -91,7 +102,8 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _carried_out(given: argparse.Namespace) -> int:
-    options = taken(MeasureOptions, given, quick=given.quick)
+    path = taken(PathOptions, given) if given.command == "path" else None
+    options = path.measuring() if path else taken(MeasureOptions, given, quick=given.quick)
     place, data_options = taken(PlaceOptions, given), taken(DataOptions, given)
     source_options = taken(SourceOptions, given)
     from flatness.cli.sources import loaded  # here, as all that --help does not wait for
@@ -101,6 +113,11 @@ def _carried_out(given: argparse.Namespace) -> int:
         with reading(f"{source}"):
             subjects.append(loaded(source, source_options))
     all_options_apply(source_options, subjects)
+    if path is not None:
+        from flatness.cli.path import check_ends
+
+        check_ends(subjects)
+        return reported_path(labelled(subjects), chosen_data(subjects, data_options), path, place)
     return reported(labelled(subjects), chosen_data(subjects, data_options), options, place)
 
 
@@ -160,14 +177,15 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
         CommandError: it cannot be done as asked.
     """
     from flatness.cli.comparing import differences
-    from flatness.cli.document import document, json_bytes, results_folder, write_elsewhere, write_result
-    from flatness.cli.plots import available, figure
+    from flatness.cli.document import document, json_bytes, results_folder
+    from flatness.cli.plots import figure
     from flatness.cli.progress import ShownProgress
-    from flatness.cli.report import compared_table, measured_table, notes, show
+    from flatness.cli.report import compared_table, measured_table, notes
     from flatness.cli.runner import gathered, measured, tried
 
-    folder = None if place.out is None else results_folder(place.out)  # before minutes are spent
-    (screen, output), (errors, _) = console(), console(error=True)
+    if place.out is not None:
+        results_folder(place.out)  # before minutes are spent
+    errors, _ = console(error=True)
 
     def say(line: str) -> None:
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -190,17 +208,82 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
     several = len(found) > 1
     told = differences(found, len(common.x_0)) if several else []
     table = compared_table(found, told) if several else measured_table(found[0])
-    lines = notes(found, common, told)
-    # Files first: whatever becomes of the terminal, what took long is in them
-    name = "compare" if several else "measure"
-    content = json_bytes(document(found, common, data, [one.entry() for one in told] if several else None))
+    entries = [one.entry() for one in told] if several else None
+    complete = published(
+        "compare" if several else "measure", json_bytes(document(found, common, data, entries)),
+        lambda: figure(found), table, notes(found, common, told), place,
+    )  # fmt: skip
+    return DONE if complete and not lost and not any(one.failed for one in found) else FAILED
+
+
+def reported_path(subjects: Sequence[Subject], data: Data, options: PathOptions, place: PlaceOptions) -> int:
+    """Measure along the line between two checkpoints, print a table, write files; the exit status.
+
+    Raises:
+        CommandError: it cannot be done as asked.
+    """
+    from flatness.cli.document import json_bytes, results_folder
+    from flatness.cli.path import differing_buffers, path_document, path_figure, path_notes, path_of, path_table
+    from flatness.cli.progress import ShownProgress
+    from flatness.cli.runner import gathered
+
+    if place.out is not None:
+        results_folder(place.out)  # before minutes are spent
+    errors, _ = console(error=True)
+    with reading(f"the data {data.name}"):
+        common = gathered(subjects, data, options.measuring(), place, ShownProgress(errors))
+    buffers = differing_buffers(subjects)
+    if buffers:
+        told = f"buffers stay those of {subjects[0].label}: {', '.join(buffers[:3])}"
+        common.remarks.append(told + (", ..." if len(buffers) > 3 else ""))
+    for remark in common.remarks:
+        errors.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+    found = path_of(common.subjects, common, options, ShownProgress(errors))
+    content = json_bytes(path_document(found, common, data, options))
+    lines = path_notes(found, common, options)
+    complete = published("path", content, lambda: path_figure(found), path_table(found), lines, place)
+    return DONE if complete else FAILED
+
+
+def published(
+    name: str,
+    content: bytes,
+    drawn: Callable[[], bytes | None],
+    table: Table,
+    lines: Sequence[str],
+    place: PlaceOptions,
+) -> bool:
+    """Write a JSON file and a figure, print a table and the lines below it; whether nothing was lost.
+
+    Files come first: whatever becomes of the terminal, what took long is in them.
+
+    Args:
+        name: of the files.
+        content: of the JSON file.
+        drawn: makes the figure, where matplotlib is installed; None where there is nothing to draw.
+        table, lines: for the terminal.
+        place: whose `out` is the folder, or None.
+
+    Raises:
+        CommandError: a file cannot be written; raised after the table.
+    """
+    from flatness.cli.document import write_elsewhere, write_result
+    from flatness.cli.plots import available
+    from flatness.cli.report import show
+
+    folder = None if place.out is None else Path(place.out)
+    (screen, output), (errors, _) = console(), console(error=True)
+
+    def say(line: str) -> None:
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+
     problem: CommandError | None = None
     if folder is not None:
         try:
             write_result(folder / f"{name}.json", content)
-            drawn = figure(found) if available() else None
-            if drawn is not None:
-                write_result(folder / f"{name}.png", drawn)
+            image = drawn() if available() else None
+            if image is not None:
+                write_result(folder / f"{name}.png", image)
         except CommandError as error:
             problem = error  # told below the table
     show(screen, table, lines)
@@ -208,12 +291,12 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
         if not available():
             say("note: no plots without matplotlib: pip install 'flatness[plot]'")
         say(f"results: {place.out}")
-    if output.failure is not None and not output.gone:
-        lost = True
+    complete = output.failure is None or output.gone
+    if not complete:
         where = f"it is in {place.out}"
         if folder is None or problem is not None:
             where = f"it is {write_elsewhere(f'{name}.json', content)}"
         say(f"error: the table could not be printed ({output.failure}); {where}")
     if problem is not None:
         raise problem
-    return FAILED if lost or any(one.failed for one in found) else DONE
+    return complete

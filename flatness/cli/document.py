@@ -38,11 +38,17 @@ def document(
     found: Sequence[Measured], common: Common, data: Data, differences: Sequence[Mapping[str, Any]] | None = None
 ) -> Any:
     """Everything for the JSON file, in its types."""
+    whole = common_entry(common, data) | {"settings": dataclasses.asdict(common.options)}
+    whole |= {"sources": {one.label: _entry(one) for one in found}}
+    return plain(whole | ({"differences": differences} if differences is not None else {}))
+
+
+def common_entry(common: Common, data: Data) -> dict[str, Any]:
+    """What every command records: the data, the place and versions."""
     sample = list(common.x_0.shape[1:])
-    whole = {
+    return {
         "what": "flatness of diffusion models, measured by `flatness`",
         "version": VERSION,
-        "settings": dataclasses.asdict(common.options),
         "place": {"batch_size": common.place.batch_size, "gradient_batch": common.place.gradient_batch},
         "data": {
             "name": data.name, "available": data.available, "used": len(common.x_0), "shape": sample,
@@ -50,9 +56,7 @@ def document(
             "sha256": fingerprint(common.x_0, common.labels),
         },
         "provenance": provenance(common.device),
-        "sources": {one.label: _entry(one) for one in found},
     }  # fmt: skip
-    return plain(whole | ({"differences": differences} if differences is not None else {}))
 
 
 def _entry(one: Measured) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -70,9 +70,18 @@ class MeasureOptions:
     exposure_images: int = option(
         64, "images, and as many sampling chains, of exposure bias; 2 T' passes each", metavar="N"
     )
+    by_timestep: int = option(
+        0, "also the rise under weight noise in N bins of timesteps, and its total as trained and in nats",
+        metavar="N",
+    )  # fmt: skip
     curvature: bool = option(False, "also the Hessian's largest eigenvalue and trace, by Hessian-vector products")
     probes: int = option(10, "probe vectors of the Hessian's trace", metavar="N")
-    lanczos_steps: int = option(20, "most Lanczos steps towards the largest eigenvalue", metavar="N")
+    spectrum: int = option(
+        0, "also the density of the Hessian's eigenvalues, by Lanczos quadrature from N probe vectors", metavar="N"
+    )
+    lanczos_steps: int = option(
+        20, "most Lanczos steps towards the largest eigenvalue, or from each probe of the density", metavar="N"
+    )
     worst_case: bool = option(False, "also the worst rise in a ball around the weights, by steps of gradient ascent")
     rho: float = option(0.05, "radius of that ball, over all weights together")
     ascent_steps: int = option(5, "steps of ascent in it, a pass with gradients each", metavar="N")
@@ -101,7 +110,7 @@ class MeasureOptions:
             CommandError: a number is too small.
         """
         whole = {"draws": 2, "curve_draws": 2, "exposure_images": 2, "probes": 2, "lanczos_steps": 0, "seed": 0,
-                 "ascent_steps": 1, "surface": 0}  # fmt: skip
+                 "ascent_steps": 1, "surface": 0, "by_timestep": 0, "spectrum": 0}  # fmt: skip
         for name, least in whole.items():
             at_least(name, getattr(self, name), least)
         if self.images is not None:
@@ -112,6 +121,10 @@ class MeasureOptions:
                     raise CommandError(f"{name} is {value}; allowed: a number greater than 0")
         if self.surface and (self.surface < 3 or self.surface % 2 == 0):
             raise CommandError(f"surface is {self.surface}; allowed: an odd number from 3, the weights in the middle")
+        if self.spectrum == 1:
+            raise CommandError("spectrum is 1; allowed: a whole number of at least 2, for an error over probes")
+        if self.spectrum and not self.lanczos_steps:
+            raise CommandError("lanczos_steps is 0; allowed with a spectrum: a whole number of at least 1")
         for value in self.bits:
             if not 2 <= value <= 16:
                 raise CommandError(f"bits is {value}; allowed: 2 to 16")
@@ -124,13 +137,15 @@ class MeasureOptions:
         Raises:
             CommandError: there is one.
         """
-        needs = {"probes": "curvature", "lanczos_steps": "curvature", "rho": "worst_case", "ascent_steps": "worst_case",
-                 "surface_range": "surface"}  # fmt: skip
-        for name, other in needs.items():
+        needs = {
+            "probes": ("curvature",), "lanczos_steps": ("curvature", "spectrum"), "rho": ("worst_case",),
+            "ascent_steps": ("worst_case",), "surface_range": ("surface",),
+        }  # fmt: skip
+        for name, others in needs.items():
             default = next(field.default for field in dataclasses.fields(self) if field.name == name)
-            if getattr(self, name) != default and not getattr(self, other):
-                flag, wanted = (word.replace("_", "-") for word in (name, other))
-                raise CommandError(f"--{flag} does nothing without --{wanted}")
+            if getattr(self, name) != default and not any(getattr(self, other) for other in others):
+                wanted = " or ".join(f"--{other.replace('_', '-')}" for other in others)
+                raise CommandError(f"--{name.replace('_', '-')} does nothing without {wanted}")
 
     def resolved(self, weights: int, pixels: int, available: int) -> MeasureOptions:
         """The same with the number of images settled, for a network of so many weights and samples of so many pixels.
@@ -147,8 +162,43 @@ class MeasureOptions:
         return dataclasses.replace(self, images=min(wanted, available), exposure_images=exposure)
 
 
+def _option_of(kind: type, name: str) -> Any:
+    """Another dataclass's field, with its default and its sentence."""
+    there = next(field for field in dataclasses.fields(kind) if field.name == name)
+    return dataclasses.field(default=there.default, metadata=there.metadata)
+
+
 QUICK = MeasureOptions(draws=3, scales=("filter",), curve_rms=(), bits=(4,), steps=(), readout=False, quick=True)
 """The defaults with --quick; see the module's docstring."""
+
+
+@dataclass(frozen=True)
+class PathOptions:
+    """What is measured along the line between two checkpoints; recorded with the result."""
+
+    points: int = option(11, "points of the line, both ends among them, evenly spaced", metavar="N")
+    images: int | None = option(
+        None, f"images (samples); {FULL_IMAGES} by default, or all where there are fewer", type=int, metavar="N"
+    )
+    times: str = _option_of(MeasureOptions, "times")
+    seed: int = option(0, "images, noise and timesteps are a function of it")
+    precision: str = _option_of(MeasureOptions, "precision")
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            CommandError: a number is too small.
+        """
+        at_least("points", self.points, 3)
+        at_least("seed", self.seed, 0)
+        if self.images is not None:
+            at_least("images", self.images, 2)
+
+    def measuring(self) -> MeasureOptions:
+        """The same as options of measures, of which none is taken."""
+        none: dict[str, Any] = {"scales": (), "curve_rms": (), "bits": (), "steps": (), "readout": False}
+        return MeasureOptions(images=self.images, times=self.times, seed=self.seed, precision=self.precision, **none)
 
 
 @dataclass(frozen=True)
@@ -217,11 +267,13 @@ class PlaceOptions:
         at_least("gradient_batch", self.gradient_batch, 1)
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type, defaults: Any, title: str) -> None:
-    """An option for each field of a dataclass that has a sentence of help."""
+def add_options(
+    parser: argparse.ArgumentParser, kind: type, defaults: Any, title: str, without: Collection[str] = ()
+) -> None:
+    """An option for each field of a dataclass that has a sentence of help, but for some."""
     group = parser.add_argument_group(title)
     for field in dataclasses.fields(kind):
-        if "help" not in field.metadata:
+        if "help" not in field.metadata or field.name in without:
             continue
         settings = {name: value for name, value in field.metadata.items() if name != "help"}
         default = getattr(defaults, field.name)
@@ -250,7 +302,7 @@ def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if "help" in field.metadata:
-            value = getattr(given, field.name)
+            value = getattr(given, field.name, field.default)
             values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
     found = kind(**values, **own)
     if isinstance(found, MeasureOptions):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flatness.cli.runner import Measured
+from flatness.cli.statistics import student_quantile
 from flatness.cli.tasks import Quantity
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ LABELS = {
 }
 
 
+IN_A_ROW = 4
+"""Panels of a figure."""
+
+
 def available() -> bool:
     """Whether matplotlib is installed."""
     try:
@@ -32,20 +37,29 @@ def available() -> bool:
 
 
 def figure(found: Sequence[Measured]) -> bytes | None:
-    """Rises, perturbation curves and exposure bias of the networks, as a PNG file; None where there are none."""
-    panels: list[Callable[..., bool]] = [panel for panel in (_rises, _curves, _exposure) if panel(None, found)]
+    """What there is to draw of the networks, a panel each, as a PNG file; None where there is nothing."""
+    every: tuple[Callable[..., bool], ...] = (_rises, _curves, _timesteps, _exposure, _density)
+    panels = [panel for panel in every if panel(None, found)]
     panels += [functools.partial(_surface, index=index) for index, one in enumerate(found) if "surface" in one.outcomes]
     if not panels:
         return None
+    return drawn_panels([functools.partial(panel, found=found) for panel in panels])
+
+
+def drawn_panels(panels: Sequence[Callable[[Axes], object]]) -> bytes:
+    """Panels side by side, so many in a row, as a PNG file; a legend in the first that has one to show."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(4.2 * len(panels), 3.4), dpi=150, layout="constrained")
+    columns = min(len(panels), IN_A_ROW)
+    rows = math.ceil(len(panels) / columns)
+    drawing = Figure(figsize=(4.2 * columns, 3.4 * rows), dpi=150, layout="constrained")
     FigureCanvasAgg(drawing)
     for index, panel in enumerate(panels):
-        panel(drawing.add_subplot(1, len(panels), index + 1), found)
-    if drawing.axes[0].get_legend_handles_labels()[0]:
-        drawing.axes[0].legend(fontsize=8)
+        panel(drawing.add_subplot(rows, columns, index + 1))
+    first = next((axes for axes in drawing.axes if axes.get_legend_handles_labels()[0]), None)
+    if first is not None:
+        first.legend(fontsize=8)
     stream = io.BytesIO()
     drawing.savefig(stream, format="png")
     return stream.getvalue()
@@ -53,7 +67,9 @@ def figure(found: Sequence[Measured]) -> bytes | None:
 
 def _named(found: Sequence[Measured]) -> list[str]:
     names = list(found[0].quantities)
-    return [n for n in names if n in RISES] + [n for n in names if n.startswith("quantization-")]
+    return [n for n in names if n in RISES] + [
+        n for n in names if n.startswith("quantization-") and n.endswith(".rise")
+    ]
 
 
 def _rises(axes: Axes | None, found: Sequence[Measured]) -> bool:
@@ -101,7 +117,50 @@ def _curves(axes: Axes | None, found: Sequence[Measured]) -> bool:
 
 
 def _curve(one: Measured) -> list[Quantity]:
-    return [quantity for quantity in one.quantities.values() if quantity.x is not None]
+    return [quantity for name, quantity in one.quantities.items() if name.startswith("curve.")]
+
+
+def _timesteps(axes: Axes | None, found: Sequence[Measured]) -> bool:
+    """The rise in bins of timesteps, from little noise to much."""
+    there = [one for one in found if "timesteps" in one.outcomes]
+    if axes is None:
+        return bool(there)
+    for one in there:
+        bins = [q for name, q in one.quantities.items() if name.startswith("timesteps.rise-")]
+        x, y = [q.x for q in bins], [q.found.value for q in bins]
+        half = [_length(q.found.half_width) for q in bins]
+        axes.errorbar(x, y, half, fmt="o-", markersize=3, capsize=2, label=one.label)  # type: ignore[arg-type]
+    places = [end for one in there for bin_ in one.outcomes["timesteps"].result["bins"] for end in bin_["times"]]
+    if min(places) > 0 and max(places) > 1000 * min(places):  # noise levels, as EDM's
+        axes.set_xscale("log")
+    axes.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
+    axes.set_xlabel("timestep")
+    axes.set_ylabel("rise of the loss there (95%)")
+    return True
+
+
+def _density(axes: Axes | None, found: Sequence[Measured]) -> bool:
+    """How many eigenvalues of the Hessian lie where, with a band of 95% over probes."""
+    there = [one for one in found if "spectrum" in one.outcomes]
+    if axes is None:
+        return bool(there)
+    for one in there:
+        result = one.outcomes["spectrum"].result
+        count, drawn = result["dimension"], result["drawn"]
+        values = [count * point["value"] for point in drawn["density"]]
+        probes = result["settings"]["probes"]
+        quantile = student_quantile(probes - 1)
+        half = [quantile * count * (point["draw_standard_error"] or 0.0) for point in drawn["density"]]
+        # what one eigenvalue in a bump makes at its top: below it a logarithmic axis shows tails alone
+        floor = 0.1 / (drawn["width"] * math.sqrt(2 * math.pi))
+        (line,) = axes.plot(drawn["at"], [max(value, floor) for value in values], linewidth=1, label=one.label)
+        low = [max(value - spread, floor) for value, spread in zip(values, half, strict=True)]
+        high = [max(value + spread, floor) for value, spread in zip(values, half, strict=True)]
+        axes.fill_between(drawn["at"], low, high, alpha=0.3, linewidth=0, color=line.get_color())
+    axes.set_yscale("log")
+    axes.set_xlabel("eigenvalue of the Hessian")
+    axes.set_ylabel("eigenvalues per unit (95% over probes)")
+    return True
 
 
 def _surface(axes: Axes | None, found: Sequence[Measured], index: int = 0) -> bool:
@@ -110,7 +169,9 @@ def _surface(axes: Axes | None, found: Sequence[Measured], index: int = 0) -> bo
     result = found[index].outcomes["surface"].result
     rises = [[point["value"] for point in row] for row in result["rises"]]
     drawn = axes.contourf(result["second"], result["first"], rises, levels=12)
-    axes.figure.colorbar(drawn, ax=axes, label="rise of the loss")
+    error = max((point["data_standard_error"] or 0.0 for row in result["rises"] for point in row), default=0.0)
+    quantile = student_quantile(max(result["settings"]["samples"] - 1, 1))
+    axes.figure.colorbar(drawn, ax=axes, label=f"rise of the loss (95%: ± {quantile * error:.2g} at most)")
     axes.plot(0, 0, "k+")
     axes.set_title(found[index].label, fontsize=9)
     axes.set_xlabel("along the second direction")

@@ -97,6 +97,7 @@ def notes(found: Sequence[Measured], common: Common, told: Sequence[Difference] 
         )
         if not all(one.paired for one in told if not one.name.startswith("readout.")):
             lines.append("Some numbers could not be paired; their errors are added as if independent.")
+    lines += [f"{one.label}: {outcome.note}" for one in found for outcome in one.outcomes.values() if outcome.note]
     lines += [f"{one.label}: {name} failed: {why}" for one in found for name, why in one.failed.items()]
     lines += [f"{one.label}: {name} is left out: {why}" for one in found for name, why in one.left_out.items()]
     return lines

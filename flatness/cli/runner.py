@@ -20,7 +20,7 @@ from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory
 from flatness.cli.options import MeasureOptions, PlaceOptions
 from flatness.cli.recording import Advance, precision
 from flatness.cli.subject import Subject
-from flatness.cli.tasks import LOSS, Outcome, Quantity, Setting, tasks_of
+from flatness.cli.tasks import LOSS, DoesNotApplyError, Outcome, Quantity, Setting, tasks_of
 from flatness.cli.user_code import is_ours, one_line, place, their_traceback
 from flatness.diffusion.losses import Batch, DiffusionLoss, fixed_batches
 from flatness.diffusion.noise_paths import DiscretePath, GivenTimes, LogitNormal, LogNormal, Times
@@ -156,6 +156,8 @@ def gathered(
     if factors and data.latents is None:
         pixels //= min(factors) ** 2
     settled = options.resolved(max(subject.weights for subject in subjects), pixels, data.available)
+    if settled.by_timestep > (settled.images or 0):
+        raise CommandError(f"by_timestep is {settled.by_timestep}; allowed: at most the images, {settled.images}")
     count = settled.images or 2
     x_0, labels = data.chosen(count, options.seed)
     for subject in subjects:
@@ -245,7 +247,7 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
     failed: dict[str, str] = {}
     left_out: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    with _placed(subject, common, watch.advance) as setting, contextlib.ExitStack() as at_the_end:
+    with placed(subject, common, watch.advance) as setting, contextlib.ExitStack() as at_the_end:
         tasks = tasks_of(common.options, process=setting.process is not None)
         if setting.process is None:
             left_out = {f"exposure-{steps}": subject.no_process for steps in common.options.steps}
@@ -257,6 +259,8 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
             try:
                 with precision(common.options.precision, common.device):
                     outcomes[task.name] = task.run(setting)
+            except DoesNotApplyError as error:
+                left_out[task.name] = str(error)
             except Exception as error:  # of the user's code too: what the other measures have given is kept
                 if out_of_memory(error) and not outcomes:
                     raise CommandError(f"{subject.label}: {_less_memory(common)}") from error
@@ -277,12 +281,12 @@ def tried(subject: Subject, common: Common) -> None:
     Raises:
         CommandError: as `measured`.
     """
-    with _placed(with_times(subject, common.options.times), common, lambda samples: None):
+    with placed(with_times(subject, common.options.times), common, lambda samples: None):
         pass
 
 
 @contextlib.contextmanager
-def _placed(subject: Subject, common: Common, advance: Advance) -> Iterator[Setting]:
+def placed(subject: Subject, common: Common, advance: Advance) -> Iterator[Setting]:
     """The network on its device, where it has been run once; it is back on the CPU after the block."""
     try:
         with _told(subject, common):

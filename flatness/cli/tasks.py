@@ -26,6 +26,7 @@ from flatness.diffusion.noise_paths import DiscretePath
 from flatness.diffusion.sampling import SamplingProcess
 from flatness.measuring.base import Estimate, Losses, plain, undisturbed
 from flatness.measuring.readout import Readout
+from flatness.measuring.rise_by_timestep import step_losses
 from flatness.weights import derived_seed
 
 
@@ -55,10 +56,21 @@ class Quantity:
 
 @dataclass
 class Outcome:
-    """What a measure gave: the package's own result for records, and the numbers."""
+    """What a measure gave.
+
+    Attributes:
+        result: the package's own, for records.
+        quantities: the numbers.
+        note: what a reader of them has to know.
+    """
 
     result: dict[str, Any]
     quantities: list[Quantity] = field(default_factory=list)
+    note: str = ""
+
+
+class DoesNotApplyError(Exception):
+    """A measure that makes no sense for a network; its words say why."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,8 @@ def tasks_of(options: MeasureOptions, process: bool) -> list[Task]:
     if process:
         share = options.exposure_images / max(options.images or 1, 1)
         found += [Task(f"exposure-{t}", f"exposure bias, T' = {t}", 2 * t * share, _exposure(t)) for t in options.steps]
+    if options.by_timestep:
+        found.append(Task("timesteps", "rise by timestep", options.draws + 1, _timesteps))
     if options.worst_case:
         found.append(Task("worst-case", "worst case in a ball", 5 * options.ascent_steps + 1, _worst_case))
     if options.surface:
@@ -128,6 +142,9 @@ def tasks_of(options: MeasureOptions, process: bool) -> list[Task]:
     if options.curvature:
         passes = 4 * (options.probes + options.lanczos_steps) + 1
         found.append(Task("curvature", "curvature", passes, _curvature))
+    if options.spectrum:
+        passes = 4 * options.spectrum * options.lanczos_steps + 1
+        found.append(Task("spectrum", "spectral density", passes, _spectrum))
     return found
 
 
@@ -333,6 +350,81 @@ def _curvature(at: Setting) -> Outcome:
         Quantity("curvature.trace", "trace of the Hessian (error over probes alone)", trace),
     ]
     return Outcome(stored(found), quantities)
+
+
+def _spectrum(at: Setting) -> Outcome:
+    options = at.options
+    loss = RecordedLoss(at.loss, len(at.gradient_batches), at.advance)
+    found = flatness.spectral_density(
+        at.model, loss, at.gradient_batches, probes=options.spectrum, steps=options.lanczos_steps, seed=options.seed,
+        progress=False,
+    )  # fmt: skip
+    places, nan = found.grid(), math.nan
+    drawn = {"at": places, "width": found.default_width(), "density": found.density(places)}
+
+    def over_probes(estimate: Estimate) -> Uncertain:
+        told = Uncertain.of_estimate(Estimate(estimate.value, estimate.draw_standard_error, 0.0), options.spectrum)
+        return dataclasses.replace(told, data_error=nan)
+
+    quantities = [
+        *(
+            Quantity(f"spectrum.{name}", f"{name} eigenvalue that Lanczos finds", Uncertain(value, nan, nan, nan, nan))
+            for name, value in (("largest", found.largest), ("smallest", found.smallest))
+        ),
+        Quantity("spectrum.trace", "sum of the eigenvalues (error over probes alone)", over_probes(found.trace)),
+        Quantity("spectrum.negative", "sum of the negative eigenvalues (likewise)", over_probes(found.negative)),
+    ]
+    return Outcome(stored(found) | {"drawn": plain(drawn)}, quantities)
+
+
+def _timesteps(at: Setting) -> Outcome:
+    """The rise under the finest weight noise that is asked for, in bins of timesteps, and its totals."""
+    options, loss = at.options, at.loss
+    if not isinstance(loss, DiffusionLoss):
+        raise DoesNotApplyError("its loss is a function of the source's own, whose timesteps are not known")
+    scale = next((name for name in ("filter", "layer", "absolute") if name in options.scales), "filter")
+    sigma = options.sigma if scale == "absolute" else options.relative_sigma
+    own = at.process.variance if at.process is not None else "small"
+    variance, why = _with_likelihood(loss, own if own in FIXED_VARIANCES else "small")
+    samples = sum(len(batch.x_0) for batch in at.batches)
+    evenly = step_losses(
+        at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, variance=variance,
+        seed=options.seed, progress=lambda done, total: at.advance(samples),
+    )  # fmt: skip
+    bins = min(options.by_timestep, len(evenly.times))
+    curve, rises = evenly.binned(bins), evenly.rises
+    told = f"noise {sigma:g}" if scale == "absolute" else f"noise {sigma:g} of each {scale}'s rms"
+    total = Part(rises if loss.times in (None, loss.path.uniform()) else _as_trained(at, sigma, scale))
+    quantities = [Quantity.of("timesteps.rise", f"rise, {told}: total, as trained", total)]
+    if evenly.factors is not None:
+        nats = Part(rises * evenly.factors)
+        quantities.append(Quantity.of("timesteps.nats", f"rise, {told}: total, nats of the bound", nats))
+    for one, inside in zip(curve.bins, evenly.members(bins), strict=True):
+        low, high = (f"{time:.3g}" if isinstance(time, float) else str(time) for time in one.times)
+        words = f"rise, {told}: timesteps {low} to {high}"
+        place = (one.times[0] + one.times[1]) / 2
+        quantities.append(Quantity.of(f"timesteps.rise-{one.first}-{one.last}", words, Part(rises[:, inside]), x=place))
+    result = stored(curve) | {"scale": scale, "sigma": sigma, "no_nats": why or None}
+    return Outcome(result, quantities, f"timesteps have no nats: {why}" if why else "")
+
+
+def _with_likelihood(loss: DiffusionLoss, variance: str) -> tuple[str | None, str]:
+    """The variance of the bound, and ""; or None, and why the loss has none."""
+    try:
+        likelihood_loss(loss, variance=variance)
+    except ValueError as error:
+        return None, str(error)
+    return variance, ""
+
+
+def _as_trained(at: Setting, sigma: float, scale: str) -> Tensor:
+    """Rises (draws, N) under the same weight noise, at the times of training."""
+    options, loss = at.options, RecordedLoss(at.loss, len(at.batches))
+    flatness.low_pass_filter(
+        at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, seed=options.seed, progress=False
+    )
+    losses = loss.matrix(options.draws + 1)
+    return losses[1:] - losses[:1]
 
 
 def stored(found: Any) -> dict[str, Any]:

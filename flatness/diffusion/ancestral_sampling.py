@@ -62,6 +62,8 @@ def reverse_steps(alphas_cumprod: Tensor, steps: Sequence[int]) -> list[ReverseS
             ascend within its range.
     """
     shown = arguments.floating_tensor("alphas_cumprod", alphas_cumprod)
+    if shown.is_meta:
+        raise arguments.refuse("alphas_cumprod", alphas_cumprod, "a tensor with values")
     bars = shown.detach().cpu().double()
     allowed = "a tensor (T,) of numbers between 0 and 1 that do not rise"
     if bars.dim() != 1 or len(bars) == 0 or not bool(((bars > 0) & (bars < 1)).all()) or bool((bars.diff() > 0).any()):
@@ -81,6 +83,16 @@ def reverse_steps(alphas_cumprod: Tensor, steps: Sequence[int]) -> list[ReverseS
         beta = 1.0 - bar / previous
         found.append(ReverseStep(t, bar, previous, beta, beta * (1.0 - previous) / (1.0 - bar)))
     return found
+
+
+def checked_variance(variance: Variance) -> Variance:
+    """One of VARIANCES, or a function of (v, step) that returns the variance; ValueError for anything else."""
+    return variance if callable(variance) else arguments.choice("variance", variance, VARIANCES)
+
+
+def checked_clip(clip: float | None) -> float | None:
+    """A number above 0, or None; ValueError for anything else."""
+    return None if clip is None else arguments.number("clip", clip, above=0.0)
 
 
 def v_is_missing() -> ValueError:

@@ -44,4 +44,5 @@ def edm2_loss(
     """
     one_hot = arguments.count("classes", classes)
     call = ModelCall(labels if one_hot else None, one_hot=one_hot)
-    return EDMLoss(times=times or EDM2_TIMES, call=call, sigma_data=sigma_data, preconditioned=True)
+    times = EDM2_TIMES if times is None else times
+    return EDMLoss(times=times, call=call, sigma_data=sigma_data, preconditioned=True)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from flatness import arguments
 from flatness.diffusion.ancestral_sampling import reverse_steps
 from flatness.diffusion.losses import Batch, DiffusionLoss, EDMLoss, completed
-from flatness.diffusion.noise_paths import DiscretePath, GivenTimes
+from flatness.diffusion.noise_paths import GivenTimes, sampler_times
 
 FIXED_VARIANCES = ("small", "large")
 """The variances of an ancestral step that no network has to predict: the posterior's, and beta."""
@@ -139,10 +139,8 @@ def likelihood_loss(
         )
     if loss.weight is not None:
         raise arguments.refuse("loss's weight", loss.weight, "None: the likelihood has weights of its own")
-    discrete = isinstance(loss.path, DiscretePath)
-    chosen = loss.path.grid().tolist() if times is None else times
-    own = GivenTimes(chosen)
-    at = torch.tensor(own.values, dtype=torch.int64 if discrete else torch.float64)
+    at = sampler_times(loss.path, times)
+    own = GivenTimes(at.tolist())
     alpha, sigma = loss.path.coefficients(at)
     bars = alpha.square() / (alpha.square() + sigma.square())
     weights = likelihood_weights(bars, variance)
@@ -160,4 +158,4 @@ def bits_per_dimension(nats: float, dimension: int) -> float:
     Raises:
         ValueError: an argument is not as above.
     """
-    return arguments.number("nats", nats) / (arguments.count("dimension", dimension, at_least=1) * math.log(2.0))
+    return arguments.number("nats", nats) / (float(arguments.count("dimension", dimension, at_least=1)) * math.log(2.0))

@@ -80,7 +80,7 @@ def fixed_batches(
     if data.dim() < 2:
         raise arguments.refuse("x_0", x_0, "samples of shape (n, ...)")
     if labels is not None and (not isinstance(labels, Tensor) or labels.shape[:1] != data.shape[:1]):
-        raise arguments.refuse("labels", labels, f"a tensor ({len(data)},), one label a sample, or None")
+        raise arguments.refuse("labels", labels, f"a tensor ({len(data)},), one label a sample of x_0, or None")
     if labels is not None and (labels.is_meta or not bool(torch.isfinite(labels).all())):
         raise arguments.refuse("labels", labels, "finite numbers")
     arguments.count("batch_size", batch_size, at_least=1)
@@ -116,6 +116,13 @@ def completed(batch: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         raise arguments.refuse("batch", batch, "a floating-point tensor (n, ...), (tensor, labels), or a Batch")
     found = Batch(*parts)
     x_0, labels, noise, u = found
+    if labels is not None and (not isinstance(labels, Tensor) or labels.dim() == 0):
+        raise arguments.refuse("batch's labels", labels, "a tensor (n, ...), or None")
+    for name, part in (("noise", noise), ("u", u)):
+        if part is not None:
+            arguments.floating_tensor(f"batch's {name}", part)
+    if any(part is not None and part.is_meta for part in found):
+        raise arguments.refuse("batch", batch, "tensors with values, not on meta: x_0, labels, noise, u")
     if noise is None:
         noise = torch.randn(x_0.shape).to(x_0)
     if u is None:
@@ -273,7 +280,7 @@ def epsilon_loss(
     Raises:
         ValueError: an argument is not as above.
     """
-    call = ModelCall(labels, keywords or {}, time_scale)
+    call = ModelCall(labels, {} if keywords is None else keywords, time_scale)
     return DiffusionLoss(_path(path), "epsilon", times, call, weight)
 
 
@@ -313,10 +320,9 @@ def edm_loss(
     Raises:
         ValueError: an argument is not as above.
     """
-    call = ModelCall(labels, keywords or {})
-    return EDMLoss(
-        times=times or LogNormal(), call=call, weight=weight, sigma_data=sigma_data, preconditioned=preconditioned
-    )
+    call = ModelCall(labels, {} if keywords is None else keywords)
+    times = LogNormal() if times is None else times
+    return EDMLoss(times=times, call=call, weight=weight, sigma_data=sigma_data, preconditioned=preconditioned)
 
 
 def _path(path: object) -> Any:

@@ -115,7 +115,7 @@ class GivenTimes:
         Raises:
             ValueError: it is empty, or holds other than finite numbers.
         """
-        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        if not isinstance(values, Sequence) or isinstance(values, str | bytes) or not values:
             raise arguments.refuse("values", values, "a list of times, at least one")
         whole = all(isinstance(value, int) for value in values)
         numbers = [arguments.number("values", value) for value in values]
@@ -242,6 +242,25 @@ RECTIFIED_FLOW = ContinuousPath(lambda t: 1.0 - t, lambda t: t, name="rectified 
 """The straight path of Liu et al. (2023) and Lipman et al. (2023), data at t = 0 and noise at t = 1."""
 EDM_PATH = ContinuousPath(torch.ones_like, lambda t: t, 0.002, 80.0, "EDM: alpha = 1, sigma = t", karras_sigmas)
 """The variance-exploding path of Karras et al. (2022), with the ends of their sampler."""
+
+
+def sampler_times(path: Path, times: Sequence[float] | Tensor | None) -> Tensor:
+    """The times (T,) of a sampler's steps along a path: those given, or the path's grid.
+
+    Raises:
+        ValueError: they are not finite numbers, at least one; or, for a discrete path, not its steps.
+    """
+    if times is None:
+        return path.grid()
+    values = times.tolist() if isinstance(times, Tensor) and not times.is_meta else times
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes) or not values:
+        raise arguments.refuse("times", times, "a list of times, at least one")
+    if not isinstance(path, DiscretePath):
+        return torch.tensor([arguments.number("times", value) for value in values], dtype=torch.float64)
+    steps = [arguments.count("times", value) for value in values]
+    if max(steps) >= len(path.alphas_cumprod):
+        raise arguments.refuse("times", times, f"steps from 0 to {len(path.alphas_cumprod) - 1} of alphas_cumprod")
+    return torch.tensor(steps, dtype=torch.int64)
 
 
 def broadcast(values: tuple[Tensor, Tensor], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -137,6 +137,8 @@ class ModelCall:
         if not isinstance(self.time, str) or not self.time.isidentifier():
             raise arguments.refuse("time", self.time, f"{POSITIONAL!r} or a keyword's name")
         arguments.instance("keywords", self.keywords, Mapping)  # type: ignore[type-abstract]
+        if not all(isinstance(key, str) for key in self.keywords):
+            raise arguments.refuse("keywords", self.keywords, "values by the names of arguments")
         for name in ("time_scale", "output_scale"):
             if not arguments.number(name, getattr(self, name)):
                 raise arguments.refuse(name, getattr(self, name), "a finite number that is not 0")
@@ -156,8 +158,15 @@ class ModelCall:
             labels: (n,) classes or (n, ...) conditioning, or None.
 
         Raises:
-            ValueError: the network wants labels and there are none, or its output does not fit x.
+            ValueError: an argument is not as above, the network wants labels and there are none, or its output does
+                not fit x.
         """
+        if arguments.floating_tensor("x", x).dim() < 2:
+            raise arguments.refuse("x", x, "samples (n, C, ...)")
+        if not isinstance(t, Tensor) or t.is_complex() or t.is_meta != x.is_meta:
+            raise arguments.refuse("t", t, "a tensor (n,) of steps or times, on a device as x")
+        if labels is not None and (not isinstance(labels, Tensor) or labels.is_meta != x.is_meta):
+            raise arguments.refuse("labels", labels, "a tensor (n, ...) on a device as x, or None")
         if self.labels is not None and labels is None:
             raise ValueError("labels is None for a class-conditional model; allowed: data with labels (n,)")
         own = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
+from flatness.diffusion.ancestral_sampling import Variance, checked_clip, checked_variance
 from flatness.diffusion.losses import DiffusionLoss
-from flatness.diffusion.noise_paths import DiscretePath, broadcast
+from flatness.diffusion.noise_paths import broadcast, sampler_times
 
 
 class EpsilonModel(nn.Module):
@@ -65,7 +66,7 @@ class SamplingProcess(NamedTuple):
 
     epsilon_model: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
     alphas_cumprod: Tensor
-    variance: str = "small"
+    variance: Variance = "small"
     clip: float | None = None
 
 
@@ -75,7 +76,7 @@ def sampling_process(
     *,
     times: Sequence[float] | None = None,
     labels: Tensor | None = None,
-    variance: str = "small",
+    variance: Variance = "small",
     clip: float | None = None,
 ) -> SamplingProcess:
     """The process of a model that is trained by one of the losses here; 1000 steps of a continuous one by default.
@@ -92,11 +93,10 @@ def sampling_process(
     """
     arguments.module("model", model)
     arguments.instance("loss", loss, DiffusionLoss)
-    discrete = isinstance(loss.path, DiscretePath)
-    if times is not None:
-        own = torch.tensor(times, dtype=torch.int64 if discrete else torch.float64)
-    else:
-        own = loss.path.grid()
+    variance, clip = checked_variance(variance), checked_clip(clip)
+    if labels is not None and (not isinstance(labels, Tensor) or labels.is_meta or not labels.shape or not len(labels)):
+        raise arguments.refuse("labels", labels, "a tensor (n, ...) with values, at least one, or None")
+    own = sampler_times(loss.path, times)
     alpha, sigma = loss.path.coefficients(own)
     bars = alpha.square() / (alpha.square() + sigma.square())
     return SamplingProcess(EpsilonModel(model, loss, own, labels), bars, variance, clip)

@@ -185,9 +185,9 @@ def fixed_batches(batches: Iterable[Any]) -> Sequence[Any]:
         ValueError: no batch, or what is one batch in place of batches: a tensor, mapping or string; a tuple of a tensor
             and more, a `Batch` too; or a list of tensors unlike in type or dimension, or of tensors and other things.
     """
-    if isinstance(batches, Tensor | Mapping | str) or not isinstance(batches, Iterable):
+    if isinstance(batches, Tensor | Mapping | str | bytes) or not isinstance(batches, Iterable):
         raise arguments.refuse("batches", batches, "a list of batches, or something that yields them")
-    found = batches if isinstance(batches, Sequence) else list(batches)
+    found = batches if isinstance(batches, Sequence) else read_once(batches)
     if len(found) == 0:
         raise ValueError("batches is empty; allowed: at least one batch")
     if _is_one_batch(found):
@@ -197,6 +197,30 @@ def fixed_batches(batches: Iterable[Any]) -> Sequence[Any]:
             "tensors, [x_1, x_2] for two of one"
         )
     return found
+
+
+def read_once(batches: Iterable[Any]) -> list[Any]:
+    """All that is yielded, with the generators after it as before: a DataLoader draws its order and workers' seeds.
+
+    Put back are the global generators and those that a DataLoader or its samplers name, so that training goes on as if
+    nothing had been read.
+    """
+    devices = [torch.device("cuda", index) for index in range(_cuda_devices())]
+    holders = [batches, getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None)]
+    holders.append(getattr(holders[-1], "sampler", None))
+    own = [held for holder in holders if isinstance(held := getattr(holder, "generator", None), torch.Generator)]
+    states = [generator.get_state() for generator in own]
+    try:
+        with preserved_generators(devices):
+            return list(batches)
+    finally:
+        for generator, state in zip(own, states, strict=True):
+            generator.set_state(state)
+
+
+def _cuda_devices() -> int:
+    """How many are in use; none of them is begun to be used here."""
+    return torch.cuda.device_count() if torch.cuda.is_initialized() else 0
 
 
 def _is_one_batch(batches: Sequence[Any]) -> bool:

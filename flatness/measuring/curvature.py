@@ -1,53 +1,42 @@
 """The top eigenvalue and the trace of the loss's Hessian, from Hessian-vector products.
 
-The eigenvalue comes from Lanczos' three-term recurrence without stored vectors, so that memory stays at a few copies of
-the weights however many steps are made. Rounding then repeats eigenvalues that have converged, but moves no extreme one
-(Paige, 1980), and the residual returned bounds the distance to an eigenvalue. The trace is Hutchinson's estimator.
-
-Products are taken by differentiating twice backwards, which every torch operation with a second derivative allows, or
-by curvlinops (optional), which goes forward over backward and refuses some operations: with torch 2.13, SiLU and group
-normalisation, so most diffusion networks.
+The eigenvalue comes from Lanczos' recurrence, whose residual bounds the distance to an eigenvalue; the trace is
+Hutchinson's estimator. How products are taken stands in `flatness.measuring.hessian_products`.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flatness import arguments
 from flatness.compilation import as_written
 from flatness.measuring.base import (
     Estimate,
     Loss,
-    Losses,
     Measurement,
     PairedRises,
     measuring,
     settings_of,
     standard_error,
 )
-from flatness.measuring.gradients import Leaves, requiring_gradients
-from flatness.progress import Progress, reporter
-from flatness.weights import (
-    GaussianNoise,
-    SavedWeights,
-    Selection,
-    at_least_float32,
-    derived_seed,
-    direction_norm,
-    widest,
+from flatness.measuring.hessian_products import (
+    ENGINES,
+    Product,
+    dot,
+    hessian_product,
+    lanczos_steps,
+    probe_vector,
+    random_vector,
+    tridiagonal,
 )
-
-Product = Callable[[list[Tensor]], list[Tensor]]
-ENGINES = ("torch", "curvlinops")
+from flatness.progress import Progress, reporter
+from flatness.weights import Selection, derived_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +103,14 @@ def curvature(
     report = reporter("curvature", probes + max_steps, progress)
     with as_written(), measuring(model, loss, batches, parameters, seed, eval_mode) as (weights, losses):
         unmoved = losses()
-        product = _checked(
-            _torch_product(weights, losses) if engine == "torch" else _curvlinops_product(weights, losses)
-        )
+        product = hessian_product(engine, weights, losses)
         traces = []
         for probe in range(probes):
-            signs = [noise.sign() for noise in _random_vector(weights, derived_seed("probe", seed, probe))]
-            traces.append(_dot(signs, product(signs)))
+            signs = probe_vector(weights, seed, probe)
+            traces.append(dot(signs, product(signs)))
             report(probe + 1, probes + max_steps)
-        start = _random_vector(weights, derived_seed("lanczos", seed))
-        top, residual, steps = _lanczos(
+        start = random_vector(weights, derived_seed("lanczos", seed))
+        top, residual, steps = _largest(
             product, start, max_steps, tolerance, lambda step: report(probes + step, probes + max_steps)
         )
         report(probes + max_steps, probes + max_steps)
@@ -149,147 +136,16 @@ def curvature(
     )
 
 
-def _random_vector(weights: SavedWeights, seed: int) -> list[Tensor]:
-    """Gaussian numbers in the weights' precision, float32 at least."""
-    noise = zip(GaussianNoise(weights.saved, seed), weights.saved, strict=True)
-    return [along.to(at_least_float32(weight.dtype)) for along, weight in noise]
-
-
-def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    wide = [
-        (a.to(widest(a.device)).flatten(), b.to(widest(b.device)).flatten()) for a, b in zip(left, right, strict=True)
-    ]
-    return math.fsum(float(torch.dot(a, b)) for a, b in wide)
-
-
-def _checked(product: Product) -> Product:
-    def checked(vector: list[Tensor]) -> list[Tensor]:
-        found = product(vector)
-        if not all(bool(part.isfinite().all()) for part in found):
-            raise ValueError("a Hessian-vector product of loss is not finite; allowed: finite second derivatives")
-        return found
-
-    return checked
-
-
-def _lanczos(
-    product: Product, start: list[Tensor], max_steps: int, tolerance: float, report: Callable[[int], None]
+def _largest(
+    product: Product, start: Sequence[Tensor], max_steps: int, tolerance: float, report: Callable[[int], None]
 ) -> tuple[float, float, int]:
     """The largest Ritz value, its residual |beta_k s_k| (s_k: the last entry of its vector), and the steps made."""
-    norm = direction_norm(start)
-    vector = [part / norm for part in start]
-    before = [torch.zeros_like(part) for part in vector]
-    diagonal: list[float] = []
-    beside: list[float] = []
-    top, residual = math.nan, math.nan
-    for step in range(1, max_steps + 1):
-        image = [part.to(along.dtype) for part, along in zip(product(vector), vector, strict=True)]
-        diagonal.append(_dot(vector, image))
-        last = beside[-1] if beside else 0.0
-        for part, along, back in zip(image, vector, before, strict=True):
-            part.sub_(along, alpha=diagonal[-1]).sub_(back, alpha=last)
-        beside.append(direction_norm(image))
-        values, vectors = torch.linalg.eigh(_tridiagonal(diagonal, beside[:-1]))
+    top, residual, steps = math.nan, math.nan, 0
+    for diagonal, beside in lanczos_steps(product, start, max_steps):
+        values, vectors = torch.linalg.eigh(tridiagonal(diagonal, beside[:-1]))
         top, residual = float(values[-1]), beside[-1] * abs(float(vectors[-1, -1]))
-        report(step)
-        scale = float(values.abs().max())
-        # the second condition: what is left is rounding, an invariant subspace is found
-        if residual <= tolerance * abs(top) or beside[-1] <= 1e-7 * scale:
+        steps = len(diagonal)
+        report(steps)
+        if residual <= tolerance * abs(top):
             break
-        before, vector = vector, [part.div_(beside[-1]) for part in image]
-    return top, residual, len(diagonal)
-
-
-def _tridiagonal(diagonal: Sequence[float], beside: Sequence[float]) -> Tensor:
-    off = torch.tensor(beside, dtype=torch.float64)
-    return torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
-
-
-def _torch_product(weights: SavedWeights, losses: Losses) -> Product:
-    """Hessian-vector products by differentiating the gradient's inner product with the vector."""
-
-    leaves = Leaves(weights.live, losses.model)
-
-    def product(vector: list[Tensor]) -> list[Tensor]:
-        found = [torch.zeros_like(part) for part in vector]
-        spread = leaves.spread(vector)
-        # flash and memory-efficient attention have no second derivative
-        with requiring_gradients(leaves.every), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            for index in range(len(losses.batches)):
-                values = losses.of_batch(index)
-                if not values.requires_grad:
-                    continue
-                first = torch.autograd.grad(values.sum(), leaves.every, create_graph=True, allow_unused=True)
-                terms = [
-                    (slope * along.to(slope.dtype)).sum()
-                    for slope, along in zip(first, spread, strict=True)
-                    if slope is not None and slope.requires_grad
-                ]
-                if not terms:
-                    continue
-                total = torch.stack(terms).sum()
-                leaves.gather(torch.autograd.grad(total, leaves.every, allow_unused=True), found)
-        losses.put_back_buffers()
-        return [part.div_(losses.samples or 1) for part in found]
-
-    return product
-
-
-class _MeanLoss(nn.Module):
-    """The mean loss of a batch as a module of its own, which curvlinops can differentiate by the model's parameters."""
-
-    def __init__(self, losses: Losses) -> None:
-        super().__init__()
-        self.model = losses.model
-        self.losses = losses
-
-    def forward(self, batch: dict[str, int]) -> Tensor:
-        return self.losses.of_batch(batch["index"]).mean()
-
-
-class _Identity(nn.Module):
-    """A loss function of curvlinops: the prediction is the loss already."""
-
-    reduction = "mean"
-
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return prediction
-
-
-@contextmanager
-def _scripting_allowed() -> Iterator[None]:
-    """Silence about torch.jit.script, which a dependency of curvlinops and torch's own forward mode use when loaded."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
-        yield
-
-
-def _curvlinops_product(weights: SavedWeights, losses: Losses) -> Product:
-    try:
-        with _scripting_allowed():
-            from curvlinops import HessianLinearOperator  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError("engine 'curvlinops' needs curvlinops: pip install flatness[curvature]") from error
-    with torch.no_grad():
-        sizes = [len(losses.of_batch(index)) for index in range(len(losses.batches))]
-    leaves = Leaves(weights.live, losses.model)
-    operator = HessianLinearOperator(
-        _MeanLoss(losses),
-        _Identity(),
-        leaves.every,
-        [({"index": index}, torch.zeros(1)) for index in range(len(sizes))],
-        check_deterministic=False,
-        num_data=sum(sizes),
-        batch_size_fn=lambda batch: sizes[batch["index"]],
-    )
-
-    def product(vector: list[Tensor]) -> list[Tensor]:
-        pairs = zip(leaves.spread(vector), leaves.every, strict=True)
-        with requiring_gradients(leaves.every), sdpa_kernel(SDPBackend.MATH), _scripting_allowed():
-            parts = operator @ [part.to(leaf.dtype) for part, leaf in pairs]
-        losses.put_back_buffers()
-        found = [torch.zeros_like(part) for part in vector]
-        leaves.gather(parts, found)
-        return found
-
-    return product
+    return top, residual, steps

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from flatness import arguments
 from flatness.diffusion.ancestral_sampling import (
-    VARIANCES,
     ReverseStep,
     Variance,
     ancestral_step,
+    checked_clip,
+    checked_variance,
     reverse_steps,
     v_is_missing,
     variance_of,
@@ -108,13 +109,13 @@ def exposure_bias(
     """
     reverse = reverse_steps(alphas_cumprod, steps)
     arguments.function("epsilon_model", epsilon_model)
+    if isinstance(epsilon_model, nn.Module):
+        arguments.with_values("epsilon_model", epsilon_model)
     data = arguments.finite_tensor("x_0", x_0).detach()
     if data.dim() < 2:
         raise arguments.refuse("x_0", x_0, "images of shape (n, ...)")
     chains = len(data) if chains is None else arguments.count("chains", chains, at_least=1)
-    if not callable(variance):
-        arguments.choice("variance", variance, VARIANCES)
-    clip = None if clip is None else arguments.number("clip", clip, above=0.0)
+    variance, clip = checked_variance(variance), checked_clip(clip)
     seed = arguments.count("seed", seed)
     needs_v = variance not in ("small", "large")
     network = _Network(epsilon_model, arguments.count("batch_size", batch_size, at_least=1), data, needs_v)

@@ -137,6 +137,12 @@ class FriendlySAM(SAM):
             ):
                 allowed = f"one mean or None for each parameter, of its shape: {[tuple(p.shape) for p in parameters]}"
                 raise arguments.refuse("the shapes of state_dict's means", shapes, allowed)
+            for mean in stored:
+                if mean is None:
+                    continue
+                arguments.floating_tensor("state_dict's means", mean)
+                if mean.is_meta or mean.layout is not torch.strided or not bool(torch.isfinite(mean).all()):
+                    raise arguments.refuse("state_dict's means", mean, "dense tensors with finite values")
         super().load_state_dict(state_dict)
         means = zip(parameters, state_dict[self._entry]["means"], strict=True)
         self._means = {p: mean.to(device=p.device, dtype=p.dtype, copy=True) for p, mean in means if mean is not None}

@@ -21,7 +21,8 @@ from flatness import arguments
 from flatness.passes import gradients_of, whole_norm
 from flatness.training.accumulation import Gradients, gradients_now
 from flatness.training.schedules import Always
-from flatness.training.wrapped_optimizer import WrappedOptimizer, check_state
+from flatness.training.stored_state import load_whole
+from flatness.training.wrapped_optimizer import WrappedOptimizer
 from flatness.weights import NOISE_SCALES
 
 Closure = Callable[[], Tensor | float]
@@ -214,7 +215,7 @@ class PerturbedOptimizer(WrappedOptimizer):
 
         Raises:
             ValueError: no entry of this class's (a plain optimizer's state goes to `.optimizer.load_state_dict`), one
-                that lacks a setting or has one out of its range, or groups and states of other parameters.
+                that lacks a setting or has one out of its range, or groups and states that are not this optimizer's.
         """
         stored = arguments.instance("state_dict", state_dict, dict).get(self._entry)
         if not isinstance(stored, dict):
@@ -228,8 +229,7 @@ class PerturbedOptimizer(WrappedOptimizer):
                 raise ValueError(f"state_dict's {self._entry} lacks {name!r}; allowed: what state_dict() gives")
             settings[name] = SETTINGS[name](f"state_dict's {self._entry}.{name}", stored[name])
         wrapped = {key: value for key, value in state_dict.items() if key != self._entry}
-        check_state("state_dict", wrapped, self.optimizer)
-        self.optimizer.load_state_dict(wrapped)
+        load_whole("state_dict", wrapped, self.optimizer)
         for name, value in settings.items():
             setattr(self, name, value)
         self._phase = Phase.START

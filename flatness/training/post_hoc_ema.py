@@ -80,7 +80,9 @@ def fit(profiles: Sequence[tuple[float, float]], target: tuple[float, float]) ->
             raise arguments.refuse(name, profile, "pairs (gamma, steps)")
         arguments.number(f"gamma of {name}", profile[0], at_least=0, at_most=LARGEST)
         arguments.number(f"steps of {name}", profile[1], above=0, at_most=LARGEST)
-    latest = max((steps for _, steps in profiles), default=0)
+    if not profiles:
+        raise ValueError("profiles is empty; allowed: at least one pair (gamma, steps)")
+    latest = max(steps for _, steps in profiles)
     if target[1] > latest:
         raise ValueError(f"target has {target[1]} steps; allowed: at most {latest}, those of the latest snapshot")
     size = len(profiles)

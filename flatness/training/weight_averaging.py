@@ -110,8 +110,13 @@ def _averaged(model: nn.Module, rule: Rule) -> _Average:
     return average
 
 
-def _check_entries(name: str, stored: object, own: Mapping[str, Any]) -> None:
-    """Hold a stored average against the one that it is to replace; ValueError says what differs."""
+def _check_entries(name: str, stored: object, average: _Average, most: int) -> None:
+    """Hold a stored average, of at most so many updates, against the one that it is to replace.
+
+    Raises:
+        ValueError: an entry is missing, too many, of another shape or kind, or out of its range.
+    """
+    own, weights = average.state_dict(), {key for key, _ in average.named_parameters()}
     if not isinstance(stored, Mapping) or stored.keys() != own.keys():
         differing = sorted(map(str, stored.keys() ^ own.keys())) if isinstance(stored, Mapping) else stored
         raise arguments.refuse(f"{name}, or an entry that only one side has,", differing, "the average's own entries")
@@ -121,10 +126,13 @@ def _check_entries(name: str, stored: object, own: Mapping[str, Any]) -> None:
             continue
         if not isinstance(there, Tensor) or there.shape != value.shape:
             raise arguments.refuse(f"{name}, {key},", there, f"a tensor of shape {tuple(value.shape)}")
-        if there.is_complex() != value.is_complex():
-            raise arguments.refuse(f"{name}, {key},", there, f"a tensor like one of {value.dtype}")
-        if key == "n_averaged" and (there.is_floating_point() or int(there) < 0):
-            raise arguments.refuse(f"{name}, {key},", there.item(), "a whole number of at least 0")
+        kinds = [(t.is_complex(), t.is_floating_point(), t.dtype is torch.bool, t.layout) for t in (there, value)]
+        if kinds[0] != kinds[1] or there.is_meta != value.is_meta:
+            raise arguments.refuse(f"{name}, {key},", there, f"a tensor like one of {value.dtype}, with values")
+        if key == "n_averaged" and not 0 <= int(there) <= most:
+            raise arguments.refuse(f"{name}, {key},", there.item(), f"a whole number from 0 to {most}, the updates")
+        if key in weights and not there.is_meta and not bool(torch.isfinite(there).all()):
+            raise ValueError(f"{name}, {key}, has entries that are not finite; allowed: finite weights")
 
 
 class Shadows:
@@ -241,7 +249,7 @@ class Shadows:
         """Continue from a `state_dict` of the same rules; all of it is checked before anything is loaded.
 
         Raises:
-            ValueError: other rules, averages, entries or shapes than this object's, or a count that is none.
+            ValueError: rules, averages, entries, shapes or kinds are not this object's, or a number is out of range.
         """
         own = self.state_dict()
         stored = arguments.instance("state_dict", state_dict, dict)
@@ -252,8 +260,8 @@ class Shadows:
         if not isinstance(shadows, dict) or shadows.keys() != own["shadows"].keys():
             shown = sorted(map(str, shadows)) if isinstance(shadows, dict) else shadows
             raise arguments.refuse("state_dict's shadows", shown, f"averages of the names {sorted(own['shadows'])}")
-        for name, entries in own["shadows"].items():
-            _check_entries(f"state_dict's shadow {name!r}", shadows[name], entries)
+        for name, average in self._shadows.items():
+            _check_entries(f"state_dict's shadow {name!r}", shadows[name], average, next_step + 1)
         for name, shadow in self._shadows.items():
             shadow.load_state_dict(shadows[name])
         self.next_step = next_step

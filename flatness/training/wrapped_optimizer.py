@@ -97,12 +97,6 @@ class WrappedOptimizer(Optimizer):
         return found
 
 
-MOMENTS = frozenset(
-    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "exp_inf")
-)
-"""What torch's optimizers keep in their parameters' shape."""
-
-
 def check_optimizer(optimizer: Optimizer) -> None:
     """Refuse what cannot be wrapped; ValueError says why."""
     name = type(optimizer).__name__
@@ -121,41 +115,3 @@ def check_optimizer(optimizer: Optimizer) -> None:
             if memory_of(p) in places:
                 raise ValueError("optimizer holds views of the same memory; allowed: one parameter for each weight")
             places.add(memory_of(p))
-
-
-def check_state(name: str, state_dict: Mapping[str, Any], optimizer: Optimizer) -> None:
-    """Hold a stored state against an optimizer, whose own loading notices some of it and when half is done.
-
-    Raises:
-        ValueError: it is no optimizer's, of other groups or parameters, or a moment has another shape than its weights.
-    """
-    groups, states = state_dict.get("param_groups"), state_dict.get("state")
-    if not isinstance(groups, list) or not isinstance(states, dict):
-        raise ValueError(f"{name} has no param_groups and state; allowed: an optimizer's state_dict")
-    own = optimizer.state_dict()["param_groups"]
-    if len(groups) != len(own):
-        raise ValueError(f"{name} has {len(groups)} groups of parameters; allowed: {len(own)}, the optimizer's")
-    by_index: dict[Any, Tensor] = {}
-    for place, (stored, group, live) in enumerate(zip(groups, own, optimizer.param_groups, strict=True)):
-        indices = stored.get("params") if isinstance(stored, dict) else None
-        if not isinstance(indices, list) or len(indices) != len(group["params"]):
-            raise ValueError(f"{name}'s group {place} is of other parameters; allowed: {len(group['params'])} of them")
-        for key, value in group.items():  # those that an older version has not are torch's affair
-            if key in stored and type(stored[key]) is not type(value) and not _alike(stored[key], value):
-                raise arguments.refuse(f"{name}'s {key}", stored[key], f"what the optimizer has there, as {value!r}")
-        by_index |= dict(zip(indices, live["params"], strict=True))
-    for index, state in states.items():
-        if index not in by_index or not isinstance(state, dict):
-            raise ValueError(f"{name} has a state of the parameter {index!r}; allowed: those of its groups")
-        for key, value in state.items():
-            shape = tuple(by_index[index].shape)
-            if key in MOMENTS and value is not None and (not isinstance(value, Tensor) or value.shape != shape):
-                raise arguments.refuse(f"{name}'s {key} of parameter {index}", value, f"a tensor of shape {shape}")
-
-
-def _alike(stored: object, own: object) -> bool:
-    """Whether a setting can stand for another of a different type: numbers, tensors of one, and None for either."""
-    kinds = (int, float, Tensor, type(None))
-    numbers = isinstance(stored, kinds) and isinstance(own, kinds)
-    sequences = isinstance(stored, list | tuple) and isinstance(own, list | tuple)
-    return numbers or sequences or own is None

@@ -8,7 +8,7 @@ in its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 from numpy import ndarray
 
 from findings.checksums import read_json
-from findings.ladder import LadderError, Study, quantities
+from findings.ladder import RISE, LadderError, Measure, Study
 from findings.ladder_claims import LEVEL, Weights
 from findings.ladder_page import Column, columns_of
 from findings.provenance import ROOT
@@ -46,6 +46,7 @@ STUDIES = {
     "tiny": "rung 3: ADM, 16 x 16",
 }
 METHODS = {"sam": "SAM", "rwp": "random weight perturbation"}
+DISTANCE = "distance-20"
 SPACE = "features"
 """Of the two distances of trained networks, the one that is drawn; the other stands in the data."""
 ROWS: tuple[Weights, ...] = ("raw", "ema")
@@ -65,7 +66,7 @@ def compute() -> dict[str, Any]:
         rows = read_json(path)["rows"] if path.exists() else []
         for regime in regimes:
             try:
-                points = _points(RegimeStudy(rows, regime), ["distance-20"])
+                points = _points(RegimeStudy(rows, regime))
             except LadderError:
                 points = []
             studies[f"rung {rung}: {name}, {regime}"] = points
@@ -73,7 +74,7 @@ def compute() -> dict[str, Any]:
         path = ROOT / "results" / "ladder" / folder
         try:
             study = Study(path)
-            points = _points(study, [f"distance-20 {space}" for space in (SPACE, "pixels")])
+            points = _points(study)
         except (LadderError, ValueError):
             points = []
         studies[face] = points
@@ -87,20 +88,19 @@ def compute() -> dict[str, Any]:
     }
 
 
-def _points(study: Study, distances: Iterable[str]) -> list[dict[str, Any]]:
+def _points(study: Study) -> list[dict[str, Any]]:
     """One entry for each method, dose and kind of weights: log ratios to plain training of the same weights."""
     entries = []
-    rise = quantities("lpf_rise")["lpf_rise"]
     for method in METHODS:
         for dose in study.doses(method):
             for weights in ROWS:
-                if (study.numbers(method, dose, weights, rise) <= 0).any():
+                if (study.numbers(method, dose, weights, RISE) <= 0).any():
                     continue  # nothing is left of the rise in some seed: it has no ratio
                 entry: dict[str, Any] = {"method": method, "dose": dose, "weights": weights}
-                entry["rise"] = _interval(study, method, dose, weights, rise)
-                for name in distances:
-                    quantity: Any = name if isinstance(study, RegimeStudy) else quantities("distance-20")[name]
-                    entry[name.replace(f" {SPACE}", "")] = _interval(study, method, dose, weights, quantity)
+                entry["rise"] = _interval(study, method, dose, weights, RISE)
+                for measure in study.measures(DISTANCE):
+                    drawn = measure.space in (SPACE, "")
+                    entry[DISTANCE if drawn else measure.words] = _interval(study, method, dose, weights, measure)
                 entries.append(entry)
     return entries
 
@@ -120,9 +120,9 @@ def _printed() -> list[dict[str, Any]]:
     return entries
 
 
-def _interval(study: Study, method: str, dose: float, weights: Weights, quantity: Any) -> dict[str, float]:
-    of: ndarray = study.numbers(method, dose, weights, quantity)
-    plain: ndarray = study.numbers("adm", 0.0, weights, quantity)
+def _interval(study: Study, method: str, dose: float, weights: Weights, measure: Measure) -> dict[str, float]:
+    of: ndarray = study.numbers(method, dose, weights, measure)
+    plain: ndarray = study.numbers("adm", 0.0, weights, measure)
     interval = mean_interval(np.log(of / plain), 1, LEVEL)
     return {key: float(f"{getattr(interval, key):.5g}") for key in ("mean", "low", "high")}
 

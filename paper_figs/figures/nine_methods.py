@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from findings.checksums import read_json
-from findings.ladder import LadderError, Study, quantities
+from findings.ladder import LadderError, Measure, Study
 from findings.ladder_claims import LEVEL, Selection, Weights
 from findings.names import AVERAGES, PAPER_METHODS
 from findings.provenance import ROOT
@@ -39,15 +39,17 @@ STUDIES = {"mini": "ADM, 8 × 8, all images", "mini-300": "ADM, 8 × 8, 300 imag
 PRINTED = {"cifar10": "paper, CIFAR-10", "lsun-tower": "paper, LSUN Tower", "ffhq": "paper, FFHQ"}
 COLUMNS = 4
 DISTANCE = "distance-20"
+SPACE = "features"
+"""Of two distances, the one that is drawn."""
 
 
-def _row(study: Study, method: str, weights: Weights, quantity: Any) -> dict[str, float] | None:
+def _row(study: Study, method: str, weights: Weights, measure: Measure) -> dict[str, float] | None:
     """The interval of a row's log ratio to plain training's raw weights; None where the study lacks the row."""
     try:
         dose = 0.0 if method != "sam" else study.dose_of(Selection("sam", "raw", "chosen"))
         if not isinstance(dose, float):
             return None
-        of, plain = study.numbers(method, dose, weights, quantity), study.numbers("adm", 0.0, "raw", quantity)
+        of, plain = study.numbers(method, dose, weights, measure), study.numbers("adm", 0.0, "raw", measure)
     except (LadderError, KeyError):
         return None
     if method == "adm" and weights == "raw":
@@ -56,11 +58,12 @@ def _row(study: Study, method: str, weights: Weights, quantity: Any) -> dict[str
     return {key: float(f"{getattr(interval, key):.5g}") for key in ("mean", "low", "high")}
 
 
-def _rows(study: Study, quantity: Any) -> dict[str, dict[str, float]]:
+def _rows(study: Study) -> dict[str, dict[str, float]]:
+    measure = next(one for one in study.measures(DISTANCE) if one.space in (SPACE, ""))
     found = {}
     for method in PAPER_METHODS:
         for average in AVERAGES:
-            row = _row(study, method, average, quantity)
+            row = _row(study, method, average, measure)
             if row is not None:
                 found[f"{method} {average}"] = row
     return found
@@ -99,7 +102,7 @@ def compute() -> dict[str, Any]:
         rows = read_json(path)["rows"] if path.exists() else []
         for regime in dict.fromkeys(row["regime"] for row in rows):
             try:
-                studies[f"{name}, {regime}"] = _rows(RegimeStudy(rows, regime), DISTANCE)
+                studies[f"{name}, {regime}"] = _rows(RegimeStudy(rows, regime))
             except LadderError:
                 continue
         if not rows:
@@ -107,7 +110,7 @@ def compute() -> dict[str, Any]:
     for folder, face in STUDIES.items():
         try:
             study = Study(ROOT / "results" / "ladder" / folder)
-            studies[face] = _rows(study, quantities(DISTANCE)[f"{DISTANCE} features"])
+            studies[face] = _rows(study)
         except (LadderError, ValueError):
             studies[face] = {}
     fid = paper()["fid"]

@@ -472,7 +472,7 @@ def _ratio(value: float) -> str:
 
 
 def _ladder_comparison(one: dict[str, Any], claim: LadderClaim, source: Source) -> Comparison:
-    dose = f" at the dose {one['dose']}" if one["dose"] else ""
+    dose = (f" {one['space']}" if one.get("space") else "") + (f" at the dose {one['dose']}" if one["dose"] else "")
     ratios = claim.form != "difference"
     words = _ratio if ratios else sourced.shown
     ends = [None if math.isinf(end) else end for end in claim.region]
@@ -502,6 +502,15 @@ def _claimed(claim: LadderClaim, source: Source) -> Number:
     return Number(f"{words(low)} to {words(high)}", low, source)
 
 
+def _seeds(cell: ladder_page.Cell) -> str:
+    """How many seeds would decide what is open."""
+    if cell.verdict != "undecided":
+        return ""
+    seeds = ladder_page.most_seeds(cell)
+    crossing = "the interval crosses the edge of the claimed region"
+    return f"{crossing}; {f'{seeds} seeds' if seeds is not None else f'no {ladder_page.MOST_SEEDS} seeds'} would decide"
+
+
 def ladder(folder: Path) -> Ladder | None:
     """The ladder's claims, from the results that there are; None where there are none.
 
@@ -529,6 +538,7 @@ def ladder(folder: Path) -> Ladder | None:
             compared = tuple(_ladder_comparison(one, claim, origin) for one in cell.comparisons)
             printed = cell.verdict.removesuffix(IN_PRINT) if cell.verdict.endswith(IN_PRINT) else ""
             verdict = IN_PRINT.strip() if printed else cell.verdict
+            why = printed or cell.why or _seeds(cell)
             judgements[column.name] = Judgement(
                 identifier=prose.quoted(column.name),
                 anchor=sourced.anchor(f"ladder-{claim.identifier}-{column.name}"),
@@ -536,7 +546,7 @@ def ladder(folder: Path) -> Ladder | None:
                 statement=prose.quoted(column.name),
                 by=Markup(""),
                 verdict=verdict,
-                why=_why(verdict, compared, printed or cell.why),
+                why=_why(verdict, compared, why),
                 deciding=_deciding(verdict, compared),
                 comparisons=compared,
             )

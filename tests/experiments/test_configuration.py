@@ -2,13 +2,24 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.adm.options import ADMOptions
-from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions
+from experiments.configuration import (
+    VERSION,
+    AverageOptions,
+    Configuration,
+    RunOptions,
+    SAMOptions,
+    current_settings,
+)
 from experiments.presets import PRESETS
+from findings.checksums import ResultError
+from findings.documents import ResultFile, read_document
 
 TINY = PRESETS["fashion-mnist-tiny"]
 
@@ -91,3 +102,34 @@ def test_values_that_are_not_allowed(changes: dict[str, Any], message: str) -> N
 def test_options_that_are_not_allowed(kind: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**changes)
+
+
+STUDY = Path(__file__).parents[2] / "results" / "fashion-mnist-tiny"
+"""Measured before the configuration had its second version."""
+
+
+@pytest.mark.parametrize("place", ["rows/sam-rho-0.1-ema.json", "layers/sam-rho-0.1-ema.json"])
+def test_results_of_an_earlier_version_are_taken_as_of_the_same_settings(place: str, tmp_path: Path) -> None:
+    path = tmp_path / "row.json"
+    shutil.copy(STUDY / place, path)
+    stored = read_document(path)["settings"]
+    configuration = Configuration.from_dict(stored["configuration"])
+    wanted = stored | {"configuration": configuration.to_dict()}
+    assert wanted["configuration"] != stored["configuration"]
+    finished = ResultFile(path, json.loads(json.dumps(wanted)), current_settings).finished()
+    assert finished is not None
+    assert finished["settings"] == stored
+    other = stored | {"configuration": dataclasses.replace(configuration, seed=7).to_dict()}
+    with pytest.raises(ResultError, match=r"configuration\.seed: 0, 7"):
+        ResultFile(path, json.loads(json.dumps(other)), current_settings).finished()
+
+
+def test_a_plan_of_an_earlier_version_is_brought_to_this_one() -> None:
+    stored = read_document(STUDY / "plan.json")["settings"]
+    settings = current_settings(stored)
+    assert {one["version"] for one in settings["runs"].values()} == {VERSION}
+    assert {name: value for name, value in settings.items() if name != "runs"} == {
+        name: value for name, value in stored.items() if name != "runs"
+    }
+    broken: dict[str, Any] = {"configuration": {"version": 99}, "runs": {"a": None}}
+    assert current_settings(broken) == broken

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from findings.documents import VERSION
-from findings.ladder import LadderError, Quantity, RunKey, Study, judged, quantities
+from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, Quantity, RunKey, Study, judged, quantity_of
 from findings.ladder_claims import CLAIMS, LadderClaim, Selection
 
 STEPS = 1000
@@ -72,6 +72,8 @@ def document(method: str, dose: float, seed: int, row: Row) -> dict[str, Any]:
             add(weights, step, "rounding", {"rise": {"value": of["rise"] * early}}, 0, bits)
     for weights in ("raw", "ema", "swa"):
         add(weights, STEPS, "worst-case", {"rise": {"value": row(method, dose, seed, weights)["worst"]}})
+        norm, loss = {"value": 2.0 + seed}, {"value": 0.5}
+        add(weights, STEPS, "gradient", {"norm": norm, "loss": loss})
     configuration = {
         "method": method, "seed": seed, "steps": STEPS, "sam": {"rho": dose if method == "sam" else 0.1},
         "weight_noise": {"noise_sigma": dose if method == "rwp" else 0.01},
@@ -101,14 +103,15 @@ def verdicts(made: Study) -> dict[str, str]:
 
 def test_a_raw_row_is_the_mean_over_its_late_points(tmp_path: Path) -> None:
     made = study(tmp_path)
-    loss = quantities("held_out_loss")["held_out_loss"]
+    loss = quantity_of(LOSS)
     assert made.number(RunKey("adm", 0.0, 1), "raw", loss) == pytest.approx(plain("adm", 0.0, 1, "raw")["loss"])
-    distance = quantities("distance-20")["distance-20 features"]
+    distance = Measure("distance-20", "features")
     expected = plain("adm", 0.0, 1, "raw")["distance"]
-    assert made.number(RunKey("adm", 0.0, 1), "raw", distance) == pytest.approx(expected)  # shifts of -, 0, +
-    scatter, count = made.scatter(RunKey("adm", 0.0, 1), distance)
-    assert count == 3
-    assert scatter == pytest.approx(expected * 0.1 / 9)  # of -1/90, 0 and 1/90 of it
+    assert made.number(RunKey("adm", 0.0, 1), "raw", quantity_of(distance)) == pytest.approx(
+        expected
+    )  # shifts of -, 0, +
+    late = made.late(RunKey("adm", 0.0, 1), distance)
+    assert late == pytest.approx([expected * (1 + shift * 0.1 / 9) for shift in (-1, 0, 1)])
 
 
 def test_selections_find_their_doses(tmp_path: Path) -> None:
@@ -133,8 +136,7 @@ def test_a_matched_dose_lies_where_the_value_has_fallen_by_the_papers_share(tmp_
     made = study(tmp_path, falls)
     between = made.dose_of(Selection("sam", "raw", "matched"))
     assert isinstance(between, tuple)
-    value = made.selected(Selection("sam", "raw", "matched"), quantities("lpf_value")["lpf_value"])
-    assert value is not None
+    value = made.selected(Selection("sam", "raw", "matched"), VALUE)
     assert np.allclose(value / 0.1, 0.063 / 0.097, rtol=1e-6)
 
 
@@ -160,8 +162,7 @@ def test_below_the_smallest_dose_the_other_side_is_plain_training(tmp_path: Path
     between = made.dose_of(Selection("sam", "raw", "matched rise"))
     assert isinstance(between, tuple)
     assert between[:2] == (0.0, 0.01)
-    rise = made.selected(Selection("sam", "raw", "matched rise"), quantities("lpf_rise")["lpf_rise"])
-    assert rise is not None
+    rise = made.selected(Selection("sam", "raw", "matched rise"), RISE)
     assert np.allclose(rise, 0.02 * 0.063 / 0.097)
 
 
@@ -248,22 +249,21 @@ def test_folders_that_are_no_study_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LadderError, match="second file"):
         Study(tmp_path)
     with pytest.raises(LadderError, match="no quantity"):
-        quantities("beauty")
+        quantity_of(Measure("beauty"))
 
 
-def test_every_claims_quantities_are_known() -> None:
+def test_every_claims_quantities_are_known(tmp_path: Path) -> None:
+    made = study(tmp_path)
     special = ("held_out_loss over lpf_rise", "noisy over clean distance-100, ddim over ancestral")
     for one in CLAIMS:
         for name in one.quantities:
-            assert name in special or all(isinstance(q, Quantity) for q in quantities(name).values())
+            assert name in special or all(isinstance(quantity_of(m), Quantity) for m in made.measures(name))
 
 
 def test_an_interval_is_wider_with_more_comparisons_in_its_group(tmp_path: Path) -> None:
     made = study(tmp_path)
     alone = judged(made, [claim("L7a")])[0].comparisons[0].interval
     together = next(one for one in judged(made) if one.claim.identifier == "L7a").comparisons[0].interval
-    assert alone is not None
-    assert together is not None
     assert together.high - together.low > alone.high - alone.low
-    twice = dataclasses.replace(claim("L7a"), identifier="L99a")
+    twice = dataclasses.replace(claim("L7a"), group="L99")
     assert judged(made, [twice])[0].comparisons[0].interval == alone

@@ -21,7 +21,9 @@ from findings.ladder_page import (
     columns_of,
     counts,
     main,
+    mark,
     toy_columns,
+    undecided,
     unfinished,
 )
 from tests.findings.test_ladder import study
@@ -82,13 +84,14 @@ def test_counts_are_by_owner_and_leave_out_other_regimes() -> None:
         "L1d": Cell("cannot say", "the study is in the regime step noise", []),
         "L1c": Cell("cannot say", "no dose of the study is matched or none", []),
     }
-    found = counts([Column("2", "mini", {}, cells), Column("2", "other", {}, cells)])
+    about = {"regimes": ["step noise"]}
+    found = counts([Column("2", "mini", about, cells), Column("2", "other", about, cells)])
     assert found == {"paper": {"confirmed": 2, "cannot say": 2}, "theory": {"refuted": 2}, "question": {}}
 
 
 def test_rungs_that_are_not_all_made_are_named() -> None:
     about = {"complete": False, "file": "ring.json"}
-    columns = [Column("0", "ring: a", about, {}), Column("0", "ring: b", about, {})]
+    columns = [Column("0", "ring", about, {}, "a"), Column("0", "ring", about, {}, "b")]
     assert unfinished(columns).startswith("Not all runs are made yet of: ring.")
     assert unfinished([Column("2", "mini", {}, {})]) == ""
 
@@ -111,3 +114,32 @@ def test_an_unknown_folder_is_refused() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "--folder is nowhere-at-all" in ended.stderr
+
+
+def comparison(verdict: str, deciding: int | None = None) -> dict[str, object]:
+    entry: dict[str, object] = {"quantity": "distance-20", "dose": "0.1", "verdict": verdict, "seeds": 20}
+    return entry | ({"deciding_seeds": deciding} if verdict == "undecided" else {})
+
+
+@pytest.mark.parametrize(
+    ("deciding", "word"),
+    [([22], "open (22)"), ([22, 31], "open (31)"), ([22, None], "open (>1000)"), ([None], "open (>1000)")],
+)
+def test_an_open_cell_says_how_many_seeds_would_decide_it(deciding: list[int | None], word: str) -> None:
+    decided = [comparison("confirmed")]
+    assert mark(Cell("undecided", "", [*decided, *(comparison("undecided", one) for one in deciding)])) == word
+    assert mark(Cell("confirmed", "", decided)) == "yes"
+    assert mark(Cell("cannot say", "", [])) == "-"
+
+
+def test_what_is_open_is_counted_by_what_would_decide_it() -> None:
+    cells = {
+        "L1a": Cell("undecided", "", [comparison("undecided", 39)]),
+        "L1b": Cell("undecided", "", [comparison("undecided", 41)]),
+        "L1c": Cell("undecided", "", [comparison("undecided", None)]),
+        "L1d": Cell("confirmed", "", [comparison("confirmed")]),
+        "L1e": Cell("cannot say", "", []),
+    }
+    sentence = undecided([Column("0", "ring", {"regimes": []}, cells)])
+    assert sentence.startswith("Of 4 verdicts 3 are open. With 2 times the seeds 1 of these would")
+    assert "; 1 take more, and for 1 no 1000 seeds" in sentence

@@ -55,7 +55,7 @@ def made(regime: str, helps: float, noise: float = 0.05, train: float | None = N
 
 
 def by_name(found: list[Any]) -> dict[str, Any]:
-    return {one.identifier: one for one in found}
+    return {one.claim.identifier: one for one in found}
 
 
 def test_regimes_are_measured() -> None:

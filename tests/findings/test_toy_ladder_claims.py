@@ -10,18 +10,18 @@ ARMS = {rung: [arm for regime in one.regimes for arm in regimes.arms_of(regime)]
 
 
 def test_identifiers_are_unique_in_order_and_not_the_networks() -> None:
-    identifiers = [one.claim.identifier for one in WITHIN_A_REGIME] + [one.identifier for one in BETWEEN_REGIMES]
+    identifiers = [one.identifier for one in WITHIN_A_REGIME] + [one.identifier for one in BETWEEN_REGIMES]
     key = [(int(re.findall(r"\d+", name)[0]), name[-1]) for name in identifiers]
     assert key == sorted(set(key))
     assert not set(identifiers) & {claim.identifier for claim in ladder_claims.CLAIMS}
 
 
 def test_regions_are_intervals_that_can_be_missed_and_statements_their_own() -> None:
-    regions = [one.claim.region for one in WITHIN_A_REGIME] + [one.region for one in BETWEEN_REGIMES]
+    regions = [one.region for one in WITHIN_A_REGIME] + [one.region for one in BETWEEN_REGIMES]
     for low, high in regions:
         assert low < high
         assert (low, high) != (-float("inf"), float("inf"))
-    statements = [one.claim.statement for one in WITHIN_A_REGIME] + [one.statement for one in BETWEEN_REGIMES]
+    statements = [one.statement for one in WITHIN_A_REGIME] + [one.statement for one in BETWEEN_REGIMES]
     assert len(set(statements)) == len(statements)
 
 
@@ -30,8 +30,8 @@ def test_every_method_is_trained_on_a_rung_where_it_is_claimed() -> None:
         for rung in one.rungs:
             assert rung in RUNGS
             methods = {arm.method for arm in ARMS[rung]}
-            assert {one.claim.subject.method, one.claim.against.method} <= methods, one.claim.identifier
-            plain = [s for s in (one.claim.subject, one.claim.against) if s.method in ("adm", "ip")]
+            assert {one.subject.method, one.against.method} <= methods, one.identifier
+            plain = [s for s in (one.subject, one.against) if s.method in ("adm", "ip")]
             assert all(selection.dose == "none" for selection in plain)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from findings.verdicts import LEVEL, Region, Verdict, above, below, mean_interval, together, within
+from findings.verdicts import LEVEL, Region, Verdict, above, below, mean_interval, seeds_to_decide, together, within
 
 SEEDS = 20
 
@@ -96,3 +96,26 @@ def test_bad_regions_are_named() -> None:
         Region(1.0, 1.0)
     with pytest.raises(ValueError, match="margin is"):
         within(0.0)
+
+
+def exactly(mean: float, deviation: float, seeds: int) -> np.ndarray:
+    """Numbers whose sample mean and deviation are these."""
+    raw = np.random.default_rng(seeds).standard_normal(seeds)
+    return mean + deviation * (raw - raw.mean()) / raw.std(ddof=1)
+
+
+@pytest.mark.parametrize("region", [below(), above(-0.05), within(0.1)])
+@pytest.mark.parametrize("mean", [-0.3, -0.12, -0.04, 0.03, 0.15])
+@pytest.mark.parametrize("comparisons", [1, 12])
+def test_so_many_seeds_decide_and_one_fewer_does_not(region: Region, mean: float, comparisons: int) -> None:
+    now = mean_interval(exactly(mean, 0.5, 4), comparisons)
+    assert region.verdict(now) is Verdict.UNDECIDED
+    seeds = seeds_to_decide(now, region, most=100_000)
+    assert seeds is not None
+    assert seeds > 4
+    assert region.verdict(mean_interval(exactly(mean, 0.5, seeds), comparisons)) is not Verdict.UNDECIDED
+    assert region.verdict(mean_interval(exactly(mean, 0.5, seeds - 1), comparisons)) is Verdict.UNDECIDED
+
+
+def test_no_number_of_seeds_decides_next_to_the_end() -> None:
+    assert seeds_to_decide(mean_interval(exactly(1e-4, 0.5, 20)), below()) is None

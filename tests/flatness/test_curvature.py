@@ -18,6 +18,7 @@ from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric
 
 implementation = import_module("flatness.measuring.curvature")  # the package may export the function by this name
+products = import_module("flatness.measuring.hessian_products")
 needs_curvlinops = pytest.mark.skipif(util.find_spec("curvlinops") is None, reason="curvlinops is not installed")
 ENGINES = ["torch", pytest.param("curvlinops", marks=needs_curvlinops)]
 
@@ -88,13 +89,13 @@ def check_network() -> None:
 
 def wrong_product(change: Callable[[list[Tensor], list[Tensor]], list[Tensor]]) -> Any:
     """Mutant: products altered."""
-    original = implementation._torch_product
+    original = products.torch_product
 
     def make(weights: Any, losses: Any) -> Any:
         product = original(weights, losses)
         return lambda vector: change(vector, product(vector))
 
-    return common.patched(implementation, "_torch_product", make)
+    return common.patched(products, "torch_product", make)
 
 
 MUTANTS = {
@@ -103,9 +104,9 @@ MUTANTS = {
     "wrong sign": lambda: wrong_product(lambda v, image: [-part for part in image]),
     "sum over samples": lambda: wrong_product(lambda v, image: [7 * part for part in image]),
     "one block only": lambda: wrong_product(lambda v, image: [image[0], *map(torch.zeros_like, image[1:])]),
-    "one probe for all": lambda: common.patched(implementation, "derived_seed", lambda *parts: 0),
+    "one probe for all": lambda: common.patched(products, "derived_seed", lambda *parts: 0),
     "stops after a step": lambda: common.patched(
-        implementation, "_lanczos", lambda product, start, steps, tolerance, report: (1.0, 0.0, 1)
+        implementation, "_largest", lambda product, start, steps, tolerance, report: (1.0, 0.0, 1)
     ),
 }
 

@@ -70,7 +70,44 @@ def changes(optimizer: Any) -> dict[str, Callable[[dict[str, Any]], Any]]:
         "a state that is none": lambda s: s["state"].__setitem__(0, 3),
         "a moment of another shape": lambda s: s["state"][0].__setitem__("exp_avg", torch.zeros(7)),
         "a moment that is none": lambda s: s["state"][0].__setitem__("exp_avg_sq", 1.0),
+        "a state of a list": lambda s: s["param_groups"][0].__setitem__("params", [[0], [1]]),
+        "lr left out": lambda s: s["param_groups"][0].pop("lr"),
+        "betas left out": lambda s: s["param_groups"][0].pop("betas"),
+        "maximize": lambda s: s["param_groups"][0].__setitem__("maximize", True),
     }
+    nan, inf = float("nan"), float("inf")
+    settings: dict[str, tuple[Any, ...]] = {
+        "lr": (-1.0, nan, inf, None, True, [1], 10**400, 1j, torch.ones(2), torch.ones((), device="meta")),
+        "betas": ((0.9,), (0.9, "x"), (2.0, 0.9), (nan, 0.9), None, 0.9),
+        "eps": (-1.0, None, nan),
+        "weight_decay": (nan, True, "x", -1.0),
+        "amsgrad": (3, "x", 1.0),
+        "foreach": ("x", [True]),
+        "initial_lr": (nan, inf),
+    }
+    moments: dict[str, tuple[Any, ...]] = {
+        "exp_avg": (
+            torch.full((2, 3), nan), torch.ones(2, 3, dtype=torch.complex64), torch.ones(2, 3, dtype=torch.int64),
+            torch.ones(2, 3, device="meta"), torch.ones(2, 3).to_sparse(), None,
+        ),
+        "exp_avg_sq": (-torch.ones(2, 3), torch.full((2, 3), inf)),
+        "step": (None, "x", -1, torch.tensor(nan), torch.tensor(-5.0), torch.ones(3), torch.tensor(1j)),
+    }  # fmt: skip
+
+    def in_group(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+        return lambda s: s["param_groups"][0].__setitem__(key, value)
+
+    def in_state(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+        return lambda s: s["state"][0].__setitem__(key, value)
+
+    def lacking(key: str) -> Callable[[dict[str, Any]], Any]:
+        return lambda s: s["state"][0].pop(key)
+
+    for key, values in settings.items():
+        found |= {f"{key} {value!r:.30}": in_group(key, value) for value in values}
+    for key, values in moments.items():
+        found |= {f"{key} {number}": in_state(key, value) for number, value in enumerate(values)}
+        found[f"{key} left out"] = lacking(key)
 
     def without(key: str) -> Callable[[dict[str, Any]], Any]:
         return lambda s: s[entry].pop(key)
@@ -105,6 +142,30 @@ def test_a_state_that_is_damaged_is_refused_and_nothing_of_it_is_loaded(name: st
     assert plain(optimizer.state_dict()) == plain(whole)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Rprop, torch.optim.ASGD,
+     torch.optim.Adafactor, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adadelta, torch.optim.Adamax],
+)  # fmt: skip
+def test_every_optimizers_own_state_is_loaded(kind: type[Any]) -> None:
+    """Also with settings that its example would not share: a schedule's rate, one computed in a tensor."""
+    model = nn.Linear(3, 2)
+    sam = SAM(kind(model.parameters(), lr=0.1))
+    schedule = torch.optim.lr_scheduler.StepLR(sam, 1)
+    for _ in range(2):
+        sam.zero_grad()
+        with sam.first_pass():
+            model(torch.ones(4, 3)).square().sum().backward()
+        with sam.perturbed():
+            model(torch.ones(4, 3)).square().sum().backward()
+        sam.step()
+        schedule.step()
+    state = copy.deepcopy(sam.state_dict())
+    other = SAM(kind(nn.Linear(3, 2).parameters(), lr=0.5))
+    other.load_state_dict(state)
+    assert plain(other.state_dict()) == plain(state)
+
+
 RULES: dict[str, Rule] = {"ema": EMA(0.9), "swa": SWA(0, 1), "power": PowerEMA(3.0)}
 OF_SHADOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no rules": lambda s: s.pop("rules"),
@@ -120,6 +181,12 @@ OF_SHADOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another shape": lambda s: s["shadows"]["swa"].__setitem__("module.weight", torch.zeros(2)),
     "complex": lambda s: s["shadows"]["swa"].__setitem__("module.weight", torch.zeros(2, 3, dtype=torch.complex64)),
     "a count below 0": lambda s: s["shadows"]["power"].__setitem__("n_averaged", torch.tensor(-1)),
+    "a count beyond the steps": lambda s: s["shadows"]["power"].__setitem__("n_averaged", torch.tensor(6)),
+    "a count that is a flag": lambda s: s["shadows"]["power"].__setitem__("n_averaged", torch.tensor(True)),
+    "whole numbers": lambda s: s["shadows"]["swa"].__setitem__("module.weight", torch.zeros(2, 3, dtype=torch.int64)),
+    "on meta": lambda s: s["shadows"]["swa"].__setitem__("module.weight", torch.zeros(2, 3, device="meta")),
+    "sparse": lambda s: s["shadows"]["swa"].__setitem__("module.weight", torch.zeros(2, 3).to_sparse()),
+    "not finite": lambda s: s["shadows"]["swa"].__setitem__("module.weight", torch.full((2, 3), float("nan"))),
     "a count of half": lambda s: s["shadows"]["power"].__setitem__("n_averaged", torch.tensor(0.5)),
 }
 

@@ -15,7 +15,8 @@ LARGEST_COUNT = 2**53
 """Largest whole number accepted: up to here every one is a float of its own."""
 
 
-def _refuse(name: str, value: object, allowed: str) -> ValueError:
+def refuse(name: str, value: object, allowed: str) -> ValueError:
+    """The error that names an argument, its value and what is allowed, for the caller to raise."""
     try:
         shown = reprlib.repr(value)
     except Exception:  # a broken __repr__ must not hide the message
@@ -27,12 +28,12 @@ def _as_real_array(name: str, value: object, allowed: str) -> np.ndarray:
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "fiu":  # no booleans, complex numbers, strings or objects
-            raise _refuse(name, value, allowed)
+            raise refuse(name, value, allowed)
         array = np.asarray(array, dtype=np.float64)
     except ValueError as error:
-        raise _refuse(name, value, allowed) from error
+        raise refuse(name, value, allowed) from error
     except Exception as error:
-        raise _refuse(name, value, allowed) from error
+        raise refuse(name, value, allowed) from error
     # min and max see NaN and infinities too, and need no temporary the size of the array
     if array.size and not (array.min() >= -LARGEST and array.max() <= LARGEST):
         raise ValueError(
@@ -92,7 +93,7 @@ def numbers(name: str, value: object, *, at_least: float | None = None) -> np.nd
     allowed = "a finite real number or an array of them" + (f", at least {at_least:g}" if at_least is not None else "")
     array = _as_real_array(name, value, allowed)
     if array.size == 0 or (at_least is not None and not array.min() >= at_least):
-        raise _refuse(name, value, allowed)
+        raise refuse(name, value, allowed)
     return array
 
 
@@ -110,7 +111,7 @@ def scalar(name: str, value: object, *, above: float | None = None, at_least: fl
         raise ValueError(f"{name} has shape {array.shape}; allowed: {allowed}")
     number = float(array)
     if (above is not None and not number > above) or (at_least is not None and not number >= at_least):
-        raise _refuse(name, value, allowed)
+        raise refuse(name, value, allowed)
     return number
 
 
@@ -122,9 +123,9 @@ def count(name: str, value: object, at_least: int = 1) -> int:
     """
     allowed = f"a whole number of at least {at_least}"
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
-        raise _refuse(name, value, allowed)
+        raise refuse(name, value, allowed)
     if value > LARGEST_COUNT:
-        raise _refuse(name, value, f"{allowed} and at most {LARGEST_COUNT}")
+        raise refuse(name, value, f"{allowed} and at most {LARGEST_COUNT}")
     return int(value)
 
 
@@ -135,5 +136,5 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
         ValueError: anything else, naming the argument, its value and what is allowed.
     """
     if not isinstance(value, str) or value not in allowed:
-        raise _refuse(name, value, "one of " + ", ".join(repr(a) for a in allowed))
+        raise refuse(name, value, "one of " + ", ".join(repr(a) for a in allowed))
     return value

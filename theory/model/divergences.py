@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import sympy
+from jaxtyping import Float
 from numpy import ndarray
 
 from theory.model import arguments
@@ -21,9 +22,19 @@ TAU = sympy.Symbol("tau", real=True)
 _SERIES_BELOW = 1e-2
 
 
-def excess(t: ndarray) -> ndarray:
-    """t - log(1 + t) for t > -1, without the cancellation near 0 (there by its series, to rounding)."""
-    t = np.asarray(t, dtype=float)
+def excess(t: Float[ndarray, "*n"]) -> Float[ndarray, "*n"]:
+    """t - log(1 + t), without the cancellation near 0 (there by its series, to rounding); infinite at -1.
+
+    Args:
+        t: numbers of at least -1, of any shape.
+
+    Raises:
+        ValueError: numbers below -1 or that are not finite.
+    """
+    return _excess(arguments.numbers("t", t, at_least=-1))
+
+
+def _excess(t: ndarray) -> ndarray:
     small = np.where(np.abs(t) < _SERIES_BELOW, t, 0.0)
     series = np.zeros_like(small)
     for power in range(10, 1, -1):
@@ -61,7 +72,7 @@ DIVERGENCES: dict[str, Divergence] = {
             "kl",
             "KL(p || p_hat)",
             0.5,
-            excess,
+            _excess,
             lambda tau: 1 / (1 + tau),
             TAU - sympy.log(1 + TAU),
             1 / (1 + TAU),
@@ -70,7 +81,7 @@ DIVERGENCES: dict[str, Divergence] = {
             "reverse_kl",
             "KL(p_hat || p)",
             0.5,
-            lambda tau: excess(-tau / (1 + tau)),
+            lambda tau: _excess(-tau / (1 + tau)),
             lambda tau: 1 / (1 + tau) ** 2,
             1 / (1 + TAU) - 1 + sympy.log(1 + TAU),
             1 / (1 + TAU) ** 2,
@@ -88,10 +99,12 @@ DIVERGENCES: dict[str, Divergence] = {
 }
 
 
-def divergence_of(name: str) -> Divergence:
-    """The divergence of that name: "kl", "reverse_kl" or "w2".
+def divergence_of(divergence: str | Divergence) -> Divergence:
+    """The divergence of that name, "kl", "reverse_kl" or "w2", or the one given.
 
     Raises:
         ValueError: any other name.
     """
-    return DIVERGENCES[arguments.choice("divergence", name, DIVERGENCES)]
+    if isinstance(divergence, Divergence):
+        return divergence
+    return DIVERGENCES[arguments.choice("divergence", divergence, DIVERGENCES)]

@@ -14,6 +14,9 @@ from theory.model import arguments
 SYMMETRY_TOLERANCE = 1e-8
 """Relative asymmetry accepted in a covariance: what rounding leaves in a product of matrices, with a wide margin."""
 
+LARGEST_DIMENSION = 2**16
+"""Largest d of `standard_normal`, whose covariance then has 32 GiB."""
+
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
@@ -75,25 +78,51 @@ class Gaussian:
         return float(self._eigenvalues[-1])
 
     def whiten(self, vectors: Float[ndarray, "*n d"]) -> Float[ndarray, "*n d"]:
-        """Coordinates of displacements from the mean, (..., d), in which this Gaussian is standard."""
+        """Coordinates of displacements from the mean, (..., d), in which this Gaussian is standard.
+
+        Raises:
+            ValueError: displacements of another shape, or that are not finite.
+        """
+        return self._whiten(arguments.points("vectors", vectors, self.dimension))
+
+    def _whiten(self, vectors: ndarray) -> ndarray:
         return vectors @ self._eigenvectors / np.sqrt(self._eigenvalues)
 
     def log_density(self, x: Float[ndarray, "*n d"]) -> Float[ndarray, "*n"]:
-        """Log of the density at points x of shape (..., d)."""
+        """Log of the density at points x of shape (..., d).
+
+        Raises:
+            ValueError: points of another shape, or that are not finite.
+        """
         x = arguments.points("x", x, self.dimension)
         log_normaliser = 0.5 * (self.dimension * np.log(2 * np.pi) + np.log(self._eigenvalues).sum())
-        return -0.5 * (self.whiten(x - self.mean) ** 2).sum(axis=-1) - log_normaliser
+        return -0.5 * (self._whiten(x - self.mean) ** 2).sum(axis=-1) - log_normaliser
 
     def sample(self, number: int, generator: np.random.Generator) -> Float[ndarray, "n d"]:
-        """Draw `number` points; shape (number, d)."""
+        """Draw `number` points; shape (number, d).
+
+        Raises:
+            ValueError: a number below 1 or of more points than memory holds, no generator of numpy's.
+        """
         number = arguments.count("number", number)
-        noise = generator.standard_normal((number, self.dimension)) * np.sqrt(self._eigenvalues)
-        return self.mean + noise @ self._eigenvectors.T
+        if not isinstance(generator, np.random.Generator):
+            raise arguments.refuse("generator", generator, "a numpy.random.Generator")
+        try:
+            noise = generator.standard_normal((number, self.dimension)) * np.sqrt(self._eigenvalues)
+            return self.mean + noise @ self._eigenvectors.T
+        except (MemoryError, ValueError) as error:
+            raise arguments.refuse("number", number, "as many points as memory holds") from error
 
 
 def standard_normal(dimension: int) -> Gaussian:
-    """N(0, I) on R^d: the distribution of the noise, and p wherever nothing else is said."""
+    """N(0, I) on R^d: the distribution of the noise, and p wherever nothing else is said.
+
+    Raises:
+        ValueError: a dimension below 1 or above LARGEST_DIMENSION.
+    """
     dimension = arguments.count("dimension", dimension)
+    if dimension > LARGEST_DIMENSION:
+        raise arguments.refuse("dimension", dimension, f"a whole number from 1 to {LARGEST_DIMENSION}")
     return Gaussian(np.zeros(dimension), np.eye(dimension))
 
 
@@ -114,13 +143,13 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> float:
     _pair(p, q)
     # In the coordinates that make q standard p has covariance M; with x = M - 1 eigenvalue by eigenvalue,
     # x - log(1 + x) cancels least near p = q.
-    relative = q.whiten(q.whiten(p.covariance).T)
+    relative = q._whiten(q._whiten(p.covariance).T)
     excess = linalg.eigvalsh((relative + relative.T) / 2 - np.eye(p.dimension))
     if excess[0] + 1 > 1e-6 * (2 + excess[-1]):
         logarithms = np.log1p(excess).sum()
     else:  # the small eigenvalues of M are lost to rounding; those of p and q are not
         logarithms = np.log(p._eigenvalues).sum() - np.log(q._eigenvalues).sum()
-    shift = q.whiten(p.mean - q.mean)
+    shift = q._whiten(p.mean - q.mean)
     return float(0.5 * (excess.sum() - logarithms + shift @ shift))
 
 

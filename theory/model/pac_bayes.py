@@ -92,7 +92,7 @@ def pac_bayes_bound(empirical: float, divergence: float, samples: int, clip: flo
     failure = arguments.scalar("failure", failure, above=0)
     if not (share <= 1 and failure < 1):
         raise ValueError(f"empirical is {empirical} and failure {failure}; allowed: at most clip, and below 1")
-    budget = (divergence + float(np.log(2 * np.sqrt(samples) / failure))) / samples
+    budget = (divergence + float(np.log(2 * np.sqrt(samples)) - np.log(failure))) / samples
     linear = clip * (share + float(np.sqrt(budget / 2)))
     # kl(q || p) rises with p from 0 at q; near p = 1 it is (1 - q) log 1/(1 - p) and more
     if share == 1 or binary_divergence(share, 1 - 1e-15) <= budget:

@@ -56,7 +56,14 @@ class Frame(NamedTuple):
     rank: int
 
     def project(self, delta: Float[ndarray, "d m"]) -> Float[ndarray, "d m"]:
-        """The admissible matrix nearest to delta; arguments unchecked (see `project_admissible`)."""
+        """The admissible matrix nearest to delta (`project_admissible`).
+
+        Raises:
+            ValueError: another shape than W's, or entries that are not finite.
+        """
+        return self._project(arguments.matrix("delta", delta, self.left.shape[0], self.right.shape[0]))
+
+    def _project(self, delta: ndarray) -> ndarray:
         d, m = delta.shape
         D = self.left.T @ delta @ self.right.T
         square = np.zeros((d, d))
@@ -69,7 +76,12 @@ class Frame(NamedTuple):
 
 
 def frame(W: Float[ndarray, "d m"]) -> Frame:
-    """The singular bases in which admissibility is a condition on pairs of entries."""
+    """The singular bases in which admissibility is a condition on pairs of entries.
+
+    Raises:
+        ValueError: not a matrix of finite numbers.
+    """
+    W = arguments.matrix("W", W)
     left, s, right = linalg.svd(W)
     rank = int(np.sum(s > max(W.shape) * np.finfo(float).eps * s[0])) if s[0] > 0 else 0
     padded = np.zeros(W.shape[0])
@@ -87,7 +99,7 @@ def project_admissible(delta: Float[ndarray, "d m"], W: Float[ndarray, "d m"]) -
         ValueError: wrong shapes or entries that are not finite.
     """
     delta, W = _delta_and_W(delta, W)
-    return frame(W).project(delta)
+    return frame(W)._project(delta)
 
 
 def admissible_basis(W: Float[ndarray, "d m"]) -> Float[ndarray, "k d m"]:
@@ -143,9 +155,15 @@ def whitened(W: Float[ndarray, "d m"], b: Float[ndarray, " m"], p: Gaussian) -> 
 def checked_density(p: object, dimension: int, name: str = "p") -> None:
     """Refuse what is no Gaussian of that dimension.
 
+    Args:
+        p: what is refused or not.
+        dimension: d.
+        name: what p is called in the message.
+
     Raises:
         ValueError: naming the argument.
     """
+    dimension = arguments.count("dimension", dimension)
     if not isinstance(p, Gaussian):
         raise ValueError(f"{name} is a {type(p).__name__}; allowed: a Gaussian, or None for N(0, I)")
     if p.dimension != dimension:

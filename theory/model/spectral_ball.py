@@ -6,7 +6,8 @@ import numpy as np
 from numpy import ndarray
 from scipy import linalg
 
-from theory.model.divergences import Divergence
+from theory.model import arguments
+from theory.model.divergences import Divergence, divergence_of
 from theory.model.perturbations import Frame, frame
 
 SEARCH_UP_TO = 20_000
@@ -47,7 +48,7 @@ def _into_ball(delta: ndarray, bases: Frame, radius: float) -> ndarray:
         left, s, right = linalg.svd(delta, full_matrices=False)
         if s[0] <= radius * (1 + 1e-12):
             break
-        delta = bases.project((left * np.minimum(s, radius)) @ right)
+        delta = bases._project((left * np.minimum(s, radius)) @ right)
     size = linalg.norm(delta, 2)
     return delta * (radius / size) if size > radius else delta
 
@@ -58,7 +59,7 @@ def _ascent(
     value, gradient = divergence_and_gradient(delta, W, b, divergence)
     step = radius / max(linalg.norm(gradient), 1e-300)
     for _ in range(STEPS):
-        trial = _into_ball(delta + step * bases.project(gradient), bases, radius)
+        trial = _into_ball(delta + step * bases._project(gradient), bases, radius)
         reached, ahead = divergence_and_gradient(trial, W, b, divergence)
         if reached > value:
             delta, value, gradient, step = trial, reached, ahead, step * 1.7
@@ -68,7 +69,7 @@ def _ascent(
 
 
 def spectral_ball_bounds(
-    W: ndarray, b: ndarray, radius: float, divergence: Divergence, inside: ndarray
+    W: ndarray, b: ndarray, radius: float, divergence: str | Divergence, inside: ndarray
 ) -> tuple[float, float, ndarray]:
     """(attained, bound, the perturbation that attains) over admissible |delta|_op <= radius, radius |W|_op < m.
 
@@ -77,8 +78,26 @@ def spectral_ball_bounds(
 
     Args:
         W, b, radius, divergence: as of `worst_case_divergence`.
-        inside: a perturbation of the ball to start from, besides -Delta U V^T.
+        inside: (d, m), a perturbation of the ball to start from, besides -Delta U V^T.
+
+    Raises:
+        ValueError: an argument is not as above, or the ball reaches densities that cannot be normalised.
     """
+    W = arguments.matrix("W", W)
+    b = arguments.vector("b", b, W.shape[1])
+    radius = arguments.scalar("radius", radius, above=0)
+    divergence = divergence_of(divergence)
+    inside = arguments.matrix("inside", inside, *W.shape)
+    size = linalg.norm(W, 2)
+    if radius * size >= W.shape[1]:
+        raise ValueError(f"radius is {radius:g}; allowed: below m / |W|, which is {W.shape[1] / size:g}")
+    return ball_bounds(W, b, radius, divergence, inside)
+
+
+def ball_bounds(
+    W: ndarray, b: ndarray, radius: float, divergence: Divergence, inside: ndarray
+) -> tuple[float, float, ndarray]:
+    """`spectral_ball_bounds`, of arguments that are as they must be."""
     m = W.shape[1]
     left, s, right = linalg.svd(W, full_matrices=False)
     shrink = -radius / m * s
@@ -93,7 +112,7 @@ def spectral_ball_bounds(
         rng = np.random.default_rng(0)
         for _ in range(STARTS):
             start = polar + radius * rng.standard_normal(W.shape) / np.sqrt(max(W.shape))
-            starts.append(_into_ball(bases.project(start), bases, radius))
+            starts.append(_into_ball(bases._project(start), bases, radius))
         reached = [_ascent(start, W, b, radius, divergence, bases) for start in starts]
     else:
         reached = [(divergence_and_gradient(start, W, b, divergence)[0], start) for start in starts]

@@ -29,7 +29,7 @@ from theory.model.divergences import Divergence, divergence_of
 from theory.model.gaussians import Gaussian
 from theory.model.krylov import reduced_problem
 from theory.model.perturbations import whitened
-from theory.model.spectral_ball import spectral_ball_bounds
+from theory.model.spectral_ball import ball_bounds
 
 NORMS = ("frobenius", "spectral")
 
@@ -187,9 +187,9 @@ def _frobenius(W: ndarray, b: ndarray, radius: float, divergence: Divergence) ->
     m = W.shape[1]
     eta = radius / m
     s, beta, basis = reduced_problem(
-        W, b, LARGEST_DENSE, lambda s, beta: curve_maximum(eta * s, eta * beta, divergence)[0]
+        W, b, LARGEST_DENSE, lambda s, beta: _curve_maximum(eta * s, eta * beta, divergence)[0]
     )
-    value, v = curve_maximum(eta * s, eta * beta, divergence)
+    value, v = _curve_maximum(eta * s, eta * beta, divergence)
     direction = basis @ v
     direction /= linalg.norm(direction)
     image = W @ direction
@@ -205,7 +205,7 @@ def _spectral(W: ndarray, b: ndarray, radius: float, divergence: Divergence) -> 
     inner = _frobenius(W, b, radius, divergence)
     if np.isinf(inner.value):  # the Frobenius ball lies within the spectral one
         return inner
-    lower, upper, perturbation = spectral_ball_bounds(W, b, radius, divergence, inner.perturbation)
+    lower, upper, perturbation = ball_bounds(W, b, radius, divergence, inner.perturbation)
     room = 1 - radius / m * linalg.norm(W, 2)
     # Where the bound is attained both sides are the same sums; eps / (1 - rho)^2 is what rounding moves them by.
     exact = not np.any(b) or lower >= upper * (1 - 1e-14 / room**2)
@@ -218,16 +218,30 @@ def _objective(x: ndarray, y: ndarray, divergence: Divergence) -> ndarray:
     return divergence.scale * (divergence.term(tau) + y * divergence.weight(tau))
 
 
-def curve_maximum(s: ndarray, beta: ndarray, divergence: Divergence) -> tuple[float, ndarray]:
-    """Maximum of `_objective` over unit v, x = sum s_i^2 v_i^2, y = (beta^T v)^2, and the v that attains it.
+def curve_maximum(
+    s: Float[ndarray, " r"], beta: Float[ndarray, " r"], divergence: str | Divergence = "kl"
+) -> tuple[float, Float[ndarray, " r"]]:
+    """Maximum over unit v of the divergence at |eta W v|^2 = sum s_i^2 v_i^2 and eta v^T b = beta^T v, and where.
 
     Args:
         s: (r,), not negative, in any order; eta times the singular values of W.
         beta: (r,), eta times b in their right singular basis.
+        divergence: as of `worst_case_divergence`.
 
     Returns:
-        (infinity, the top direction) where max(s) >= 1.
+        The maximum and a v (r,) that has it; infinity and the top direction where max(s) >= 1.
+
+    Raises:
+        ValueError: an argument is not as above.
     """
+    s = arguments.vector("s", s)
+    if s.min() < 0:
+        raise ValueError(f"s has the entry {s.min():g}; allowed: numbers of at least 0")
+    beta = arguments.vector("beta", beta, s.size)
+    return _curve_maximum(s, beta, divergence_of(divergence))
+
+
+def _curve_maximum(s: ndarray, beta: ndarray, divergence: Divergence) -> tuple[float, ndarray]:
     top = int(np.argmax(s))
     e_top = np.zeros(s.size)
     e_top[top] = 1.0

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from theory.proof.statement import Comparison, equal
+
 PATH = Path(__file__).parent.parent.parent / "findings" / "paper_numbers.json"
 DATASETS = ("cifar10", "lsun-tower", "ffhq")
 STEPS = (20, 100)
@@ -44,13 +46,18 @@ def numbers() -> dict[str, Any]:
     Raises:
         OSError: the file is not there.
     """
-    found: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"), parse_float=Fraction)
-    return found
+    parsed: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"), parse_float=Fraction)
+    return parsed
 
 
 def fid(cell: Cell, row: str) -> Fraction:
     """Table 2: the FID of a row ("sam+ema") in a column."""
     return Fraction(numbers()["fid"][cell.dataset][str(cell.steps)][row])
+
+
+def fid_at_8_bits(cell: Cell) -> dict[str, Fraction]:
+    """Table 4: the FIDs after rounding to 8 bits, by row; of CIFAR-10, and without SWA and IP."""
+    return {row: Fraction(value) for row, value in numbers()["fid_at_8_bits"][cell.dataset][str(cell.steps)].items()}
 
 
 def lpf(dataset: str, row: str) -> Fraction:
@@ -79,6 +86,13 @@ class Outcome(NamedTuple):
 def outcomes(pairs: Iterable[tuple[str, str]], within: Callable[[Cell], bool] = lambda cell: True) -> list[Outcome]:
     """Whether the first row of each pair has the smaller FID, in every column of Table 2 that is wanted."""
     return [Outcome(better, worse, cell) for better, worse in pairs for cell in CELLS if within(cell)]
+
+
+def counted(what: str, pairs: Iterable[tuple[str, str]], expected: int) -> Comparison:
+    """In how many cells the first row of each pair has the smaller FID; those where it has not are named."""
+    tried = outcomes(pairs)
+    held = sum(outcome.holds for outcome in tried)
+    return equal(f"{what}, of {len(tried)} cells (not: {exceptions(tried)})", held, expected)
 
 
 def exceptions(of: Iterable[Outcome]) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
+from importlib import import_module
+from inspect import signature
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -13,17 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import theory
 from theory.model import (
+    divergences,
     exposure,
     gaussians,
     likelihood,
     pac_bayes,
     path_norm,
     perturbations,
+    perturbed_density,
     random_features,
     robustness,
     sampling_law,
     smoothed_relu,
+    spectral_ball,
     step_noise,
     worst_case,
 )
@@ -35,27 +43,67 @@ E = np.array([1.0, -1.0])
 U = np.ones((2, 3))
 BARS = np.array([0.9, 0.5, 0.1])
 NORMAL = gaussians.standard_normal(2)
+ALONG = W * np.array([0.3, -0.2, 0.1])
+"""A perturbation that is admissible for every activation."""
+DENSITY = perturbed_density.perturbed_density(ALONG[:1], W[:1], B, "tanh")
+SCORE = random_features.RandomFeatureScore(DELTA, W, U, "relu")
+KL = divergences.DIVERGENCES["kl"]
 
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Gaussian": (gaussians.Gaussian, {"mean": np.zeros(2), "covariance": np.eye(2)}),
     "standard_normal": (gaussians.standard_normal, {"dimension": 3}),
-    "log_density": (NORMAL.log_density, {"x": np.zeros((4, 2))}),
+    "Gaussian.log_density": (NORMAL.log_density, {"x": np.zeros((4, 2))}),
+    "Gaussian.whiten": (NORMAL.whiten, {"vectors": np.zeros((4, 2))}),
+    "Gaussian.sample": (NORMAL.sample, {"number": 3, "generator": np.random.default_rng(0)}),
+    "excess": (divergences.excess, {"t": np.array([-0.5, 0.001, 3.0])}),
+    "divergence_of": (divergences.divergence_of, {"divergence": "w2"}),
     "kl_divergence": (gaussians.kl_divergence, {"p": NORMAL, "q": NORMAL}),
     "squared_wasserstein": (gaussians.squared_wasserstein, {"p": NORMAL, "q": NORMAL}),
     "is_admissible": (perturbations.is_admissible, {"delta": DELTA, "W": W, "tolerance": 1e-9}),
     "project_admissible": (perturbations.project_admissible, {"delta": DELTA, "W": W}),
+    "frame": (perturbations.frame, {"W": W}),
+    "Frame.project": (perturbations.frame(W).project, {"delta": DELTA}),
+    "whitened": (perturbations.whitened, {"W": W, "b": B, "p": NORMAL}),
+    "checked_density": (perturbations.checked_density, {"p": NORMAL, "dimension": 2}),
+    "diffused": (perturbations.diffused, {"data": NORMAL, "alpha_bar": 0.5}),
+    "score_perturbation": (perturbations.score_perturbation, {"delta": DELTA, "alpha_bar": 0.5}),
     "admissible_basis": (perturbations.admissible_basis, {"W": W}),
-    "spectrum": (perturbations.spectrum, {"delta": DELTA, "W": W, "b": B}),
-    "perturbed_noise": (perturbations.perturbed_noise, {"delta": DELTA, "W": W, "b": B}),
+    "spectrum": (perturbations.spectrum, {"delta": DELTA, "W": W, "b": B, "p": NORMAL}),
+    "perturbed_noise": (perturbations.perturbed_noise, {"delta": DELTA, "W": W, "b": B, "p": NORMAL}),
     "perturbation_divergence": (
         perturbations.perturbation_divergence,
-        {"delta": DELTA, "W": W, "b": B, "divergence": "kl"},
+        {"delta": DELTA, "W": W, "b": B, "divergence": "kl", "p": None},
     ),
     "loss_rise": (perturbations.loss_rise, {"delta": DELTA, "W": W, "b": B}),
     "worst_case_divergence": (
         worst_case.worst_case_divergence,
-        {"W": W, "b": B, "radius": 0.5, "divergence": "w2", "norm": "frobenius"},
+        {"W": W, "b": B, "radius": 0.5, "divergence": "w2", "norm": "frobenius", "p": None},
     ),
+    "worst_case_divergence, of another p": (
+        worst_case.worst_case_divergence,
+        {"W": W, "b": B, "radius": 0.5, "norm": "frobenius", "p": gaussians.Gaussian(E, np.diag([0.5, 2.0]))},
+    ),
+    "curve_maximum": (worst_case.curve_maximum, {"s": np.array([0.5, 0.2]), "beta": E, "divergence": "reverse_kl"}),
+    "spectral_ball_bounds": (
+        spectral_ball.spectral_ball_bounds,
+        {"W": W, "b": B, "radius": 0.5, "divergence": "kl", "inside": DELTA},
+    ),
+    "perturbed_density": (
+        perturbed_density.perturbed_density,
+        {
+            "delta": ALONG[:1],
+            "W": W[:1],
+            "b": B,
+            "activation": "relu",
+            "log_density": None,
+            "starts": None,
+            "method": "auto",
+            "samples": 1000,
+            "seed": 0,
+        },
+    ),
+    "PerturbedDensity.potential": (DENSITY.potential, {"x": np.zeros((4, 1))}),
+    "PerturbedDensity.log_density": (DENSITY.log_density, {"x": np.zeros((4, 1))}),
     "worst_case_divergence, spectral": (
         worst_case.worst_case_divergence,
         {"W": W, "b": B, "radius": 0.5, "divergence": "kl", "norm": "spectral"},
@@ -66,10 +114,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         random_features.RandomFeatureScore,
         {"theta": DELTA, "W": W, "U": U, "activation": "tanh"},
     ),
-    "score": (
-        random_features.RandomFeatureScore(DELTA, W, U, "relu").__call__,
-        {"x": np.zeros((4, 2)), "e": E},
-    ),
+    "RandomFeatureScore.__call__": (SCORE.__call__, {"x": np.zeros((4, 2)), "e": E}),
+    "RandomFeatureScore.features": (SCORE.features, {"x": np.zeros((4, 2)), "e": E}),
+    "RandomFeatureScore.bias": (SCORE.bias, {"e": E}),
     "smoothed_relu": (smoothed_relu.smoothed_relu, {"mean": B, "deviation": np.ones(3)}),
     "two_layer_low_pass_filter": (
         smoothed_relu.two_layer_low_pass_filter,
@@ -96,10 +143,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "least_noise_share": (pac_bayes.least_noise_share, {"weights": 100, "samples": 1000, "budget": 0.5}),
     "relu_moments": (path_norm.relu_moments, {"W": W, "b": B, "x": None, "extra": 0.5}),
     "path_norm": (path_norm.path_norm, {"theta": DELTA, "W": W}),
-    "gauss_newton_trace": (path_norm.gauss_newton_trace, {"theta": DELTA, "W": W, "b": B, "x": np.eye(2)}),
-    "path_flatness": (path_norm.path_flatness, {"theta": DELTA, "W": W, "b": B}),
-    "balanced": (path_norm.balanced, {"theta": DELTA, "W": W, "b": B, "x": np.eye(2)}),
-    "lipschitz_from_flatness": (path_norm.lipschitz_from_flatness, {"theta": DELTA, "W": W, "b": B}),
+    "gauss_newton_trace": (
+        path_norm.gauss_newton_trace,
+        {"theta": DELTA, "W": W, "b": B, "x": np.eye(2), "extra": 0.5},
+    ),
+    "path_flatness": (path_norm.path_flatness, {"theta": DELTA, "W": W, "b": B, "x": None, "extra": 0.5}),
+    "balanced": (path_norm.balanced, {"theta": DELTA, "W": W, "b": B, "x": np.eye(2), "extra": 0.5}),
+    "lipschitz_from_flatness": (path_norm.lipschitz_from_flatness, {"theta": DELTA, "W": W, "b": B, "x": None}),
     "sampler_steps": (exposure.sampler_steps, {"alpha_bar": BARS, "sampler": "ddim"}),
     "exposure_bound": (
         exposure.exposure_bound,
@@ -108,6 +158,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "norm_gap_bound": (exposure.norm_gap_bound, {"lipschitz": np.ones(3), "distance": BARS}),
     "sde_law": (sampling_law.sde_law, {"delta": DELTA, "W": W, "b": B, "time": np.inf, "start": NORMAL}),
     "ode_law": (sampling_law.ode_law, {"delta": DELTA, "W": W, "b": B, "time": 2.0, "start": None}),
+    "schedule": (likelihood.schedule, {"alpha_bar": BARS}),
     "reverse_variances": (likelihood.reverse_variances, {"alpha_bar": BARS, "variances": "large"}),
     "likelihood_weights": (likelihood.likelihood_weights, {"alpha_bar": BARS, "variances": np.ones(3)}),
     "likelihood_rise": (likelihood.likelihood_rise, {"rises": np.ones(3), "weights": BARS}),
@@ -147,6 +198,15 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
 }
 
+
+class Sly:
+    """An object whose words cannot be had."""
+
+    def __repr__(self) -> str:
+        """No words."""
+        raise RuntimeError("no words")
+
+
 NUMBERS = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
     st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e60, 1e61, -1e308, 1e-60, 1e-200, 5e-324, np.nan, np.inf]),
@@ -161,7 +221,8 @@ MALFORMED = st.one_of(
     hnp.arrays(np.complex128, SHAPES),
     hnp.arrays(np.bool_, SHAPES),
     NUMBERS,
-    st.sampled_from([None, "", "kl", "relu", b"\0", [], [[1.0], [1.0, 2.0]], {}, object(), int, True, 10**400, 1j]),
+    st.sampled_from([None, "", "kl", "relu", b"\0", [], [[1.0], [1.0, 2.0]], {}, object(), int, True, 1j, KL, Sly()]),
+    st.sampled_from([10**400, 2**40, 2**53]),
     st.lists(NUMBERS, max_size=3),
     st.builds(gaussians.standard_normal, st.integers(1, 3)),
 )
@@ -213,7 +274,48 @@ def test_malformed_input_is_refused_or_harmless(name: str, data: st.DataObject) 
             assert nan_free(result)
             return
     assert type(refusal) in (ValueError, perturbations.NotNormalizableError), repr(refusal)
-    assert any(key in str(refusal) for key in [*valid, "not normalisable"]), str(refusal)
+    assert begins_with_an_argument(str(refusal), valid), str(refusal)
+
+
+def begins_with_an_argument(message: str, names: Iterable[str]) -> bool:
+    """Whether it names an argument, or says what came of all together: e^-I p has no integral."""
+    return message.startswith("not normalisable") or re.split(r"\W", message)[0] in names
+
+
+REFERENCE = (
+    "worst_case", "perturbations", "divergences", "gaussians", "likelihood", "path_norm", "exposure", "sampling_law",
+    "step_noise", "smoothed_relu", "pac_bayes",
+)  # fmt: skip
+"""Modules whose members stand in the site's reference."""
+RESULTS = {
+    *("Bound", "Estimate", "Frame", "Moments", "Network", "NoisyLoss", "PerturbedDensity", "SGD", "Smoothed"),
+    *("Spectrum", "Steps", "Whitened", "WorstCase", "Divergence", "NotNormalizableError"),
+}
+"""Classes that callers are given and do not make."""
+
+
+def test_every_public_name_is_swept() -> None:
+    public = set(theory.__all__)
+    for name in REFERENCE:
+        module = import_module(f"theory.model.{name}")
+        members = {
+            key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+        }
+        public |= {key for key, value in members.items() if callable(value) and not key.startswith("_")}
+        for key, value in members.items():
+            if isinstance(value, type) and not key.startswith("_"):
+                methods = [name for name, of in vars(value).items() if isinstance(of, FunctionType) and name[0] != "_"]
+                public |= {f"{key}.{method}" for method in methods}
+    swept = {name.split(",")[0] for name in CALLS}
+    assert public - RESULTS <= swept, sorted(public - RESULTS - swept)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_argument_is_swept(name: str) -> None:
+    """Of a call, or of another of the same function."""
+    function, _ = CALLS[name]
+    swept = {key for other, valid in CALLS.values() if other == function for key in valid}
+    assert set(signature(function).parameters) - {"name"} <= swept  # a name is what a message calls something
 
 
 # Lists are accepted too; the signatures, which name arrays, are not asked here.

@@ -2,9 +2,9 @@ from fractions import Fraction
 
 import pytest
 
-from theory.claims.section_4_2_printed_fid import STATEMENTS, WITH_EMA, counted, ratios
+from theory.claims.section_4_2_printed_fid import STATEMENTS, WITH_EMA, ratios
 from theory.proof import printed
-from theory.proof.printed import AVERAGES, CELLS, METHODS, Cell, exceptions, fid, outcomes
+from theory.proof.printed import AVERAGES, CELLS, METHODS, Cell, counted, exceptions, fid, outcomes
 from theory.proof.statement import Evidence
 from theory.proof.testing import every_evidence, require
 
@@ -46,6 +46,8 @@ def test_counts_follow_the_numbers() -> None:
 
 
 def test_ratios_by_hand() -> None:
-    assert [round(float(ratio), 2) for ratio in ratios("", 100)] == [1.89, 1.46, 2.56]
-    assert [round(float(ratio), 2) for ratio in ratios("+ema", 100)] == [1.09, 1.06, 0.79]
-    assert [round(float(ratio), 2) for ratio in ratios("+swa", 100)] == [1.04, 1.03, 0.85]
+    assert [round(float(ratio), 2) for ratio in ratios("ip", "", 100)] == [1.89, 1.46, 2.56]
+    assert [round(float(ratio), 2) for ratio in ratios("ip", "+ema", 100)] == [1.09, 1.06, 0.79]
+    assert [round(float(ratio), 2) for ratio in ratios("ip", "+swa", 100)] == [1.04, 1.03, 0.85]
+    few, many = ([ratio for a in AVERAGES for ratio in ratios("adm", a, steps)] for steps in (20, 100))
+    assert [round(float(one), 2) for one in (min(few), max(few), min(many), max(many))] == [1.18, 3.83, 1.02, 2.30]

@@ -16,6 +16,7 @@ import flatness
 from flatness import cli
 from flatness.cli import document, plots
 from flatness.cli.command import parser, run
+from flatness.cli.data import Data
 from flatness.cli.options import QUICK, MeasureOptions, PlaceOptions, taken
 from tests.flatness.cli import models
 
@@ -85,6 +86,80 @@ def test_compare_gives_differences_with_intervals(data: str, tmp_path: Path, cap
     assert loss["half_width"] > 0
     assert (out / "compare.png").exists()
     assert "rise at a distance of rms 0.01" in printed
+
+
+@pytest.mark.parametrize("command", ["measure", "compare"])
+def test_every_optional_measure_is_in_table_file_and_figure(
+    command: str, data: str, tmp_path: Path, capsys: Captured
+) -> None:
+    sources = [f"{MODELS}:mlp", f"{MODELS}:other_mlp"][: 1 if command == "measure" else 2]
+    own = ["--by-timestep", "3", "--spectrum", "2", "--lanczos-steps", "3", "--surface", "3", "--curvature"]
+    out = tmp_path / "out"
+    assert run([command, *sources, "--data", data, *SMALL, *own, "--out", str(out)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "timesteps 0 to 3" in printed
+    assert "total, nats of the bound" in printed
+    assert "sum of the negative eigenvalues" in printed
+    found = json.loads((out / f"{command}.json").read_text())["sources"]["mlp"]
+    assert len(found["measures"]["timesteps"]["bins"]) == 3
+    assert len(found["measures"]["spectrum"]["nodes"]) == 2
+    assert (out / f"{command}.png").stat().st_size > 10_000
+    if command == "compare":
+        told = json.loads((out / "compare.json").read_text())["differences"]
+        (curve,) = [one for one in told if one["number"] == "timesteps.rise-0-3"]
+        assert curve["paired"]
+
+
+def test_path_tells_the_barrier_and_writes_what_it_says(data: str, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    words = ["path", f"{MODELS}:mlp", f"{MODELS}:other_mlp", "--data", data, "--points", "5", "--out", str(out)]
+    assert run([*words, "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert "from mlp (0) to other_mlp (1)" in printed.out
+    assert "barrier" in printed.out
+    assert sorted(path.name for path in out.iterdir()) == ["path.json", "path.png"]
+    found = json.loads((out / "path.json").read_text())
+    (first, loss), (second, _) = models.mlp(), models.other_mlp()
+    x_0 = torch.from_numpy(np.load(data)["x"]).float()
+    batches = flatness.fixed_batches(x_0[Data("d", 8).indices(8, 0)], batch_size=8, seed=0)
+    expected = flatness.loss_path(first, second, loss, batches, [0.0, 0.25, 0.5, 0.75, 1.0])
+    for point, level, excess in zip(found["points"], expected.losses, expected.excess, strict=True):
+        assert point["loss"]["value"] == pytest.approx(level.value, rel=1e-6)
+        assert point["loss"]["error"] == pytest.approx(level.data_standard_error, rel=1e-6)
+        assert point["loss"]["half_width"] > 0
+        assert len(point["by_sample"]) == 8
+        assert point["excess"]["value"] == pytest.approx(excess.value, abs=1e-6)
+    assert found["points"][0]["excess"]["value"] == found["points"][-1]["excess"]["value"] == 0.0
+    inner = [point["excess"]["value"] for point in found["points"][1:-1]]
+    assert found["barrier"]["value"] == pytest.approx(max(0.0, *inner), abs=1e-12)
+    assert found["ends"]["mlp"]["sha256"] != found["ends"]["other_mlp"]["sha256"]
+    assert [entry["loss"]["prediction"] for entry in found["ends"].values()] == ["epsilon", "epsilon"]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("crowded", r"not two sets of weights of one network \(first.weight: \(12, 17\) and \(16, 16\), "),
+        ("other_v", "have different losses (prediction); allowed: two checkpoints that were trained alike"),
+    ],
+)
+def test_path_joins_two_checkpoints_of_one_network_alone(
+    other: str, said: str, data: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "other_v", lambda: (models.mlp()[0], flatness.v_loss(models.BARS)), raising=False)
+    assert run(["path", f"{MODELS}:mlp", f"{MODELS}:{other}", "--data", data]) == 2
+    error = capsys.readouterr().err
+    assert said.replace("\\", "") in error
+    assert error.count("\n") == 1
+
+
+def test_path_refuses_what_it_cannot_do(data: str, capsys: Captured) -> None:
+    for words, said in (
+        (["--points", "2"], "points is 2; allowed"), (["--images", "1"], "images is 1; allowed"),
+        (["--times", "often"], "times is often"),
+    ):  # fmt: skip
+        assert run(["path", f"{MODELS}:mlp", f"{MODELS}:other_mlp", "--data", data, *words]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_tables_leave_out_what_says_the_same_or_is_no_prediction(data: str, tmp_path: Path, capsys: Captured) -> None:
@@ -220,13 +295,18 @@ def test_quick_changes_defaults_and_what_is_given_counts() -> None:
 
 
 def test_every_option_has_its_sentence(capsys: Captured) -> None:
-    for name in ("measure", "compare"):
+    for name in ("measure", "compare", "path"):
         with pytest.raises(SystemExit) as ended:
             cli.main([name, "--help"])
         assert ended.value.code == 0
         shown = " ".join(capsys.readouterr().out.split())
-        for option in ("sigma", "draws", "times", "scales", "granularity", "bits", "device", "batch-size", "precision"):
+        common = ("times", "device", "batch-size", "precision", "data", "seed", "images")
+        own = ("points",) if name == "path" else ("sigma", "draws", "scales", "granularity", "bits")
+        for option in (*common, *own):
             assert f"--{option}" in shown
+        if name == "path":
+            assert "--draws" not in shown
+            continue
         assert "standard deviation of absolute weight noise" in shown
     with pytest.raises(SystemExit) as ended:
         cli.main(["mesure"])

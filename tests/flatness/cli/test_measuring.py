@@ -289,13 +289,82 @@ def test_the_worst_case_and_the_surface_are_the_librarys() -> None:
     assert result["rises"][1][1]["value"] == 0.0
 
 
+def test_the_rise_by_timestep_is_the_librarys_and_its_total_the_low_pass_filters() -> None:
+    at = common(by_timestep=3)
+    model, loss = models.mlp()
+    found = measured(subject_of("x:mlp", (model, loss)), at)
+    assert found.failed == {}
+    batches = fixed_batches(at.x_0, batch_size=4, seed=0)
+    curve = flatness.rise_by_timestep(model, loss, batches, bins=3, sigma=0.05, draws=2, scale="filter")
+    for one in curve.bins:
+        quantity = found.quantities[f"timesteps.rise-{one.first}-{one.last}"]
+        assert quantity.found.value == pytest.approx(one.rise.value, rel=1e-6)
+        assert quantity.found.draw_error == pytest.approx(one.rise.draw_standard_error, rel=1e-6)
+        assert quantity.found.half_width > 0
+        assert quantity.x == (one.first + one.last) / 2
+    assert [one["first"] for one in found.outcomes["timesteps"].result["bins"]] == [0, 4, 8]
+    whole, nats = (found.quantities[f"timesteps.{name}"].found for name in ("rise", "nats"))
+    assert whole.value == pytest.approx(found.quantities["lpf-filter.rise"].found.value, rel=1e-9)
+    assert nats.value == pytest.approx(curve.nats.value, rel=1e-6)
+    assert nats.error == pytest.approx(math.hypot(curve.nats.draw_standard_error, curve.nats.data_standard_error))
+    assert nats.value != pytest.approx(whole.value, rel=0.1)
+
+
+def test_the_total_over_timesteps_is_taken_as_trained_and_nats_are_left_out_where_there_are_none() -> None:
+    at = common(by_timestep=3)
+    model, loss = models.mlp()
+    late = dataclasses.replace(loss, times=lambda u: 8 + (4 * u).long().clamp(max=3))
+    found = measured(subject_of("x:late", (model, late)), at)
+    assert found.failed == {}
+    assert found.quantities["timesteps.rise"].found.value == pytest.approx(
+        found.quantities["lpf-filter.rise"].found.value, rel=1e-9
+    )
+    weighted = dataclasses.replace(loss, weight=lambda alpha, sigma: 2.0 * torch.ones_like(alpha))
+    other = measured(subject_of("x:weighted", (model, weighted)), at)
+    assert "timesteps.nats" not in other.quantities
+    assert "the likelihood has weights of its own" in other.outcomes["timesteps"].note
+    evenly = measured(subject_of("x:mlp", (model, loss)), at)
+    for name in ("timesteps.rise", "timesteps.rise-0-3"):
+        assert other.quantities[name].found.value == pytest.approx(2 * evenly.quantities[name].found.value, rel=1e-5)
+    # flow matching, whose time is continuous, and a loss whose times nobody knows
+    flow = measured(subject_of("x:flow", models.tied_last()), at)
+    assert "timesteps.rise-0-333" in flow.quantities
+    assert flow.outcomes["timesteps"].result["bins"][-1]["times"][1] == pytest.approx(0.9995)
+    own = measured(subject_of("x:own", models.own_loss()), at)
+    assert "timesteps are not known" in own.left_out["timesteps"]
+    with pytest.raises(CommandError, match="by_timestep is 7; allowed: at most the images, 6"):
+        common(by_timestep=7)
+
+
+def test_the_spectrum_is_the_librarys() -> None:
+    at = common(spectrum=2, lanczos_steps=3)
+    model, loss = models.mlp()
+    found = measured(subject_of("x:mlp", (model, loss)), at)
+    assert found.failed == {}
+    batches = fixed_batches(at.x_0, batch_size=3, seed=0)
+    density = flatness.spectral_density(model, loss, batches, probes=2, steps=3)
+    result = found.outcomes["spectrum"].result
+    assert result["nodes"] == [pytest.approx(row, rel=1e-4, abs=1e-6) for row in density.nodes]
+    assert len(result["drawn"]["at"]) == len(result["drawn"]["density"]) == 200
+    quantity = found.quantities["spectrum.negative"].found
+    assert quantity.value == pytest.approx(density.negative.value, rel=1e-4)
+    assert quantity.draw_error == pytest.approx(density.negative.draw_standard_error, rel=1e-3)
+    assert quantity.half_width > quantity.draw_error
+    # the same probes as of the trace
+    assert found.quantities["spectrum.trace"].found.value == pytest.approx(
+        found.quantities["curvature.trace"].found.value, rel=1e-4
+    )
+
+
 def test_options_of_measures_that_are_not_taken_are_refused() -> None:
     needs: list[dict[str, Any]] = [{"rho": 0.1}, {"probes": 3}, {"surface_range": 2.0}, {"ascent_steps": 3}]
     for changes in needs:
         with pytest.raises(CommandError, match="does nothing without --"):
             MeasureOptions(**changes).check_needs()
     MeasureOptions(worst_case=True, rho=0.1, curvature=True, probes=3).check_needs()
-    refused: list[dict[str, Any]] = [{"surface": 4}, {"surface": 1}, {"worst_case": True, "rho": -1.0}]
+    MeasureOptions(spectrum=2, lanczos_steps=3).check_needs()
+    refused: list[dict[str, Any]] = [{"spectrum": 1}, {"spectrum": 2, "lanczos_steps": 0}, {"by_timestep": -1}]
+    refused += [{"surface": 4}, {"surface": 1}, {"worst_case": True, "rho": -1.0}]
     for changes in refused:
         with pytest.raises(CommandError, match="allowed"):
             MeasureOptions(**changes)

@@ -1,0 +1,121 @@
+"""A DataLoader as batches: what is measured between two steps of training changes nothing about the second."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import flatness
+
+
+class Augmented(Dataset[Tensor]):
+    """Samples with noise from every global generator, as augmentations draw it."""
+
+    def __len__(self) -> int:
+        """Samples."""
+        return 8
+
+    def __getitem__(self, index: int) -> Tensor:
+        """One of them."""
+        return torch.full((2,), float(index)) + torch.randn(2) + float(np.random.rand()) + random.random()  # noqa: NPY002
+
+
+def loss(model: nn.Module, batch: Tensor) -> Tensor:
+    return model(batch).square().mean(1)
+
+
+MEASURES: dict[str, Callable[[nn.Module, Any], object]] = {
+    "low_pass_filter": lambda m, b: flatness.low_pass_filter(m, loss, b, sigma=0.1, draws=1),
+    "worst_case_sharpness": lambda m, b: flatness.worst_case_sharpness(m, loss, b, rho=0.1, steps=1),
+    "perturbation_curve": lambda m, b: flatness.perturbation_curve(m, loss, b, [0.1], draws=1),
+    "loss_surface": lambda m, b: flatness.loss_surface(m, loss, b, [0.0], [0.0]),
+    "curvature": lambda m, b: flatness.curvature(m, loss, b, probes=1, max_steps=1),
+    "quantization_rise": lambda m, b: flatness.quantization_rise(m, loss, b, 8),
+    "readout": lambda m, b: flatness.readout(m, loss, b, layer="layer"),
+    "rise_by_timestep": lambda m, b: flatness.rise_by_timestep(
+        m, flatness.epsilon_loss(torch.linspace(0.9, 0.1, 4)), b, bins=1, draws=1
+    ),
+}
+
+
+class Network(nn.Module):
+    """Of one layer; called with times too where the loss is a diffusion model's."""
+
+    def __init__(self) -> None:
+        """Make it."""
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        """The layer's output."""
+        return self.layer(x)
+
+
+def loader(own: bool, workers: int = 0) -> DataLoader[Tensor]:
+    generator = torch.Generator().manual_seed(5) if own else None
+    return DataLoader(Augmented(), batch_size=4, shuffle=True, generator=generator, num_workers=workers)
+
+
+def seeded() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+
+
+def drawn(batches: DataLoader[Tensor]) -> list[Any]:
+    """What training draws next."""
+    return [*(batch.tolist() for batch in batches), torch.rand(1).item(), np.random.rand(), random.random()]  # noqa: NPY002
+
+
+def test_reading_a_loader_does_disturb() -> None:
+    for own in (False, True):
+        batches = loader(own)
+        seeded()
+        expected = drawn(batches)
+        batches = loader(own)
+        seeded()
+        list(batches)
+        assert drawn(batches) != expected
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("own", [False, True], ids=["torch's generator", "a generator of its own"])
+def test_measuring_on_a_loader_disturbs_no_generator(name: str, own: bool) -> None:
+    seeded()
+    expected = drawn(loader(own))
+    batches = loader(own)
+    seeded()
+    model = Network()
+    seeded()
+    MEASURES[name](model, batches)
+    assert drawn(batches) == expected
+
+
+def test_measuring_on_a_loader_with_workers_disturbs_no_generator() -> None:
+    model = Network()
+    seeded()
+    expected = [batch.shape for batch in loader(True, 1)], torch.rand(1).item()
+    batches = loader(True, 1)
+    seeded()
+    MEASURES["low_pass_filter"](model, batches)
+    assert ([batch.shape for batch in batches], torch.rand(1).item()) == expected
+
+
+def test_a_loader_that_fails_leaves_the_generators_too() -> None:
+    def failing(batch: list[Tensor]) -> Tensor:
+        torch.rand(3)
+        raise OSError("no such image")
+
+    model = Network()
+    batches: Any = DataLoader(Augmented(), shuffle=True, collate_fn=failing)
+    before = torch.get_rng_state()
+    with pytest.raises(OSError, match="no such image"):
+        MEASURES["low_pass_filter"](model, batches)
+    assert torch.equal(torch.get_rng_state(), before)
