@@ -31,6 +31,8 @@ SCALES = ("absolute", "layer", "filter")
 """What the deviation of weight noise is in proportion to."""
 GAP = "mean_absolute_gap"
 """Of exposure bias, the number that is meant where one alone is shown: the mean over steps of the gap's size."""
+GRADIENT = "gradient"
+"""The measure of the training loss's gradient over a run's own batches."""
 
 _ROW = re.compile(r"(?P<method>[a-z]+(?:\+[a-z]+)*?)(?: rho=(?P<rho>[^+]+))?(?:\+(?P<average>ema|swa))?")
 

@@ -1,7 +1,8 @@
 """The paper's tables from result files: rows by measures, for the terminal, as Markdown and as JSON.
 
 Table 1 is the paper's summary, 2 its distances, 3 (and 5, on other data) its flatness, 4 its quantisation. Beside them
-stand what the paper shows in figures, exposure bias and loss under perturbation, and the readout.
+stand what the paper shows in figures, exposure bias and loss under perturbation, the readout, and SAM's dose: without
+it a row of one radius says nothing of another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from findings import columns, estimates, names
+from findings.columns import ABSOLUTE
 from findings.documents import FAILED
 from findings.estimates import Cell, Column, Result
 from findings.names import RowName
@@ -85,7 +87,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
             columns.readout,
         ),
     ]
-    found = [_table(name, title, of(settings), rows) for name, title, of in shown]
+    found = [*(_table(name, title, of(settings), rows) for name, title, of in shown), doses(rows)]
     return [_with_floors(table, results) for table in found if table.columns]
 
 
@@ -95,6 +97,62 @@ def _table(name: str, title: str, wanted: Sequence[Column], rows: Mapping[str, S
     kept = [column for column in wanted if any(cell is not None for cell in found[column])]
     by_row = {label: tuple(found[column][place] for column in kept) for place, label in enumerate(rows)}
     return Table(name, title, tuple(kept), by_row)
+
+
+def doses(rows: Mapping[str, Sequence[Result]]) -> Table:
+    """How strongly each perturbed row was dosed: its radius, the share of the loss that the ascent climbs, what fell.
+
+    The dose is rho E|grad L_B| / L over batches of the run's own size. The low-pass filter's value and its rise are
+    ratios to plain training with the same average and seed; the paper's "a third" is of the value.
+    """
+    shown = (
+        Column("rho", "rho", lambda result: Cell(result["settings"]["configuration"]["sam"]["rho"]), ()),
+        Column("dose", "rho E‖g‖/L", _dose, (names.GRADIENT,)),
+        estimates.stored("lpf-value-ratio", "LPF value, to adm's", ABSOLUTE, "value"),
+        estimates.stored("lpf-rise-ratio", "LPF rise, to adm's", ABSOLUTE, "rise"),
+    )
+    plain = {of[0]["average"]: of for of in rows.values() if of[0]["method"] == "adm"}
+    perturbed = {label: of for label, of in rows.items() if "sam" in of[0]["method"]}
+    found: dict[str, list[Cell | None]] = {
+        label: [shown[0].of(of[:1]), shown[1].of(of)]
+        + [_to_plain(column, of, plain.get(of[0]["average"], ())) for column in shown[2:]]
+        for label, of in perturbed.items()
+    }
+    there = [place for place in range(len(shown)) if any(cells[place] is not None for cells in found.values())]
+    return Table(
+        "dose",
+        "Dose: SAM's radius, the share of the loss that it climbs, and the low-pass filter beside plain training's",
+        tuple(shown[place] for place in there),
+        {label: tuple(cells[place] for place in there) for label, cells in found.items()},
+    )
+
+
+def _dose(result: Result) -> Cell:
+    rho = float(result["settings"]["configuration"]["sam"]["rho"])
+    norm, loss = (estimates.estimate(estimates.at(result, names.GRADIENT, key)) for key in ("norm", "loss"))
+    share = estimates.ratio(norm, loss)
+    if share is None:
+        return Cell(math.nan)
+    return Cell(rho * share.value, None if share.error is None else rho * share.error, share.degrees)
+
+
+def _to_plain(column: Column, ours: Sequence[Result], theirs: Sequence[Result]) -> Cell | None:
+    """The ratio to plain training's; over seeds that both have its geometric mean. None where it cannot be said."""
+    others = {result["settings"]["configuration"]["seed"]: result for result in theirs}
+    pairs = [(a, others.get(a["settings"]["configuration"]["seed"])) for a in ours]
+    logarithms = []
+    for a, b in pairs:
+        if b is None or (first := column.of([a])) is None or (second := column.of([b])) is None:
+            continue
+        one = estimates.logarithm(estimates.ratio(first, second))
+        if one is None:
+            return None
+        logarithms.append(one)
+    if not logarithms:
+        return None
+    of_logarithms = estimates.over_seeds(logarithms)
+    value = math.exp(of_logarithms.value)
+    return Cell(value, None if of_logarithms.error is None else value * of_logarithms.error, of_logarithms.degrees)
 
 
 def _with_floors(table: Table, results: Sequence[Result]) -> Table:

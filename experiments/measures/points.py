@@ -28,13 +28,13 @@ from torch import Tensor
 
 import flatness
 from experiments.configuration import Configuration, current_settings
-from experiments.data import Batches, Images, to_float
+from experiments.data import Images, to_float
 from experiments.diffusion.process import Process
-from experiments.diffusion.timesteps import UniformTimesteps
 from experiments.distances.energy import Reference
 from experiments.distances.features import Features, moments_of
 from experiments.distances.frechet import Moments, jackknife
 from experiments.measures import exposure, weight_noise
+from experiments.measures.batch_gradients import batch_gradients, trained_on
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Average, Checkpoint, check_data, loaded
 from experiments.measures.runner import Progress, Task, Work, measured
@@ -43,7 +43,6 @@ from experiments.measures.subject import Material, Subject
 from experiments.sampling.chains import finite_pixels, generate
 from experiments.training.checkpoints import point_folder
 from experiments.training.held_out import fixed_batch
-from experiments.training.randomness import drawn
 from findings.documents import ResultFile
 from flatness import arguments
 from flatness.measuring.base import plain, standard_error
@@ -366,7 +365,7 @@ def losses(subject: Subject, material: StudyMaterial, configuration: Configurati
     Timesteps are stratified; where the training images are fewer than the draws, each is met several times.
     """
     count, found = material.options.images, {}
-    for name, images in (("held_out", material.held_out), ("training", _trained_on(material.training, configuration))):
+    for name, images in (("held_out", material.held_out), ("training", trained_on(material.training, configuration))):
         repeated = _repeated(images, count)
         batch = fixed_batch(repeated, subject.process, count, derived_seed("points", name, material.options.seed))
         values: dict[str, list[Tensor]] = {"loss": [], "mse": []}
@@ -382,11 +381,6 @@ def losses(subject: Subject, material: StudyMaterial, configuration: Configurati
             whole = torch.cat(of)
             found[f"{name}_{key}"] = {"value": float(whole.mean()), "standard_error": standard_error(whole)}
     return found
-
-
-def _trained_on(training: Images, configuration: Configuration) -> Images:
-    count = configuration.training_images
-    return training if count is None else training.drawn(count, configuration.seed)
 
 
 def _repeated(images: Images, count: int) -> Images:
@@ -410,7 +404,7 @@ def distance(
     samples = _samples(subject, material, steps, count, measure.bits)
     found = _distances(samples, material)
     if configuration.training_images is not None:
-        found["copies"] = copies(samples, _trained_on(material.training, configuration).pixels)
+        found["copies"] = copies(samples, trained_on(material.training, configuration).pixels)
     return found
 
 
@@ -509,30 +503,17 @@ def worst_case(
 def gradient(
     subject: Subject, material: StudyMaterial, configuration: Configuration, measure: Measure
 ) -> dict[str, Any]:
-    """What SAM's dose is made of: the mean norm of the training loss's gradient over batches, and the loss itself.
-
-    Batches are of the run's own size, of the images that it was trained on, flipped and noised as in training; the loss
-    is the one that is trained.
-    """
-    c, process = configuration, subject.process
-    batches = Batches(_trained_on(material.training, c), c.global_batch, material.options.seed, c.flip)
-    uniform = UniformTimesteps(len(process))
-    network = copy.deepcopy(subject.network).requires_grad_(True)
-    parameters = list(network.parameters())
-    norms, of_batches = [], []
-    for number in range(material.options.gradient_batches):
-        x_0 = to_float(batches.batch(number)).to(material.device)
-        draws = drawn(uniform, tuple(x_0.shape), 0.0, material.device, material.options.seed, number)
-        t = draws.t.to(material.device)
-        x_t = process.q_sample(x_0, t, draws.noise)
-        loss = process.losses(network(x_t, process.network_timesteps(t)), x_0, x_t, t, draws.noise).loss.mean()
-        gradients = torch.autograd.grad(loss, parameters)
-        norms.append(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt().cpu())
-        of_batches.append(loss.detach().double().cpu())
-    found = {}
-    for name, values in (("norm", torch.stack(norms)), ("loss", torch.stack(of_batches))):
-        found[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
-    return found | {"batch": c.global_batch}
+    """What SAM's dose is made of, of the images that the run was trained on."""
+    options = material.options
+    return batch_gradients(
+        subject.network,
+        subject.process,
+        configuration,
+        material.training,
+        batches=options.gradient_batches,
+        seed=options.seed,
+        most=material.batch_size,
+    )
 
 
 def samplers(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from experiments.configuration import Configuration
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Losses, Process
 from experiments.distances.features import Features, ReferenceCache, moments_of
@@ -81,6 +82,7 @@ class Subject:
         work: where unfinished measures keep what they have; None to keep nothing.
         gradient_batch: images in one backward pass, which keeps what a forward pass lets go; as `batch_size` otherwise.
         resumed: seconds and provenance of what a measure found kept by an earlier process.
+        run: that trained the network, where the gradient over its own batches is measured.
     """
 
     network: nn.Module
@@ -91,6 +93,7 @@ class Subject:
     work: Path | None = None
     gradient_batch: int = GRADIENT_BATCH
     resumed: list[dict[str, Any]] = field(default_factory=list)
+    run: Configuration | None = None
 
     def __post_init__(self) -> None:
         """Check what the measures rely on."""

@@ -80,7 +80,8 @@ class SAM(Ascent):
         optimizer: any torch optimizer whose step needs no closure, of float32 or float64 parameters (bfloat16 weights
             would mostly swallow the perturbation in rounding).
         rho: the radius |w_hat - w|, in units of the weights (adaptive: |(w_hat - w) / T|). 0 is the plain optimizer,
-            bit for bit. May be set between steps.
+            bit for bit. May be set between steps. To choose one: rho E|grad L| / L, the share of a batch's loss that
+            the ascent climbs, means the same on every network, rho alone does not (docs/how_to/train_with_sam.md).
         adaptive: ASAM, for all parameters alike (its authors' code takes T = 1 for biases).
         schedule: from the step, counted from 0, to whether it perturbs: `Always()` (None), `Late`, `EveryK` or any
             function of the step alone. A step that does not perturb is one plain step of the optimizer.

@@ -113,7 +113,7 @@ def _row(figure: Figure, row: Sequence[Axes], column: dict[str, Any]) -> None:
     row[0].set_ylabel(f"{panels.wrapped(column['short'], INCHES)}\n{points}", fontsize=panels.SMALL)
     if shades is not None:
         bar = figure.colorbar(shades, ax=list(row), location="right", label="rise of the loss", aspect=18)
-        bar.set_ticks([0.0, *(float(f"{share * norm.vmax:.1g}") for share in (0.05, 0.25)), float(f"{norm.vmax:.2g}")])
+        bar.set_ticks([0.0, *(float(f"{share * most:.1g}") for share in (0.05, 0.25)), float(f"{most:.2g}")])
 
 
 def draw(data: dict[str, Any]) -> Figure:

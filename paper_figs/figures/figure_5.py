@@ -45,8 +45,9 @@ def title(columns: dict[str, Any]) -> str:
     """Around whose weights the loss rises least, at the largest distance, in the sources that there are."""
     flattest = set()
     for column in panels.there(columns):
-        ends = {base: column["curves"][base] for base in PAPER_METHODS if "missing" not in column["curves"][base]}
-        flattest.add(min(ends, key=lambda base: ends[base]["mean"][-1]) if ends else "")
+        curves = {str(base): column["curves"][base] for base in PAPER_METHODS}
+        ends = sorted((one["mean"][-1], base) for base, one in curves.items() if "missing" not in one)
+        flattest.add(ends[0][1] if ends else "")
     if flattest == {"sam"}:
         return "The loss rises least around SAM's weights"
     return "Around whose weights the loss rises least differs by source"

@@ -85,7 +85,7 @@ def title(studies: Mapping[str, Mapping[str, Any]]) -> str:
     counts = []
     for printed in (False, True):
         shown = [rows for name, rows in studies.items() if rows and (name in PRINTED.values()) is printed]
-        best = [min(rows, key=lambda row, of=rows: float(of[row]["mean"])) for rows in shown]
+        best = [sorted((float(one["mean"]), row) for row, one in rows.items())[0][1] for rows in shown]
         counts.append((sum(row.startswith("sam") and not row.endswith("raw") for row in best), len(best)))
     (ours, of_ours), (theirs, of_theirs) = counts
     return (

@@ -42,7 +42,9 @@ def compute() -> dict[str, Any]:
     results = toy_study.load()
     pairs = results["pairs"]
     others = [point["row"] for point in results["sweep"] if point["row"] != "learnt/sam"]
-    noise = {base: [pairs[f"learnt/{base}{average}"]["readout_rise"] for average in SUFFIXES] for base in PAPER_METHODS}
+    noise: dict[str, list[Any]] = {
+        base: [pairs[f"learnt/{base}{average}"]["readout_rise"] for average in SUFFIXES] for base in PAPER_METHODS
+    }
     noise["other radii"] = [pairs[row]["readout_rise"] for row in others]
     return {
         "title": title(noise),

@@ -479,7 +479,7 @@ def _ladder_comparison(one: dict[str, Any], claim: LadderClaim, source: Source) 
     if "low" not in one:
         text = words(one["mean"]) if "mean" in one else "–"
         measured: Number | Markup = Number(text, one["mean"], source) if "mean" in one else Markup("–")
-        inside = {True: "confirmed", False: "refuted"}.get(one.get("holds"), "")
+        inside = "" if "holds" not in one else "confirmed" if one["holds"] else "refuted"
         return Comparison(prose.quoted(one["quantity"] + dose), Markup(""), measured, inside, Markup(""))
     text = f"{words(one['mean'])} [{words(one['low'])}, {words(one['high'])}]"
     return Comparison(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from flatness.measuring import base
 from flatness.measuring.low_pass_filter import low_pass_filter
 from flatness.weights import GaussianNoise, derived_seed, moved
 from tests.flatness import measures_common as common
@@ -61,6 +64,36 @@ def check_linear() -> None:
     )
 
 
+def check_errors() -> None:
+    """The errors of LPF itself and of the rise, from the losses of each draw and sample, written out by hand."""
+    model = Quadratic()
+    loss, batches = quadratic_loss(symmetric()), centres_around(model)
+    result = low_pass_filter(model, loss, batches, sigma=0.5, draws=5, seed=4)
+    saved = [p.detach().clone() for p in model.parameters()]
+
+    def losses() -> Tensor:
+        with torch.no_grad():
+            return torch.cat([loss(model, batch) for batch in batches])
+
+    unmoved, drawn = losses(), []
+    for draw in range(5):
+        noise = GaussianNoise(saved, derived_seed("draw", 4, draw))
+        with moved(model, dict(zip(dict(model.named_parameters()), noise, strict=True)), 0.5):
+            drawn.append(losses())
+    table = torch.stack(drawn)  # (5 draws, 7 samples)
+    rises = table - unmoved
+    exact = functools.partial(pytest.approx, rel=1e-11)  # float64, with cancellation between losses and their means
+    assert result.value.value == exact(float(table.mean()))
+    assert result.value.draw_standard_error == exact(float(table.mean(1).std()) / math.sqrt(5))
+    assert result.value.data_standard_error == exact(float(table.mean(0).std()) / math.sqrt(7))
+    assert result.rise.draw_standard_error == exact(float(rises.mean(1).std()) / math.sqrt(5))
+    assert result.rise.data_standard_error == exact(float(rises.mean(0).std()) / math.sqrt(7))
+    # Unlike enough that one taken for another is seen
+    errors = [result.value.data_standard_error, result.rise.data_standard_error, result.value.draw_standard_error]
+    errors.append(result.loss.data_standard_error)
+    assert all(abs(a / b - 1) > 1e-2 for i, a in enumerate(errors) for b in errors[:i])
+
+
 def check_relative(scale: str) -> None:
     """On a diagonal quadratic, E rise = sigma^2 / 2 sum_i H_ii s_i, s_i the mean square of the block of weight i."""
     model = Quadratic()
@@ -107,6 +140,37 @@ def test_mutants_fail_on_the_quadratic(name: str) -> None:
 def test_a_flipped_sign_of_the_noise_fails_on_the_linear_loss() -> None:
     with common.backward_weights(), pytest.raises(AssertionError):
         check_linear()
+
+
+def of_level(error: Callable[[base.PairedRises, base.Estimate], tuple[float, float]]) -> Any:
+    """Mutant: LPF with other errors, of the rises and the right estimate."""
+    right = base.PairedRises.level
+
+    def level(self: base.PairedRises, drawn: bool = True) -> base.Estimate:
+        found = right(self, drawn)
+        return base.Estimate(found.value, *error(self, found))
+
+    return common.patched(base.PairedRises, "level", level)
+
+
+WRONG_ERRORS: dict[str, Callable[[base.PairedRises, base.Estimate], tuple[float, float]]] = {
+    "the rise's over data": lambda own, level: (level.draw_standard_error, own.rise().data_standard_error),
+    "the unmoved loss's": lambda own, level: (level.draw_standard_error, own.unmoved_loss().data_standard_error),
+    "none over draws": lambda own, level: (0.0, level.data_standard_error),
+    "the sum over draws": lambda own, level: (
+        level.draw_standard_error, base.standard_error(own.unmoved + own.sums),
+    ),
+}  # fmt: skip
+
+
+def test_errors_of_the_level_and_of_the_rise() -> None:
+    check_errors()
+
+
+@pytest.mark.parametrize("name", WRONG_ERRORS)
+def test_another_error_of_the_level_is_seen(name: str) -> None:
+    with of_level(WRONG_ERRORS[name]), pytest.raises(AssertionError):
+        check_errors()
 
 
 @pytest.mark.parametrize("scale", ["layer", "filter"])
