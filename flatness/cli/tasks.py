@@ -184,6 +184,11 @@ def _unmoved(losses: Tensor) -> Quantity:
     return Quantity.of("loss", "loss", Part(losses[:1]))
 
 
+def _noise_in_words(sigma: float, scale: str) -> str:
+    units = {"absolute": "", "weight": " of each weight"}
+    return f"noise {sigma:g}" + units.get(scale, f" of each {scale}'s rms")
+
+
 def _low_pass(scale: str) -> Callable[[Setting], Outcome]:
     def run(at: Setting) -> Outcome:
         options, loss = at.options, at.recorded()
@@ -192,7 +197,7 @@ def _low_pass(scale: str) -> Callable[[Setting], Outcome]:
             at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, seed=options.seed, progress=False
         )
         losses = loss.matrix(options.draws + 1)
-        told = f"noise {sigma:g}" if scale == "absolute" else f"noise {sigma:g} of each {scale}'s rms"
+        told = _noise_in_words(sigma, scale)
         quantities = [
             _unmoved(losses),
             Quantity.of(f"lpf-{scale}.value", f"LPF, {told}", Part(losses[1:])),
@@ -382,7 +387,7 @@ def _timesteps(at: Setting) -> Outcome:
     options, loss = at.options, at.loss
     if not isinstance(loss, DiffusionLoss):
         raise DoesNotApplyError("its loss is a function of the source's own, whose timesteps are not known")
-    scale = next((name for name in ("filter", "layer", "absolute") if name in options.scales), "filter")
+    scale = next((name for name in ("weight", "filter", "layer", "absolute") if name in options.scales), "filter")
     sigma = options.sigma if scale == "absolute" else options.relative_sigma
     own = at.process.variance if at.process is not None else "small"
     variance, why = _with_likelihood(loss, own if own in FIXED_VARIANCES else "small")
@@ -393,7 +398,7 @@ def _timesteps(at: Setting) -> Outcome:
     )  # fmt: skip
     bins = min(options.by_timestep, len(evenly.times))
     curve, rises = evenly.binned(bins), evenly.rises
-    told = f"noise {sigma:g}" if scale == "absolute" else f"noise {sigma:g} of each {scale}'s rms"
+    told = _noise_in_words(sigma, scale)
     total = Part(rises if loss.times in (None, loss.path.uniform()) else _as_trained(at, sigma, scale))
     quantities = [Quantity.of("timesteps.rise", f"rise, {told}: total, as trained", total)]
     if evenly.factors is not None:
