@@ -61,21 +61,21 @@ def of_study(study: Study, bits: Sequence[int]) -> dict[str, Any]:
     steps = study.shortest(STEPS)
     others = [rho for rho in study.radii if rho != study.main_rho]
     shown = [("adm", None), ("ip", None), ("sam", study.main_rho), *(("sam", rho) for rho in others)]
-    found: dict[str, dict[str, Any]] = {}
+    samples: dict[str, dict[str, Any]] = {}
     for width in bits:
-        found[str(width)] = {}
+        samples[str(width)] = {}
         for base, rho in shown:
             path = study.samples(base, steps, width, rho)
             label = sources.label(base, rho)
-            found[str(width)][label] = {"missing": "no grid"} if path is None else crop(path, study.image_size)
-    return {"steps": steps, "panels": found, "note": f"EMA, $T' = {steps}$, the same noise in all"}
+            samples[str(width)][label] = {"missing": "no grid"} if path is None else crop(path, study.image_size)
+    return {"steps": steps, "panels": samples, "note": f"EMA, $T' = {steps}$, the same noise in all"}
 
 
 def of_toy(results: dict[str, Any], bits: Sequence[int]) -> dict[str, Any]:
     """The toy's points of the first seed, in the same form."""
     clouds = {base.upper(): results["series"][f"learnt/{base}"]["samples"] for base in TOY_SHOWN}
-    found = {str(width): {name: {"points": cloud[str(width)]} for name, cloud in clouds.items()} for width in bits}
-    return {"steps": STEPS, "panels": found, "note": f"no averaging, $T' = {STEPS}$; +: the data's centres"}
+    points = {str(width): {name: {"points": cloud[str(width)]} for name, cloud in clouds.items()} for width in bits}
+    return {"steps": STEPS, "panels": points, "note": f"no averaging, $T' = {STEPS}$; +: the data's centres"}
 
 
 def collected(bits: Sequence[int]) -> dict[str, Any]:
