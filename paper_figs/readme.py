@@ -101,8 +101,8 @@ def verdicts(predictions: Sequence[Mapping[str, Any]]) -> str:
     heads = predicted.VERDICTS
     lines = ["| the bridge | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
     for group, title in predicted.TITLES.items():
-        found = [one["verdict"] for one in predictions if predicted.group(one) == group]
-        counts = [str(found.count(verdict) or "") for verdict in heads]
+        verdicts = [one["verdict"] for one in predictions if predicted.group(one) == group]
+        counts = [str(verdicts.count(verdict) or "") for verdict in heads]
         lines.append(f"| {group}: {title} | " + " | ".join(counts) + " |")
     return "\n".join(lines)
 

@@ -136,8 +136,8 @@ def misprints(where: str, said: Numbers, after: Numbers, before: Numbers) -> lis
 
 def of_toy(results: Mapping[str, Any], measure: str, methods: Sequence[str] = NINE) -> Cells:
     """The toy study's means over seeds with their intervals, learnt features."""
-    found = {method: toy_study.number(dict(results), f"learnt/{method}", measure) for method in methods}
-    return {method: {"value": one["mean"], "low": one["low"], "high": one["high"]} for method, one in found.items()}
+    numbers = {method: toy_study.number(dict(results), f"learnt/{method}", measure) for method in methods}
+    return {method: {"value": one["mean"], "low": one["low"], "high": one["high"]} for method, one in numbers.items()}
 
 
 def describe_paper(columns: Columns, key: str, dataset: str, source: str, words: str = "") -> str:

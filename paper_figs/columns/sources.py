@@ -90,8 +90,8 @@ def columns(
     datasets: Iterable[str] = (OURS, PAPERS),
 ) -> dict[str, Column]:
     """Toy, ours, and the paper's data set, in this order; arguments as in `of_toy` and `of_study`."""
-    found = {"toy": of_toy(toy, toy_seeds)}
-    return found | {name: of_study(trained.of_dataset(name), name, study, errors) for name in datasets}
+    columns = {"toy": of_toy(toy, toy_seeds)}
+    return columns | {name: of_study(trained.of_dataset(name), name, study, errors) for name in datasets}
 
 
 def label(method: str, rho: float | None) -> str:
@@ -113,11 +113,11 @@ def loss_curve(study: Study, method: str, rho: float | None = None) -> Data:
     start = study.value(method, measure, "loss", rho=rho)
     if start["seeds"] > 1:
         losses = study.series(method, measure, "losses", rho=rho)
-        found = {key: [start[key], *losses[key]] for key in ("mean", "low", "high")}
+        curve = {key: [start[key], *losses[key]] for key in ("mean", "low", "high")}
     else:
         rises = study.series(method, measure, "rises", rho=rho)
-        found = {key: [start["mean"] + rise for rise in (0.0, *rises[key])] for key in ("mean", "low", "high")}
-    return {"x": [0.0, *distances], **found}
+        curve = {key: [start["mean"] + rise for rise in (0.0, *rises[key])] for key in ("mean", "low", "high")}
+    return {"x": [0.0, *distances], **curve}
 
 
 def toy_loss_curve(results: Data, method: str) -> Data:
@@ -133,12 +133,12 @@ def norm_curves(study: Study, method: str, steps: int, rho: float | None = None)
     if why is not None:
         return {"missing": why}
     places = study.rows_of(method, rho)[0].measure(measure, "steps")
-    found: Data = {
+    measured: Data = {
         name: {"x": places}
         | {key: study.series(method, measure, name, rho=rho)[key] for key in ("mean", "low", "high")}
         for name in ("training", "sampling", "gap")
     }
-    return found | {
+    return measured | {
         name: study.value(method, measure, name, rho=rho) for name in ("mean_signed_gap", "mean_absolute_gap")
     }
 
@@ -147,9 +147,9 @@ def toy_norm_curves(results: Data, method: str) -> Data:
     """The toy's at T' = 20; the file has no interval of the gap at one step, so its curve has none."""
     row = f"learnt/{method}"
     curves = results["series"][row]["epsilon_norm"]
-    found: Data = {name: {"x": curves["step"], **curves[name]} for name in ("training", "sampling")}
+    data: Data = {name: {"x": curves["step"], **curves[name]} for name in ("training", "sampling")}
     gap = [b - a for a, b in zip(curves["training"]["mean"], curves["sampling"]["mean"], strict=True)]
-    return found | {
+    return data | {
         "gap": {"x": curves["step"], "mean": gap, "low": gap, "high": gap},
         "mean_signed_gap": toy_study.number(results, row, "signed_gap_20"),
         "mean_absolute_gap": toy_study.number(results, row, "absolute_gap_20"),

@@ -61,11 +61,11 @@ def wrapped(words: str, inches: float) -> str:
 
 def face(columns: Iterable[Column], inches: float) -> list[str]:
     """The columns' titles, each what its panels are of and where that lies, all with the same number of lines."""
-    found = [
+    titles = [
         wrapped(f"{column['face']}\n[{column['source']}]", inches) if "face" in column else "" for column in columns
     ]
-    most = max(text.count("\n") for text in found)
-    return ["\n" * (most - text.count("\n")) + text for text in found]
+    most = max(text.count("\n") for text in titles)
+    return ["\n" * (most - text.count("\n")) + text for text in titles]
 
 
 def bare(axes: Axes) -> None:

@@ -64,21 +64,21 @@ def of_study(study: Study, bits: Sequence[int], *, all_radii: bool) -> dict[str,
     steps = study.shortest(STEPS)
     others = [rho for rho in study.radii if rho != study.main_rho] if all_radii else []
     shown = [("adm", None), ("ip", None), ("sam", study.main_rho), *(("sam", rho) for rho in others)]
-    found: dict[str, dict[str, Any]] = {}
+    samples: dict[str, dict[str, Any]] = {}
     for width in bits:
-        found[str(width)] = {}
+        samples[str(width)] = {}
         for base, rho in shown:
             path = study.samples(base, steps, width, rho)
             label = sources.label(base, rho)
-            found[str(width)][label] = {"missing": "no grid"} if path is None else crop(path, study.image_size)
-    return {"steps": steps, "panels": found, "note": f"EMA, $T' = {steps}$, the same noise in all"}
+            samples[str(width)][label] = {"missing": "no grid"} if path is None else crop(path, study.image_size)
+    return {"steps": steps, "panels": samples, "note": f"EMA, $T' = {steps}$, the same noise in all"}
 
 
 def of_toy(results: dict[str, Any], bits: Sequence[int]) -> dict[str, Any]:
     """The toy's points of the first seed, in the same form."""
     clouds = {base.upper(): results["series"][f"learnt/{base}"]["samples"] for base in TOY_SHOWN}
-    found = {str(width): {name: {"points": cloud[str(width)]} for name, cloud in clouds.items()} for width in bits}
-    return {"steps": STEPS, "panels": found, "note": f"no averaging, $T' = {STEPS}$; +: the data's centres"}
+    points = {str(width): {name: {"points": cloud[str(width)]} for name, cloud in clouds.items()} for width in bits}
+    return {"steps": STEPS, "panels": points, "note": f"no averaging, $T' = {STEPS}$; +: the data's centres"}
 
 
 def collected(bits: Sequence[int], *, all_radii: bool) -> dict[str, Any]:
@@ -150,12 +150,12 @@ def blocks(columns: Sequence[dict[str, Any]]) -> list[Block]:
     counts = [len(next(iter(column["panels"].values()))) if "panels" in column else EMPTY for column in columns]
     gaps = LEFT + RIGHT + (len(counts) - 1) * BLOCKS + sum(count - 1 for count in counts) * BETWEEN
     side = (style.WIDE - gaps) / sum(counts)
-    found: list[Block] = []
+    blocks: list[Block] = []
     left = LEFT
     for column, count in zip(columns, counts, strict=True):
-        found.append(Block(column, left, count, side))
-        left += found[-1].width + BLOCKS
-    return found
+        blocks.append(Block(column, left, count, side))
+        left += blocks[-1].width + BLOCKS
+    return blocks
 
 
 def draw(data: dict[str, Any], labels: dict[str, str], item: str, words: str) -> Figure:
@@ -167,10 +167,10 @@ def draw(data: dict[str, Any], labels: dict[str, str], item: str, words: str) ->
         item: of the paper.
         words: what the paper says of it.
     """
-    found = blocks(list(data["columns"].values()))
+    drawn = blocks(list(data["columns"].values()))
     above = panels.said(item, words)
-    lines = [above.count("\n") + 1.8, max(block.face().count("\n") for block in found) + 1.3]
-    step = found[0].side + BETWEEN + 1.2 * LINE
+    lines = [above.count("\n") + 1.8, max(block.face().count("\n") for block in drawn) + 1.3]
+    step = drawn[0].side + BETWEEN + 1.2 * LINE
     height = LINE * sum(lines) + len(labels) * step
     figure = Figure(figsize=(style.WIDE, height))
     top = height - LINE * sum(lines)
@@ -179,7 +179,7 @@ def draw(data: dict[str, Any], labels: dict[str, str], item: str, words: str) ->
         return figure.add_axes((left / style.WIDE, low / height, width / style.WIDE, tall / height))
 
     figure.text(0.01, 1 - 0.4 * LINE / height, above, fontsize=panels.SMALL, va="top", linespacing=panels.LINE)
-    for block in found:
+    for block in drawn:
         if "empty" in block.column:
             axes = place(block.left, BETWEEN, block.width, top - BETWEEN)
             panels.empty(axes, block.column["empty"], 0.9 * block.width)
@@ -191,6 +191,6 @@ def draw(data: dict[str, Any], labels: dict[str, str], item: str, words: str) ->
             for number, (name, one) in enumerate(block.column["panels"][bits].items()):
                 axes = place(block.left + number * (block.side + BETWEEN), low, block.side, block.side)
                 _panel(axes, name, one, block.side)
-                if block is found[0] and number == 0:
+                if block is drawn[0] and number == 0:
                     axes.set_ylabel(label, labelpad=2)
     return figure

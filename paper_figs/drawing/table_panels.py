@@ -130,17 +130,17 @@ def _faces(data: Mapping[str, Any], blocks: Sequence[Block], widths: Sequence[fl
 
 
 def _panel(axes: Axes, columns: Mapping[str, Any], panel: Panel, methods: Sequence[str], *, named: bool) -> None:
-    found = [columns[key] for key in panel.keys if key in columns]
-    if not any(column["cells"] for column in found):
+    there = [columns[key] for key in panel.keys if key in columns]
+    if not any(column["cells"] for column in there):
         panels.missing(axes, f"{panel.label}: not measured", 0.8)
         return
-    power = min(powered(column) for column in found)
+    power = min(powered(column) for column in there)
     if panel.zero:
         axes.axvline(0, zorder=0, **style.ROLES["unperturbed"])
     if panel.floor is not None:
         _floor(axes, panel.floor, 10.0**-power)
-    for place, column in enumerate(found):
-        shift = (place - (len(found) - 1) / 2) * 1.6 * STEP
+    for place, column in enumerate(there):
+        shift = (place - (len(there) - 1) / 2) * 1.6 * STEP
         face = {"markerfacecolor": "white"} if place or column["group"].startswith("paper") else {}
         points(axes, column["cells"], methods, 10.0**-power, shift, **face)
     method_axis(axes, methods, named=named)

@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from scipy.stats import t
 
 from findings import toy_study, trained
-from findings.names import NINE, PAPER_METHODS, SUFFIXES
+from findings.names import FID_FEATURES, NINE, PAPER_METHODS, SUFFIXES
 from paper_figs import build, catalogue, fingerprint
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import studies
@@ -75,9 +75,9 @@ def write(
 def everything(results: Path) -> None:
     """A study of each data set; CIFAR-10's of three seeds."""
     write(results / "ours")
-    write(results / "cifar10", "cifar10", 2048, "inception-v3", radii=(0.1,), seeds=(0, 1, 2), steps=200_000)
-    write(results / "tower", "lsun-tower", 2048, "inception-v3", radii=(0.1,), steps=200_000)
-    write(results / "ffhq", "ffhq", 2048, "inception-v3", radii=(0.1,), steps=200_000)
+    write(results / "cifar10", "cifar10", 2048, FID_FEATURES, radii=(0.1,), seeds=(0, 1, 2), steps=200_000)
+    write(results / "tower", "lsun-tower", 2048, FID_FEATURES, radii=(0.1,), steps=200_000)
+    write(results / "ffhq", "ffhq", 2048, FID_FEATURES, radii=(0.1,), steps=200_000)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -213,7 +213,7 @@ def test_what_failed_is_said_and_what_was_not_measured_is_left_out(results: Path
 
 def test_distances_in_a_classifier_s_features_are_never_called_fid(results: Path) -> None:
     write(results / "ours", width=8)
-    write(results / "ffhq", "ffhq", 64, "inception-v3", radii=(0.1,))
+    write(results / "ffhq", "ffhq", 64, FID_FEATURES, radii=(0.1,))
     headings: dict[str, list[str]] = {}
     for name in ("table_1", "table_2", "table_4"):
         data = computed(name)

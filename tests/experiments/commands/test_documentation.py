@@ -9,10 +9,9 @@ import pytest
 
 import experiments
 from experiments.commands import COMMANDS, gpu, plan, train_options
-from experiments.configuration import Configuration
+from experiments.configuration import PRESETS, Configuration
 from experiments.measures.options import EVALUATIONS
 from experiments.measures.tasks import passes_of, tasks
-from experiments.presets import PRESETS
 from experiments.training import planning
 from findings.names import PAPER_METHODS
 

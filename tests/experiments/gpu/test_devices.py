@@ -13,12 +13,11 @@ from torch import Tensor, nn
 import experiments
 import flatness
 from experiments.adm import ADM
-from experiments.configuration import Configuration
+from experiments.configuration import PRESETS, Configuration
 from experiments.diffusion import Process, ProcessOptions
 from experiments.gpu.small import TINY, configured
 from experiments.measures.subject import Subject
 from experiments.measures.tasks import tasks_of
-from experiments.presets import PRESETS
 from experiments.sampling.chains import finite_pixels, generate
 from experiments.training import planning
 from experiments.training.distributed import Ranks
