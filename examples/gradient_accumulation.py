@@ -6,22 +6,28 @@ to rounding. Perturbing for each micro-batch by itself would be another method.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from examples.ring import Batch, Denoiser, batches, losses, parser, report
 from flatness import SAM
 from flatness.measuring.low_pass_filter import LowPassFilter
 
 
-def accumulate(model: nn.Module, batch: Batch, micro_batch: int) -> None:
-    """Add up the gradient of the mean loss over the batch, at most `micro_batch` samples at a time."""
+def micro_losses(model: nn.Module, batch: Batch, micro_batch: int) -> Iterator[Tensor]:
+    """Losses whose gradients add up to that of the mean loss over the batch, of at most `micro_batch` samples each."""
     parts = zip(*(tensor.split(micro_batch) for tensor in batch), strict=True)
     for part in parts:
         # Sums over the whole batch's size: a smaller last micro-batch then weighs what it should
-        (losses(model, Batch(*part)).sum() / len(batch.x_t)).backward()
+        yield losses(model, Batch(*part)).sum() / len(batch.x_t)
+
+
+def accumulate(model: nn.Module, batch: Batch, micro_batch: int) -> None:
+    """Add up the gradient of the mean loss over the batch, at most `micro_batch` samples at a time."""
+    for loss in micro_losses(model, batch, micro_batch):
+        loss.backward()
 
 
 def train(model: nn.Module, data: Sequence[Batch], rho: float, micro_batch: int, learning_rate: float = 1e-3) -> None:

@@ -1,9 +1,18 @@
-"""A copy of a module's buffers (running statistics and the like), to which they are put back."""
+"""A copy of a module's buffers (running statistics and the like), to which they are put back.
+
+Tensors that a module computes of its parameters and keeps as attributes, as `torch.nn.utils.weight_norm` does, are put
+back too, and do not keep a module from being copied.
+"""
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+ModelType = TypeVar("ModelType", bound=nn.Module)
 
 
 class SavedBuffers:
@@ -15,6 +24,7 @@ class SavedBuffers:
             (module, dict(module._buffers), {name: _copied(buffer) for name, buffer in module._buffers.items()})
             for module in model.modules()
         ]
+        self.computed = [(module, found) for module in model.modules() if (found := _computed(module))]
 
     @torch.no_grad()
     def put_back(self, compare: bool = True) -> None:
@@ -23,6 +33,8 @@ class SavedBuffers:
         Args:
             compare: whether one that has not changed is left unwritten. On an accelerator this waits for it.
         """
+        for module, attributes in self.computed:
+            module.__dict__.update(attributes)
         for module, buffers, values in self.saved:
             if isinstance(module._buffers, dict):  # a scripted module's cannot be replaced
                 module._buffers.clear()
@@ -33,6 +45,18 @@ class SavedBuffers:
                     continue
                 if not compare or not _same_bits(buffer, value):
                     buffer.copy_(value)
+
+
+def _computed(module: nn.Module) -> dict[str, Tensor]:
+    """Tensors that are neither parameters nor buffers, by attribute."""
+    return {name: value for name, value in module.__dict__.items() if isinstance(value, Tensor)}
+
+
+def copied_module(model: ModelType) -> ModelType:
+    """A deep copy, of a module too that keeps computed weights as attributes, which copy.deepcopy refuses."""
+    every = [value for module in model.modules() for value in _computed(module).values()]
+    memo = {id(value): value.detach().clone() for value in every if value.grad_fn is not None}
+    return copy.deepcopy(model, memo)
 
 
 def writable(buffer: Tensor) -> bool:

@@ -27,7 +27,7 @@ from flatness.selection import Selection, selected_parameters
 Direction = Iterable[Tensor] | Mapping[str, Tensor]
 TargetType = TypeVar("TargetType")
 
-NOISE_SCALES = ("absolute", "layer", "filter")
+NOISE_SCALES = ("absolute", "layer", "filter", "weight")
 NORMALIZATIONS = ("none", "whole", "layer", "filter")
 
 
@@ -141,7 +141,7 @@ def perturbed_weights(
         target: a module, or tensors, or tensors by name.
         sigma: standard deviation of the noise, in the unit that scale names.
         seed: the noise is a function of it.
-        scale: "absolute", "layer" or "filter" (`GaussianNoise`).
+        scale: "absolute", "layer", "filter" or "weight" (`GaussianNoise`).
         parameters: which weights (`selected_parameters`).
 
     Raises:
@@ -166,12 +166,15 @@ class GaussianNoise:
     - "layer": the root mean square of the entries of the tensor, so that the noise's expected squared norm is the
       tensor's own;
     - "filter": the root mean square of each output channel or row (dimension 0) of a tensor with two dimensions or
-      more, of the whole tensor where it has fewer.
+      more, of the whole tensor where it has fewer;
+    - "weight": the magnitude of each weight.
 
-    Weights that are zero get no noise from the last two. Both leave the measures built on them unchanged when a
-    rectifier network's layers are rescaled against one another, each by one factor; where every neuron has a factor of
-    its own they move, "filter" by the next layer's weights alone. Bisla et al. (2022) scale by a filter's norm instead,
-    which is the square root of its number of entries larger.
+    Weights that are zero get no noise from the last three. All three leave the measures built on them unchanged when a
+    rectifier network's layers are rescaled against one another, each by one factor, and when weights grow in front of a
+    normalisation. Where every neuron has a factor of its own, on what enters it and off what it enters, "layer" moves,
+    and "filter" by the next layer's weights; "weight" alone is invariant: whatever multiplies a weight multiplies its
+    noise. Bisla et al. (2022) scale by a filter's norm, which is the square root of its number of entries larger than
+    "filter".
 
     Attributes:
         weights: the tensors to scale by and to take shapes and devices from: saved ones, never ones that move.
@@ -195,7 +198,9 @@ class GaussianNoise:
 
 
 def root_mean_square(weight: Tensor, scale: str) -> Tensor:
-    """The unit of relative noise, shaped to multiply the weight: one, or with "filter" one for each output channel."""
+    """The unit of relative noise, to multiply by: one; with "filter" one a channel, with "weight" one a weight."""
+    if scale == "weight":
+        return weight.detach().to(at_least_float32(weight.dtype)).abs()
     norms = _norms(weight, by_filter=scale == "filter" and weight.dim() > 1)
     return norms / math.sqrt(max(weight.numel() // max(norms.numel(), 1), 1))
 

@@ -1,13 +1,15 @@
-"""What the check of a GPU is asked for, and how it shares its minutes out among the sections."""
+"""What the check of a GPU is asked for, and how it shares its minutes out among the sections.
+
+Nothing but the standard library is imported, so that --check can answer where nothing is installed yet.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
-
-from flatness import arguments
 
 Section = Literal["parity", "speed", "processes", "rung4"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
@@ -50,20 +52,26 @@ class GPUOptions:
 
     def __post_init__(self) -> None:
         """Check all fields."""
-        arguments.number("minutes", self.minutes, above=0)
-        for name in self.sections:
-            arguments.choice("sections", name, SECTIONS)
-        if not self.sections or len(set(self.sections)) != len(self.sections):
-            raise arguments.refuse("sections", self.sections, f"at least one of {', '.join(SECTIONS)}, each once")
-        arguments.choice("device", self.device, ("auto", "cpu", "cuda"))
-        if self.device == "cpu" and not self.tiny:
-            raise arguments.refuse("device", self.device, "cuda or auto; the CPU takes --tiny alone")
+        _positive("minutes", self.minutes)
+        if not self.sections or len(set(self.sections)) != len(self.sections) or set(self.sections) - set(SECTIONS):
+            raise _refused("sections", self.sections, f"at least one of {', '.join(SECTIONS)}, each once")
+        if self.device not in ("auto", "cpu", "cuda") or (self.device == "cpu" and not self.tiny):
+            raise _refused("device", self.device, "cuda or auto; the CPU takes --tiny alone")
         for radius in self.radii:
-            arguments.number("radii", radius, above=0)
+            _positive("radii", radius)
         if self.radii and (len(self.radii) != 2 or len(set(self.radii)) != 2):
-            raise arguments.refuse("radii", self.radii, "two different ones")
+            raise _refused("radii", self.radii, "two different ones")
         if self.reference is not None and not (self.reference / "guided_diffusion" / "unet.py").is_file():
-            raise arguments.refuse("reference", str(self.reference), "a folder that holds guided_diffusion/unet.py")
+            raise _refused("reference", str(self.reference), "a folder that holds guided_diffusion/unet.py")
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise _refused(name, value, "a finite number above 0")
+
+
+def _refused(name: str, value: object, allowed: str) -> ValueError:
+    return ValueError(f"{name} is {value!r}; allowed: {allowed}")
 
 
 def shares(minutes: float, sections: Sequence[Section]) -> dict[Section, float]:

@@ -1,7 +1,8 @@
 """What the sections need of a machine: packages, a compiler, images, the card; what is missing, and what it weighs.
 
 Asked on the machine where the check is prepared, it says how much there is to carry; on the machine with the card, what
-did not arrive. Nothing is imported but to be looked up, so that it answers where torch itself is missing.
+did not arrive. What is there is weighed as it lies on the disk, what is missing as the wheel that pip would fetch.
+Nothing is imported but to be looked up, so that it answers where torch itself is missing.
 """
 
 from __future__ import annotations
@@ -11,21 +12,17 @@ import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.gpu.options import GPUOptions, Section
+from experiments.gpu.wheels import CONSTRAINTS, PACKAGES, ROOT, Wheel, normalised, recorded
 
-ROOT = Path(__file__).parents[2]
-CONSTRAINTS = ROOT / "constraints.txt"
-PACKAGES = {
-    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "rich": "rich", "tyro": "tyro", "lmdb": "lmdb",
-    "pillow": "PIL", "safetensors": "safetensors", "tensorboard": "tensorboard", "jaxtyping": "jaxtyping",
-}  # fmt: skip
-"""Distributions, and what they are imported as."""
 COMPILERS = ("cc", "gcc", "clang")
 MIB = 2**20
+FASHION_MNIST = 30_878_645
+"""Bytes of its four files as they are published."""
 
 
 class Need(NamedTuple):
@@ -48,33 +45,73 @@ class Need(NamedTuple):
 
 def needs(options: GPUOptions) -> list[Need]:
     """Everything that the sections need, in the order in which one would look."""
-    found = packages()
+    needed = packages(cuda=options.device != "cpu")
     if importlib.util.find_spec("torch") is not None:
-        found.append(_device(options))
+        needed.append(_device(options))
     if "speed" in options.sections:
-        found.append(_compiler())
-    found += [Need("this checkout", True, str(ROOT), _checkout_size())]
+        needed.append(_compiler())
+    needed += [Need("this checkout", True, str(ROOT), _checkout_size())]
     if not options.tiny and "rung4" in options.sections:
-        found += images(options.data)
-    found.append(_disk(options))
+        needed += images(options.data)
+    needed.append(_disk(options))
+    return needed
+
+
+def packages(cuda: bool) -> list[Need]:
+    """The imports, what they need in their turn, and where a card is meant, torch's libraries for it.
+
+    Args:
+        cuda: whether torch has to be a build for CUDA.
+    """
+    wheels = recorded()
+    found = [_package(name, module, wheels, cuda and name == "torch") for name, module in PACKAGES.items()]
+    own = {normalised(name) for name in PACKAGES}
+    rest = [wheel for name, wheel in wheels.items() if name not in own]
+    found.append(_together("what these need", (wheel for wheel in rest if not wheel.of_cuda)))
+    if cuda and not _torch_for_cuda():
+        found.append(_together("CUDA's libraries", (wheel for wheel in rest if wheel.of_cuda)))
     return found
 
 
-def packages() -> list[Need]:
-    """The imports, with what they take on the disk where they are installed."""
-    found = []
-    for name, module in PACKAGES.items():
-        there = importlib.util.find_spec(module) is not None
+def _package(name: str, module: str, wheels: Mapping[str, Wheel], for_cuda: bool) -> Need:
+    pin, wheel = f"pip install {_pin(name)}", wheels.get(normalised(name))
+    missing = None if wheel is None else wheel.size
+    if importlib.util.find_spec(module) is None:
+        return Need(name, False, pin, missing)
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Need(name, True, "installed, of unknown version")
+    if for_cuda and not _torch_for_cuda():
+        return Need(name, False, f"{distribution.version} is built without CUDA; {pin}", missing)
+    return Need(name, True, distribution.version, _installed_size(distribution))
+
+
+def _together(what: str, wheels: Iterable[Wheel]) -> Need:
+    """Distributions that none of the sections imports by name: one line, with what is missing."""
+    present, missing = [], []
+    for wheel in wheels:
         try:
-            distribution = importlib.metadata.distribution(name)
+            present.append(importlib.metadata.distribution(wheel.name))
         except importlib.metadata.PackageNotFoundError:
-            about = "installed, of unknown version" if there else f"pip install {_pin(name)}"
-            found.append(Need(name, there, about))
-            continue
-        files = distribution.files or []
-        size = sum(file.size or 0 for file in files)
-        found.append(Need(name, there, distribution.version, size or None))
-    return found
+            missing.append(wheel)
+    if not missing:
+        return Need(what, True, f"{len(present)} packages", sum(_installed_size(one) or 0 for one in present))
+    names = ", ".join(wheel.name for wheel in missing)
+    return Need(what, False, f"pip brings them: {names}", sum(wheel.size for wheel in missing))
+
+
+def _installed_size(distribution: importlib.metadata.Distribution) -> int | None:
+    return sum(file.size or 0 for file in distribution.files or []) or None
+
+
+def _torch_for_cuda() -> bool:
+    """Whether the torch that is here, if any, is a build for cards."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.version.cuda or torch.version.hip)
 
 
 def _pin(name: str) -> str:
@@ -110,15 +147,17 @@ def _compiler() -> Need:
 
 
 def images(root: Path | None) -> list[Need]:
-    """Fashion-MNIST's files."""
-    from experiments.data import fashion_mnist
-    from experiments.data.errors import DataError
-
+    """Fashion-MNIST's files; where they are looked for, torch is needed."""
     name = "images: fashion-mnist"
+    if importlib.util.find_spec("torch") is None:
+        return [Need(name, False, "not looked for until torch is there", FASHION_MNIST)]
+    from experiments.data import fashion_mnist
+    from experiments.data.roots import DataError
+
     try:
         path = fashion_mnist.inspect(root).path
     except DataError as error:
-        return [Need(name, False, str(error))]
+        return [Need(name, False, str(error), FASHION_MNIST)]
     files = [file for file in Path(path).iterdir() if file.name.removesuffix(".gz") in _stems()]
     return [Need(name, True, str(path), sum(file.stat().st_size for file in files))]
 
@@ -144,8 +183,8 @@ def disk_needed(sections: Sequence[Section], tiny: bool) -> int:
     """Bytes that runs leave in the folder: rung 4's, with its points."""
     if tiny or "rung4" not in sections:
         return 16 * MIB
+    from experiments.configuration import PRESETS
     from experiments.gpu.rung4 import LATE
-    from experiments.presets import PRESETS
     from experiments.training import planning
 
     c = PRESETS["fashion-mnist"]
@@ -159,9 +198,11 @@ def _disk(options: GPUOptions) -> Need:
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free
-    needed = disk_needed(options.sections, options.tiny) if importlib.util.find_spec("torch") else 0
     writable = os.access(there, os.W_OK)
     about = f"{free / 2**30:.1f} GiB free at {there}" + ("" if writable else ", which cannot be written to")
+    if importlib.util.find_spec("torch") is None:
+        return Need("disk", writable, f"{about}; how much is needed is said once torch is there")
+    needed = disk_needed(options.sections, options.tiny)
     return Need(f"disk, {needed / 2**30:.1f} GiB", free >= needed and writable, about)
 
 
@@ -173,8 +214,8 @@ def lines(found: Sequence[Need]) -> list[str]:
         size = "" if need.size is None else f"{need.size / MIB:,.1f} MiB"
         state = "there" if need.there else "MISSING" if need.fatal else "missing"
         shown.append(f"{need.what:{width}}  {state:7}  {size:>13}  {need.about}")
-    missing = [need.what for need in found if not need.there]
-    carried = sum(need.size or 0 for need in found)
-    shown.append(f"To carry, as far as it is here: {carried / MIB:,.0f} MiB, unpacked")
-    shown.append(f"Missing: {', '.join(missing)}" if missing else "Nothing is missing")
+    here, away = ([need for need in found if need.there is there] for there in (True, False))
+    shown.append(f"There: {sum(need.size or 0 for need in here) / MIB:,.0f} MiB, unpacked")
+    carried = f", {sum(need.size or 0 for need in away) / MIB:,.0f} MiB to carry" if any(n.size for n in away) else ""
+    shown.append(f"Missing{carried}: {', '.join(need.what for need in away)}" if away else "Nothing is missing")
     return shown

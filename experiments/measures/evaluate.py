@@ -89,6 +89,7 @@ def evaluate(
             batch_size,
             result.work,
             gradient_batch,
+            run=configuration,
         )
         tasks = {of: Task(functools.partial(task.run, subject), task.passes) for of, task in tasks_of(subject).items()}
         return Work(tasks, subject.resumed)

@@ -28,13 +28,13 @@ from torch import Tensor
 
 import flatness
 from experiments.configuration import Configuration, current_settings
-from experiments.data import Batches, Images, to_float
+from experiments.data import Images, to_float
 from experiments.diffusion.process import Process
-from experiments.diffusion.timesteps import UniformTimesteps
 from experiments.distances.energy import Reference
 from experiments.distances.features import Features, moments_of
 from experiments.distances.frechet import Moments, jackknife
 from experiments.measures import exposure, weight_noise
+from experiments.measures.batch_gradients import batch_gradients, trained_on
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Average, Checkpoint, check_data, loaded
 from experiments.measures.runner import Progress, Task, Work, measured
@@ -43,15 +43,13 @@ from experiments.measures.subject import Material, Subject
 from experiments.sampling.chains import finite_pixels, generate
 from experiments.training.checkpoints import point_folder
 from experiments.training.held_out import fixed_batch
-from experiments.training.randomness import drawn
 from findings.documents import ResultFile
+from findings.ladder import LATE
 from flatness import arguments
 from flatness.measuring.base import plain, standard_error
 from flatness.weights import derived_seed
 
 FOLDER = "points"
-LATE = 0.8
-"""Points from this share of a run on are its late ones."""
 
 
 @dataclass(frozen=True)
@@ -365,8 +363,8 @@ def losses(subject: Subject, material: StudyMaterial, configuration: Configurati
 
     Timesteps are stratified; where the training images are fewer than the draws, each is met several times.
     """
-    count, found = material.options.images, {}
-    for name, images in (("held_out", material.held_out), ("training", _trained_on(material.training, configuration))):
+    count, losses = material.options.images, {}
+    for name, images in (("held_out", material.held_out), ("training", trained_on(material.training, configuration))):
         repeated = _repeated(images, count)
         batch = fixed_batch(repeated, subject.process, count, derived_seed("points", name, material.options.seed))
         values: dict[str, list[Tensor]] = {"loss": [], "mse": []}
@@ -380,13 +378,8 @@ def losses(subject: Subject, material: StudyMaterial, configuration: Configurati
                 of.append(getattr(of_images, key).double().cpu())
         for key, of in values.items():
             whole = torch.cat(of)
-            found[f"{name}_{key}"] = {"value": float(whole.mean()), "standard_error": standard_error(whole)}
-    return found
-
-
-def _trained_on(training: Images, configuration: Configuration) -> Images:
-    count = configuration.training_images
-    return training if count is None else training.drawn(count, configuration.seed)
+            losses[f"{name}_{key}"] = {"value": float(whole.mean()), "standard_error": standard_error(whole)}
+    return losses
 
 
 def _repeated(images: Images, count: int) -> Images:
@@ -408,10 +401,10 @@ def distance(
     steps = measure.sampling_steps
     count = material.options.samples if steps <= LONGEST_SHORT else material.options.long_samples
     samples = _samples(subject, material, steps, count, measure.bits)
-    found = _distances(samples, material)
+    distances = _distances(samples, material)
     if configuration.training_images is not None:
-        found["copies"] = copies(samples, _trained_on(material.training, configuration).pixels)
-    return found
+        distances["copies"] = copies(samples, trained_on(material.training, configuration).pixels)
+    return distances
 
 
 LONGEST_SHORT = 50
@@ -432,13 +425,13 @@ def _samples(
 
 
 def _distances(samples: Tensor, material: StudyMaterial) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    distances: dict[str, Any] = {}
     for name, half, part in zip(
         ("choosing", "reported"), (material.choosing, material.reporting), samples.chunk(2), strict=True
     ):
         frechet = jackknife(material.features(part), half.moments, material.options.groups, material.options.seed)
         energy = half.pixels.distance(part)
-        found[name] = {
+        distances[name] = {
             "features": {
                 "value": frechet.extrapolated,
                 "standard_error": frechet.standard_error,
@@ -446,7 +439,7 @@ def _distances(samples: Tensor, material: StudyMaterial) -> dict[str, Any]:
             },
             "pixels": {"value": energy.value, "standard_error": energy.standard_error},
         }
-    return found | {"samples": len(samples)}
+    return distances | {"samples": len(samples)}
 
 
 def copies(samples: Tensor, training: Tensor) -> dict[str, float]:
@@ -468,19 +461,19 @@ def exposure_bias(
     options, steps = material.options, measure.sampling_steps
     count = options.exposure_images if steps <= LONGEST_SHORT else options.long_exposure_images
     shortened = dataclasses.replace(subject, options=dataclasses.replace(subject.options, exposure_images=count))
-    found = exposure.measured(steps)(shortened)
-    return {name: found[name] for name in ("mean_absolute_gap", "mean_signed_gap")}
+    result = exposure.measured(steps)(shortened)
+    return {name: result[name] for name in ("mean_absolute_gap", "mean_signed_gap")}
 
 
 def low_pass(
     subject: Subject, material: StudyMaterial, configuration: Configuration, measure: Measure
 ) -> dict[str, Any]:
     """The low-pass filter's value and rise, at absolute and at filter-relative noise."""
-    found = {}
+    result = {}
     for scale in ("absolute", "filter"):
         whole = weight_noise.low_pass(scale)(subject)
-        found[scale] = {name: whole[name] for name in ("value", "rise")}
-    return found
+        result[scale] = {name: whole[name] for name in ("value", "rise")}
+    return result
 
 
 def rounding_rise(
@@ -495,7 +488,7 @@ def worst_case(
 ) -> dict[str, Any]:
     """The rise of the held-out loss at the end of a climb in a ball around the weights."""
     options = material.options
-    found = flatness.worst_case_sharpness(
+    sharpness = flatness.worst_case_sharpness(
         subject.network,
         subject.objective,
         subject.batches,
@@ -503,36 +496,23 @@ def worst_case(
         steps=options.worst_case_steps,
         seed=options.seed,
     )
-    return {"rise": plain(found.rise), "radius": options.worst_case_radius}
+    return {"rise": plain(sharpness.rise), "radius": options.worst_case_radius}
 
 
 def gradient(
     subject: Subject, material: StudyMaterial, configuration: Configuration, measure: Measure
 ) -> dict[str, Any]:
-    """What SAM's dose is made of: the mean norm of the training loss's gradient over batches, and the loss itself.
-
-    Batches are of the run's own size, of the images that it was trained on, flipped and noised as in training; the loss
-    is the one that is trained.
-    """
-    c, process = configuration, subject.process
-    batches = Batches(_trained_on(material.training, c), c.global_batch, material.options.seed, c.flip)
-    uniform = UniformTimesteps(len(process))
-    network = copy.deepcopy(subject.network).requires_grad_(True)
-    parameters = list(network.parameters())
-    norms, of_batches = [], []
-    for number in range(material.options.gradient_batches):
-        x_0 = to_float(batches.batch(number)).to(material.device)
-        draws = drawn(uniform, tuple(x_0.shape), 0.0, material.device, material.options.seed, number)
-        t = draws.t.to(material.device)
-        x_t = process.q_sample(x_0, t, draws.noise)
-        loss = process.losses(network(x_t, process.network_timesteps(t)), x_0, x_t, t, draws.noise).loss.mean()
-        gradients = torch.autograd.grad(loss, parameters)
-        norms.append(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt().cpu())
-        of_batches.append(loss.detach().double().cpu())
-    found = {}
-    for name, values in (("norm", torch.stack(norms)), ("loss", torch.stack(of_batches))):
-        found[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
-    return found | {"batch": c.global_batch}
+    """What SAM's dose is made of, of the images that the run was trained on."""
+    options = material.options
+    return batch_gradients(
+        subject.network,
+        subject.process,
+        configuration,
+        material.training,
+        batches=options.gradient_batches,
+        seed=options.seed,
+        most=material.batch_size,
+    )
 
 
 def samplers(
@@ -547,14 +527,14 @@ def samplers(
             parameter.add_(
                 material.options.sigma * torch.randn(parameter.shape, generator=generator).to(material.device)
             )
-    found: dict[str, Any] = {}
+    distances: dict[str, Any] = {}
     for weights, one in (("clean", network), ("noisy", moved)):
         with_weights = dataclasses.replace(subject, network=one)
         for sampler in ("ddpm", "ddim"):
-            found[f"{weights}_{sampler}"] = _distances(
+            distances[f"{weights}_{sampler}"] = _distances(
                 _samples(with_weights, material, measure.sampling_steps, count, sampler=sampler), material
             )
-    return found
+    return distances
 
 
 MEASURES: Mapping[str, Callable[..., Any]] = {

@@ -7,6 +7,7 @@ Costs in passes of one image through the network (forward; a backward pass count
     surface         N (points^2 + 1)              quantization-b   2 N
     readout         N + first batch + 2 N (D + 1) + 2 N widths
     exposure-T'     2 T' images                   frechet-T'-b     T' samples
+    gradient        3 batches of the run's own size
 
 With the presets on fashion-mnist-tiny (0.15 GFLOP an image): demo 6e3, tiny 1.2e5, full 2.3e7 passes a row;
 `passes_of` adds them up.
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.measures import exposure, sample_distance, weight_noise
+from experiments.measures import batch_gradients, exposure, sample_distance, weight_noise
 from experiments.measures.options import FEWEST_SAMPLES, EvaluationOptions
 from experiments.measures.subject import Material, Subject
 from findings import names
@@ -38,7 +39,12 @@ class Task(NamedTuple):
 
 
 def tasks(
-    options: EvaluationOptions, images: int, exposure_images: int, with_distances: bool, floors: Sequence[int] = ()
+    options: EvaluationOptions,
+    images: int,
+    exposure_images: int,
+    with_distances: bool,
+    floors: Sequence[int] = (),
+    batch: int | None = None,
 ) -> dict[str, Task]:
     """All measures of a row, by name, in the order in which they are carried out.
 
@@ -48,48 +54,65 @@ def tasks(
         exposure_images: those of exposure bias.
         with_distances: whether there are features to measure distances in.
         floors: numbers of real images whose distance is measured.
+        batch: images of a step of the run, whose gradient is measured; None to leave that out.
     """
-    found = _of_losses(options, images)
+    tasks = _of_losses(options, images)
+    if batch is not None:
+        tasks[names.GRADIENT] = Task(_gradient, 3 * batch_gradients.BATCHES * batch)
     for steps in options.sampling_steps:
         run = exposure.measured(steps)
-        found[names.exposure(steps)] = Task(run, 2 * steps * exposure_images)
+        tasks[names.exposure(steps)] = Task(run, 2 * steps * exposure_images)
     if with_distances:
-        found |= {names.floor(count): Task(sample_distance.floor(count), 0) for count in floors}
-        found |= _of_samples(options)
-    return found
+        tasks |= {names.floor(count): Task(sample_distance.floor(count), 0) for count in floors}
+        tasks |= _of_samples(options)
+    return tasks
 
 
 def _of_losses(options: EvaluationOptions, images: int) -> dict[str, Task]:
-    found = {"loss": Task(weight_noise.held_out_loss, images)}
+    tasks = {"loss": Task(weight_noise.held_out_loss, images)}
     for scale in names.SCALES:
-        found[names.low_pass(scale)] = Task(weight_noise.low_pass(scale), images * (options.lpf_draws + 1))
+        tasks[names.low_pass(scale)] = Task(weight_noise.low_pass(scale), images * (options.lpf_draws + 1))
     curve = options.curve_draws * len(options.curve_rms) + 1
-    found["curve-random"] = Task(weight_noise.random_curve, images * curve)
+    tasks["curve-random"] = Task(weight_noise.random_curve, images * curve)
     if options.gradient_distances:
-        found["curve-gradient"] = Task(weight_noise.gradient_curve, images * (len(options.gradient_distances) + 4))
+        tasks["curve-gradient"] = Task(weight_noise.gradient_curve, images * (len(options.gradient_distances) + 4))
     if options.surface_points:
-        found["surface"] = Task(weight_noise.surface, images * (options.surface_points**2 + 1))
+        tasks["surface"] = Task(weight_noise.surface, images * (options.surface_points**2 + 1))
     for bits in options.rise_bits:
-        found[names.quantization(bits)] = Task(weight_noise.rounding(bits), 2 * images)
+        tasks[names.quantization(bits)] = Task(weight_noise.rounding(bits), 2 * images)
     readout = 2 * (options.readout_draws + 1) + 2 * len(options.rise_bits) + 2
-    found["readout"] = Task(weight_noise.last_layer, images * readout)
-    return found
+    tasks["readout"] = Task(weight_noise.last_layer, images * readout)
+    return tasks
+
+
+def _gradient(subject: Subject) -> Measured:
+    assert subject.run is not None
+    return batch_gradients.batch_gradients(
+        subject.network,
+        subject.process,
+        subject.run,
+        subject.material.reference,
+        batches=batch_gradients.BATCHES,
+        seed=subject.options.seed,
+        most=subject.gradient_batch,
+    )
 
 
 def _of_samples(options: EvaluationOptions) -> dict[str, Task]:
-    found = {}
+    tasks = {}
     for steps, count in zip(options.sampling_steps, options.samples, strict=True):
         for bits in (names.FULL, *(options.bits if steps in options.quantized_steps else ())):
             run = sample_distance.of_samples(steps, count, bits)
-            found[names.distance(steps, bits)] = Task(run, steps * count)
-    return found
+            tasks[names.distance(steps, bits)] = Task(run, steps * count)
+    return tasks
 
 
 def tasks_of(subject: Subject) -> dict[str, Task]:
     """The same for a subject, whose held-out split may be smaller than the options ask for."""
     options, material = subject.options, subject.material
     images, exposed = images_of(options, material)
-    return tasks(options, images, exposed, material.features is not None, floors_of(options, material))
+    batch = None if subject.run is None else subject.run.global_batch
+    return tasks(options, images, exposed, material.features is not None, floors_of(options, material), batch)
 
 
 def images_of(options: EvaluationOptions, material: Material) -> tuple[int, int]:

@@ -56,7 +56,10 @@ class MeasureOptions:
         0.05, "standard deviation of weight noise relative to the root mean square of a tensor or a filter"
     )
     scales: tuple[str, ...] = option(
-        SCALES, "what weight noise is relative to: nothing (absolute), the layer's tensor, the filter", choices=SCALES
+        SCALES,
+        "what weight noise is relative to: nothing (absolute), the layer's tensor, the filter, each weight, which is "
+        "invariant under every rescaling of neurons",
+        choices=(*SCALES, "weight"),
     )
     curve_rms: tuple[float, ...] = option(
         (0.0025, 0.005, 0.01, 0.02), "distances of the perturbation curve, as the root mean square change of a weight"

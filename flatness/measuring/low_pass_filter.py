@@ -56,8 +56,9 @@ def low_pass_filter(
         sigma: standard deviation of the noise, in the unit that scale names.
         draws: number of noise draws, at least 1 (at least 2 for a standard error over them).
         scale: "absolute"; or relative to the root mean square of each tensor ("layer") or of each output channel
-            ("filter"), which leaves the measure unchanged when whole layers are rescaled against one another. A factor
-            of its own for each neuron, in one layer and out of the next, still moves it.
+            ("filter"), which leaves the measure unchanged when whole layers are rescaled against one another, but not
+            where each neuron has a factor of its own, in one layer and out of the next; or to each weight's magnitude
+            ("weight"), which no rescaling that keeps a rectifier network's function moves.
         parameters: which weights get noise (`selected_parameters`).
         seed: noise and the loss's own random numbers are functions of it.
         eval_mode: False leaves the submodules in the modes they are in. Modes and buffers are put back either way.

@@ -7,7 +7,6 @@ Rounding to the nearest grid point moves no weight by more than q / 2. There is 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
 from flatness.progress import Progress, reporter, tracked
+from flatness.saved_buffers import copied_module
 from flatness.selection import Selection, memory_of, selected_parameters
 from flatness.weights import SavedWeights, derived_seed, direction_norm, widest
 
@@ -183,7 +183,7 @@ def quantize_weights(
     grid = Grid(bits, granularity, scheme, rounding)
     arguments.count("seed", seed)
     weights = selected_parameters(arguments.module("model", model), parameters)
-    twin = copy.deepcopy(model)
+    twin = copied_module(model)
     # one weight under several names is one here; views of one place in memory are several in the copy
     names: dict[Any, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

@@ -30,9 +30,11 @@ from flatness.measuring.base import Estimate, Loss, Losses, Measurement, PairedR
 from flatness.measuring.layer_features import LayerFeatures, capturing, readout_layer
 from flatness.measuring.quantization import Grid, step_size
 from flatness.progress import Progress, reporter, tracked
-from flatness.weights import NOISE_SCALES, direction_norm
+from flatness.weights import direction_norm
 
 REDUCTIONS = ("mean", "sum")
+SCALES = ("absolute", "layer", "filter")
+"""Of noise whose rise the energy of all features together gives; "weight" asks for each feature's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Readout(Measurement):
 
         Args:
             sigma: standard deviation of the noise, in the unit that scale names.
-            scale: as in `low_pass_filter`. "layer" and "filter" give the same rise.
+            scale: "absolute", "layer" or "filter", as in `low_pass_filter`; the last two give the same rise.
             bias: whether the bias gets noise of the same standard deviation too; for absolute noise only.
             reduction: whether the loss of a sample is the "mean" or the "sum" over output coordinates.
 
@@ -78,7 +80,7 @@ class Readout(Measurement):
             ValueError: an argument is not as above.
         """
         sigma = arguments.number("sigma", sigma, at_least=0.0)
-        arguments.choice("scale", scale, NOISE_SCALES)
+        arguments.choice("scale", scale, SCALES)
         if arguments.flag("bias", bias) and scale != "absolute":
             raise arguments.refuse("bias", bias, "False where scale is not 'absolute'")
         variance = sigma**2
@@ -177,16 +179,16 @@ def readout(
         losses.buffers = buffers
         if layer is not None and not isinstance(layer, str):
             raise arguments.refuse("layer", layer, "None, or a layer's name")
-        name, found = readout_layer(losses, layer)
-        features = LayerFeatures(found, second_moment)
+        name, layer_module = readout_layer(losses, layer)
+        features = LayerFeatures(layer_module, second_moment)
         values, seen = [], []
         for index in tracked(range(len(losses.batches)), report, len(losses.batches)):
-            with capturing(model, name, found) as capture:
+            with capturing(model, name, layer_module) as capture:
                 values.append(losses.of_batch(index))
             features.add(*capture.input_and_output(), count=len(values[-1]))
             seen.append(capture.is_output)
         samples = PairedRises(losses.together(values))
-    weight = found.weight.detach()
+    weight = layer_module.weight.detach()
     own = {"layer": name, "second_moment": second_moment}
     settings = settings_of("readout", {".".join(filter(None, (name, "weight"))): weight}, losses, eval_mode, **own)
     return Readout(

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from flatness import arguments
 from flatness.passes import gradients_of, whole_norm
+from flatness.sharding import locals_of
 from flatness.training.perturbed_optimizer import PerturbedOptimizer
 
 SMALLEST_NORM = 1e-30
@@ -61,23 +62,24 @@ class Ascent(PerturbedOptimizer):
         return self._climb([p for p in parameters if p.grad is not None], gradients_of(parameters))
 
     @torch.no_grad()
-    def _climb(self, w_hat: list[Tensor], g: list[Tensor]) -> bool:
+    def _climb(self, parameters: list[Tensor], directions: list[Tensor]) -> bool:
         """Move parameters along directions g, by rho; False, and no move, where these are not finite.
 
         ASAM works within the weights and the directions, which are no longer needed, so that it takes no more memory.
         """
+        w_hat, g = locals_of(parameters), locals_of(directions)
         if self.adaptive:
             torch._foreach_abs_(w_hat)
             torch._foreach_add_(w_hat, self.eta)  # T
             torch._foreach_mul_(g, w_hat)  # T g
-        norm = whole_norm(g)
+        norm = whole_norm(directions)
         moves = math.isfinite(norm) and norm >= SMALLEST_NORM
         if self.adaptive and not moves:
-            self._put_back(w_hat)
+            self._put_back(parameters)
         elif self.adaptive:
             torch._foreach_mul_(w_hat, g)  # T^2 g
             torch._foreach_mul_(w_hat, self.rho / norm)
-            torch._foreach_add_(w_hat, [self._saved[p] for p in w_hat])
+            torch._foreach_add_(w_hat, [self._saved[p] for p in parameters])
         elif moves:
             torch._foreach_add_(w_hat, g, alpha=self.rho / norm)
         torch.clear_autocast_cache()  # within autocast the second pass would run with the cast weights of the first

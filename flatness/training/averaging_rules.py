@@ -13,13 +13,41 @@ LARGEST_SIGMA_REL = math.sqrt(1 / 3) / 2
 
 @dataclass(frozen=True)
 class EMA:
-    """w_ema <- decay w_ema + (1 - decay) w after every step, from the initial weights on (Algorithm 1, line 16)."""
+    """w_ema <- decay w_ema + (1 - decay) w after every step, from the initial weights on (Algorithm 1, line 16).
+
+    An EMA of .9999 forgets its beginning over tens of thousands of steps; in a shorter run most of it is the weights
+    that it began from (`share_of_start`). Both options are public trainers' remedies, diffusers' among them.
+
+    Attributes:
+        decay: of old weights, a step.
+        start: steps, counted from 0, before which the average is the weights themselves: it begins from those after
+            step start - 1.
+        warmup: the exponent p > 0 of a decay that rises to its value: at the k-th step since the start, k = 0, 1, ...,
+            it is min(decay, 1 - (1 + k)^-p), so that a moving average grows with the run; 2/3 and 3/4 are common. None
+            for the decay from the first step on.
+    """
 
     decay: float = 0.9999
+    start: int = 0
+    warmup: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the rate."""
+        """Check all fields."""
         arguments.number("decay", self.decay, at_least=0, at_most=1)
+        arguments.count("start", self.start)
+        if self.warmup is not None:
+            arguments.number("warmup", self.warmup, above=0)
+
+    def decay_at(self, k: int) -> float:
+        """The decay at the k-th step since the start, counted from 0."""
+        return self.decay if self.warmup is None else min(self.decay, 1.0 - (1.0 + k) ** -self.warmup)
+
+    def share_of_start(self, steps: int) -> float:
+        """What share of the average, after so many steps, is the weights that it began from."""
+        made = max(arguments.count("steps", steps) - self.start, 0)
+        if self.warmup is None:
+            return float(self.decay**made)
+        return math.prod(self.decay_at(k) for k in range(made))  # 0 after one, which takes the weights over whole
 
 
 @dataclass(frozen=True)

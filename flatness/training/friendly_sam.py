@@ -50,6 +50,7 @@ class FriendlySAM(SAM):
         ValueError: an argument outside of what is allowed.
     """
 
+    _takes_shards = False  # whose noise or mean would have to be known to all
     _entry = "friendly_sam"
     _recorded: ClassVar[tuple[str, ...]] = ("rho", "adaptive", "eta", "share", "decay")
 

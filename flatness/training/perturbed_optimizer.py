@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 
 from flatness import arguments
 from flatness.passes import gradients_of, whole_norm
-from flatness.training.accumulation import Gradients, gradients_now
+from flatness.sharding import local, locals_of
+from flatness.training.accumulation import Gradients, Outside, gradients_now
 from flatness.training.schedules import Always
 from flatness.training.stored_state import load_whole
 from flatness.training.wrapped_optimizer import WrappedOptimizer
@@ -73,7 +74,7 @@ class PerturbedOptimizer(WrappedOptimizer):
     """Attributes in the state_dict, before steps and skipped."""
     _moved_to: ClassVar[str]
     """The name of the moved weights in messages."""
-    _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {"_saved": dict, "_left": dict}
+    _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {"_saved": dict, "_left": dict, "_outside": Outside}
     _step_supports_amp_scaling = True  # GradScaler.step then hands over its scale and leaves unscaling to `step`
 
     def __init__(self, optimizer: Optimizer, schedule: Callable[[int], bool] | None, on_nonfinite: str) -> None:
@@ -84,7 +85,8 @@ class PerturbedOptimizer(WrappedOptimizer):
         self.steps = self.skipped = 0
         self._phase = Phase.START
         self._saved: dict[Tensor, Tensor] = {}
-        self._left: Gradients = {}
+        self._left: Gradients = gradients_now(self._parameters())
+        self._outside = Outside()
 
     def _within_a_step(self) -> bool:
         return self._phase is not Phase.START
@@ -159,13 +161,14 @@ class PerturbedOptimizer(WrappedOptimizer):
     def _save(self, parameters: list[Tensor]) -> None:
         for p in parameters:
             copy = self._saved.get(p)
-            if copy is None or (copy.shape, copy.dtype, copy.device) != (p.shape, p.dtype, p.device):
-                self._saved[p] = torch.empty_like(p)
-        torch._foreach_copy_([self._saved[p] for p in parameters], parameters)
+            own = local(p)
+            if copy is None or (copy.shape, copy.dtype, copy.device) != (own.shape, own.dtype, own.device):
+                self._saved[p] = torch.empty_like(own)
+        torch._foreach_copy_([self._saved[p] for p in parameters], locals_of(parameters))
 
     @torch.no_grad()
     def _put_back(self, parameters: list[Tensor]) -> None:
-        torch._foreach_copy_(parameters, [self._saved[p] for p in parameters])
+        torch._foreach_copy_(locals_of(parameters), [self._saved[p] for p in parameters])
         torch.clear_autocast_cache()
 
     @contextlib.contextmanager
@@ -193,7 +196,7 @@ class PerturbedOptimizer(WrappedOptimizer):
             self.skipped += 1
         else:
             if scaler and scaler.get("grad_scale") is not None:
-                torch._foreach_mul_(gradients, 1 / float(scaler["grad_scale"]))
+                torch._foreach_mul_(locals_of(gradients), 1 / float(scaler["grad_scale"]))
             self.optimizer.step()
         self.steps += 1
 

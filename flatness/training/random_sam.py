@@ -39,12 +39,13 @@ class RandomSAM(SAM):
         sigma: standard deviation of the random step, in the unit that scale names. May be set between steps.
         seed: the noise is a function of it and of the step.
         scale: "absolute"; or relative to the root mean square of each tensor ("layer") or of each output channel
-            ("filter"), which is what its authors take.
+            ("filter"), which is what its authors take; or to each weight's magnitude ("weight").
 
     Raises:
         ValueError: an argument outside of what is allowed.
     """
 
+    _takes_shards = False  # whose noise or mean would have to be known to all
     _entry = "random_sam"
     _recorded: ClassVar[tuple[str, ...]] = ("rho", "adaptive", "eta", "sigma", "seed", "scale")
 

@@ -63,7 +63,8 @@ class RandomWeightPerturbation(PerturbedOptimizer):
             May be set between steps.
         seed: of the noise.
         scale: "absolute"; or relative to the root mean square of each tensor ("layer") or of each output channel
-            ("filter", as Bisla et al. do), of the weights as they are at the step.
+            ("filter", as Bisla et al. do) or to each weight's magnitude ("weight"), of the weights as they are at the
+            step.
         schedule: from the step, counted from 0, to whether it perturbs: `Always()` (None), `Late`, `EveryK` or any
             function of the step alone.
         on_nonfinite: what `step` does about a gradient with NaN or infinities: "raise", or "skip" (counted in
@@ -151,5 +152,5 @@ class RandomWeightPerturbation(PerturbedOptimizer):
         self._check_unfinished()
         if not self.due:
             return loss_of("closure", closure)
-        with self.perturbed(), refusing_accumulation("closure", self._parameters(), self._left):
+        with self.perturbed(), refusing_accumulation("closure", self._parameters(), self._left, self._outside):
             return loss_of("closure", closure)

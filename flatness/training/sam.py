@@ -42,8 +42,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flatness import arguments
+from flatness.compilation import plain_name
 from flatness.passes import RandomState, random_state, set_random_state
 from flatness.saved_buffers import SavedBuffers
+from flatness.sharding import is_sharded
 from flatness.training.accumulation import refusing_accumulation
 from flatness.training.ascent import SMALLEST_NORM, Ascent
 from flatness.training.perturbed_optimizer import Closure, PerturbedOptimizer, Phase, check_callable, loss_of
@@ -69,7 +71,8 @@ class SAM(Ascent):
     Data-parallel ranks: with gradients="averaged" each rank climbs the gradient that DDP averaged. With "local" each
     climbs its own, and DDP averages the descent alone: `model.no_sync` then encloses the first pass, forward and
     backward. With "averaged" keep the first pass out of `no_sync`: gradients that were not averaged are not noticed.
-    Parameters sharded over ranks are not supported: a shard's norm is not the model's.
+    Parameters that `torch.distributed.fsdp.fully_shard` shards over ranks are taken with "averaged" gradients: the norm
+    is that of all shards together, and each rank moves and keeps its own; all ranks make the same calls.
 
     Mixed precision: autocast's cache of cast weights is emptied whenever weights move. With GradScaler use the
     two-phase form and `scaler.step(sam)`, which skips a step that overflowed in either pass; a closure and
@@ -80,7 +83,8 @@ class SAM(Ascent):
         optimizer: any torch optimizer whose step needs no closure, of float32 or float64 parameters (bfloat16 weights
             would mostly swallow the perturbation in rounding).
         rho: the radius |w_hat - w|, in units of the weights (adaptive: |(w_hat - w) / T|). 0 is the plain optimizer,
-            bit for bit. May be set between steps.
+            bit for bit. May be set between steps. To choose one: rho E|grad L| / L, the share of a batch's loss that
+            the ascent climbs, means the same on every network, rho alone does not (docs/how_to/train_with_sam.md).
         adaptive: ASAM, for all parameters alike (its authors' code takes T = 1 for biases).
         schedule: from the step, counted from 0, to whether it perturbs: `Always()` (None), `Late`, `EveryK` or any
             function of the step alone. A step that does not perturb is one plain step of the optimizer.
@@ -96,12 +100,14 @@ class SAM(Ascent):
     """
 
     passes = 2
+    _takes_shards = True
     _entry = "sam"
     _recorded: ClassVar[tuple[str, ...]] = ("rho", "adaptive", "eta")
     _moved_to = "w_hat"
     _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {
         **PerturbedOptimizer._transient,
         "_random": lambda: None,
+        "_members": dict,
     }
 
     def __init__(
@@ -122,12 +128,18 @@ class SAM(Ascent):
         self.gradients = arguments.choice("gradients", gradients, ("local", "averaged"))
         self.model = None if model is None else arguments.instance("model", model, nn.Module)
         self.same_randomness = arguments.flag("same_randomness", same_randomness)
+        self._members = self._members_now()
         self._check_ranks()
         self._random: RandomState | None = None
 
     def _check_ranks(self) -> None:
         distributed = torch.distributed
         ranks = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+        sharded = self.gradients == "local" and any(is_sharded(p) for p in self._parameters())
+        if sharded:
+            raise ValueError(
+                "gradients is 'local'; allowed for sharded parameters: 'averaged', as FSDP reduces them over ranks"
+            )
         if ranks > 1 and self.gradients == "local" and self.model is None:
             raise ValueError(
                 f"model is None; allowed with gradients='local' and {ranks} ranks: the module that is trained, whose "
@@ -142,7 +154,7 @@ class SAM(Ascent):
         Args:
             closure: clears the gradients, runs forward and backward, returns the loss. Called at w and at w_hat, or
                 once where the step does not perturb. None finishes a two-phase step. One that adds to gradients of
-                earlier micro-batches, or clears them (accumulation by Lightning or accelerate), is refused.
+                earlier micro-batches (accumulation by Lightning or accelerate) is refused.
                 Takes no arguments: `functools.partial(closure, batch)` hands a batch over, in any wrapper of step too.
             ascent_closure: called at w in place of `closure`: the same for a part of the batch, at less cost.
 
@@ -215,8 +227,43 @@ class SAM(Ascent):
             for hook in hooks:
                 hook.remove()
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As of any optimizer; the model's parameters may be other ones from then on."""
+        super().add_param_group(param_group)
+        self._members = self._members_now()
+
+    def _members_now(self) -> dict[str, int]:
+        """Of the model's parameters that require gradients, which they are."""
+        if self.model is None:
+            return {}
+        return {plain_name(name): id(p) for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def _check_model(self) -> None:
+        """Raise where the model's parameters are other ones than those that the optimizer was given.
+
+        Raises:
+            ValueError: they are.
+        """
+        now, before = self._members_now(), self._members
+        if not before or now == before:
+            self._members = now
+            return
+        held = {id(p) for p in self._parameters()}
+        told = [f"{name} is another parameter" if name in before else f"{name} is new" for name, at in now.items()
+                if at not in held and before.get(name) != at]  # fmt: skip
+        gone = {at for at in before.values() if at in held} - {id(p) for p in self.model.parameters()}  # type: ignore[union-attr]
+        told += [f"{name} is gone" for name, at in before.items() if at in gone and name not in now]
+        if told:
+            more = f"; and {len(told) - 4} more" if len(told) > 4 else ""
+            raise ValueError(
+                f"model has changed since its optimizer was wrapped: {'; '.join(told[:4])}{more}; allowed: the "
+                "parameters that the optimizer holds: wrap a new one, or add_param_group"
+            )
+        self._members = now
+
     def _check_begin(self) -> None:
         self._check_ranks()
+        self._check_model()
         self._check_unfinished()
 
     def _holds_back(self) -> bool:
@@ -236,7 +283,7 @@ class SAM(Ascent):
         if not self.due:
             return loss_of("closure", closure)
         name, first = ("closure", closure) if ascent_closure is None else ("ascent_closure", ascent_closure)
-        with self.first_pass(), refusing_accumulation(name, self._parameters(), self._left):
+        with self.first_pass(), refusing_accumulation(name, self._parameters(), self._left, self._outside):
             loss = loss_of(name, first)
         with self.perturbed(set_to_none=False):  # the closure clears them as it likes
             loss_of("closure", closure)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flatness import arguments
+from flatness.sharding import local
 from flatness.training.wrapped_optimizer import check_optimizer
 
 MOMENTS = frozenset(
@@ -51,7 +52,7 @@ def load_whole(name: str, state_dict: Mapping[str, Any], optimizer: Optimizer) -
         for place, (own, group) in enumerate(zip(keys, optimizer.param_groups, strict=True)):
             if missing := sorted(own - set(group)):
                 raise ValueError(f"group {place} lacks {', '.join(missing)}")
-        check_optimizer(optimizer)
+        check_optimizer(optimizer, shards=True)
     except Exception as error:
         optimizer.__dict__.clear()
         optimizer.__dict__.update(before)
@@ -142,7 +143,8 @@ def _check_entry(name: str, key: str, value: object, parameter: Tensor) -> None:
             raise arguments.refuse(name, value, f"a tensor of shape {tuple(parameter.shape)}")
         if value.layout is not torch.strided or not value.is_floating_point() or value.is_meta:
             raise arguments.refuse(name, value, "a dense tensor of a real floating-point type, with values")
-        if not bool(torch.isfinite(value).all()) or (key in SQUARES and bool((value < 0).any())):
+        own = local(value)
+        if not bool(torch.isfinite(own).all()) or (key in SQUARES and bool((own < 0).any())):
             raise ValueError(f"{name} has entries out of range; allowed: finite{', at least 0' * (key in SQUARES)}")
     elif key == "step":
         number: object = value

@@ -30,9 +30,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flatness import arguments
 from flatness.compilation import plain_modules, plain_name, uncompiled
-from flatness.saved_buffers import SavedBuffers, writable
+from flatness.outline import Outline
+from flatness.saved_buffers import SavedBuffers, copied_module, writable
+from flatness.sharding import gathered, is_sharded, local, locals_of
 from flatness.training.averaging_rules import EMA, LARGEST_SIGMA_REL, SWA, PowerEMA, Rule
 from flatness.training.post_hoc_ema import Fit, Snapshot, fit, reconstruct
+from flatness.training.sharded_average import ShardedAverage
 
 __all__ = [
     "EMA",
@@ -57,7 +60,7 @@ class _Average(AveragedModel):
 
     def __init__(self, model: nn.Module) -> None:
         """Copy the model."""
-        super().__init__(model)
+        super().__init__(copied_module(model))
         self._own: list[Tensor] = list(self.module.parameters())
         self._modules_inside = plain_modules(self.module)
 
@@ -91,12 +94,27 @@ def _copy_buffers(modules: Sequence[nn.Module], into: Sequence[nn.Module]) -> No
                 there.copy_(buffer)
 
 
-def _averaged(model: nn.Module, rule: Rule) -> _Average:
+def _ema(rule: EMA) -> Any:
+    """How an EMA takes in weights."""
+    if rule.warmup is None:
+        return get_ema_multi_avg_fn(rule.decay)
+
+    @torch.no_grad()
+    def update(averages: Any, weights: Any, count: Tensor | int) -> None:
+        # The weights at the start are the first that count
+        torch._foreach_lerp_(averages, weights, 1.0 - rule.decay_at(int(count) - 1))
+
+    return update
+
+
+def _averaged(model: nn.Module, rule: Rule) -> _Average | ShardedAverage:
     """A copy of the model that averages by the rule. Its first update copies the weights, later ones average."""
-    average = _Average(model)
+    sharded = any(is_sharded(p) for p in model.parameters())
+    average: _Average | ShardedAverage = ShardedAverage(model) if sharded else _Average(model)
     if isinstance(rule, EMA):
-        average.multi_avg_fn = get_ema_multi_avg_fn(rule.decay)
-        average.update_parameters(model)  # so that the EMA starts from the weights now, not from those of step 0
+        average.multi_avg_fn = _ema(rule)
+        # so that the EMA starts from the weights now, not from those of step 0
+        average.take_in(list(model.parameters()), plain_modules(model))
         return average
 
     @torch.no_grad()
@@ -110,7 +128,14 @@ def _averaged(model: nn.Module, rule: Rule) -> _Average:
     return average
 
 
-def _check_entries(name: str, stored: object, average: _Average, most: int) -> None:
+def _recorded(rule: Rule) -> dict[str, Any]:
+    """A rule in plain types; what an EMA has at its default is left out, as in states of before there was a choice."""
+    default = {"start": 0, "warmup": None} if isinstance(rule, EMA) else {}
+    own = {key: value for key, value in asdict(rule).items() if key not in default or value != default[key]}
+    return {"kind": type(rule).__name__, **own}
+
+
+def _check_entries(name: str, stored: object, average: _Average | ShardedAverage, most: int) -> None:
     """Hold a stored average, of at most so many updates, against the one that it is to replace.
 
     Raises:
@@ -131,7 +156,7 @@ def _check_entries(name: str, stored: object, average: _Average, most: int) -> N
             raise arguments.refuse(f"{name}, {key},", there, f"a tensor like one of {value.dtype}, with values")
         if key == "n_averaged" and not 0 <= int(there) <= most:
             raise arguments.refuse(f"{name}, {key},", there.item(), f"a whole number from 0 to {most}, the updates")
-        if key in weights and not there.is_meta and not bool(torch.isfinite(there).all()):
+        if key in weights and not there.is_meta and not bool(torch.isfinite(local(there)).all()):
             raise ValueError(f"{name}, {key}, has entries that are not finite; allowed: finite weights")
 
 
@@ -142,7 +167,8 @@ class Shadows:
 
     Args:
         model: the module that is trained, of float32 or float64 parameters; under DDP the module inside, `ddp.module`.
-            Of a compiled one, the averages are of the module inside.
+            Of a compiled one, the averages are of the module inside. Of one that `fully_shard` has sharded, each rank
+            averages its shards, and all ranks make the same calls; `shadows["ema"]` is refused, `applied` is not.
         rules: EMA, SWA or PowerEMA by name.
         first_step: the step of the first update.
 
@@ -165,6 +191,7 @@ class Shadows:
         self.rules = dict(rules)
         self.next_step = arguments.count("first_step", first_step)
         self._shadows = {name: _averaged(model, rule) for name, rule in rules.items()}
+        self._wrapped = Outline(model)
         self._applied = False
 
     def __getitem__(self, name: str) -> nn.Module:
@@ -173,24 +200,31 @@ class Shadows:
         Raises:
             ValueError: an unknown name, or an SWA that has not begun.
         """
+        self._check_begun(name)
+        return self._shadows[name].module
+
+    def _check_begun(self, name: str) -> None:
         arguments.choice("name", name, self._shadows)
         if int(self._shadows[name].n_averaged) == 0:
             raise ValueError(f"name is {name!r}, which has averaged nothing yet; allowed: from {self.rules[name]} on")
-        return self._shadows[name].module
 
     def update(self, step: int) -> None:
         """Take in the model's weights after this step, counted from 0, to every average whose turn it is.
 
         Raises:
             ValueError: a step other than the one after the last.
+                The model's parameters are other ones than at the beginning, or of other shapes or types.
             RuntimeError: an average is in the model's place (`applied`).
         """
         if self._applied:
             raise RuntimeError("update was called within applied(): the average would take in an average")
         if isinstance(step, bool) or not isinstance(step, Integral) or step != self.next_step:
             raise ValueError(f"step is {step!r}; allowed: {self.next_step}, each step once and in order")
+        self._wrapped.check("model", self._model, "the model as it was when its averages began: begin new ones")
         weights, modules = list(self._model.parameters()), plain_modules(self._model)
         for name, rule in self.rules.items():
+            if isinstance(rule, EMA) and step < rule.start:
+                self._shadows[name].n_averaged.zero_()  # the average is the weights until its start
             if not isinstance(rule, SWA) or (step >= rule.start and step % rule.cycle == 0):
                 self._shadows[name].take_in(weights, modules)
         self.next_step += 1
@@ -201,6 +235,11 @@ class Shadows:
         Raises:
             ValueError: as `shadows[name]`; RuntimeError: the model's entries or shapes differ.
         """
+        if name in self._shadows and isinstance(shadow := self._shadows[name], ShardedAverage):
+            self._check_begun(name)
+            shadow.copy_to(uncompiled(model))
+            torch.clear_autocast_cache()
+            return
         average = self[name]
         entries = {plain_name(key): key for key in model.state_dict()}
         state = {entries.get(plain_name(key), key): value for key, value in average.state_dict().items()}
@@ -217,7 +256,7 @@ class Shadows:
         """
         parameters: list[Tensor] = list(model.parameters())
         buffers = SavedBuffers(model)
-        own = [p.detach().clone() for p in parameters]
+        own = [local(p).clone() for p in parameters]
         try:
             self.copy_to(name, model)
             self._applied = uncompiled(model) is self._model
@@ -225,7 +264,7 @@ class Shadows:
         finally:
             self._applied = False
             with torch.no_grad():
-                torch._foreach_copy_(parameters, own)
+                torch._foreach_copy_(locals_of(parameters), own)
             buffers.put_back(compare=False)
             torch.clear_autocast_cache()
 
@@ -235,13 +274,17 @@ class Shadows:
         for name, rule in self.rules.items():
             steps = int(self._shadows[name].n_averaged)
             if isinstance(rule, PowerEMA) and steps > 0:
-                weights = {plain_name(key): p.detach().to("cpu", copy=True) for key, p in self[name].named_parameters()}
+                shadow = self._shadows[name]
+                named = (
+                    shadow.weights.items() if isinstance(shadow, ShardedAverage) else shadow.module.named_parameters()
+                )
+                weights = {plain_name(key): gathered(p.detach()).to("cpu", copy=True) for key, p in named}
                 found.append({"gamma": rule.gamma, "steps": steps, "weights": weights})
         return found
 
     def state_dict(self) -> dict[str, Any]:
         """All averages, in plain types and tensors (not copied, as in torch's modules)."""
-        rules = {name: {"kind": type(rule).__name__, **asdict(rule)} for name, rule in self.rules.items()}
+        rules = {name: _recorded(rule) for name, rule in self.rules.items()}
         shadows = {name: shadow.state_dict() for name, shadow in self._shadows.items()}
         return {"next_step": self.next_step, "rules": rules, "shadows": shadows}
 

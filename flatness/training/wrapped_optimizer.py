@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from flatness import arguments
 from flatness.selection import memory_of
+from flatness.sharding import is_sharded
 
 PRECISIONS = (torch.float32, torch.float64)
 """Bfloat16 weights would mostly swallow a perturbation in rounding."""
@@ -29,14 +30,37 @@ class WrappedOptimizer(Optimizer):
         ValueError: another one.
     """
 
+    _takes_shards: ClassVar[bool] = False
+    """Whether parameters may be sharded over processes, as by `fully_shard`."""
     _transient: ClassVar[Mapping[str, Callable[[], Any]]] = {}
     """Attributes that live within a step, which copies are made without, and what they are then."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         """Take over the optimizer's steps."""
         self.optimizer = arguments.instance("optimizer", optimizer, Optimizer)
-        check_optimizer(optimizer)
+        check_optimizer(optimizer, self._takes_shards)
         super().__setstate__({})  # sets up Optimizer's hooks; its __init__ would make groups and a state of its own
+        self._shapes = [p.shape for group in self.param_groups for p in group["params"]]
+
+    def _name_change(self, parameters: list[Tensor]) -> None:
+        """Raise for parameters that have another shape; those that were added to a group are taken over.
+
+        Raises:
+            ValueError: there is one.
+        """
+        names = [
+            (group.get("param_names") or [f"{place} of group {number}" for place in range(len(group["params"]))])
+            for number, group in enumerate(self.param_groups)
+        ]
+        every = [name for group in names for name in group]
+        if len(parameters) == len(self._shapes):
+            for name, p, shape in zip(every, parameters, self._shapes, strict=True):
+                if p.shape != shape:
+                    raise ValueError(
+                        f"optimizer's parameter {name} has the shape {tuple(p.shape)}, and had {tuple(shape)} when it "
+                        "was wrapped; allowed: the parameters as they were: wrap a new optimizer"
+                    )
+        self._shapes = [p.shape for p in parameters]
 
     def _within_a_step(self) -> bool:
         """Whether a step is begun and not done, so that weights or gradients are not what they seem."""
@@ -85,20 +109,27 @@ class WrappedOptimizer(Optimizer):
         """
         self.optimizer.add_param_group(param_group)
         try:
-            check_optimizer(self.optimizer)
+            check_optimizer(self.optimizer, self._takes_shards)
         except ValueError:
             self.optimizer.param_groups.pop()
             raise
 
     def _parameters(self) -> list[Tensor]:
         found = [p for group in self.param_groups for p in group["params"]]
+        if [p.shape for p in found] != self._shapes:
+            self._name_change(found)
         if any(p.dtype not in PRECISIONS for p in found):
-            check_optimizer(self.optimizer)  # which names what has changed since the optimizer was wrapped
+            check_optimizer(self.optimizer, self._takes_shards)  # names it
         return found
 
 
-def check_optimizer(optimizer: Optimizer) -> None:
-    """Refuse what cannot be wrapped; ValueError says why."""
+def check_optimizer(optimizer: Optimizer, shards: bool = False) -> None:
+    """Refuse what cannot be wrapped; ValueError says why.
+
+    Args:
+        optimizer: to be wrapped.
+        shards: whether its parameters may be sharded over processes.
+    """
     name = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if isinstance(optimizer, WrappedOptimizer) or closure is None or closure.default is inspect.Parameter.empty:
@@ -110,8 +141,10 @@ def check_optimizer(optimizer: Optimizer) -> None:
         for p in group["params"]:
             if p.dtype not in PRECISIONS:
                 raise ValueError(f"optimizer holds a parameter of dtype {p.dtype}; allowed: float32, float64")
-            if hasattr(p, "device_mesh") or hasattr(p, "_is_flat_param"):
-                raise ValueError(f"optimizer holds a sharded {type(p).__name__}; allowed: whole parameters")
+            if hasattr(p, "_is_flat_param"):
+                raise ValueError(f"optimizer holds a sharded {type(p).__name__}; allowed: FSDP's fully_shard, with SAM")
+            if is_sharded(p) and not shards:
+                raise ValueError(f"optimizer holds a sharded {type(p).__name__}; allowed: whole parameters, or SAM")
             if memory_of(p) in places:
                 raise ValueError("optimizer holds views of the same memory; allowed: one parameter for each weight")
             places.add(memory_of(p))

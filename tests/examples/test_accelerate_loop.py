@@ -57,6 +57,46 @@ def test_steps_are_sam_and_checkpoints_keep_its_state(tmp_path: Path) -> None:
     assert (sam.steps, sam.rho) == (STEPS, RHO)
 
 
+@pytest.mark.parametrize("micro_batch", [3, 5])
+def test_micro_batches_within_the_closure_make_the_step_of_the_whole_batch(micro_batch: int) -> None:
+    from accelerate import Accelerator
+
+    accelerator, model = Accelerator(cpu=True), small()
+    loader = DataLoader(TensorDataset(clean()), batch_size=SIZE)
+    accelerate_loop.train(accelerator, model, loader, STEPS, RHO, seed=3, micro_batch=micro_batch)
+    check_sam(model, reference, RHO)
+
+
+@pytest.mark.parametrize("clears", [False, True])
+def test_accelerates_own_accumulation_is_refused(clears: bool) -> None:
+    """Whether the closure clears what was accumulated or adds to it; the weights stay."""
+    from accelerate import Accelerator
+
+    accelerator, model = Accelerator(cpu=True, gradient_accumulation_steps=2), small()
+    sam = SAM(adamw(model), rho=RHO)
+    before = [p.detach().clone() for p in model.parameters()]
+    model, optimizer = accelerator.prepare(model, sam)
+
+    def step(batch: Batch) -> None:
+        with accelerator.accumulate(model):
+            accelerator.backward(mean_loss(model, batch))
+
+            def closure() -> Tensor:
+                if clears:
+                    optimizer.zero_grad()
+                loss = mean_loss(model, batch)
+                accelerator.backward(loss)
+                return loss
+
+            optimizer.step(closure)
+
+    step(data()[0])  # one of two: nothing is stepped
+    said = "clears gradients" if clears else "adds to gradients"
+    with pytest.raises(RuntimeError, match=said):
+        step(data()[1])
+    assert all(torch.equal(p, w) for p, w in zip(model.parameters(), before, strict=True))
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_it_runs(precision: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--steps", "5", "--batch", "8", "--cpu", "--mixed-precision", precision]

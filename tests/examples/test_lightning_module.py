@@ -46,6 +46,29 @@ def test_steps_are_sam_and_are_counted() -> None:
     check_falls(module.model, small(), data(STEPS))
 
 
+@pytest.mark.parametrize("micro_batch", [3, 5])
+def test_micro_batches_within_the_closure_make_the_step_of_the_whole_batch(micro_batch: int) -> None:
+    module, fit = lightning_module.Diffusion(small(), RHO, micro_batch=micro_batch), trainer(STEPS)
+    fit.fit(module, loader())
+    assert fit.global_step == STEPS
+    check_sam(module.model, lambda rho: reference(rho, data(STEPS)), RHO)
+
+
+def test_the_trainers_own_accumulation_is_refused() -> None:
+    class Automatic(lightning_module.Diffusion):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__(small(), RHO)
+            self.automatic_optimization = True
+
+        def training_step(self, batch: Batch, index: int) -> Tensor:
+            return mean_loss(self.model, batch)
+
+    fit = trainer(STEPS)
+    fit.accumulate_grad_batches = 2
+    with pytest.raises(RuntimeError, match=r"closure adds to gradients.*automatic_optimization = False"):
+        fit.fit(Automatic(), loader())
+
+
 def test_checkpoints_keep_the_state(tmp_path: Path) -> None:
     """Half of the steps, a checkpoint that loads without unpickling, new objects with another radius, and the rest."""
     half = STEPS // 2

@@ -1,5 +1,6 @@
 """Tables: what real images reach beside what samples do, which bias is said, seeds, failures, and how numbers look."""
 
+import math
 from typing import Any
 
 import pytest
@@ -135,3 +136,54 @@ def test_cells_are_rounded_to_two_digits_of_their_error() -> None:
     }
     for cell, text in shown.items():
         assert cell.shown() == text
+
+
+def dosed(
+    rise: float, loss: float, norm: float, method: str = "adm", average: str = "raw", seed: int = 0
+) -> dict[str, Any]:
+    gradient = {"norm": {"value": norm, "standard_error": 0.1}, "loss": {"value": 0.5, "standard_error": 0.0}}
+    measures = {"lpf-absolute": filtered(estimate(rise, 0.01), loss), "gradient": gradient}
+    return result(measures, method, average, seed)
+
+
+def test_the_dose_is_the_share_of_the_loss_and_falls_are_to_plain_trainings_same_average_and_seed() -> None:
+    found = table(
+        [
+            dosed(0.2, 1.0, 3.0), dosed(0.1, 0.9, 2.0, "sam"),
+            dosed(0.4, 1.0, 3.0, average="ema"), dosed(0.1, 1.0, 2.5, "sam", "ema"),
+        ],
+        "dose",
+    )  # fmt: skip
+    assert list(found.rows) == ["sam", "sam+ema"]
+    raw, ema = (row_of(found, label) for label in found.rows)
+    values = {name: (a.value, b.value) for (name, a), b in zip(raw.items(), ema.values(), strict=True) if a and b}
+    assert values == {
+        "rho": (0.1, 0.1),
+        "dose": pytest.approx((0.1 * 2.0 / 0.5, 0.1 * 2.5 / 0.5)),
+        "lpf-value-ratio": pytest.approx((1.0 / 1.2, 1.1 / 1.4)),
+        "lpf-rise-ratio": pytest.approx((0.5, 0.25)),
+    }
+    assert raw["dose"] is not None
+    assert raw["dose"].error == pytest.approx(0.1 * 0.1 / 0.5)
+
+
+def test_over_seeds_falls_are_geometric_means_of_pairs() -> None:
+    found = table(
+        [
+            *(dosed(rise, 1.0, 3.0, seed=seed) for seed, rise in enumerate((0.2, 0.8))),
+            *(dosed(rise, 1.0, 3.0, "sam", seed=seed) for seed, rise in enumerate((0.1, 0.1))),
+        ],
+        "dose",
+    )
+    cell = row_of(found, "sam")["lpf-rise-ratio"]
+    assert cell is not None
+    assert cell.value == pytest.approx(0.25)  # of 1/2 and 1/8
+    assert cell.error == pytest.approx(0.25 * abs(math.log(4)) / 2)  # deviation ln 4 / sqrt 2, over sqrt 2
+
+
+def test_without_plain_training_or_a_gradient_only_the_radius_is_known() -> None:
+    alone = dosed(0.1, 0.9, 2.0, "sam")
+    del alone["measures"]["gradient"]
+    found = table([alone], "dose")
+    assert [column.name for column in found.columns] == ["rho"]
+    assert not [one for one in tables.tables([dosed(0.2, 1.0, 3.0)]) if one.name == "dose"]

@@ -132,6 +132,42 @@ def test_fixed_batches_make_losses_independent_of_the_batch_size_and_pair_models
     assert u.tolist() != sorted(u.tolist())  # not in the data's order
 
 
+def check_batches(batches: Callable[..., list[Batch]]) -> None:
+    """Every sample keeps what is its own, in later batches and in a last one that is not full: of the numbers drawn
+    for all, sample i has the i-th."""
+    x_0 = torch.arange(14.0).reshape(7, 2)
+    labels = torch.arange(100, 107)
+    whole = batches(x_0, labels, batch_size=7, seed=3)[0]
+    parts = batches(x_0, labels, batch_size=3, seed=3)
+    assert [len(part.x_0) for part in parts] == [3, 3, 1]
+    assert torch.equal(whole.x_0, x_0)
+    for name, own in (*whole._asdict().items(), ("labels", labels)):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), own), name
+    assert len({float(u) for part in parts if part.u is not None for u in part.u}) == 7
+    assert all(part.labels is None for part in batches(x_0, batch_size=3))
+    vectors = torch.randn(7, 4)
+    own_vectors = [part.labels for part in batches(x_0, vectors, batch_size=3) if part.labels is not None]
+    assert torch.equal(torch.cat(own_vectors), vectors)
+
+
+def always_the_first(field: str) -> Callable[..., list[Batch]]:
+    """Mutant: later batches get what belongs to the first samples."""
+
+    def batches(*given: Any, **more: Any) -> list[Batch]:
+        right = fixed_batches(*given, **more)
+        first = getattr(right[0], field)
+        return [part if first is None else part._replace(**{field: first[: len(part.x_0)]}) for part in right]
+
+    return batches
+
+
+def test_every_sample_keeps_its_label_noise_and_time() -> None:
+    check_batches(fixed_batches)
+    for field in ("x_0", "labels", "noise", "u"):
+        with pytest.raises(AssertionError):
+            check_batches(always_the_first(field))
+
+
 def test_bare_tensors_draw_from_the_generators_that_measures_seed() -> None:
     of = case("epsilon")
     batches: list[Any] = [data(8), (data(8),), (data(8), torch.zeros(8))]

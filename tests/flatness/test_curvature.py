@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -189,6 +190,81 @@ def test_either_half_can_be_skipped() -> None:
     assert not early.converged
     eigenvalues = torch.linalg.eigvalsh(symmetric())
     assert float((eigenvalues - early.top_eigenvalue).abs().min()) <= early.residual
+
+
+def ritz(hessian: Tensor, start: Tensor, steps: int) -> tuple[float, float]:
+    """The largest Ritz value of a Krylov space and |H x - theta x| of its vector x, from the space written out."""
+    columns = [start]
+    for _ in range(steps - 1):
+        columns.append(hessian @ columns[-1])
+        columns[-1] = columns[-1] / columns[-1].norm()
+    basis = torch.linalg.qr(torch.stack(columns, 1)).Q
+    values, vectors = torch.linalg.eigh(basis.T @ hessian @ basis)
+    x = basis @ vectors[:, -1]
+    return float(values[-1]), float((hessian @ x - values[-1] * x).norm())
+
+
+def lanczos(hessian: Tensor, start: Tensor, steps: int, tolerance: float) -> tuple[float, float, int]:
+    return implementation._largest(
+        lambda vector: [hessian @ vector[0]], [start], steps, tolerance, lambda step: None
+    )  # fmt: skip
+
+
+def check_lanczos() -> None:
+    """Value, residual and number of steps, step by step, against the Krylov space itself."""
+    hessian = symmetric()
+    start = torch.randn(12, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    shares = {}
+    for steps in range(1, 8):
+        top, residual, made = lanczos(hessian, start, steps, 1e-12)
+        assert made == steps
+        expected, rest = ritz(hessian, start, steps)
+        # Powers of H grow alike, which costs the written space up to seven of sixteen digits at seven steps
+        assert top == pytest.approx(expected, rel=1e-8)
+        assert residual == pytest.approx(rest, rel=1e-6)
+        shares[steps] = rest / abs(expected)
+    # It stops at the first step whose residual is within the tolerance: just within, and not
+    first = [k for k in range(2, 8) if shares[k] < min(shares[early] for early in range(1, k))]
+    assert len(first) >= 2
+    for steps in first:
+        assert lanczos(hessian, start, 12, 1.001 * shares[steps])[2] == steps
+        assert lanczos(hessian, start, 12, 0.999 * shares[steps])[2] > steps
+    # In a space that H maps to itself it has all after as many steps as that has dimensions
+    invariant = torch.linalg.eigh(hessian).eigenvectors[:, [2, 7, 9]].sum(1)
+    top, residual, made = lanczos(hessian, invariant, 12, 1e-300)
+    assert made == 3
+    assert top == pytest.approx(float(torch.linalg.eigvalsh(hessian)[9]), rel=1e-12)
+    assert residual < 1e-12
+
+
+def changed_lanczos(change: Callable[[float, float, int], tuple[float, float, int]]) -> Any:
+    """Mutant: other results of the recurrence."""
+    right = implementation._largest
+    return common.patched(implementation, "_largest", lambda *given: change(*right(*given)))
+
+
+LANCZOS_MUTANTS: dict[str, Callable[[], Any]] = {
+    "a residual twice as large": lambda: changed_lanczos(lambda top, residual, steps: (top, 2 * residual, steps)),
+    "no residual": lambda: changed_lanczos(lambda top, residual, steps: (top, 0.0, steps)),
+    "a step too many": lambda: changed_lanczos(lambda top, residual, steps: (top, residual, steps + 1)),
+    "a matrix of its diagonal": lambda: common.patched(
+        implementation, "tridiagonal", lambda diagonal, beside: torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    ),
+    "never there": lambda: common.patched(
+        implementation, "_largest",
+        functools.partial(lambda right, *given: right(*given[:3], 0.0, given[4]), implementation._largest),
+    ),
+}  # fmt: skip
+
+
+def test_lanczos_step_by_step() -> None:
+    check_lanczos()
+
+
+@pytest.mark.parametrize("mutant", LANCZOS_MUTANTS)
+def test_mutants_of_lanczos_fail(mutant: str) -> None:
+    with LANCZOS_MUTANTS[mutant](), pytest.raises(AssertionError):
+        check_lanczos()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

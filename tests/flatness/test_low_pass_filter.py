@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from flatness.measuring import base
 from flatness.measuring.low_pass_filter import low_pass_filter
 from flatness.weights import GaussianNoise, derived_seed, moved
 from tests.flatness import measures_common as common
@@ -61,6 +64,36 @@ def check_linear() -> None:
     )
 
 
+def check_errors() -> None:
+    """The errors of LPF itself and of the rise, from the losses of each draw and sample, written out by hand."""
+    model = Quadratic()
+    loss, batches = quadratic_loss(symmetric()), centres_around(model)
+    result = low_pass_filter(model, loss, batches, sigma=0.5, draws=5, seed=4)
+    saved = [p.detach().clone() for p in model.parameters()]
+
+    def losses() -> Tensor:
+        with torch.no_grad():
+            return torch.cat([loss(model, batch) for batch in batches])
+
+    unmoved, drawn = losses(), []
+    for draw in range(5):
+        noise = GaussianNoise(saved, derived_seed("draw", 4, draw))
+        with moved(model, dict(zip(dict(model.named_parameters()), noise, strict=True)), 0.5):
+            drawn.append(losses())
+    table = torch.stack(drawn)  # (5 draws, 7 samples)
+    rises = table - unmoved
+    exact = functools.partial(pytest.approx, rel=1e-11)  # float64, with cancellation between losses and their means
+    assert result.value.value == exact(float(table.mean()))
+    assert result.value.draw_standard_error == exact(float(table.mean(1).std()) / math.sqrt(5))
+    assert result.value.data_standard_error == exact(float(table.mean(0).std()) / math.sqrt(7))
+    assert result.rise.draw_standard_error == exact(float(rises.mean(1).std()) / math.sqrt(5))
+    assert result.rise.data_standard_error == exact(float(rises.mean(0).std()) / math.sqrt(7))
+    # Unlike enough that one taken for another is seen
+    errors = [result.value.data_standard_error, result.rise.data_standard_error, result.value.draw_standard_error]
+    errors.append(result.loss.data_standard_error)
+    assert all(abs(a / b - 1) > 1e-2 for i, a in enumerate(errors) for b in errors[:i])
+
+
 def check_relative(scale: str) -> None:
     """On a diagonal quadratic, E rise = sigma^2 / 2 sum_i H_ii s_i, s_i the mean square of the block of weight i."""
     model = Quadratic()
@@ -74,6 +107,7 @@ def check_relative(scale: str) -> None:
     for weight in (model.first, model.second, model.third):
         by_row = scale == "filter" and weight.dim() == 2
         mean = weight.detach().square().mean(1, keepdim=True) if by_row else weight.detach().square().mean()
+        mean = weight.detach().square() if scale == "weight" else mean
         squares.append(mean.expand(weight.shape).flatten())
     assert within_standard_errors(result.rise, float(sigma**2 / 2 * diagonal @ torch.cat(squares)))
 
@@ -109,12 +143,43 @@ def test_a_flipped_sign_of_the_noise_fails_on_the_linear_loss() -> None:
         check_linear()
 
 
-@pytest.mark.parametrize("scale", ["layer", "filter"])
+def of_level(error: Callable[[base.PairedRises, base.Estimate], tuple[float, float]]) -> Any:
+    """Mutant: LPF with other errors, of the rises and the right estimate."""
+    right = base.PairedRises.level
+
+    def level(self: base.PairedRises, drawn: bool = True) -> base.Estimate:
+        found = right(self, drawn)
+        return base.Estimate(found.value, *error(self, found))
+
+    return common.patched(base.PairedRises, "level", level)
+
+
+WRONG_ERRORS: dict[str, Callable[[base.PairedRises, base.Estimate], tuple[float, float]]] = {
+    "the rise's over data": lambda own, level: (level.draw_standard_error, own.rise().data_standard_error),
+    "the unmoved loss's": lambda own, level: (level.draw_standard_error, own.unmoved_loss().data_standard_error),
+    "none over draws": lambda own, level: (0.0, level.data_standard_error),
+    "the sum over draws": lambda own, level: (
+        level.draw_standard_error, base.standard_error(own.unmoved + own.sums),
+    ),
+}  # fmt: skip
+
+
+def test_errors_of_the_level_and_of_the_rise() -> None:
+    check_errors()
+
+
+@pytest.mark.parametrize("name", WRONG_ERRORS)
+def test_another_error_of_the_level_is_seen(name: str) -> None:
+    with of_level(WRONG_ERRORS[name]), pytest.raises(AssertionError):
+        check_errors()
+
+
+@pytest.mark.parametrize("scale", ["layer", "filter", "weight"])
 def test_relative_noise(scale: str) -> None:
     check_relative(scale)
     with common.far_weights(), pytest.raises(AssertionError):
         check_relative(scale)
-    other = {"layer": "filter", "filter": "layer"}[scale]
+    other = {"layer": "filter", "filter": "layer", "weight": "filter"}[scale]
     original = common.weights.root_mean_square
     mutant = common.patched(common.weights, "root_mean_square", lambda weight, _: original(weight, other))
     with mutant, pytest.raises(AssertionError):
@@ -146,6 +211,73 @@ def test_relative_noise_does_not_see_a_rescaling_of_rectifier_layers_and_absolut
     assert after["layer"] == pytest.approx(before["layer"], rel=1e-6)
     assert after["filter"] == pytest.approx(before["filter"], rel=1e-6)
     assert after["absolute"] > 10 * before["absolute"]
+
+
+class Rectified(nn.Module):
+    """Three layers of rectified neurons and a normalisation: many weights for one function."""
+
+    def __init__(self) -> None:
+        """Make it."""
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(3, 16), nn.Linear(16, 12), nn.Linear(12, 8, bias=False)
+        self.norm, self.last = nn.LayerNorm(8, eps=0.0), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last layer's output."""
+        inner = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.last(self.norm(self.third(inner)))
+
+
+@torch.no_grad()
+def rescaled(net: Rectified, seed: int) -> None:
+    """The same function: a power of two, so that nothing is rounded, on each neuron and off what it enters."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer, after in ((net.first, net.second), (net.second, net.third)):
+        factors = 2.0 ** torch.randint(-4, 5, (layer.out_features,), generator=generator)
+        layer.weight.mul_(factors[:, None])
+        layer.bias.mul_(factors)
+        after.weight.div_(factors)
+    net.third.weight.mul_(8)  # a normalisation behind it
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_in_proportion_to_each_weight_is_invariant_and_no_other_is(seed: int) -> None:
+    """Whatever rescaling keeps a rectifier network's function: neuron by neuron, and in front of a normalisation."""
+    torch.manual_seed(seed)
+    net = Rectified()
+    batches = [torch.randn(8, 3)]
+
+    def loss(net: nn.Module, x: Tensor) -> Tensor:
+        return (net(x) - torch.randn(len(x), 2)).square().mean(1)
+
+    def rises() -> dict[str, float]:
+        names = common.weights.NOISE_SCALES
+        return {
+            name: low_pass_filter(net, loss, batches, sigma=0.05, draws=10, scale=name, seed=seed).rise.value
+            for name in names
+        }
+
+    before, output = rises(), net(batches[0])
+    rescaled(net, seed)
+    after = rises()
+    assert torch.equal(net(batches[0]), output), "the function is not the same"
+    assert after["weight"] == before["weight"]  # to the bit: all factors are powers of two
+    for name in set(before) - {"weight"}:
+        assert abs(after[name] / before[name] - 1) > 0.1, name
+
+
+def test_on_the_last_layer_noise_by_weight_costs_what_noise_by_column_does() -> None:
+    """Theorem T7: sum_j |theta_j|^2 E phi_j^2 sigma^2 / m^2 is the rise of both."""
+    torch.manual_seed(0)
+    theta = nn.Linear(6, 3, bias=False).double()
+    phi = torch.randn(50, 6, dtype=torch.float64).relu()
+
+    def loss(layer: nn.Module, x: Tensor) -> Tensor:
+        return layer(x).square().sum(1)
+
+    found = low_pass_filter(theta, loss, [phi], sigma=0.1, draws=4000, scale="weight").rise
+    columns = theta.weight.detach().square().sum(0)
+    assert within_standard_errors(found, float(0.1**2 * columns @ phi.square().mean(0)))
 
 
 def test_standard_error_over_draws_is_honest() -> None:

@@ -314,6 +314,7 @@ def test_refuses_what_it_cannot_measure() -> None:
         (lambda: result.flat_radius(1.0), "largest_feature_moment is nan"),
         (lambda: result.noise_rise(-1.0), "sigma is -1.0"),
         (lambda: result.noise_rise(1.0, scale="x"), "scale is 'x'"),
+        (lambda: result.noise_rise(1.0, scale="weight"), "scale is 'weight'"),
         (lambda: result.noise_rise(1.0, scale="layer", bias=True), "bias is True"),
         (lambda: result.noise_rise(1.0, reduction="none"), "reduction is 'none'"),
         (lambda: result.quantization_rise(1), "bits is 1"),

@@ -195,6 +195,31 @@ def test_autocast_around_the_step_sees_the_moved_weights(clears: bool, monkeypat
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_autocast_around_the_step_goes_on_with_the_stepped_weights(
+    clears: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the step too: a forward pass in the same block sees the weights as they are, not those cast at w_hat."""
+    if not clears:
+        put_back = SAM._put_back
+
+        def keeps_the_cache(self: SAM, parameters: list[nn.Parameter]) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, "clear_autocast_cache", lambda: None)
+                put_back(self, parameters)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(SAM, "_put_back", keeps_the_cache)
+    model = network(dtype=torch.float32)
+    x, y = (t.float() for t in data())
+    sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=2.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sam.step(closure_of(sam, model, x, y))
+        within = model(x).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        afresh = model(x).detach()
+    assert torch.equal(within, afresh) == clears
+
+
 def test_compiled_model_sees_the_moved_weights() -> None:
     """With aot_eager: inductor's first compilation takes most of a minute on one core."""
     results = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -107,12 +108,63 @@ def accumulating(clear: Callable[[SAM, nn.Module], None]) -> None:
 def test_gradients_accumulated_around_the_closure_are_refused() -> None:
     with pytest.raises(RuntimeError, match=r"closure adds to gradients.*two-phase form"):
         accumulating(lambda sam, model: None)
-    for clear in (
-        lambda sam, model: sam.zero_grad(),
-        lambda sam, model: model.zero_grad(set_to_none=False),
-    ):
-        with pytest.raises(RuntimeError, match="closure clears gradients that a backward outside of it has left"):
-            accumulating(clear)
+
+
+def passes_before(steps: int) -> tuple[SAM, Any]:
+    """SAM after some steps, and a closure that clears, beside a function that runs a backward of its own."""
+    (x, y), model = data(), network()
+    sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=RHO)
+    closure = closure_of(sam, model, x, y)
+    for _ in range(steps):
+        sam.step(closure)
+
+    def stray() -> None:
+        (loss_of(model, x, y) * 3).backward()
+
+    return sam, (closure, stray, model)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_another_backward_before_a_closure_that_clears_changes_nothing_and_is_said_once(steps: int) -> None:
+    """As a generator's through a discriminator, at every step, or a look at the gradients before training."""
+    (alone, (closure, _, twin)), (sam, (own, stray, model)) = passes_before(steps), passes_before(steps)
+    stray()
+    with pytest.warns(UserWarning, match=r"closure clears gradients that another backward has left.*said once"):
+        sam.step(own)
+    alone.step(closure)
+    for _ in range(2):
+        stray()
+        sam.step(own)
+        alone.step(closure)
+    assert same(weights(model), weights(twin))
+
+
+def test_gradients_from_before_the_optimizer_was_wrapped_are_nobodys() -> None:
+    (x, y), model, twin = data(), network(), network()
+    loss_of(model, x, y).backward()
+    for net in (model, twin):
+        sam = SAM(torch.optim.SGD(net.parameters(), lr=0.1), rho=RHO)
+        sam.step(closure_of(sam, net, x, y))
+    assert same(weights(model), weights(twin))
+
+
+def test_a_closure_may_take_gradients_that_it_does_not_add_before_it_clears() -> None:
+    """torch.autograd.grad before zero_grad: for a penalty, or to be shown."""
+    (x, y), model, twin = data(), network(), network()
+    for net, looks in ((model, True), (twin, False)):
+        sam = SAM(torch.optim.SGD(net.parameters(), lr=0.1), rho=RHO)
+
+        def closure(net: nn.Module = net, sam: SAM = sam, looks: bool = looks) -> Tensor:
+            if looks:
+                torch.autograd.grad(loss_of(net, x, y), list(net.parameters()))
+            sam.zero_grad()
+            loss = loss_of(net, x, y)
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            sam.step(closure)
+    assert same(weights(model), weights(twin))
 
 
 def test_what_is_no_accumulation_is_taken() -> None:
@@ -154,6 +206,62 @@ def test_a_model_that_changed_after_wrapping_is_named() -> None:
     model.bfloat16()
     with pytest.raises(ValueError, match=r"parameter of dtype torch.bfloat16; allowed: float32, float64"):
         sam.step(closure_of(sam, model, *(t.bfloat16() for t in data())))
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_parameter_of_another_shape_is_named(with_model: bool) -> None:
+    model = network()
+    own = model if with_model else None
+    sam = SAM(torch.optim.SGD(model.named_parameters(), lr=0.1), rho=RHO, model=own)
+    sam.step(closure_of(sam, model, *data()))
+    name, first = next(model.named_parameters())
+    shape = tuple(first.shape)
+    first.data = torch.cat([first.data, first.data])
+    first.grad = None
+    with pytest.raises(
+        ValueError, match=f"optimizer's parameter {name} has the shape .*, and had {re.escape(str(shape))}"
+    ):
+        sam.step(closure_of(sam, model, *data()))
+
+
+def test_a_model_whose_parameters_were_exchanged_is_named_and_weights_stay() -> None:
+    x, y = data()
+
+    def trained() -> tuple[nn.Module, SAM]:
+        model = network()
+        sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=RHO, model=model)
+        sam.step(closure_of(sam, model, x, y))
+        return model, sam
+
+    model, sam = trained()
+    name = next(key for key, _ in model.named_parameters())
+    layer, _, attribute = name.rpartition(".")
+    inside = model.get_submodule(layer)
+    setattr(inside, attribute, nn.Parameter(getattr(inside, attribute).detach().clone()))
+    before = weights(model)
+    with pytest.raises(
+        ValueError, match=f"model has changed since its optimizer was wrapped: {name} is another parameter"
+    ):
+        sam.step(closure_of(sam, model, x, y))
+    assert same(weights(model), before)
+    sam.add_param_group({"params": [getattr(inside, attribute)]})
+    sam.step(closure_of(sam, model, x, y))  # now it is the optimizer's
+
+    model, sam = trained()
+    model.register_parameter("extra", nn.Parameter(torch.zeros(2)))
+    with pytest.raises(ValueError, match="extra is new"):
+        sam.step(closure_of(sam, model, x, y))
+
+    model, sam = trained()
+    del model._modules[next(iter(model._modules))]
+    with pytest.raises(ValueError, match="is gone"):
+        sam._check_model()
+
+    model, sam = trained()
+    next(model.parameters()).requires_grad_(False)  # frozen: still the optimizer's
+    sam.step(closure_of(sam, model, x, y))
+    twin, other = copy.deepcopy((model, sam))
+    other.step(closure_of(other, twin, x, y))
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

@@ -13,11 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flatness.training import weight_averaging
-from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Rule, Shadows, _Average
+from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Rule, Shadows
 from tests.flatness.averaging_common import ROUNDING, STEPS, flat, history, network, profile_weights, walk
 
 RULES: dict[str, Rule] = {"ema": EMA(0.9), "swa": SWA(start=12, cycle=5), "all": SWA(), "power": PowerEMA(2.5)}
-Averaged = Callable[[nn.Module, Rule], _Average]
+Averaged = Callable[[nn.Module, Rule], Any]
 
 
 def check_averages() -> None:
@@ -42,7 +42,7 @@ def check_averages() -> None:
 # Mutants: what an averaging rule can get wrong.
 
 
-def _library_swa(average: _Average, share: Callable[[int], float]) -> _Average:
+def _library_swa(average: Any, share: Callable[[int], float]) -> Any:
     def update(averages: Any, weights: Any, _: Any) -> None:
         torch._foreach_lerp_(averages, weights, share(int(average.n_averaged) + 1))
 
@@ -50,30 +50,30 @@ def _library_swa(average: _Average, share: Callable[[int], float]) -> _Average:
     return average
 
 
-def never_averages(model: nn.Module, rule: Rule) -> _Average:
+def never_averages(model: nn.Module, rule: Rule) -> Any:
     return _library_swa(original(model, rule), lambda t: 0.0)
 
 
-def runs_away(model: nn.Module, rule: Rule) -> _Average:
+def runs_away(model: nn.Module, rule: Rule) -> Any:
     return _library_swa(original(model, rule), lambda t: -1 / t)
 
 
-def ema_starts_late(model: nn.Module, rule: Rule) -> _Average:
+def ema_starts_late(model: nn.Module, rule: Rule) -> Any:
     average = original(model, rule)
     average.n_averaged.fill_(0 if isinstance(rule, EMA) else int(average.n_averaged))
     return average
 
 
-def ema_rate_is_swapped(model: nn.Module, rule: Rule) -> _Average:
+def ema_rate_is_swapped(model: nn.Module, rule: Rule) -> Any:
     return original(model, EMA(1 - rule.decay) if isinstance(rule, EMA) else rule)
 
 
-def mean_counts_from_zero(model: nn.Module, rule: Rule) -> _Average:
+def mean_counts_from_zero(model: nn.Module, rule: Rule) -> Any:
     average = original(model, rule)
     return _library_swa(average, lambda t: 1 / (t + 1)) if isinstance(rule, SWA) else average
 
 
-def exponent_is_gamma(model: nn.Module, rule: Rule) -> _Average:
+def exponent_is_gamma(model: nn.Module, rule: Rule) -> Any:
     return original(model, PowerEMA(rule.gamma - 1) if isinstance(rule, PowerEMA) else rule)
 
 
@@ -124,7 +124,8 @@ def test_buffers_are_those_of_the_last_update() -> None:
 
 def of_the_library(model: nn.Module, rule: Rule) -> AveragedModel:
     """The same average, kept up by torch's own update."""
-    library = AveragedModel(model, multi_avg_fn=weight_averaging._averaged(model, rule).multi_avg_fn)
+    taken_in: Any = weight_averaging._averaged(model, rule).multi_avg_fn
+    library = AveragedModel(model, multi_avg_fn=taken_in)
     if isinstance(rule, EMA):
         library.update_parameters(model)
         return library
@@ -170,8 +171,9 @@ class Transfers(TorchDispatchMode):
         return found
 
 
-def test_an_update_copies_nothing_to_the_device() -> None:
-    """On CUDA such a copy waits for all that is queued; a device without numbers shows it, too."""
+def test_an_update_copies_nothing_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA such a copy waits for all that is queued; a device without numbers, else refused, shows it, too."""
+    monkeypatch.setattr(weight_averaging.arguments, "module", lambda name, model: model)
     model = network().to("meta")
     shadows, library = Shadows(model, RULES), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     with Transfers() as ours:
@@ -260,3 +262,69 @@ def test_arguments() -> None:
     for make, message in cases:
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def by_hand(rule: EMA) -> np.ndarray:
+    """An EMA with a later start and a warm-up, as a loop."""
+    initial, after = history()
+    average, k = initial, 0
+    for step in range(STEPS):
+        if step < rule.start:
+            average = after[step]
+            continue
+        decay = rule.decay if rule.warmup is None else min(rule.decay, 1 - (1 + k) ** -rule.warmup)
+        average, k = decay * average + (1 - decay) * after[step], k + 1
+    return average
+
+
+VARIANTS = [EMA(0.9, start=25), EMA(0.9, warmup=0.75), EMA(0.99, start=7, warmup=2 / 3), EMA(0.99, start=200), EMA(0.9)]
+
+
+@pytest.mark.parametrize("rule", VARIANTS)
+def test_an_ema_starts_late_and_warms_up(rule: EMA) -> None:
+    model = network()
+    shadows = Shadows(model, {"ema": rule})
+    for step in range(STEPS):
+        walk(model, step)
+        shadows.update(step)
+        if step == 30:  # and goes on from its state
+            state = shadows.state_dict()
+            model_there = network()
+            walk(model_there, step)
+            again = Shadows(model_there, {"ema": rule})
+            again.load_state_dict(state)
+            shadows, model = again, model_there
+    expected = by_hand(rule)
+    assert np.abs(flat(shadows["ema"]) - expected).max() <= ROUNDING
+    if rule != EMA(0.9):
+        assert np.abs(expected - by_hand(EMA(rule.decay))).max() > 1e-3  # so that the options do something
+
+
+@pytest.mark.parametrize("rule", VARIANTS)
+def test_the_share_of_the_start_is_what_the_average_has_of_it(rule: EMA) -> None:
+    """The derivative of the average by the weights that it began from."""
+    for steps in (0, 1, 5, STEPS):
+        model = nn.Linear(1, 1, bias=False).double()
+        with torch.no_grad():
+            model.weight.fill_(1.0)
+        shadows = Shadows(model, {"ema": rule})
+        for step in range(steps):
+            with torch.no_grad():
+                model.weight.fill_(1.0 if step < rule.start else 0.0)
+            shadows.update(step)
+        (weight,) = shadows["ema"].parameters()
+        assert weight.item() == pytest.approx(rule.share_of_start(steps), abs=1e-12)
+    assert EMA(0.9999).share_of_start(10_000) == pytest.approx(math.exp(-1), rel=1e-3)
+    assert EMA(0.9999, warmup=2 / 3).share_of_start(10_000) == 0.0
+
+
+def test_a_state_of_before_there_were_options_is_read() -> None:
+    shadows = Shadows(network(), {"ema": EMA(0.9)})
+    assert shadows.state_dict()["rules"] == {"ema": {"kind": "EMA", "decay": 0.9}}
+    late = Shadows(network(), {"ema": EMA(0.9, start=3, warmup=0.5)})
+    assert late.state_dict()["rules"] == {"ema": {"kind": "EMA", "decay": 0.9, "start": 3, "warmup": 0.5}}
+    with pytest.raises(ValueError, match="state_dict has the rules"):
+        late.load_state_dict(shadows.state_dict())
+    for wrong in ({"start": -1}, {"start": 0.5}, {"warmup": 0.0}, {"warmup": "fast"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            EMA(0.9, **wrong)

@@ -20,7 +20,7 @@ from toy.linear_chain import Affine, ChainLaw, chain_law, linear_model, optimal_
 from toy.models import ScoreModels, random_models
 from toy.moments import exact_moments
 from toy.process import cosine_process, linear_process
-from toy.sampling import gap, sample, training_norms
+from toy.sampling import Norms, gap, sample, training_norms
 
 PROCESS = linear_process(100)
 COUNT = 10
@@ -188,6 +188,38 @@ def test_exposure_bias_is_the_instruments() -> None:
                 combined = math.hypot(float(own_error[seed, i]), estimate[i].data_standard_error)
                 # 120 values, neighbouring steps correlated: beyond 5 once in 15,000 times
                 assert abs(float(mean[seed, i]) - estimate[i].value) < 5 * combined
+
+
+def check_gap(function: Callable[[Norms, Norms], tuple[Tensor, Tensor]]) -> None:
+    """Independent errors add in quadrature: 3 and 4 make 5; and the sign is that of sampling less training."""
+    one = torch.ones(1, 2, dtype=torch.float64)
+    chains, real = (Norms((0, 5), mean * one, error * one, one, one) for mean, error in ((7.0, 3.0), (2.0, 4.0)))
+    value, error = function(chains, real)
+    assert torch.equal(value, 5 * one)
+    assert torch.equal(error, 5 * one)
+    assert torch.equal(function(real, chains)[0], -5 * one)
+    # The error says how the difference scatters: 2,000 pairs of means of the same law
+    draws = torch.randn(2, 2000, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    errors = draws.std(2) / 50**0.5
+    halves = [Norms((0,), draws[i].mean(1, keepdim=True), errors[i, :, None], one, one) for i in range(2)]
+    value, error = function(halves[0], halves[1])
+    assert float((value / error).std()) == pytest.approx(1.0, abs=5 * (1 / 4000**0.5 + 1 / 100))
+
+
+GAP_MUTANTS: dict[str, Callable[[Norms, Norms], tuple[Tensor, Tensor]]] = {
+    "errors add up": lambda a, b: (a.mean - b.mean, a.standard_error + b.standard_error),
+    "the larger error": lambda a, b: (a.mean - b.mean, torch.maximum(a.standard_error, b.standard_error)),
+    "sampling's error": lambda a, b: (a.mean - b.mean, a.standard_error),
+    "another sign": lambda a, b: (b.mean - a.mean, torch.hypot(a.standard_error, b.standard_error)),
+    "nothing": lambda a, b: (torch.zeros_like(a.mean), torch.zeros_like(a.mean)),
+}
+
+
+def test_errors_of_the_gap_add_in_quadrature() -> None:
+    check_gap(gap)
+    for mutant in GAP_MUTANTS.values():
+        with pytest.raises(AssertionError):
+            check_gap(mutant)
 
 
 def test_bad_input_is_named() -> None:

@@ -222,11 +222,12 @@ STATEMENTS = (
         title="SWA, EMA and SAM in pseudocode",
         source="Algorithm 1 with the settings of Section 4.1",
         verdict=Verdict.FALSE,
-        fault=Fault.FLAW,
+        fault=Fault.SLIP,
         reason=(
             "Run with the printed settings, start at 180,000 and cycle 100, it leaves nine tenths of w_SWA untrained; "
-            "the counter has to be (i - i_0)/c. Learning rates are set for SWA alone, and the ascent divides by 0 at a "
-            "stationary point. The FIDs of Table 2 cannot come from such averages, so something else was run."
+            "the counter has to be (i - i_0)/c. A reader repairs it from the paper of SWA, which is cited and where i "
+            "counts from the start of averaging; and the FIDs of Table 2 cannot come from such averages, so something "
+            "else was run. Learning rates are set for SWA alone, and the ascent divides by 0 at a stationary point."
         ),
         printed=PRINTED_COUNTER,
         holds=COUNTER,

@@ -41,7 +41,6 @@ from theory.claims.theorem_t3_equal_flatness import LPF_RISE, average, noise
 from theory.claims.theorem_t6_sam import residual
 from theory.model import step_noise
 from theory.proof import strategies
-from theory.proof.evaluation import generic, numeric
 from theory.proof.notation import (
     Both,
     Expectation,
@@ -53,7 +52,9 @@ from theory.proof.notation import (
     clauses,
     d,
     delta,
+    generic,
     m,
+    numeric,
     p,
     rho,
     theta,
@@ -488,8 +489,9 @@ STATEMENT = Statement(
     reason=(
         "First-order SAM adds rho E|grad L_B| to a denoiser's loss: of first order in rho, scaling as rho / sqrt(B), "
         "and never zero, since a denoiser cannot interpolate. The same E|grad L_B|^2 sets how far SGD's last iterate "
-        "stays above the minimum, of which an average keeps the share lambda/(lambda + eta h): SAM lowers what "
-        "separates raw weights from averaged ones. Weight noise presses on the features' scale at half the penalty."
+        "stays above the minimum, of which an average keeps, at small rates, the share lambda/(lambda + eta h): SAM "
+        "lowers what separates raw weights from averaged ones. Weight noise presses on the features' scale at half the "
+        "penalty."
     ),
     printed=None,
     holds=clauses(_square_at_a_minimum, _rise, _excess, _share, _noisy),

@@ -10,7 +10,8 @@ Noise relative to the norm of theta, s |theta|/sqrt(d m) on every entry, has the
 |theta|^2 times the trace of the Hessian block goes with it: both stay where all neurons are rescaled by one factor, and
 only there. Each neuron has a factor of its own, theta_j/a_j with a_j w_j and a_j b_j, and by those they move without
 bound. What stays under all of them is noise relative to each column, s |theta_j|/sqrt(d) on column j, with the rise
-(s^2/m^2) sum_j |theta_j|^2 E phi_j^2. Nor can the function have any flatness at all: with noise on theta and W together
+(s^2/m^2) sum_j |theta_j|^2 E phi_j^2. Noise in proportion to each weight, s |theta_ij|, has the same rise, and stays with
+noise on all layers too, whose weights it grows with. Nor can the function have any flatness at all: with noise on theta and W together
 the rise has a positive floor over a, since it grows like a^2 one way and like 1/a^2 the other.
 """  # noqa: E501
 
@@ -31,7 +32,6 @@ from theory.model.random_features import LEAK
 from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
-from theory.proof.evaluation import generic, numeric
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Both,
@@ -44,8 +44,10 @@ from theory.proof.notation import (
     b,
     d,
     delta,
+    generic,
     j,
     m,
+    numeric,
     theta,
     words,
     x,
@@ -142,6 +144,27 @@ def _each_neuron_by_its_own_factor() -> Iterable[Comparison]:
         mean = average(sympy.expand(squares / columns**2), variances)  # E of entries of two columns is 0
         claimed = COLUMN_RISE.subs(m, columns).doit()
         yield equal(f"E J of that noise, d={rows}, m={columns}", sympy.expand(mean - claimed), 0)
+
+
+def _each_weight_by_its_own_size() -> Iterable[Comparison]:
+    """Noise s |weight| e: on theta the rise of column-relative noise; on all weights the same function as before."""
+    for rows, columns in SIZES:
+        entries = generic(delta, rows, columns)
+        weights = sympy.Matrix(generic(theta, rows, columns))
+        variances = {entries[i][n]: noise**2 * weights[i, n] ** 2 for i in range(rows) for n in range(columns)}
+        squares = sum(entry**2 * _second[n + 1, n + 1] for row in entries for n, entry in enumerate(row))
+        mean = average(sympy.expand(squares / columns**2), variances)
+        norms = {_columns[n + 1]: sympy.sqrt(sum(entry**2 for entry in weights[:, n])) for n in range(columns)}
+        claimed = COLUMN_RISE.subs(m, columns).doit().subs(norms)
+        yield equal(f"E J less that of column-relative noise, d={rows}, m={columns}", sympy.expand(mean - claimed), 0)
+    own, a = sympy.Function("sigma"), scale
+    weight, first, bias, point = sympy.symbols("theta w b x", real=True)
+    moves = sympy.symbols("e_1:4", real=True)
+    z = first * (1 + noise * moves[1]) * point + bias * (1 + noise * moves[2])
+    before = weight * (1 + noise * moves[0]) * own(z)
+    after = weight / a * (1 + noise * moves[0]) * own(sympy.expand(a * z))
+    homogeneous = after.subs(own(sympy.expand(a * z)), a * own(z))  # sigma(a z) = a sigma(z)
+    yield equal("a neuron's part of s with noise on its weights, after less before", homogeneous - before, 0)
 
 
 def _a_layer_s_noise_is_not_invariant() -> Iterable[Comparison]:
@@ -406,7 +429,7 @@ STATEMENT = Statement(
         "theta/a with a W, a U is the same function for ReLU, but its rise under noise is a^2 times as large and its "
         "flat radius a times as small; scale-invariant weights do the same to their Hessian. Absolute noise therefore "
         "confounds flatness with weight norms. Noise relative to the norm of a whole layer is free of that for one "
-        "factor a; for a factor to each neuron only noise relative to each column of theta is."
+        "factor a; for a factor to each neuron only noise relative to each column of theta, or to each weight, is."
     ),
     printed=None,
     holds=Clauses(
@@ -435,6 +458,7 @@ STATEMENT = Statement(
         holds_for_all("the same, from losses, for homogeneous sigma", rescalings(), check_rescaling),
         fails_without("sigma positively homogeneous", rescalings(OTHERS), check_rescaling),
         symbolic("a factor to each neuron: the rise under column-relative noise stays", _each_neuron_by_its_own_factor),
+        symbolic("and that under noise in proportion to each weight, on all layers", _each_weight_by_its_own_size),
         counterexample("and that under layer-relative noise grows 25-fold", _a_layer_s_noise_is_not_invariant),
         symbolic(
             "noise on both layers: a floor that no rescaling goes below, d = m = 1", _noise_on_both_layers_has_a_floor

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from theory.model import perturbations, random_features
-from theory.model.bivariate import relu_product_moment
 from theory.model.divergences import DIVERGENCES, TAU, excess
 from theory.model.gaussians import Gaussian, kl_divergence, squared_wasserstein, standard_normal
-from theory.model.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment
+from theory.model.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment, relu_product_moment
 from theory.model.robustness import flat_radius
 from theory.proof import strategies
 
@@ -70,6 +69,26 @@ def test_divergences_of_gaussians_that_almost_coincide_do_not_cancel() -> None:
     p, q = standard_normal(3), Gaussian(np.zeros(3), (1 + tiny) * np.eye(3))
     assert kl_divergence(p, q) == pytest.approx(3 * tiny**2 / 4, rel=1e-6)  # tiny itself is stored to 1e-7
     assert squared_wasserstein(p, q) == pytest.approx(3 * tiny**2 / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_kl_of_variances_of_unlike_size(turned: bool) -> None:
+    """Below a millionth of the largest, an eigenvalue of p in q's coordinates is lost to rounding: its logarithm then
+    comes from p's and q's own. In closed form where both have the same axes."""
+    of_p, of_q = np.array([1e-12, 1.0, 300.0]), np.array([2.0, 0.5, 40.0])
+    axes = stats.special_ortho_group.rvs(3, random_state=1) if turned else np.eye(3)
+    shift = np.array([0.3, -1.0, 2.0])
+    p = Gaussian(shift, np.diag(of_p))
+    q = Gaussian(np.zeros(3), axes @ np.diag(of_q) @ axes.T)
+    inverse = axes @ np.diag(1 / of_q) @ axes.T
+    logarithms = np.log(of_p).sum() - np.log(of_q).sum()
+    expected = 0.5 * (np.trace(inverse @ np.diag(of_p)) - 3 - logarithms + shift @ inverse @ shift)
+    assert kl_divergence(p, q) == pytest.approx(expected, rel=1e-12)  # of terms up to 300, in float64
+    # A sixteenth of the digits is left of 1 + (1e-12 / 2 - 1): the other branch would be off by far more
+    relative = np.diag(of_p / of_q) if not turned else q.whiten(q.whiten(p.covariance).T)
+    eigenvalues = np.linalg.eigvalsh((relative + relative.T) / 2 - np.eye(3)) + 1
+    assert eigenvalues[0] < 1e-6 * (1 + eigenvalues[-1])  # so that it is this branch
+    assert abs(logarithms) > 20  # and what it computes counts
 
 
 def test_samples_have_the_moments() -> None:

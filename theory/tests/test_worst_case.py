@@ -11,6 +11,7 @@ from jaxtyping import jaxtyped
 
 from theory.model import krylov, perturbations, worst_case
 from theory.model.divergences import DIVERGENCES
+from theory.model.gaussians import Gaussian
 
 # with the shapes of its signature checked at every call
 worst_case_divergence = jaxtyped(worst_case.worst_case_divergence, typechecker=beartype)
@@ -118,6 +119,80 @@ def test_the_spectral_search_beats_the_known_perturbation() -> None:
     assert known == pytest.approx(25.31, abs=5e-3)
     assert worst.lower_bound >= known
     assert not worst.exact
+
+
+def by_search(s: np.ndarray, b: np.ndarray, eta: float, name: str) -> float:
+    """max over unit v of scale [term(-|eta S v|) + eta^2 (b.v)^2 weight(-|eta S v|)] for two columns, S diagonal."""
+    divergence = DIVERGENCES[name]
+
+    def of_angle(angle: np.ndarray | float) -> np.ndarray:
+        v = np.stack([np.cos(angle), np.sin(angle)])
+        tau = -eta * np.sqrt((s**2) @ v**2)
+        return np.asarray(divergence.scale * (divergence.term(tau) + eta**2 * (b @ v) ** 2 * divergence.weight(tau)))
+
+    angles = np.linspace(0, np.pi, 20001)
+    step = angles[1]
+    best = float(angles[of_angle(angles).argmax()])
+    for _ in range(5):  # ever finer around the best: to 1e-9 of the angle, so to rounding of the value
+        around = best + step * np.linspace(-1, 1, 201)
+        best, step = float(around[of_angle(around).argmax()]), step / 50
+    return float(of_angle(best))
+
+
+@pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
+@pytest.mark.parametrize("gap", [1e-4, 3e-4, 1e-3])
+def test_singular_values_that_lie_close_are_not_one(gap: float, divergence: str) -> None:
+    """With b all but across v_1 the best v lies between the two; taken for equal they would give another value."""
+    s = np.array([1.0, 1.0 - gap])
+    b = np.array([0.3, 1.0]) * np.sqrt(gap)  # so that the gain along b is of the size of the loss along s
+    for rho in (0.5, 0.9, 0.999):
+        eta = rho / s[0]
+        expected = by_search(s, b, eta, divergence)
+        worst = worst_case_divergence(np.diag(s), b, 2 * eta, divergence)
+        assert worst.exact
+        assert worst.value == pytest.approx(expected, rel=1e-11)
+        equal = by_search(np.ones(2), b, eta, divergence)
+        assert abs(equal / expected - 1) > 1e-6  # what a group of both would give
+        v = worst.perturbation.T @ np.linalg.svd(worst.perturbation)[0][:, 0]
+        v /= np.linalg.norm(v)
+        assert 1e-3 < abs(v[0]) < 1 - 1e-7 or abs(v[1]) > 1e-3
+
+
+@pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
+@pytest.mark.parametrize("size", [1e-2, 1e-4])
+def test_a_bound_that_is_all_but_attained_is_not_called_exact(size: float, divergence: str) -> None:
+    """b small and across v_1. To second order in b the maximum is at -Delta U V^T, where (b.v_2)^2 counts by the
+    weight of s_2; the bound has that of s_1. So they are apart by a share of b^2, and not more."""
+    s, radius, chosen = np.array([1.0, 0.5]), 1.2, DIVERGENCES[divergence]
+    b = np.array([0.0, size])
+    tau = -radius / 2 * s
+    terms = chosen.scale * chosen.term(tau).sum()
+    shift = chosen.scale * (radius / 2) ** 2 * size**2 * chosen.weight(tau)
+    worst = worst_case_divergence(np.diag(s), b, radius, divergence, "spectral")
+    assert not worst.exact
+    assert worst.value == worst.upper_bound == pytest.approx(terms + shift[0], rel=1e-13)
+    # the rest is of fourth order in b, some hundred times which is allowed
+    assert worst.lower_bound - terms == pytest.approx(shift[1], rel=100 * size**2 + 1e-15 / shift[1])
+    assert worst.lower_bound < worst.upper_bound
+    along = worst_case_divergence(np.diag(s), np.array([size, 0.0]), radius, divergence, "spectral")
+    assert along.exact
+    assert along.value == along.lower_bound == pytest.approx(terms + shift[0], rel=1e-13)
+
+
+@pytest.mark.parametrize("unequal", [1e-3, 1e-9])
+def test_a_law_of_all_but_equal_variances_has_bounds(unequal: float) -> None:
+    """W's only column lies along p's narrower axis: the bound takes the wider one's variance, and is not attained."""
+    p = Gaussian(np.zeros(2), np.diag([1.0, 1.0 - unequal]))
+    W, radius = np.array([[0.0], [1.0]]), 0.5
+    worst = worst_case_divergence(W, np.zeros(1), radius, p=p)
+    kl = DIVERGENCES["kl"]
+    assert not worst.exact
+    # tau = -Delta times the variance along the column; in the bound its root, as W is whitened, times that of the ball
+    narrow, wide = (float(0.5 * kl.term(np.array(-radius * v))) for v in (1 - unequal, np.sqrt(1 - unequal)))
+    assert worst.lower_bound == pytest.approx(narrow, rel=1e-12)
+    assert worst.upper_bound == pytest.approx(wide, rel=1e-12)
+    other = worst_case_divergence(np.array([[1.0], [0.0]]), np.zeros(1), radius, p=p)
+    assert other.exact
 
 
 @pytest.mark.parametrize("norm", worst_case.NORMS)

@@ -87,6 +87,23 @@ def test_mean_and_variance(tiny: ADM) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_fixed_variance_at_the_first_step_too(schedule: Schedule) -> None:
+    """At t = 0 the posterior's variance is 0, and the public implementation takes the one of the step after."""
+    process, figures = Process(ProcessOptions(schedule=schedule, learn_sigma=False)), golden.arrays("switches")
+    x, _, output = made_up_output(learned=False)
+    t = torch.tensor((0, 500))
+    found = process.p_mean_variance(output, x, t)
+    expected = torch.from_numpy(figures[f"{schedule}_fixed_logvar"])
+    torch.testing.assert_close(found.log_variance[:, 0, 0, 0], expected, rtol=golden.RELATIVE, atol=0)
+    assert torch.equal(found.log_variance, found.log_variance[:, :1, :1, :1].expand_as(x))
+    assert golden.distance(found.mean, figures[f"{schedule}_fixed_mean"]) < golden.RELATIVE
+    # Neither beta at t = 0 nor the posterior's variance at t = 500 would pass
+    c = process.at(t, x)
+    assert abs(float(c.log_beta[0]) - float(expected[0])) > 0.1
+    assert abs(float(c.posterior_log_variance[1]) - float(expected[1])) > 1e-4
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("learned", [True, False])
 def test_losses_of_both_schedules_at_the_first_step_too(schedule: Schedule, learned: bool) -> None:
     process = Process(ProcessOptions(schedule=schedule, learn_sigma=learned))
@@ -112,15 +129,19 @@ def test_the_bound_trains_the_variance_and_the_mean_square_the_noise() -> None:
     torch.testing.assert_close(of_mse[:, :3], 2.0 * (output[:, :3] - noise) / noise[0].numel())
 
 
-def test_the_bound_is_the_divergence_of_the_gaussians() -> None:
-    """Against torch.distributions in float64, with input perturbation: x_t is not made of x_0 and the target."""
-    process, generator = Process(ProcessOptions()), torch.Generator().manual_seed(0)
+@pytest.mark.parametrize(("whole", "kept"), [(1000, 1000), (250, 250), (1000, 50)])
+def test_the_bound_is_the_divergence_of_the_gaussians(whole: int, kept: int) -> None:
+    """Against torch.distributions in float64, with input perturbation: x_t is not made of x_0 and the target.
+
+    It counts by T / 1000, T the steps of the process itself, also where these are some of another's.
+    """
+    process, generator = Process(ProcessOptions(steps=whole)).respaced(kept), torch.Generator().manual_seed(0)
     x_0, noise, extra, v = torch.randn(4, 2, 3, 4, 4, generator=generator, dtype=torch.float64)
-    t = torch.tensor((1, 600))
+    t = torch.tensor((1, kept * 3 // 5))
     x_t = process.q_sample(x_0, t, noise + 0.1 * extra)
     epsilon = noise + 0.3 * extra
     found = process.losses(torch.cat([epsilon, v], 1), x_0, x_t, t, noise)
-    steps = reverse_steps(process.alphas_cumprod, range(1000))
+    steps = reverse_steps(process.alphas_cumprod, range(kept))
     for n, number in enumerate(t.tolist()):
         step = steps[number]
         variance = variance_of("learned", v[n], step)
@@ -129,7 +150,7 @@ def test_the_bound_is_the_divergence_of_the_gaussians() -> None:
         posterior = torch.distributions.Normal(step.mean(x_t[n], x_0[n]), torch.tensor(step.posterior_variance).sqrt())
         bits = torch.distributions.kl_divergence(posterior, model).mean() / math.log(2.0)
         # The posterior's scale is float32 here; float64 otherwise.
-        assert float(found.vb[n]) == pytest.approx(float(bits) * 1000 / 1000.0, rel=1e-6)
+        assert float(found.vb[n]) == pytest.approx(float(bits) * kept / 1000, rel=1e-6)
         assert float(found.mse[n]) == pytest.approx(float((0.3 * extra[n]).square().mean()), rel=1e-12)
 
 

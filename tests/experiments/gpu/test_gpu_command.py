@@ -1,6 +1,8 @@
 """Sections in processes of their own, documents after each part, and what --check finds."""
 
 import json
+import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,10 +13,17 @@ import torch
 from experiments.__main__ import main
 from experiments.commands import gpu as command
 from experiments.data import fashion_mnist
-from experiments.gpu import requirements
+from experiments.gpu import requirements, wheels
 from experiments.gpu.options import SECTIONS, SHARES, GPUOptions, plan_lines, shares
 from experiments.gpu.record import Record
+from experiments.gpu.wheels import recorded
 
+BARE = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from experiments.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 WRITES = """
 import json, pathlib
 pathlib.Path({path!r}).write_text(json.dumps({{"complete": True, "parts": {{}}}}))
@@ -151,26 +160,107 @@ def test_a_machine_without_a_card_is_told(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "o").exists()
 
 
-def test_the_check_names_what_is_missing_and_weighs_the_rest(
+def checked(out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, list[str]]:
+    """The status of --check, and its lines."""
+    status = main(["gpu", "--out", str(out / "o"), "--check", *more])
+    assert not (out / "o").exists()
+    return status, capsys.readouterr().out.splitlines()
+
+
+def mebibytes(lines: list[str], what: str) -> float:
+    """The size that the line of one thing has."""
+    (line,) = [line for line in lines if line.startswith(f"{what}  ")]
+    (size,) = re.findall(r"([\d,]+\.\d) MiB", line)
+    return float(size.replace(",", ""))
+
+
+def test_a_rehearsal_misses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = checked(tmp_path, capsys, "--device", "cpu", "--tiny")
+    assert status == 0
+    assert lines[-1] == "Nothing is missing"
+    assert "fashion-mnist" not in "".join(lines)  # made images need no files
+    assert "CUDA" not in "".join(lines)
+
+
+def test_the_check_names_what_is_missing_and_weighs_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["gpu", "--out", str(tmp_path / "o"), "--check"]
-    assert main([*given, "--device", "cpu", "--tiny"]) == 0
-    rehearsal = capsys.readouterr().out
-    assert "Nothing is missing" in rehearsal
-    assert "fashion-mnist" not in rehearsal  # made images need no files
     monkeypatch.setitem(requirements.PACKAGES, "lmdb", "no_such_module")
     monkeypatch.setitem(requirements.PACKAGES, "no-such-thing", "no_such_thing")
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "nowhere")
     monkeypatch.setattr(requirements.shutil, "which", lambda name: None)
-    assert main([*given, "--data", str(tmp_path)]) == 1
-    said = capsys.readouterr().out
-    missing = said.splitlines()[-1]
+    status, lines = checked(tmp_path, capsys, "--data", str(tmp_path))
+    assert status == 1
+    missing = lines[-1].partition(": ")[2].split(", ")
     for name in ("lmdb", "no-such-thing", "images: fashion-mnist", "C compiler"):
         assert name in missing
     assert "numpy" not in missing
     assert "CUDA device" in missing or torch.cuda.is_available()
-    assert not (tmp_path / "o").exists()
+    assert mebibytes(lines, "lmdb") == pytest.approx(recorded()["lmdb"].size / 2**20, abs=0.05)
+    assert mebibytes(lines, "images: fashion-mnist") == pytest.approx(29.4)
+    sizes = [mebibytes(lines, name) for name in missing if name in recorded() or "mnist" in name or "'s" in name]
+    (carried,) = re.findall(r"Missing, ([\d,]+) MiB to carry", lines[-1])
+    assert float(carried.replace(",", "")) == pytest.approx(sum(sizes), abs=1)
+
+
+@pytest.mark.parametrize("cuda", ["13.0", None])
+def test_a_build_for_the_cpu_is_no_build_for_a_card(
+    cuda: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.version, "hip", None)
+    _, lines = checked(tmp_path, capsys)
+    missing = lines[-1].partition(": ")[2].split(", ")
+    assert ("torch" in missing) == ("CUDA's libraries" in missing) == (cuda is None)
+    if cuda is None:
+        assert mebibytes(lines, "torch") == pytest.approx(recorded()["torch"].size / 2**20, abs=0.05)
+        of_cuda = [wheel.size for wheel in recorded().values() if wheel.of_cuda]
+        assert len(of_cuda) > 10
+        assert mebibytes(lines, "CUDA's libraries") == pytest.approx(sum(of_cuda) / 2**20, abs=0.05)
+
+
+def test_the_check_answers_where_nothing_is_installed(tmp_path: Path) -> None:
+    """A Python without any package, as on a fresh machine."""
+    command = [sys.executable, "-I", "-S", "-c", BARE, str(requirements.ROOT), "gpu", "--check", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    missing = lines[-1].partition(": ")[2].split(", ")
+    assert set(requirements.PACKAGES) <= set(missing)
+    assert all(mebibytes(lines, name) > 0 for name in requirements.PACKAGES)
+
+
+def test_the_record_of_wheels_has_every_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renewed by `python -m experiments.gpu.wheels`, where this fails after a pin has changed."""
+    pins = dict(line.lower().split("==") for line in requirements.CONSTRAINTS.read_text().split() if "==" in line)
+    pins = {wheels.normalised(name): version for name, version in pins.items()}
+    have = recorded()
+    assert {wheels.normalised(name) for name in requirements.PACKAGES} <= set(have)
+    assert {name: wheel.version for name, wheel in have.items() if name in pins} == {
+        name: version for name, version in pins.items() if name in have
+    }
+    # Everything that is no library of CUDA's comes from the pins
+    assert {name for name, wheel in have.items() if not wheel.of_cuda} <= set(pins) | {"setuptools"}
+
+
+def test_a_record_of_wheels_is_what_pip_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = {
+        "environment": {"python_version": "3.11", "sys_platform": "linux", "platform_machine": "x86_64"},
+        "install": [
+            {"metadata": {"name": name, "version": "1.0"}, "download_info": {"url": f"https://index/{name}"}}
+            for name in ("Typing_Extensions", "nvidia-nccl-cu13", "triton")
+        ],
+    }
+    monkeypatch.setattr(wheels, "weighed", lambda url: len(url))
+    document = wheels.document(report)
+    assert document["platform"] == "CPython 3.11, linux, x86_64"
+    assert document["wheels"]["typing-extensions"] == {
+        "version": "1.0",
+        "bytes": len("https://index/Typing_Extensions"),
+    }
+    found = {name: wheels.Wheel(name, "1.0", 1).of_cuda for name in document["wheels"]}
+    assert found == {"typing-extensions": False, "nvidia-nccl-cu13": True, "triton": True}
 
 
 def test_images_are_weighed_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """A row from a checkpoint: the right weights, resumed after an interruption anywhere, refused where it does not fit."""
 
+import copy
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from experiments.data import Images
+from experiments.data import Batches, Images, to_float
+from experiments.diffusion.timesteps import UniformTimesteps
 from experiments.measures import evaluate as module
 from experiments.measures import sample_distance
+from experiments.measures.batch_gradients import BATCHES
 from experiments.measures.evaluate import evaluate
 from experiments.measures.rows import Checkpoint, loaded, row_settings
 from experiments.measures.runner import Progress
@@ -20,7 +24,9 @@ from experiments.measures.subject import Subject
 from experiments.measures.tasks import Task, tasks_of
 from experiments.measures.weight_noise import held_out_loss
 from experiments.training.checkpoints import CheckpointError, load_run
+from experiments.training.randomness import drawn
 from experiments.training.trainer import train
+from findings import names
 from findings.documents import FAILED, ResultError
 from findings.names import AVERAGES, RowName
 from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, PixelFeatures, contents, images, material
@@ -44,7 +50,7 @@ def test_each_row_is_of_its_own_weights_and_has_every_measure_and_its_provenance
     losses = {}
     for average in AVERAGES:
         found = evaluate(run, average, OPTIONS, MATERIAL, tmp_path / f"{average}.json")
-        subject = Subject(loaded(Checkpoint.of(run), average), _process(), OPTIONS, MATERIAL)
+        subject = Subject(loaded(Checkpoint.of(run), average), _process(), OPTIONS, MATERIAL, run=CONFIGURATION)
         state = load_run(run, average)[1]
         assert all(torch.equal(value, state[name]) for name, value in subject.network.state_dict().items())
         assert found["measures"]["loss"] == held_out_loss(subject)
@@ -59,6 +65,32 @@ def test_each_row_is_of_its_own_weights_and_has_every_measure_and_its_provenance
         losses[average] = found["measures"]["loss"]["mse"]["value"]
     assert len(set(losses.values())) == len(AVERAGES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ema.json", "raw.json", "swa.json"]
+
+
+def test_the_gradient_is_that_of_the_runs_own_batches(run: Path, tmp_path: Path) -> None:
+    """By hand, batch by batch in one pass; in micro-batches of 3 the same but for rounding; no gradient is left."""
+    subject = Subject(loaded(Checkpoint.of(run), "raw"), _process(), OPTIONS, MATERIAL, run=CONFIGURATION)
+    network, seed = subject.network, OPTIONS.seed
+    norms, losses = [], []
+    for number in range(BATCHES):
+        x_0 = to_float(Batches(MATERIAL.reference, CONFIGURATION.global_batch, seed, CONFIGURATION.flip).batch(number))
+        draws = drawn(UniformTimesteps(len(subject.process)), tuple(x_0.shape), 0.0, torch.device("cpu"), seed, number)
+        x_t = subject.process.q_sample(x_0, draws.t, draws.noise)
+        trained = copy.deepcopy(network).requires_grad_(True)
+        output = trained(x_t, subject.process.network_timesteps(draws.t))
+        loss = subject.process.losses(output, x_0, x_t, draws.t, draws.noise).loss.mean()
+        loss.backward()
+        norms.append(math.sqrt(sum(float(p.grad.double().square().sum()) for p in trained.parameters())))  # type: ignore[union-attr]
+        losses.append(loss.item())
+    for most in (3, 1000):
+        measured = tasks_of(dataclasses.replace(subject, gradient_batch=most))[names.GRADIENT].run(
+            dataclasses.replace(subject, gradient_batch=most)
+        )
+        # 1e-4: float32 sums of some thousands of numbers, in another order
+        assert measured["norm"]["value"] == pytest.approx(sum(norms) / len(norms), rel=1e-4)
+        assert measured["loss"]["value"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+        assert (measured["batch"], measured["batches"]) == (CONFIGURATION.global_batch, BATCHES)
+    assert all(p.grad is None for p in network.parameters())
 
 
 def _lists(value: Any) -> Any:

@@ -228,6 +228,16 @@ def test_times_are_set_on_the_command_line() -> None:
     assert given.about["loss"]["times"] == "GivenTimes(values=(0,))"
 
 
+def test_noise_by_weight_is_measured_where_it_is_asked_for() -> None:
+    found = taken(models.mlp, scales=("weight",), curve_rms=(), bits=(), steps=(), curvature=False, readout=False)
+    model, loss = models.mlp()
+    batches = fixed_batches(common().x_0, batch_size=6, seed=0)
+    noise = flatness.low_pass_filter(model, loss, batches, sigma=0.05, draws=2, scale="weight")
+    quantity = found.quantities["lpf-weight.rise"]
+    assert quantity.words == "rise, noise 0.05 of each weight"
+    assert quantity.found.value == pytest.approx(noise.rise.value, rel=2e-3)  # float32 losses in batches of other sizes
+
+
 def test_a_measure_that_fails_does_not_keep_others_from_being_taken() -> None:
     found = taken(models.broken, scales=("filter",), bits=(), steps=(), curve_rms=(), readout=False)
     assert set(found.failed) == {"lpf-filter", "curvature"}

@@ -1,0 +1,285 @@
+"""`make mutants`: would the tests notice, if an instrument were wrong in one place?
+
+mutmut changes one operator, number, argument or word at a time in a copy of a module, and runs the tests that reach the
+changed function. A mutant that no test notices survives: either a test is missing, or the change changes nothing, and
+`results/mutants.json` says which, in the words of whoever looked at it. Left out by mutmut: functions with a decorator
+other than staticmethod and classmethod (context managers, no_grad, properties), which no trampoline can replace; and by
+choice, errors' and warnings' texts.
+
+    python -m tests.hardening.mutants [GROUP ...]      one group after another, each going on where it was stopped
+    python -m tests.hardening.mutants --summary        renews results/mutants.json from what is there
+
+A group is a few modules and the tests that are meant to notice; its folder is runs/mutants/GROUP. In the summary a
+survivor's `why` is kept as long as its change is the same; a survivor without one is counted as unexplained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from findings.documents import json_text
+from findings.files import write_whole
+
+ROOT = Path(__file__).parents[2]
+RUNS = ROOT / "runs" / "mutants"
+SUMMARY = ROOT / "results" / "mutants.json"
+ROOMS = ("findings", "flatness", "theory", "experiments", "toy")
+PLAIN = {1: "killed", 3: "killed", 0: "survived", 33: "no tests", 5: "no tests", 36: "timeout", 24: "timeout",
+         -24: "timeout", 152: "timeout", 255: "timeout"}  # fmt: skip
+"""What a status of pytest means; others are called by their number."""
+
+
+class Group(NamedTuple):
+    """Modules, and the tests near them."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+def _measure(name: str, *more: str, tests: tuple[str, ...] = ()) -> Group:
+    modules = (f"flatness/measuring/{name}.py", *(f"flatness/{module}.py" for module in more))
+    return Group(modules, tests or (f"tests/flatness/test_{name}.py",))
+
+
+GROUPS: dict[str, Group] = {
+    "sam": Group(
+        ("flatness/training/sam.py", "flatness/training/ascent.py", "flatness/training/perturbed_optimizer.py"),
+        ("tests/flatness/test_sam.py", "tests/flatness/test_sam_contract.py", "tests/flatness/test_sam_misuse.py",
+         "tests/flatness/test_sam_copies_and_accumulation.py"),
+    ),
+    "other-flatteners": Group(
+        ("flatness/training/random_sam.py", "flatness/training/friendly_sam.py", "flatness/training/schedules.py",
+         "flatness/training/random_weight_perturbation.py", "flatness/training/accumulation.py"),
+        ("tests/flatness/test_random_sam.py", "tests/flatness/test_friendly_sam.py",
+         "tests/flatness/test_flatteners.py", "tests/flatness/test_random_weight_perturbation.py"),
+    ),
+    "averaging": Group(
+        ("flatness/training/weight_averaging.py", "flatness/training/averaging_rules.py",
+         "flatness/training/post_hoc_ema.py"),
+        ("tests/flatness/test_weight_averaging.py", "tests/flatness/test_post_hoc_ema.py"),
+    ),
+    "low-pass-filter": _measure("low_pass_filter", "measuring/base", "weights"),
+    "curvature": _measure("curvature", "measuring/hessian_products"),
+    "worst-case-sharpness": _measure("sharpness", tests=("tests/flatness/test_worst_case_sharpness.py",)),
+    "perturbation-curve": _measure("perturbation_curve", "measuring/gradients"),
+    "loss-surface": _measure("loss_surface"),
+    "quantization": _measure("quantization", tests=(
+        "tests/flatness/test_quantization.py", "tests/flatness/test_rounding_exactly.py")),
+    "exposure-bias": _measure("exposure_bias"),
+    "readout": _measure("readout", "measuring/layer_features", tests=(
+        "tests/flatness/test_readout.py", "tests/flatness/test_layer_features.py")),
+    "diffusion": Group(
+        ("flatness/diffusion/losses.py", "flatness/diffusion/likelihood.py", "flatness/diffusion/predictions.py",
+         "flatness/diffusion/noise_paths.py", "flatness/diffusion/conventions.py"),
+        ("tests/flatness/test_adapters.py", "tests/flatness/test_conventions.py", "tests/flatness/test_likelihood.py",
+         "tests/flatness/test_predictions.py"),
+    ),
+    "process": Group(
+        ("experiments/diffusion/process.py", "experiments/diffusion/schedules.py",
+         "experiments/diffusion/timesteps.py"),
+        ("tests/experiments/diffusion",),
+    ),
+    "worst-case": Group(
+        ("theory/model/worst_case.py", "theory/model/divergences.py"),
+        ("theory/tests/test_worst_case.py", "theory/tests/test_foundations.py"),
+    ),
+    "statistics": Group(
+        ("findings/estimates.py", "findings/verdicts.py"),
+        ("tests/findings/test_tables.py", "tests/findings/test_comparisons.py", "tests/findings/test_verdicts.py"),
+    ),
+}  # fmt: skip
+"""In the order in which they are run: the instruments that most depends on first."""
+
+
+def settings(group: Group) -> str:
+    """The group's pyproject.toml: the checkout's settings of pytest, and mutmut's."""
+    text = (ROOT / "pyproject.toml").read_text()
+    values: dict[str, Any] = {
+        "source_paths": list(ROOMS),
+        "only_mutate": list(group.modules),
+        "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*warnings\.warn\("],
+        "also_copy": ["conftest.py", "results", "README.md", "constraints.txt"],
+        "pytest_add_cli_args_test_selection": list(group.tests),
+        "pytest_add_cli_args": ["--numprocesses=0", "-p", "no:cacheprovider"],
+        "timeout_multiplier": 10.0,
+        "timeout_constant": 20.0,
+        "use_git_change_detection": False,
+    }
+    # JSON's strings, lists, numbers and truth values are TOML's
+    return "\n".join([text, "[tool.mutmut]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), ""])
+
+
+def prepared(name: str) -> Path:
+    """The group's folder, in which the checkout's files stand as links; mutmut copies what it changes."""
+    folder = RUNS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in (*ROOMS, "tests", "results", "conftest.py", "README.md", "constraints.txt"):
+        link = folder / entry
+        if not link.is_symlink():
+            link.symlink_to(ROOT / entry)
+    (folder / "pyproject.toml").write_text(settings(GROUPS[name]))
+    return folder
+
+
+def run(name: str) -> int:
+    """mutmut's status on one group, in one process of low priority; what was done before stands."""
+    folder = prepared(name)
+    _take_over_tests(name)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "1", "COLUMNS": "100"}
+    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
+    return subprocess.run(command, cwd=folder, env=environment).returncode
+
+
+def _take_over_tests(name: str) -> None:
+    """Where tests have changed since the last run, copy them anew, and have survivors tried again.
+
+    That a module has changed mutmut sees itself.
+    """
+    files = sorted(path for test in GROUPS[name].tests for path in (ROOT / test, *(ROOT / test).rglob("*.py")))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
+    stamp = RUNS / name / "tests.sha256"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    shutil.rmtree(RUNS / name / "mutants" / "tests", ignore_errors=True)
+    for module in GROUPS[name].modules:
+        meta = RUNS / name / "mutants" / f"{module}.meta"
+        if meta.exists():
+            document = json.loads(meta.read_bytes())
+            codes = document["exit_code_by_key"]
+            document["exit_code_by_key"] = {m: None if PLAIN.get(c) != "killed" else c for m, c in codes.items()}
+            meta.write_text(json.dumps(document))
+    stamp.write_text(digest)
+
+
+def outcomes(name: str) -> Iterator[tuple[str, str, str]]:
+    """Module, mutant and what became of it; "not run" where it was not come to."""
+    for module in GROUPS[name].modules:
+        meta = RUNS / name / "mutants" / f"{module}.meta"
+        if meta.exists():
+            for mutant, status in json.loads(meta.read_bytes())["exit_code_by_key"].items():
+                yield module, mutant, "not run" if status is None else PLAIN.get(status, f"status {status}")
+
+
+SHOWN = """
+import json, sys
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+json.dump({name: get_diff_for_mutant(name, path=path) for name, path in json.load(sys.stdin)}, sys.stdout)
+"""
+
+
+def changes(name: str, mutants: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The lines that each mutant takes away and puts in their place.
+
+    Args:
+        name: of the group.
+        mutants: names and modules.
+    """
+    if not mutants:
+        return {}
+    # In the group's folder, where mutmut looks for its settings when it is imported
+    done = subprocess.run(
+        [sys.executable, "-c", SHOWN], cwd=RUNS / name, input=json.dumps(mutants), capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return {
+        mutant: [line.rstrip() for line in text.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+        for mutant, text in json.loads(done.stdout).items()
+    }
+
+
+def summary(explained: dict[tuple[str, tuple[str, ...]], str]) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        explained: why survivors survive, by function and change.
+    """
+    groups: dict[str, Any] = {}
+    for name in GROUPS:
+        found = list(outcomes(name))
+        if not found:
+            continue
+        counts = collections.Counter(outcome for _, _, outcome in found)
+        alive = [(module, mutant) for module, mutant, outcome in found if outcome == "survived"]
+        lines = changes(name, [(mutant, module) for module, mutant in alive])
+        survivors = []
+        for module, mutant in alive:
+            place, change = function(mutant), lines[mutant]
+            survivors.append(
+                {
+                    "module": module,
+                    "function": place,
+                    "change": change,
+                    "why": explained.get((place, tuple(change)), ""),
+                }
+            )
+        groups[name] = {
+            "modules": list(GROUPS[name].modules),
+            "tests": list(GROUPS[name].tests),
+            "complete": not counts["not run"],
+            "counts": dict(sorted(counts.items())),
+            "unexplained": sum(not survivor["why"] for survivor in survivors),
+            "survivors": survivors,
+        }
+    whole = len(groups) == len(GROUPS) and all(group["complete"] for group in groups.values())
+    return {
+        "what": "mutants of the instruments, and whether the tests near them notice",
+        "made_by": "make mutants",
+        "complete": whole,
+        "not_run": [name for name in GROUPS if name not in groups],
+        "groups": groups,
+    }
+
+
+def function(mutant: str) -> str:
+    """module.Class.function, of mutmut's name of a mutant."""
+    module, _, mangled = mutant.rpartition(".")
+    plain = mangled.rpartition("__mutmut_")[0]
+    plain = plain.removeprefix("xǁ").replace("ǁ", ".") if plain.startswith("xǁ") else plain.removeprefix("x_")
+    return f"{module}.{plain}"
+
+
+def explanations(path: Path = SUMMARY) -> dict[tuple[str, tuple[str, ...]], str]:
+    """Those of the summary that is there."""
+    if not path.exists():
+        return {}
+    groups = json.loads(path.read_bytes())["groups"].values()
+    return {
+        (one["function"], tuple(one["change"])): one["why"]
+        for group in groups
+        for one in group["survivors"]
+        if one["why"]
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run groups and renew the summary; 0 where all came to their end."""
+    parser = argparse.ArgumentParser(prog="python -m tests.hardening.mutants", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"which (default: all): {', '.join(GROUPS)}")
+    parser.add_argument("--summary", action="store_true", help="run nothing")
+    given = parser.parse_args(arguments)
+    unknown = set(given.groups) - set(GROUPS)
+    if unknown:
+        parser.error(f"no groups: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    statuses = [run(name) for name in (given.groups or GROUPS)] if not given.summary else []
+    document = summary(explanations())
+    write_whole(SUMMARY, json_text(document))
+    for name, group in document["groups"].items():
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in group["counts"].items())
+        print(f"{name}: {counts}; {group['unexplained']} survivors unexplained")
+    print(f"{SUMMARY}: {'complete' if document['complete'] else 'not complete'}")
+    return 1 if any(statuses) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
