@@ -39,15 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from benchmarks import results
 
     try:
-        kept = results.read(given.out)  # first, so that nothing is measured in vain
+        entries = results.read(given.out)  # first, so that nothing is measured in vain
     except (OSError, ValueError) as error:
         parser.error(str(error))
     where = results.provenance()
     for room in rooms:
         start = time.perf_counter()
         title, rows = measured(room, console)
-        kept[room] = results.entry(title, rows, where, time.perf_counter() - start)
-    results.write(given.out, kept, ROOMS)
+        entries[room] = results.entry(title, rows, where, time.perf_counter() - start)
+    results.write(given.out, entries, ROOMS)
     console.print(f"results: {given.out}", markup=False, highlight=False, soft_wrap=True)
 
 

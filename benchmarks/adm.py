@@ -170,8 +170,8 @@ def _operations(name: str) -> float:
 
 def _rows(device: str, names: list[str], headline: str) -> list[Row]:
     """Each contender's step, and the headline's against all of them."""
-    found = {name: _contender(name, device) for name in names}
-    contenders = {name: step for name, step in found.items() if step is not None}
+    built = {name: _contender(name, device) for name in names}
+    contenders = {name: step for name, step in built.items() if step is not None}
     precisions = {"bfloat16" in name for name in contenders}
     products = {low: _matrix_product(device, low) for low in precisions}
     timed = contenders | {f"product, {'bfloat16' if low else 'float32'}": products[low][0] for low in precisions}

@@ -33,10 +33,10 @@ def features(seed: int) -> Tensor:
 
 def moments(seed: int) -> Moments:
     """Of features, taken in as batches."""
-    found = Moments(WIDTH)
+    moments = Moments(WIDTH)
     for part in features(seed).split(BATCH):
-        found.update(part)
-    return found
+        moments.update(part)
+    return moments
 
 
 def by_scipy(mean_a: ndarray, covariance_a: ndarray, mean_b: ndarray, covariance_b: ndarray) -> float:
@@ -64,7 +64,7 @@ def distance() -> list[Row]:
     _, _, peak = alone(_ours, 1)
     a, b = moments(0), moments(1)
     arrays = [x.numpy() for m in (a, b) for x in (m.mean, m.covariance)]
-    found: dict[str, float] = {}
+    distances: dict[str, float] = {}
     given = features(0).split(BATCH)
 
     def taken_in() -> None:
@@ -73,13 +73,13 @@ def distance() -> list[Row]:
             collected.update(part)
 
     def ours() -> None:
-        found["ours"] = frechet_distance(a, b)
+        distances["ours"] = frechet_distance(a, b)
 
     def scipys() -> None:
-        found["scipy"] = by_scipy(*arrays)
+        distances["scipy"] = by_scipy(*arrays)
 
     seconds = interleaved({"moments": taken_in, "ours": ours, "scipy": scipys}, ROUNDS)
-    apart = abs(found["ours"] / found["scipy"] - 1)
+    apart = abs(distances["ours"] / distances["scipy"] - 1)
     rate = 16 / 3 * WIDTH**3 / seconds["ours"] / 1e9
     what = f"Frechet distance, {NUMBER} by {NUMBER} features of width {WIDTH}"
     return [

@@ -23,10 +23,13 @@ PEERS = ("scipy", "diffusers", "pytorch-optimizer", "guided-diffusion-sdk")
 
 def provenance() -> dict[str, Any]:
     """Versions, peers' too, commit, devices and cores; nothing that names the computer or its user."""
-    found = computed.provenance("cpu")
+    provenance = computed.provenance("cpu")
     if torch.cuda.is_available():
-        found["device"] += f"; {computed.device_name(torch.device('cuda'))}"
-    return found | {"versions": found["versions"] | {name: _installed(name) for name in PEERS}, "cores": os.cpu_count()}
+        provenance["device"] += f"; {computed.device_name(torch.device('cuda'))}"
+    return provenance | {
+        "versions": provenance["versions"] | {name: _installed(name) for name in PEERS},
+        "cores": os.cpu_count(),
+    }
 
 
 def _installed(distribution: str) -> str | None:
@@ -63,12 +66,12 @@ def read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_bytes())
+        entries = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict) or found.get("version") != VERSION or not isinstance(found.get("rooms"), dict):
+    if not isinstance(entries, dict) or entries.get("version") != VERSION or not isinstance(entries.get("rooms"), dict):
         raise ValueError(f"{path} is no results of benchmarks; allowed: a file that --out wrote, or a new one")
-    rooms: dict[str, Any] = found["rooms"]
+    rooms: dict[str, Any] = entries["rooms"]
     return rooms
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from benchmarks.peers import imported
 from benchmarks.timing import Row, interleaved
 from experiments.adm import ADM, ADMOptions
+from experiments.configuration import PRESETS, PresetName
 from experiments.diffusion import Process, ProcessOptions
-from experiments.presets import PRESETS, PresetName
 from experiments.sampling.chains import generate
 from experiments.sampling.noise import ImageNoise
 from flatness.precision import whole_float32
@@ -56,11 +56,11 @@ class ForDiffusers(nn.Module):
 def network_of(options: ADMOptions, device: str) -> ADM:
     """In evaluation mode, with weights that predict something; fresh ones predict no noise at all."""
     torch.manual_seed(0)
-    found = ADM(options)
+    adm = ADM(options)
     with torch.no_grad():
-        for parameter in found.parameters():
+        for parameter in adm.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    return found.to(device).eval()
+    return adm.to(device).eval()
 
 
 def _scheduler(diffusers: Any) -> Any:
@@ -82,8 +82,8 @@ def diffusers_sampler(diffusers: Any, network: ADM, images: int, own_generators:
     def sample() -> Tensor:
         one = torch.Generator(device).manual_seed(0)
         each = [torch.Generator(device).manual_seed(i) for i in range(images)] if own_generators else one
-        found = pipeline(images, generator=each, num_inference_steps=STEPS, output_type="np").images
-        return torch.from_numpy(found)
+        generated = pipeline(images, generator=each, num_inference_steps=STEPS, output_type="np").images
+        return torch.from_numpy(generated)
 
     return sample
 
@@ -92,8 +92,8 @@ def our_sampler(network: ADM, process: Process, images: int) -> Callable[[], Ten
     """A call of ours, likewise ending on the CPU."""
 
     def sample() -> Tensor:
-        (found,) = generate(network, process, range(images), steps=STEPS, batch_size=images)
-        return found.images.cpu()
+        (sampled,) = generate(network, process, range(images), steps=STEPS, batch_size=images)
+        return sampled.images.cpu()
 
     return sample
 
@@ -107,8 +107,8 @@ def _bare_passes(network: ADM, images: int) -> Callable[[], Tensor]:
     @torch.no_grad()
     def passes() -> Tensor:
         for _ in range(STEPS):
-            found = network(x, t)
-        return found.cpu()
+            output = network(x, t)
+        return output.cpu()
 
     return passes
 
@@ -154,11 +154,11 @@ def noise() -> list[Row]:
     for preset in presets:
         options, images = PRESETS[preset].network, IMAGES[device]
         shape = (options.channels, options.image_size, options.image_size)
-        found = ImageNoise(0, torch.arange(images), shape, device)
+        image_noise = ImageNoise(0, torch.arange(images), shape, device)
         network = network_of(options, device)
-        x, t = found.start(), torch.full((images,), 500, device=device)
+        x, t = image_noise.start(), torch.full((images,), 500, device=device)
 
-        def drawn(found: ImageNoise = found) -> None:
+        def drawn(found: ImageNoise = image_noise) -> None:
             found(1)
             _finish()
 
@@ -171,10 +171,10 @@ def noise() -> list[Row]:
         share = seconds["noise"] / seconds["pass"]
         rows.append((f"noise of a step, {preset} on {device}, {images} images", f"{share:.2%} of a pass", "the pass"))
     images, shape = 512, (3, 32, 32)
-    found = ImageNoise(0, torch.arange(images), shape, device)
+    image_noise = ImageNoise(0, torch.arange(images), shape, device)
 
     def drawn_large() -> None:
-        found(1)
+        image_noise(1)
         _finish()
 
     each = interleaved({"noise": drawn_large}, ROUNDS)["noise"] / images

@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import Row, interleaved
-from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions
+from experiments.configuration import PRESETS, AverageOptions, Configuration, RunOptions, SAMOptions
 from experiments.data import Batches, Images
-from experiments.presets import PRESETS
 from experiments.training.checkpoints import write_checkpoint
 from experiments.training.distributed import Ranks
 from experiments.training.events import RunState, StepReport

@@ -32,6 +32,39 @@ ADDED = {2: ("training_images", "weight_noise")}
 """Fields by the version that has them first: a run of an earlier one had their defaults."""
 WITHOUT_EFFECT = ("network.activation_checkpointing",)
 """Fields that may change when a run is resumed."""
+PresetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist", "fashion-mnist-tiny", "fashion-mnist-mini"]
+_CIFAR10 = ADMOptions()
+_TOWER = ADMOptions(
+    image_size=64,
+    model_channels=192,
+    channel_mult=(1, 2, 3, 4),
+    attention_resolutions=(32, 16, 8),
+    num_head_channels=64,
+    dropout=0.1,
+)
+_FASHION = ADMOptions(
+    channels=1, model_channels=64, channel_mult=(1, 2, 2), num_res_blocks=2, attention_resolutions=(8,), dropout=0.1
+)
+# Small enough for two cores: see the plan command for parameters and operations
+_TINY = ADMOptions(
+    image_size=16,
+    channels=1,
+    model_channels=32,
+    channel_mult=(1, 2, 2),
+    num_res_blocks=1,
+    attention_resolutions=(4,),
+    dropout=0.0,
+)
+# Minutes a run on one core, so that seeds, radii and training sets can be many; small batches make step noise large
+_MINI = ADMOptions(
+    image_size=8,
+    channels=1,
+    model_channels=32,
+    channel_mult=(1, 1),
+    num_res_blocks=1,
+    attention_resolutions=(),
+    dropout=0.0,
+)
 
 
 @dataclass(frozen=True)
@@ -271,11 +304,11 @@ def _current(stored: Any) -> Any:
 
 
 def _flat(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, value in stored.items():
         name = prefix + key
-        found |= _flat(value, name + ".") if isinstance(value, dict) else {name: value}
-    return found
+        flattened |= _flat(value, name + ".") if isinstance(value, dict) else {name: value}
+    return flattened
 
 
 def _built(kind: type, stored: dict[str, Any], prefix: str) -> object:
@@ -294,3 +327,32 @@ def _value(hint: Any, value: Any, prefix: str) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     is_tuple = any(typing.get_origin(option) is tuple for option in options)
     return tuple(value) if is_tuple and isinstance(value, list) else value
+
+
+PRESETS: dict[PresetName, Configuration] = {
+    "cifar10": Configuration(network=_CIFAR10),
+    "lsun-tower": Configuration(dataset="lsun-tower", network=_TOWER, global_batch=256),
+    "ffhq": Configuration(dataset="ffhq", network=_TOWER),
+    "fashion-mnist": Configuration(
+        dataset="fashion-mnist", network=_FASHION, steps=40_000, averages=AverageOptions(ema_decay=0.999)
+    ),
+    # The averages' lengths go with the steps: an EMA of .9999 would still hold two thirds of the initial weights
+    "fashion-mnist-tiny": Configuration(
+        dataset="fashion-mnist",
+        network=_TINY,
+        steps=4_000,
+        global_batch=64,
+        learning_rate=5e-4,
+        timestep_weights="uniform",
+        averages=AverageOptions(ema_decay=0.995, swa_cycle=10),
+    ),
+    "fashion-mnist-mini": Configuration(
+        dataset="fashion-mnist",
+        network=_MINI,
+        steps=20_000,
+        global_batch=16,
+        learning_rate=1e-3,
+        timestep_weights="uniform",
+        averages=AverageOptions(ema_decay=0.999, swa_cycle=10),
+    ),
+}

@@ -365,22 +365,22 @@ class Matrix:
 
     def _tables(self, results: list[dict[str, Any]]) -> Reproduction:
         """Written anew each time: they follow from the rows."""
-        found, compared = tables.tables(results), comparisons.compared(results)
+        shown, compared = tables.tables(results), comparisons.compared(results)
         edited = [
             f"{result['row']}: edited by hand, accepted on {', '.join(result[EDITED])}"
             for result in results
             if EDITED in result
         ]
-        said = [*comparisons.statement(results, compared), *edited, *self._failures]
+        statement = [*comparisons.statement(results, compared), *edited, *self._failures]
         document = {
             "what": "the paper's tables, from the result files in rows/",
-            "tables": tables.document(found),
+            "tables": tables.document(shown),
             "comparisons": [one.entry() for one in compared],
-            "statement": said,
+            "statement": statement,
         }
         write_whole(self.out / "tables.json", document_text(document))
-        write_whole(self.out / "tables.md", self._page(found, said).encode())
-        return Reproduction(results, found, said)
+        write_whole(self.out / "tables.md", self._page(shown, statement).encode())
+        return Reproduction(results, shown, statement)
 
     def _page(self, found: Sequence[tables.Table], said: Sequence[str]) -> str:
         c = self.runs[0].configuration

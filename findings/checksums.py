@@ -163,8 +163,8 @@ def check_tensors(path: Path) -> dict[str, str]:
                 raise ValueError("its metadata is no JSON object")
             _check_extent(header, size - 8 - length)
             if _declares(metadata):
-                found = tensors_checksum(header, iter(lambda: file.read(CHUNK), b""))
-                if metadata.get(CHECKSUM) != found:
+                digest = tensors_checksum(header, iter(lambda: file.read(CHUNK), b""))
+                if metadata.get(CHECKSUM) != digest:
                     raise ValueError("its checksum is not its contents'")
     except (OSError, ValueError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from error

@@ -41,7 +41,7 @@ def bias_note(settings: Settings, steps: Iterable[int]) -> str:
     if not few:
         return ""
     named = " and ".join(f"{counts[at]} at T'={at}" for at in few)
-    return f"; biased: n ({named}) is near D = {settings['features']['width']}"
+    return f"biased: n ({named}) is near D = {settings['features']['width']}"
 
 
 def distance_name(settings: Settings) -> str:
@@ -50,7 +50,7 @@ def distance_name(settings: Settings) -> str:
     if features is None:
         return "no distances"
     name = features["name"]
-    return "FID" if name.startswith("inception") else f"Frechet distance in features of {name} (not FID)"
+    return "FID" if name == names.FID_FEATURES else f"Frechet distance in features of {name} (not FID)"
 
 
 def objective(options: Mapping[str, Any]) -> str:
@@ -67,50 +67,50 @@ def summary(settings: Settings) -> list[Column]:
     """Table 1."""
     options = settings["evaluation"]
     steps = options["sampling_steps"][0]
-    found = [
+    columns = [
         estimates.stored("mse", "MSE", "loss", "mse"),
         estimates.stored("lpf", "LPF", ABSOLUTE, "value"),
         estimates.stored("lpf-rise", "LPF rise", ABSOLUTE, "rise"),
         estimates.stored("gap", f"norm's {GAP_WORDS}, T'={steps}", names.exposure(steps), GAP),
         estimates.distance("frechet", f"distance T'={steps}", names.distance(steps)),
     ]
-    return found + [change(steps, bits, f"frechet-{bits}", f"change at {bits} bits") for bits in options["bits"]]
+    return columns + [change(steps, bits, f"frechet-{bits}", f"change at {bits} bits") for bits in options["bits"]]
 
 
 def distances(settings: Settings) -> list[Column]:
     """Table 2."""
-    found = []
+    columns = []
     for steps, count in samples_of(settings).items():
         measure = names.distance(steps)
-        found.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, {count} samples", measure))
+        columns.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, {count} samples", measure))
         if extrapolates(settings, count):
             name = f"frechet-{steps}-extrapolated"
-            found.append(estimates.distance(name, f"T'={steps}, without bias", measure, "extrapolated"))
-    return found
+            columns.append(estimates.distance(name, f"T'={steps}, without bias", measure, "extrapolated"))
+    return columns
 
 
 def flatness(settings: Settings) -> list[Column]:
     """Table 3."""
     options = settings["evaluation"]
-    found = [estimates.stored("loss", "loss", ABSOLUTE, "loss")]
+    columns = [estimates.stored("loss", "loss", ABSOLUTE, "loss")]
     for scale in names.SCALES:
         sigma = options["sigma" if scale == "absolute" else "relative_sigma"]
-        found.append(estimates.stored(f"lpf-{scale}", f"LPF, {scale} {sigma:g}", names.low_pass(scale), "value"))
-        found.append(estimates.stored(f"lpf-{scale}-rise", f"rise, {scale}", names.low_pass(scale), "rise"))
-    return found
+        columns.append(estimates.stored(f"lpf-{scale}", f"LPF, {scale} {sigma:g}", names.low_pass(scale), "value"))
+        columns.append(estimates.stored(f"lpf-{scale}-rise", f"rise, {scale}", names.low_pass(scale), "rise"))
+    return columns
 
 
 def quantisation(settings: Settings) -> list[Column]:
     """Table 4."""
     options = settings["evaluation"]
-    found = []
+    columns = []
     for steps in options["sampling_steps"]:
-        found.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, 32 bits", names.distance(steps)))
+        columns.append(estimates.distance(f"frechet-{steps}", f"T'={steps}, 32 bits", names.distance(steps)))
         for bits in options["bits"]:
             measure = names.distance(steps, bits)
-            found.append(estimates.distance(measure, f"T'={steps}, {bits} bits", measure))
-            found.append(change(steps, bits, f"{measure}-change", "change"))
-    return found + [
+            columns.append(estimates.distance(measure, f"T'={steps}, {bits} bits", measure))
+            columns.append(change(steps, bits, f"{measure}-change", "change"))
+    return columns + [
         estimates.stored(f"rise-{bits}", f"loss rise, {bits} bits", names.quantization(bits), "rise")
         for bits in options["rise_bits"]
     ]
@@ -134,26 +134,26 @@ def curve(settings: Settings) -> list[Column]:
             estimates.at(result, measure, "rises")[index], estimates.at(result, measure).get("settings")
         )
 
-    found = []
+    columns = []
     for measure, key, words in (
         ("curve-random", "curve_rms", "random, rms"),
         ("curve-gradient", "gradient_distances", "gradient,"),
     ):
         for index, distance in enumerate(settings["evaluation"][key]):
-            found.append(Column(f"{measure}-{distance:g}", f"{words} {distance:g}", rise(measure, index), (measure,)))
-    return found
+            columns.append(Column(f"{measure}-{distance:g}", f"{words} {distance:g}", rise(measure, index), (measure,)))
+    return columns
 
 
 def readout(settings: Settings) -> list[Column]:
     """The last layer."""
-    found = [
+    columns = [
         estimates.stored("feature-energy", "E|phi|^2", "readout", "feature_energy"),
         estimates.bare("readout-norm", "|W| last layer", "readout", "weight_norm"),
         estimates.bare("norm", "|w| all", "readout", "weights", "norm"),
     ]
     words = {ABSOLUTE: "noise", names.low_pass("layer"): "scaled noise"}
     words |= {names.quantization(bits): f"{bits} bits" for bits in settings["evaluation"]["rise_bits"]}
-    return found + [
+    return columns + [
         estimates.stored(f"{name}-{kind}", f"{word}, {kind}", "readout", "rises", name, kind)
         for name, word in words.items()
         for kind in ("measured", "predicted")
@@ -167,7 +167,7 @@ def compared(settings: Settings) -> list[Column]:
     loss = estimates.stored("loss", "held-out loss", ABSOLUTE, "loss")
     filtered = estimates.stored("lpf", f"LPF (absolute noise, sigma {absolute:g})", ABSOLUTE, "value")
     needs = (ABSOLUTE, "loss")
-    found = [
+    columns = [
         loss._replace(needs=needs, replicates=estimates.by_image),
         filtered._replace(needs=needs),
         estimates.stored("lpf-absolute-rise", "LPF's rise over the loss", ABSOLUTE, "rise"),
@@ -176,24 +176,24 @@ def compared(settings: Settings) -> list[Column]:
         ),
     ]
     for steps in options["sampling_steps"]:
-        found.append(estimates.stored(f"gap-{steps}", f"norm's {GAP_WORDS}, T'={steps}", names.exposure(steps), GAP))
-        found += _compared_distances(settings, steps)
-    found += [
+        columns.append(estimates.stored(f"gap-{steps}", f"norm's {GAP_WORDS}, T'={steps}", names.exposure(steps), GAP))
+        columns += _compared_distances(settings, steps)
+    columns += [
         estimates.stored(f"rise-{bits}", f"loss's rise at {bits} bits", names.quantization(bits), "rise")
         for bits in options["rise_bits"]
     ]
-    found.append(estimates.stored("feature-energy", "feature energy of the last layer", "readout", "feature_energy"))
-    return found
+    columns.append(estimates.stored("feature-energy", "feature energy of the last layer", "readout", "feature_energy"))
+    return columns
 
 
 def _compared_distances(settings: Settings, steps: int) -> list[Column]:
     measure, words = names.distance(steps), f"distance of samples, T'={steps}"
     note = bias_note(settings, [steps])
-    found = [estimates.distance(f"frechet-{steps}", words + note.replace("; ", ", ", 1), measure)]
+    columns = [estimates.distance(f"frechet-{steps}", f"{words}, {note}" if note else words, measure)]
     if not note:
         name = f"frechet-{steps}-extrapolated"
-        found.append(estimates.distance(name, f"{words}, without bias", measure, "extrapolated"))
-    return found + [
+        columns.append(estimates.distance(name, f"{words}, without bias", measure, "extrapolated"))
+    return columns + [
         change(steps, bits, f"frechet-{steps}-{bits}-change", f"change of that distance at {bits} bits, T'={steps}")
         for bits in settings["evaluation"]["bits"]
     ]

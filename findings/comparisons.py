@@ -86,21 +86,21 @@ class Comparison:
 def compared(results: Sequence[Result]) -> list[Comparison]:
     """Each method against adm with the same average, and adm's averages against its raw weights."""
     rows = grouped(results)
-    found = []
+    comparisons = []
     for column in columns.compared(results[0]["settings"]):
         for row, against in _pairs(rows):
             pairs = _by_seed(rows[row], rows[against])
             difference = _difference(column, pairs)
             if difference is not None:
-                found.append(Comparison(column.name, column.heading, row, against, difference, len(pairs)))
-    return found
+                comparisons.append(Comparison(column.name, column.heading, row, against, difference, len(pairs)))
+    return comparisons
 
 
 def _pairs(rows: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
     by_kind = {(found[0]["method"], found[0]["average"]): label for label, found in rows.items()}
     pairs = []
-    for label, found in rows.items():
-        method, average = found[0]["method"], found[0]["average"]
+    for label, results in rows.items():
+        method, average = results[0]["method"], results[0]["average"]
         against = by_kind.get(("adm", "raw" if method == "adm" else average))
         if against is not None and against != label:
             pairs.append((label, against))
@@ -150,10 +150,10 @@ def statement(results: Sequence[Result], found: Sequence[Comparison]) -> list[st
     Computed from the numbers; nothing in it is written beforehand but the words.
     """
     rows = grouped(results)
-    told = [one for one in found if _is_told(rows, one)]
-    lines = [_how(min(len(of) for of in rows.values()), len(told))]
-    for words in dict.fromkeys(one.words for one in told):
-        ours = [one for one in told if one.words == words]
+    worth_telling = [one for one in found if _is_told(rows, one)]
+    lines = [_how(min(len(of) for of in rows.values()), len(worth_telling))]
+    for words in dict.fromkeys(one.words for one in worth_telling):
+        ours = [one for one in worth_telling if one.words == words]
         lines.append(f"{words[0].upper()}{words[1:]}: {'; '.join(one.said() for one in ours)}.")
     return lines + failures(results)
 

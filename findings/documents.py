@@ -100,14 +100,14 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str) -> list[str]:
-    found = []
+    lines = []
     for name in {**there, **wanted}:
         ours, theirs = there.get(name), wanted.get(name)
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            found += _differences(ours, theirs, f"{prefix}{name}.")
+            lines += _differences(ours, theirs, f"{prefix}{name}.")
         elif ours != theirs:
-            found.append(f"{prefix}{name}: {_shown(ours)}, {_shown(theirs)}")
-    return found
+            lines.append(f"{prefix}{name}: {_shown(ours)}, {_shown(theirs)}")
+    return lines
 
 
 def _shown(value: Any) -> str:
@@ -120,10 +120,10 @@ def refuse_other(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]
     Raises:
         ResultError: with the differences.
     """
-    found = differences(there, wanted)
-    if found:
-        more = [f"... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-        listed = "\n".join(["setting: there, asked for now", *found[:SHOWN], *more])
+    lines = differences(there, wanted)
+    if lines:
+        more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        listed = "\n".join(["setting: there, asked for now", *lines[:SHOWN], *more])
         raise ResultError(f"{path} is of other settings; write elsewhere, or remove it. Nothing was changed.\n{listed}")
 
 

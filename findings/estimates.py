@@ -48,6 +48,11 @@ def exponent(number: float, significant: int) -> int:
     return int(f"{number:.{significant - 1}e}".partition("e")[2])
 
 
+def significant(number: float, digits: int = 4) -> float:
+    """Rounded to so many digits that count."""
+    return float(f"{number:.{digits}g}")
+
+
 def fixed(number: float, digits: int, power: int = 0, signed: bool = False) -> str:
     """A number over 10^power with the decimals that it has left of `digits`; never a negative zero."""
     rounded = round(number, digits) or 0.0
@@ -150,10 +155,10 @@ def together(value: float, *parts: Cell) -> Cell:
 
 def at(result: Result, measure: str, *path: str) -> Any:
     """What stands in a result."""
-    found = result["measures"][measure]
+    outcome = result["measures"][measure]
     for name in path:
-        found = found[name]
-    return found
+        outcome = outcome[name]
+    return outcome
 
 
 def estimate(found: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Cell:
@@ -167,8 +172,8 @@ def estimate(found: Mapping[str, Any], settings: Mapping[str, Any] | None = None
         return Cell(found["value"], found["standard_error"], len(found["group_sizes"]) - 1)
     if "standard_error" in found:
         return Cell(found["value"], found["standard_error"])
-    said = settings or {}
-    draws, images = said.get("draws", math.inf), said.get("samples", said.get("images", math.inf))
+    stated = settings or {}
+    draws, images = stated.get("draws", math.inf), stated.get("samples", stated.get("images", math.inf))
     over_draws = Cell(0.0, found["draw_standard_error"], draws - 1)
     return together(found["value"], over_draws, Cell(0.0, found["data_standard_error"], images - 1))
 
@@ -216,8 +221,8 @@ def change_of(result: Result, measure: str, against: str) -> Cell:
 
 
 def _pseudo_values(result: Result, measure: str) -> Replicates:
-    found = at(result, measure)
-    return Replicates(tuple(found["pseudo_values"]), tuple(found["group_sizes"]))
+    values = at(result, measure)
+    return Replicates(tuple(values["pseudo_values"]), tuple(values["group_sizes"]))
 
 
 def by_image(result: Result) -> Replicates:

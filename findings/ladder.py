@@ -18,6 +18,7 @@ import numpy as np
 from numpy import ndarray
 
 from findings.documents import read_document
+from findings.estimates import significant
 from findings.ladder_claims import (
     AT_8_BITS,
     CLAIMS,
@@ -216,8 +217,8 @@ class Study:
         values = []
         for point in document["points"]:
             result = document["measures"][point["name"]]
-            asked = (point["weights"], point["kind"], point["sampling_steps"], point["bits"])
-            if asked == wanted and point["step"] >= first and "failed" not in result:
+            fields = (point["weights"], point["kind"], point["sampling_steps"], point["bits"])
+            if fields == wanted and point["step"] >= first and "failed" not in result:
                 for part in quantity.path:
                     result = result[part]
                 values.append(float(result))
@@ -406,7 +407,7 @@ class Compared(NamedTuple):
     def entry(self) -> dict[str, Any]:
         """For JSON."""
         space = {"space": self.measure.space} if self.measure.space else {}
-        numbers = {end: rounded(getattr(self.interval, end)) for end in ("mean", "low", "high")}
+        numbers = {end: significant(getattr(self.interval, end)) for end in ("mean", "low", "high")}
         about = {"quantity": self.measure.name, **space, "dose": self.dose, "verdict": self.verdict.value}
         undecided = {"deciding_seeds": self.deciding} if self.verdict is Verdict.UNDECIDED else {}
         return {**about, **numbers, "seeds": self.interval.seeds, **undecided}
@@ -536,8 +537,3 @@ def in_words(dose: float | tuple[float, float, float] | None) -> str:
     if isinstance(dose, tuple):
         return f"between {dose[0]:g} and {dose[1]:g}"
     return f"{dose:g}" if dose else ""
-
-
-def rounded(number: float) -> float:
-    """To four significant digits, as documents have it."""
-    return float(f"{number:.4g}")

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, RunKey, Study, log_ratio, rounded
+from findings.estimates import significant
+from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, RunKey, Study, log_ratio
 from findings.ladder_claims import LEVEL, Selection, Weights
 from findings.toy_ladder import RegimeStudy
 from findings.verdicts import mean_interval
@@ -61,13 +62,13 @@ class DoseRow(NamedTuple):
         """For JSON."""
         numbers = [
             {"weights": weights, "quantity": measure.name, "space": measure.space}
-            | {end: rounded(getattr(ratio, end)) for end in ratio._fields}
+            | {end: significant(getattr(ratio, end)) for end in ratio._fields}
             for (weights, measure), ratio in self.ratios.items()
         ]
         about = {"method": self.method, "dose": self.dose, "roles": list(self.roles), "passes": self.passes}
-        relative = None if self.relative_dose is None else rounded(self.relative_dose)
+        relative = None if self.relative_dose is None else significant(self.relative_dose)
         scatter = [
-            {"space": space, "within_a_run": rounded(within), "between_seeds": rounded(between)}
+            {"space": space, "within_a_run": significant(within), "between_seeds": significant(between)}
             for space, (within, between) in self.scatter.items()
         ]
         return {**about, "relative_dose": relative, "ratios": numbers, "scatter": scatter}

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from findings import ladder_doses
 from findings.checksums import ResultError, read_json, with_checksum
 from findings.documents import json_text
+from findings.estimates import significant
 from findings.files import write_whole
-from findings.ladder import CANNOT_SAY, DISPUTED, Judged, LadderError, Study, judged, rounded
+from findings.ladder import CANNOT_SAY, DISPUTED, Judged, LadderError, Study, judged
 from findings.ladder_claims import CLAIMS, LEVEL, LadderClaim
 from findings.ladder_doses import StudyRows, dose_rows
 from findings.ladder_printed import in_print
@@ -114,8 +115,8 @@ def study_column(folder: Path) -> Column:
     state = study.regime()
     about = {
         "regimes": state["regimes"],
-        "step_noise": rounded(state["step_noise"].mean),
-        "memorised": rounded(state["memorised"].mean),
+        "step_noise": significant(state["step_noise"].mean),
+        "memorised": significant(state["memorised"].mean),
         "seeds": len(study.seeds),
         "doses": {method: study.doses(method) for method in ("sam", "rwp") if study.doses(method)},
         "folder": folder.name,
@@ -128,7 +129,9 @@ def printed_column() -> Column:
     cells = {}
     for identifier, numbers in in_print().items():
         holding = sum(one.holds for one in numbers)
-        entries = [{"quantity": one.of, "dose": "", "mean": rounded(one.value), "holds": one.holds} for one in numbers]
+        entries = [
+            {"quantity": one.of, "dose": "", "mean": significant(one.value), "holds": one.holds} for one in numbers
+        ]
         cells[identifier] = Cell(f"{holding} of {len(numbers)} in print", "", entries)
     about = {"regimes": ["step noise; memorised or not is not printed"], "step_noise": None, "memorised": None}
     return Column("5", "the paper's tables", about, cells)

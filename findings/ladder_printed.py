@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from findings.ladder_claims import CLAIMS, LadderClaim, Selection
+from findings.ladder_claims import AT_8_BITS, CLAIMS, LadderClaim, Selection
 from findings.names import RowName
 from findings.toy_study import paper
 
-STEPS = ("20", "100")
+STEPS = {"distance-20": "20", "distance-100": "100"}
+"""T' as the printed tables have it, of the claims' distances."""
 DATA = ("cifar10", "lsun-tower", "ffhq")
 CHOSEN = ("none", "chosen", "chosen for the average")
 
@@ -43,29 +44,29 @@ def printed(claim: LadderClaim, numbers: Mapping[str, Any] | None = None) -> lis
 
 
 def _values(claim: LadderClaim, tables: Mapping[str, Any]) -> dict[str, float]:
-    if claim.identifier == "L4a":
+    if claim.form == "log ratio of gaps per rise":
         return _gaps_over_flatness(tables)
     sides = (claim.subject, claim.against)
     if any(side.method not in ("adm", "ip", "sam") or side.dose not in CHOSEN for side in sides):
         return {}
     a, b = (_row(side) for side in sides)
-    found: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     for quantity in claim.quantities:
-        if quantity.startswith("distance-") and quantity.removeprefix("distance-") in STEPS:
-            steps = quantity.removeprefix("distance-")
+        if quantity in STEPS:
+            steps = STEPS[quantity]
             for data, table in _by_data(tables["fid"]):
-                found[f"{data}, T' = {steps}"] = math.log(table[steps][a] / table[steps][b])
+                ratios[f"{data}, T' = {steps}"] = math.log(table[steps][a] / table[steps][b])
         elif quantity == "lpf_rise":
             for data, table in _by_data(tables["lpf"]):
-                found[data] = math.log(table[a] / table[b])
-        elif quantity == "distance-20 at 8 bits over 32":
+                ratios[data] = math.log(table[a] / table[b])
+        elif quantity == AT_8_BITS:
             for data, table in _by_data(tables["fid_at_8_bits"]):
-                found[f"{data}, T' = 20"] = math.log(table["20"][a] / tables["fid"][data]["20"][a])
+                ratios[f"{data}, T' = 20"] = math.log(table["20"][a] / tables["fid"][data]["20"][a])
         elif quantity == "mean_absolute_gap-20":
             for data, table in _by_data(tables["epsilon_norm_gap"]):
                 if a in table and b in table:
-                    found[data] = math.log(table[a] / table[b])
-    return found
+                    ratios[data] = math.log(table[a] / table[b])
+    return ratios
 
 
 def _by_data(block: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -75,13 +76,13 @@ def _by_data(block: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _gaps_over_flatness(tables: Mapping[str, Any]) -> dict[str, float]:
     """log of (raw less EMA's FID over the low-pass filter's value) of SAM, against plain training's."""
-    found = {}
+    ratios = {}
     for data, flatness in _by_data(tables["lpf"]):
-        for steps in STEPS:
+        for steps in STEPS.values():
             fid = tables["fid"][data][steps]
             sam, adm = ((fid[m] - fid[f"{m}+ema"]) / flatness[m] for m in ("sam", "adm"))
-            found[f"{data}, T' = {steps}"] = math.log(sam / adm)
-    return found
+            ratios[f"{data}, T' = {steps}"] = math.log(sam / adm)
+    return ratios
 
 
 def _row(selection: Selection) -> str:
@@ -94,5 +95,5 @@ def in_print() -> dict[str, list[Printed]]:
     The paper's runs have large step noise (raw and averaged rows are far apart); whether they memorise is not printed.
     So claims of either regime are held against its numbers, and those of neither are left out.
     """
-    found = {claim.identifier: printed(claim) for claim in CLAIMS if claim.regime != "neither"}
-    return {identifier: numbers for identifier, numbers in found.items() if numbers}
+    by_claim = {claim.identifier: printed(claim) for claim in CLAIMS if claim.regime != "neither"}
+    return {identifier: numbers for identifier, numbers in by_claim.items() if numbers}

@@ -25,6 +25,8 @@ NINE = tuple(method + suffix for method in PAPER_METHODS for suffix in SUFFIXES)
 """The rows of the paper's tables."""
 PAPER_RADIUS = 0.1
 """SAM's rho in the paper, the first that it names; a row whose name says no rho is of it, where it was trained."""
+FID_FEATURES = "inception-2015-tf1-resize"
+"""The features in which a Frechet distance is the FID: Inception's of 2015, images resized as its graph did."""
 FULL = 32
 """Bits of weights as they are."""
 SCALES = ("absolute", "layer", "filter")
@@ -117,3 +119,15 @@ def quantization(bits: int) -> str:
 def low_pass(scale: str) -> str:
     """That of the low-pass filter under noise of a scale."""
     return f"lpf-{scale}"
+
+
+def group_of(identifier: str) -> str:
+    """The group that a prediction's identifier names, "B5" of "B5p-ffhq-20": the form is read here and nowhere else.
+
+    Raises:
+        ValueError: it does not begin with a capital and a number.
+    """
+    group = re.match(r"[A-Z]\d+", identifier)
+    if group is None:
+        raise ValueError(f"identifier is {identifier!r}; allowed: a capital, a number, and what tells parts apart")
+    return group[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from findings.names import group_of
 from findings.verdicts import Verdict
 
 Document = Mapping[str, Any]
@@ -18,20 +19,18 @@ TITLES = {
     "B6": "The tolerated divergence of the noise's law",
     "B7": "SAM's radius as a dose, in the toy's order",
 }
-PRINTED = "B5p"
-"""Identifiers that begin so are of the paper's numbers, not of these networks."""
 
 
-def subject(identifier: str, seeds: int) -> str:
+def subject(printed: bool, seeds: int) -> str:
     """What a verdict speaks of: with one training seed of networks, not of methods."""
-    if identifier.startswith(PRINTED):
+    if printed:
         return "the paper's printed numbers, one run a method"
     return f"methods, over {seeds} training seeds" if seeds >= 2 else "these networks, one training seed a method"
 
 
 def group(prediction: Document) -> str:
     """B1, ..., B7."""
-    return str(prediction["identifier"])[:2]
+    return group_of(prediction["identifier"])
 
 
 def number(value: float | None) -> str:
@@ -86,8 +85,8 @@ def summary(document: Document) -> list[str]:
     for name, title in TITLES.items():
         ours = [one for one in document["predictions"] if group(one) == name]
         counted = {verdict: [one for one in ours if one["verdict"] == verdict] for verdict in VERDICTS}
-        said = [f"{len(found)} {verdict}" for verdict, found in counted.items() if found]
-        lines.append(f"{name} ({title}): {', '.join(said) or 'nothing to say'}.")
+        counts = [f"{len(found)} {verdict}" for verdict, found in counted.items() if found]
+        lines.append(f"{name} ({title}): {', '.join(counts) or 'nothing to say'}.")
         for one in counted["refuted"]:
             deciding = f"{one['deciding']}: {interval(one)}; claimed {region(one)}"
             lines.append(f"{one['identifier']} refuted ({one['of']}): {one['statement']}. {deciding}.")
@@ -129,8 +128,8 @@ def _layers(document: Document) -> list[str]:
 
 def _errors(document: Document) -> str:
     """The range of the linearisation's error."""
-    found = [error for one in document["tolerated"] for error in one.get("linearisation_error", ())]
-    return f"{min(found):.0%} to {max(found):.0%}" if found else "an unknown share"
+    errors = [error for one in document["tolerated"] for error in one.get("linearisation_error", ())]
+    return f"{min(errors):.0%} to {max(errors):.0%}" if errors else "an unknown share"
 
 
 def _tolerated(document: Document) -> list[str]:

@@ -72,7 +72,8 @@ def tables(results: Sequence[Result]) -> list[Table]:
         raise ValueError("results is empty; allowed: at least one")
     rows, settings = grouped(results), results[0]["settings"]
     steps, name = settings["evaluation"]["sampling_steps"], columns.distance_name(settings)
-    first, every = columns.bias_note(settings, steps[:1]), columns.bias_note(settings, steps)
+    notes = (columns.bias_note(settings, some) for some in (steps[:1], steps))
+    first, every = (f"; {note}" if note else "" for note in notes)
     objective = columns.objective(settings["evaluation"])
     shown = [
         ("summary", f"Table 1: summary{first}", columns.summary),
@@ -87,16 +88,16 @@ def tables(results: Sequence[Result]) -> list[Table]:
             columns.readout,
         ),
     ]
-    found = [*(_table(name, title, of(settings), rows) for name, title, of in shown), doses(rows)]
-    return [_with_floors(table, results) for table in found if table.columns]
+    tables = [*(_table(name, title, of(settings), rows) for name, title, of in shown), doses(rows)]
+    return [_with_floors(table, results) for table in tables if table.columns]
 
 
 def _table(name: str, title: str, wanted: Sequence[Column], rows: Mapping[str, Sequence[Result]]) -> Table:
     """The table without columns that no row has a number in."""
-    found = {column: [column.of(results) for results in rows.values()] for column in wanted}
-    kept = [column for column in wanted if any(cell is not None for cell in found[column])]
-    by_row = {label: tuple(found[column][place] for column in kept) for place, label in enumerate(rows)}
-    return Table(name, title, tuple(kept), by_row)
+    cells = {column: [column.of(results) for results in rows.values()] for column in wanted}
+    shown = [column for column in wanted if any(cell is not None for cell in cells[column])]
+    by_row = {label: tuple(cells[column][place] for column in shown) for place, label in enumerate(rows)}
+    return Table(name, title, tuple(shown), by_row)
 
 
 def doses(rows: Mapping[str, Sequence[Result]]) -> Table:
@@ -113,17 +114,17 @@ def doses(rows: Mapping[str, Sequence[Result]]) -> Table:
     )
     plain = {of[0]["average"]: of for of in rows.values() if of[0]["method"] == "adm"}
     perturbed = {label: of for label, of in rows.items() if "sam" in of[0]["method"]}
-    found: dict[str, list[Cell | None]] = {
+    cells_of: dict[str, list[Cell | None]] = {
         label: [shown[0].of(of[:1]), shown[1].of(of)]
         + [_to_plain(column, of, plain.get(of[0]["average"], ())) for column in shown[2:]]
         for label, of in perturbed.items()
     }
-    there = [place for place in range(len(shown)) if any(cells[place] is not None for cells in found.values())]
+    there = [place for place in range(len(shown)) if any(cells[place] is not None for cells in cells_of.values())]
     return Table(
         "dose",
         "Dose: SAM's radius, the share of the loss that it climbs, and the low-pass filter beside plain training's",
         tuple(shown[place] for place in there),
-        {label: tuple(cells[place] for place in there) for label, cells in found.items()},
+        {label: tuple(cells[place] for place in there) for label, cells in cells_of.items()},
     )
 
 
@@ -168,14 +169,14 @@ def _with_floors(table: Table, results: Sequence[Result]) -> Table:
     counts = {f"frechet-{steps}": count for steps, count in columns.samples_of(settings).items()}
     rows = dict(table.rows)
     for number in settings["data"]["used"]["floors"]:
-        found, row = measures.get(names.floor(number), {FAILED: "not measured"}), []
-        if FAILED in found:
+        floor, row = measures.get(names.floor(number), {FAILED: "not measured"}), []
+        if FAILED in floor:
             continue
         for column in table.columns:
             key = column.entry
             fits = columns.extrapolates(settings, number) if key != "value" else counts[column.name] == number
-            error = found["standard_error"] if len(seeds) < estimates.FEWEST else None
-            row.append(Cell(found[key], error) if fits else None)
+            error = floor["standard_error"] if len(seeds) < estimates.FEWEST else None
+            row.append(Cell(floor[key], error) if fits else None)
         if any(cell is not None for cell in row):
             rows[f"{FLOOR}, n={number}"] = tuple(row)
     return table._replace(rows=rows)
@@ -197,16 +198,16 @@ def shown(results: Sequence[Result], console: Console) -> None:
 def _fitting(table: Table, width: int) -> list[tuple[str, list[int]]]:
     """Columns by the tables that show them, so that no number is broken over lines."""
     first = max(len(label) for label in (*table.rows, "row")) + 4
-    found: list[list[int]] = [[]]
+    groups: list[list[int]] = [[]]
     used = first
     for place in range(len(table.columns)):
         needs = _width(table, place) + 3
-        if used + needs > width and found[-1]:
-            found.append([])
+        if used + needs > width and groups[-1]:
+            groups.append([])
             used = first
-        found[-1].append(place)
+        groups[-1].append(place)
         used += needs
-    return [(table.title + (", continued" if part else ""), places) for part, places in enumerate(found)]
+    return [(table.title + (", continued" if part else ""), places) for part, places in enumerate(groups)]
 
 
 def _width(table: Table, place: int) -> int:
@@ -219,10 +220,10 @@ def _text(cell: Cell | None) -> str:
     return "failed" if math.isnan(cell.value) else cell.shown()
 
 
-def markdown(found: Sequence[Table]) -> str:
+def markdown(shown: Sequence[Table]) -> str:
     """The tables, one below the other."""
     lines = []
-    for table in found:
+    for table in shown:
         lines += [f"### {table.title}", "", "| row | " + " | ".join(c.heading for c in table.columns) + " |"]
         lines[-1] = lines[-1].replace("|W|", "‖W‖").replace("|w|", "‖w‖").replace("|phi|", "‖phi‖")
         lines.append("|---|" + "---:|" * len(table.columns))
@@ -231,7 +232,7 @@ def markdown(found: Sequence[Table]) -> str:
     return "\n".join(lines)
 
 
-def document(found: Sequence[Table]) -> list[dict[str, Any]]:
+def document(shown: Sequence[Table]) -> list[dict[str, Any]]:
     """The same for JSON: what is not there is None, and the value of what failed."""
     return [
         {
@@ -243,7 +244,7 @@ def document(found: Sequence[Table]) -> list[dict[str, Any]]:
                 for label, row in table.rows.items()
             },
         }
-        for table in found
+        for table in shown
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from findings.estimates import significant
 from findings.ladder import (
     CHOOSING,
     RISE,
@@ -29,7 +30,6 @@ from findings.ladder import (
     decided,
     judged,
     log_ratio,
-    rounded,
 )
 from findings.ladder_claims import AT_8_BITS, CLAIMS, LEVEL, LadderClaim, Selection, Weights
 from findings.toy_ladder_claims import BETWEEN_REGIMES, WITHIN_A_REGIME, BetweenRegimes
@@ -173,7 +173,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]], rung: str) -> dict[str, Any]:
 def about(study: RegimeStudy) -> dict[str, Any]:
     """A regime for JSON: which it is, by which numbers, and the doses that were chosen and matched in it."""
     state = study.regime()
-    excesses = {key: rounded(state[key].mean) for key in ("step_noise", "memorised")}
+    excesses = {key: significant(state[key].mean) for key in ("step_noise", "memorised")}
     return {"regimes": state["regimes"], **excesses, "doses": _doses(study)}
 
 
@@ -208,13 +208,13 @@ def _falls(study: RegimeStudy) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"method": method, "radius or deviation": dose, "weights": weights}
         measures = study.table[method, dose, weights]
         if "dose" in measures:
-            row["dose"] = rounded(measures["dose"].mean())
+            row["dose"] = significant(measures["dose"].mean())
         for name, measure in FALLS.items():
             try:
                 flat, plain = (study.numbers(*key, measure) for key in ((method, dose, weights), ("adm", 0.0, weights)))  # type: ignore[arg-type]
                 interval = mean_interval(log_ratio(measure, flat, plain), 1, LEVEL)
             except LadderError:
                 continue
-            row[name] = [rounded(np.expm1(value)) for value in (interval.mean, interval.low, interval.high)]
+            row[name] = [significant(np.expm1(value)) for value in (interval.mean, interval.low, interval.high)]
         entries.append(row)
     return entries

@@ -64,8 +64,12 @@ class Row:
         measures = at(self.document, ["measures"], self.path)
         if measure not in measures:
             return "not measured"
-        failed = measures[measure].get(FAILED)
-        return None if failed is None else f"failed ({self.run}): {failed}"
+        reason = measures[measure].get(FAILED)
+        return None if reason is None else f"failed ({self.run}): {reason}"
+
+    def failed(self, measure: str) -> bool:
+        """Whether the measure could not be taken."""
+        return FAILED in at(self.document, ["measures"], self.path).get(measure, {})
 
     def measure(self, *keys: str | int) -> Any:
         """What stands in a measure, its name first, as in the file.
@@ -230,7 +234,7 @@ class Study:
         Raises:
             ValueError: a file is broken, of another version, or of another configuration than the plan's.
         """
-        found = []
+        rows = []
         for run, configuration in self.configurations.items():
             rho = float(configuration["sam"]["rho"]) if "sam" in configuration["method"] else None
             for average in AVERAGES:
@@ -242,8 +246,8 @@ class Study:
                     raise ValueError(f"{path}: settings.configuration is not that of {run} in {self._plan_file}")
                 row = Row(path, run, configuration["method"], average, rho, int(configuration["seed"]), document)
                 at(document, ["measures"], path)
-                found.append(row)
-        return found
+                rows.append(row)
+        return rows
 
     @cached_property
     def parameters(self) -> int | None:
@@ -291,14 +295,20 @@ class Study:
             rho: SAM's radius.
             seed: of training.
         """
-        found = [row for row in self.rows_of(str(RowName(method, average)), rho) if seed in (None, row.seed)]
-        return min(found, key=lambda row: row.seed, default=None)
+        rows = [row for row in self.rows_of(str(RowName(method, average)), rho) if seed in (None, row.seed)]
+        return min(rows, key=lambda row: row.seed, default=None)
 
     def why_missing(self, method: str, measure: str, rho: float | None = None) -> str | None:
         """Why a row has no such number; None where every seed has it."""
         rows = self.rows_of(method, rho)
         reasons = [why for row in rows if (why := row.why_missing(measure)) is not None]
         return reasons[0] if reasons else None if rows else "no row yet"
+
+    def failed(self, method: str, measure: str, rho: float | None = None) -> bool:
+        """Whether `why_missing` tells of a failure: the first row that lacks the measure has failed in it."""
+        lacking = (row for row in self.rows_of(method, rho) if row.why_missing(measure) is not None)
+        first = next(lacking, None)
+        return first is not None and first.failed(measure)
 
     def value(self, method: str, measure: str, *keys: str | int, rho: float | None = None) -> Found:
         """A number of a row with its interval, as `combined` makes it, or {"missing": why}.
@@ -320,9 +330,9 @@ class Study:
         if why is not None:
             return {"missing": why}
         count = len(self.rows_of(method, rho)[0].measure(measure, *keys))
-        found = [self.value(method, measure, *keys, place, rho=rho) for place in range(count)]
-        lists = {key: [one[key] for one in found] for key in ("mean", "low", "high", "standard_error")}
-        return lists | {key: found[0][key] for key in ("seeds", "interval") if found}
+        numbers = [self.value(method, measure, *keys, place, rho=rho) for place in range(count)]
+        lists = {key: [one[key] for one in numbers] for key in ("mean", "low", "high", "standard_error")}
+        return lists | {key: numbers[0][key] for key in ("seeds", "interval") if numbers}
 
     def samples(self, method: str, steps: int, bits: int = FULL, rho: float | None = None) -> Path | None:
         """The PNG of 8 x 8 samples of the EMA of a method's first seed; None where there is none.
@@ -370,8 +380,8 @@ def studies(root: Path | None = None) -> list[Study]:
     if other is not None and not other.is_dir():
         raise ValueError(f"{RUNS_VARIABLE} is {other}; allowed: a folder")
     folders = [*(_folders(other) if other is not None else []), *_folders((root or ROOT) / "results")]
-    found = dict.fromkeys(folder.resolve() for folder in folders)
-    return [Study(folder, folder.name, read_document(folder / "plan.json")) for folder in found]
+    unique = dict.fromkeys(folder.resolve() for folder in folders)
+    return [Study(folder, folder.name, read_document(folder / "plan.json")) for folder in unique]
 
 
 def of_dataset(name: str, root: Path | None = None) -> Study | None:
@@ -379,14 +389,14 @@ def of_dataset(name: str, root: Path | None = None) -> Study | None:
 
     Within one place the one trained longest at the largest images comes first.
     """
-    found = [study for study in studies(root) if study.dataset == name]
+    matching = [study for study in studies(root) if study.dataset == name]
     other = outside()
 
     def order(study: Study) -> tuple[bool, int, int]:
         ours = other is None or not study.folder.is_relative_to(other)
         return ours, -study.image_size, -study.steps
 
-    return min(found, key=order, default=None)
+    return min(matching, key=order, default=None)
 
 
 def small(root: Path | None = None) -> Study | None:

@@ -40,14 +40,14 @@ class Entry:
 
 def figures(root: Path = ROOT, package: str = "paper_figs") -> dict[str, Entry]:
     """All figures by name, in alphabetical order: the modules of the package's folder `figures`."""
-    found = {}
+    figures = {}
     for source in sorted((root / package / "figures").glob("*.py")):
         tree = ast.parse(source.read_bytes(), str(source))
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         if {"compute", "draw"} <= functions:
             title = (ast.get_docstring(tree) or "").partition("\n")[0]
-            found[source.stem] = Entry(source.stem, f"{package}.figures.{source.stem}", title, source, root)
-    return found
+            figures[source.stem] = Entry(source.stem, f"{package}.figures.{source.stem}", title, source, root)
+    return figures
 
 
 def chosen(names: list[str], available: dict[str, Entry]) -> list[Entry]:

@@ -43,18 +43,18 @@ def imported(module: str, source: Path) -> Iterator[str]:
 
 def sources(modules: Iterable[str], root: Path) -> dict[str, Path]:
     """The given modules and all under `root` that they import, directly or not, packages' own files included."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
         source = file_of(module, root)
-        if module in found or source is None:
+        if module in paths or source is None:
             continue
-        found[module] = source
+        paths[module] = source
         waiting += imported(module, source)
         if "." in module:
             waiting.append(module.rpartition(".")[0])
-    return dict(sorted(found.items()))
+    return dict(sorted(paths.items()))
 
 
 def declared_inputs(source: Path) -> tuple[str, ...]:
@@ -83,13 +83,13 @@ def versions() -> dict[str, str]:
 
 def matches(pattern: str, root: Path) -> dict[str, Path]:
     """The files of a pattern by label; those of studies are looked for in the folder outside too (see `outside`)."""
-    found = {path.relative_to(root).as_posix(): path for path in sorted(root.glob(pattern))}
+    matching = {path.relative_to(root).as_posix(): path for path in sorted(root.glob(pattern))}
     other = outside()
     if other is not None and pattern.startswith(STUDIES):
         below = pattern.removeprefix(STUDIES)
         for path in sorted({*other.glob(below), *other.glob(f"*/{below}")}):
-            found[f"outside {path.relative_to(other.parent).as_posix()}"] = path
-    return found
+            matching[f"outside {path.relative_to(other.parent).as_posix()}"] = path
+    return matching
 
 
 def fingerprint(modules: Iterable[str], inputs: Iterable[str], root: Path) -> str:

@@ -12,7 +12,7 @@ threadpool_limits(1, "blas")
 
 # The shapes in the signatures of these modules can be checked at run time; `shapes_checked` turns that on. It stays off
 # elsewhere because it costs more than the small computations themselves, and refuses the lists that users may pass.
-NUMERICAL = ("gaussians", "perturbations", "robustness", "random_features", "bivariate")
+NUMERICAL = ("gaussians", "perturbations", "robustness", "random_features")
 jaxtyping.install_import_hook([f"theory.model.{name}" for name in NUMERICAL], "beartype.beartype")
 jaxtyping.config.update("jaxtyping_disable", True)
 

@@ -25,6 +25,8 @@ from flatness import arguments
 from flatness.measuring.quantization import Grid, step_size
 from theory.model import robustness
 from toy.data import GaussianMixture, generator_of
+from toy.measures import Evaluation, PerSeed
+from toy.models import ScoreModels
 from toy.moments import CHUNK, Moments
 from toy.process import Process
 
@@ -61,12 +63,12 @@ def minimiser(moments: Moments) -> Minimiser:
     largest = float(eigenvalues[-1])
     if not largest > 0:
         raise ValueError("moments.second is zero; allowed: features that are not all zero")
-    kept = eigenvalues > RESOLVED * largest
-    inverse = torch.where(kept, 1.0 / eigenvalues, 0.0)
+    resolved = eigenvalues > RESOLVED * largest
+    inverse = torch.where(resolved, 1.0 / eigenvalues, 0.0)
     theta = (moments.cross @ vectors * inverse) @ vectors.T
-    condition = largest / float(eigenvalues[0]) if bool(kept.all()) else float("inf")
+    condition = largest / float(eigenvalues[0]) if bool(resolved.all()) else float("inf")
     gradient = float(torch.linalg.matrix_norm(moments.gradient(theta)))
-    return Minimiser(theta, moments.loss(theta), condition, int(kept.sum()), gradient)
+    return Minimiser(theta, moments.loss(theta), condition, int(resolved.sum()), gradient)
 
 
 def hessian_spectrum(moments: Moments) -> Float[Tensor, " m"]:
@@ -154,10 +156,69 @@ def least_loss(data: GaussianMixture, process: Process, number: int = 2**17, see
     number = arguments.count("number", number, at_least=2)
     generator = generator_of("least_loss", arguments.count("seed", seed))
     every = torch.arange(number) * process.steps // number
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     for t in every.split(CHUNK):
         x_0 = data.sample(len(t), generator)
         x = process.noisy(x_0, t, torch.randn(x_0.shape, generator=generator, dtype=torch.float64))
-        found.append(1.0 - data.optimal_noise(x, process.alphas_cumprod[t]).square().mean(-1))
-    losses = torch.cat(found)
+        parts.append(1.0 - data.optimal_noise(x, process.alphas_cumprod[t]).square().mean(-1))
+    losses = torch.cat(parts)
     return float(losses.mean()), float(losses.std()) / number**0.5
+
+
+def in_float64(models: ScoreModels) -> ScoreModels:
+    """The same weights in float64: the smallest eigenvalues are below float32's rounding of the largest."""
+    return models.replaced(*(tensor.detach().double() for tensor in (models.theta, models.W, models.U)))
+
+
+@torch.enable_grad()
+def measured_hessian(models: ScoreModels, seed: int, points: Evaluation) -> Float[Tensor, "p p"]:
+    """The Hessian in theta, p = d m entries, of one seed's mean loss on its points.
+
+    Args:
+        models: the models.
+        seed: the position of the seed, among the models as among the points.
+        points: where the loss is taken.
+
+    Raises:
+        ValueError: a seed from outside 0 to S - 1.
+    """
+    module = models.single(seed)
+    theta = module.readout.weight
+    loss = (module(points.x_t[seed], points.t[seed]) - points.epsilon[seed]).square().mean()
+    (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+    axes = torch.eye(theta.numel()).to(theta).view(-1, *theta.shape)
+    (rows,) = torch.autograd.grad(gradient, theta, axes, is_grads_batched=True)
+    return rows.flatten(1)
+
+
+def closed_spectra(models: ScoreModels, points: Evaluation) -> Float[Tensor, "S p"]:
+    """T3's spectra on the same points, ascending: each eigenvalue of (2/d) E psi psi^T, d times."""
+    psi = models.features(points.x_t, points.t) * models.scales[points.t][..., None]
+    n = psi.shape[1]
+    spectra = []
+    for one, epsilon in zip(psi, points.epsilon.to(psi), strict=True):
+        moments = Moments(one.mT @ one / n, epsilon.mT @ one / n, models.normaliser, n)
+        spectra.append(hessian_spectrum(moments).repeat_interleave(models.dimension))
+    return torch.stack(spectra)
+
+
+def largest_relative_error(measured: Float[Tensor, " p"], closed: Float[Tensor, " p"]) -> float:
+    """The largest deviation of one ascending spectrum from another, in units of the latter's eigenvalues.
+
+    Eigenvalues below RESOLVED times the largest are rounding; they are held against that bound instead.
+    """
+    sizes = closed.abs()
+    units = sizes.clamp(min=RESOLVED * float(sizes.max()))
+    return float(((measured - closed).abs() / units).max())
+
+
+def spectrum_measures(models: ScoreModels, points: Evaluation) -> dict[str, PerSeed]:
+    """The largest relative error of T3's spectrum, and the least eigenvalue measured."""
+    precise = in_float64(models)
+    closed = closed_spectra(precise, points)
+    measured = [torch.linalg.eigvalsh(measured_hessian(precise, seed, points)) for seed in range(models.seeds)]
+    errors = [largest_relative_error(*both) for both in zip(measured, closed, strict=True)]
+    return {
+        "hessian_error": torch.tensor(errors, dtype=torch.float64),
+        "hessian_least": torch.stack(measured)[:, 0],
+    }

@@ -53,13 +53,13 @@ def random_directions(
     W: ndarray, b: ndarray, kappa: float, number: int, generator: np.random.Generator
 ) -> list[ndarray]:
     """Random admissible perturbations, scaled to J = kappa, those of them that leave a density."""
-    found = []
+    directions = []
     for _ in range(number):
         delta = project_admissible(generator.standard_normal(W.shape), W)
         delta *= (kappa / loss_rise(delta, W, b)) ** 0.5
         if np.linalg.eigvalsh(np.eye(len(W)) + delta @ W.T / W.shape[1])[0] > 0:
-            found.append(delta)
-    return found
+            directions.append(delta)
+    return directions
 
 
 def _model(seed: int, scale: float, setting: Setting) -> tuple[ndarray, ndarray, ndarray, np.random.Generator]:
@@ -97,11 +97,11 @@ def tolerance(seed: int, scale: float, setting: Setting) -> dict[str, float]:
 def curve(seed: int, scale: float, setting: Setting) -> list[dict[str, float]]:
     """Least and random divergences against measured rises, for a figure."""
     W, b, x, generator = _model(seed, scale, setting)
-    found = []
+    points = []
     for kappa in KAPPAS:
         least = least_direction(W, b, kappa)
         others = random_directions(W, b, kappa, min(setting.directions, 20), generator)
-        found.append(
+        points.append(
             {
                 "kappa": kappa,
                 "gap_radius_t4": gap_radius(kappa),
@@ -110,4 +110,4 @@ def curve(seed: int, scale: float, setting: Setting) -> list[dict[str, float]]:
                 "median_random_divergence": float(np.median([perturbation_divergence(o, W, b) for o in others])),
             }
         )
-    return found
+    return points

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import flatness
 from findings import toy_ladder
+from findings.estimates import significant
 from findings.provenance import ROOT, commit, versions
 from findings.verdicts import FEWEST_SEEDS
 from toy import ladder, ladder_measures, regimes, report
@@ -65,16 +66,16 @@ def make(
         ValueError, FloatingPointError, OSError: as `toy.ladder.run`.
     """
     with _folder(quick) as folder:
-        kept = ladder.Kept(folder, rung)
-        work = ladder.work_of(rung, kept)
+        store = ladder.Kept(folder, rung)
+        work = ladder.work_of(rung, store)
         console.print(f"{rung.name}: {work.words(workers)}", markup=False, highlight=False)
         if so_far:
-            rows = ladder.kept_rows(work, kept)
+            rows = ladder.kept_rows(work, store)
         else:
             with reported() as tell:
-                rows = ladder.run(rung, kept, workers=workers, tell=tell)
+                rows = ladder.run(rung, store, workers=workers, tell=tell)
         content = document(rung, rows, quick=quick, complete=not (so_far and work.missing), command=command)
-        content["code"] = kept.code  # the runs', whenever they were made; the commit is that of the writing
+        content["code"] = store.code  # the runs', whenever they were made; the commit is that of the writing
     if out is None:
         console.print("nothing written (--quick without --out)", markup=False)
         return
@@ -108,7 +109,9 @@ def document(rung: Rung, rows: list[ladder.Row], *, quick: bool, complete: bool,
         "configuration": ladder.configuration(rung),
         "versions": versions(torch, np, scipy, flatness),
         "commit": commit(),
-        "distance_floor": {source: [report.short(value) for value in values] for source, values in floors.items()},
+        "distance_floor": {
+            source: [significant(value, report.DIGITS) for value in values] for source, values in floors.items()
+        },
         "verdicts": toy_ladder.verdicts(plain, rung.name),
         "rows": plain,
     }

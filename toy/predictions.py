@@ -24,7 +24,7 @@ import numpy as np
 from numpy import ndarray
 
 from findings import verdicts
-from findings.names import PAPER_METHODS, PAPER_RADIUS, SUFFIXES
+from findings.names import PAPER_METHODS, PAPER_RADIUS, SUFFIXES, group_of
 from findings.verdicts import Interval, Outcome, Region, mean_interval
 from flatness import arguments
 
@@ -77,11 +77,11 @@ class Comparison:
             KeyError: a row or measure that the table lacks.
             ValueError: numbers that are not finite, fewer than two seeds.
         """
-        found = mean_interval(self.numbers(table), comparisons)
+        interval = mean_interval(self.numbers(table), comparisons)
         if self.form_in(table) != "change":
-            return found
-        mean, low, high = (math.expm1(min(value, LARGEST)) for value in (found.mean, found.low, found.high))
-        return dataclasses.replace(found, mean=mean, low=low, high=high)
+            return interval
+        mean, low, high = (math.expm1(min(value, LARGEST)) for value in (interval.mean, interval.low, interval.high))
+        return dataclasses.replace(interval, mean=mean, low=low, high=high)
 
     def form_in(self, table: Table) -> str:
         """The form, "excess" for a change where a number is not above zero: a model that is far from any minimum.
@@ -142,7 +142,7 @@ class Prediction:
     @property
     def group(self) -> str:
         """P1, ..., P9: the comparisons of a group are corrected together."""
-        return self.identifier[:2]
+        return group_of(self.identifier)
 
     @property
     def regions(self) -> tuple[Region, ...]:

@@ -104,7 +104,7 @@ class Arm:
 
     @property
     def cost(self) -> float:
-        """Of training, in multiply-adds of a seed, by what a gradient takes (`toy.workload`)."""
+        """Of training, in multiply-adds of a seed, by what a gradient takes (`benchmarks.toy`)."""
         d = 2 if self.regime.source == "ring" else 64
         inputs = d + 32
         return self.how.gradients(self.steps) * self.regime.batch * self.regime.features * (4 * inputs + 6 * d) / 2

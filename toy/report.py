@@ -17,6 +17,7 @@ from numpy import ndarray
 import flatness
 from findings import files
 from findings.checksums import with_checksum
+from findings.estimates import significant
 from findings.provenance import commit, versions
 from findings.verdicts import FEWEST_SEEDS, LEVEL, Interval, Outcome, Verdict, mean_interval
 from toy import gap_tolerance
@@ -36,6 +37,8 @@ PAIRS = (
     *((f"quantized_readout_rise_{bits}_t5", f"dithered_readout_rise_{bits}") for bits in BITS),
 )
 """What is predicted and measured, P3 and P4."""
+DIGITS = 6
+"""Significant ones, of numbers in the document."""
 
 
 def document(
@@ -125,11 +128,11 @@ def compared(comparison: Comparison, interval: Interval, verdict: Verdict, table
 
 
 def interval_entry(interval: Interval) -> dict[str, Any]:
-    """The interval, six significant digits."""
+    """The interval, rounded."""
     return {
-        "mean": short(interval.mean),
-        "low": short(interval.low),
-        "high": short(interval.high),
+        "mean": significant(interval.mean, DIGITS),
+        "low": significant(interval.low, DIGITS),
+        "high": significant(interval.high, DIGITS),
         "seeds": interval.seeds,
         "level": round(interval.level, 6),
     }
@@ -140,21 +143,18 @@ def entry(values: ndarray) -> dict[str, Any]:
     return interval_entry(mean_interval(values))
 
 
-def short(value: float, digits: int = 6) -> float:
-    """Rounded to significant digits."""
-    return float(f"{value:.{digits}g}")
-
-
 def plain(value: Any) -> Any:
     """Arrays (S, ...) become means with bounds over seeds; everything else stays, mapping by mapping."""
     if isinstance(value, Mapping):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, ndarray):
-        found = [mean_interval(column) for column in value.T]
-        return {bound: [short(getattr(one, bound)) for one in found] for bound in ("mean", "low", "high")}
+        intervals = [mean_interval(column) for column in value.T]
+        return {
+            bound: [significant(getattr(one, bound), DIGITS) for one in intervals] for bound in ("mean", "low", "high")
+        }
     if isinstance(value, list):
         return [plain(one) for one in value]
-    return short(value) if isinstance(value, float) else value
+    return significant(value, DIGITS) if isinstance(value, float) else value
 
 
 def pairs(study: Study) -> dict[str, Any]:
@@ -162,8 +162,8 @@ def pairs(study: Study) -> dict[str, Any]:
     return {
         row: {
             measured: {
-                "predicted": [short(v, 5) for v in found[predicted]],
-                "measured": [short(v, 5) for v in found[measured]],
+                "predicted": [significant(v, 5) for v in found[predicted]],
+                "measured": [significant(v, 5) for v in found[measured]],
             }
             for predicted, measured in PAIRS
         }

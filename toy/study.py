@@ -85,10 +85,10 @@ class Study:
 def jobs_of(settings: Settings) -> list[Job]:
     """The jobs of the first round, the longest first."""
     steps = settings.steps
-    found = [Job("learnt", name, method, steps) for name, method in METHODS.items()]
-    found += [Job("frozen", name, method, settings.frozen_steps) for name, method in METHODS.items()]
+    jobs = [Job("learnt", name, method, steps) for name, method in METHODS.items()]
+    jobs += [Job("frozen", name, method, settings.frozen_steps) for name, method in METHODS.items()]
     rho = METHODS["sam"].rho
-    found += [
+    jobs += [
         Job("learnt", f"sam rho={radius:g}", Method(rho=radius), steps, thorough=False)
         for radius in SWEEP
         if radius != rho
@@ -98,8 +98,8 @@ def jobs_of(settings: Settings) -> list[Job]:
         "sam every 5": Method(rho=rho, schedule=EveryK(5)),
         "sam quarter batch": Method(rho=rho, ascent_share=0.25),
     }
-    found += [Job("learnt", name, method, steps, thorough=False) for name, method in cheap.items()]
-    return sorted(found, key=lambda job: -job.cost)
+    jobs += [Job("learnt", name, method, steps, thorough=False) for name, method in cheap.items()]
+    return sorted(jobs, key=lambda job: -job.cost)
 
 
 def initial_models(settings: Settings, learn_features: bool) -> ScoreModels:
@@ -194,28 +194,28 @@ def run(settings: Settings, *, workers: int = 2, report: Callable[[str, float], 
 def _equal_loss_jobs(outcomes: dict[str, Outcome], settings: Settings, study: Study) -> list[Job]:
     sam = outcomes["learnt/sam"].losses
     target = float(sam[:, -max(sam.shape[1] // FINAL_SHARE, 1) :].mean())
-    found = []
+    jobs = []
     for name in ("adm", "ip"):
         steps = min(matched_steps(outcomes[f"learnt/{name}"].losses, target, BLOCK), settings.steps)
         study.matched[name] = {"steps": steps, "sam_training_loss": target}
-        found.append(Job("equal", name, METHODS[name], steps))
-    return found
+        jobs.append(Job("equal", name, METHODS[name], steps))
+    return jobs
 
 
 def _add_gap_rows(study: Study) -> None:
     setting = gap_tolerance.Setting()
     for row, scale in zip(GAP_ROWS, gap_tolerance.SCALES, strict=True):
-        found = [gap_tolerance.tolerance(seed, scale, setting) for seed in range(study.settings.seeds)]
-        study.table[row] = {name: np.array([one[name] for one in found]) for name in found[0]}
+        tolerances = [gap_tolerance.tolerance(seed, scale, setting) for seed in range(study.settings.seeds)]
+        study.table[row] = {name: np.array([one[name] for one in tolerances]) for name in tolerances[0]}
         study.series[row] = {"curve": gap_tolerance.curve(0, scale, setting)}
 
 
 def _add_derived(study: Study) -> None:
     """Measures that take several rows: what a cheap schedule has of full SAM's reduction of the LPF rise."""
     plain, full = (study.table[row]["lpf_rise"] for row in ("learnt/adm", "learnt/sam"))
-    for row, found in study.table.items():
-        if row.startswith("learnt/sam "):
-            found["share_of_reduction"] = (plain - found["lpf_rise"]) / (plain - full).mean()
+    for row in (job.row for job in jobs_of(study.settings) if job.regime == "learnt" and not job.thorough):
+        rise = study.table[row]["lpf_rise"]
+        study.table[row]["share_of_reduction"] = (plain - rise) / (plain - full).mean()
     shifted = [divergence_of_shift(one) for one in shifted_data()]
     study.series["shifts"] = {"factor": list(SHIFT_FACTORS), "kl": shifted}
 

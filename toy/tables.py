@@ -1,4 +1,4 @@
-"""The verdicts of results/toy.json as Markdown: `python -m toy.tables` renews toy/README.md and README.md's table."""
+"""The verdicts of results/toy.json as Markdown: `python -m toy.tables` renews toy/README.md and docs/findings.md."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from findings import files, toy_study
 from findings.boundary import guarded
-from findings.names import PAPER_METHODS
+from findings.names import PAPER_METHODS, group_of
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED
 from toy.predictions import REVISED
 
-README = ROOT / "README.md"
+BRIEF = ROOT / "docs" / "findings.md"
 OWN = ROOT / "toy" / "README.md"
 MARKS = ("<!-- toy: written by python -m toy.tables -->", "<!-- end of toy -->")
 
@@ -34,9 +34,10 @@ def brief(results: dict[str, Any]) -> str:
     """One row for each of P1 to P9: its parts by verdict."""
     lines = ["| prediction | " + " | ".join(VERDICTS) + " |", "|---" * (len(VERDICTS) + 1) + "|"]
     for group, title in TITLES.items():
-        parts = [p for p in results["predictions"] if p["identifier"].startswith(group)]
-        cells = [", ".join(p["identifier"][2:] for p in parts if p["verdict"] == verdict) for verdict in VERDICTS]
-        lines.append(f"| [{group}](toy/README.md): {title} | " + " | ".join(cells) + " |")
+        parts = [p for p in results["predictions"] if group_of(p["identifier"]) == group]
+        letters = [(p["verdict"], p["identifier"].removeprefix(group)) for p in parts]
+        cells = [", ".join(letter for verdict, letter in letters if verdict == column) for column in VERDICTS]
+        lines.append(f"| [{group}](toy.md): {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -48,7 +49,7 @@ def _words(results: dict[str, Any]) -> list[str]:
     """What phi is, what runs of equal loss are, and which claims were made after results had been seen."""
     stopped = ", ".join(f"{name} after {found['steps']} steps" for name, found in results["equal_loss"].items())
     losses = ", ".join(f"{name} {results['measures'][f'learnt/{name}']['loss']['mean']:.3g}" for name in PAPER_METHODS)
-    found = [
+    table = [
         "phi is what the readout theta multiplies, as in the theory; E|phi|^2 is the feature energy. The loss is a "
         "mean over the d coordinates and theta phi is not divided by m, so the factor d/m^2 of T3 and T5 is 1 here; "
         "sigma is the deviation of the noise on weights, q the step of the grid.",
@@ -57,13 +58,13 @@ def _words(results: dict[str, Any]) -> list[str]:
         f"{results['configuration']['steps']}), and those runs' own averages.",
     ]
     revised = {how: [p["identifier"] for p in results["predictions"] if p.get("revised") == how] for how in REVISED}
-    said = [f"{', '.join(names)} were {how}" for how, names in revised.items() if names]
-    if said:
-        found.append(
-            f"After the results of a first run had been seen, {'; '.join(said)}. These claims and their margins were "
-            "not set blind."
+    sentences = [f"{', '.join(names)} were {how}" for how, names in revised.items() if names]
+    if sentences:
+        table.append(
+            f"After the results of a first run had been seen, {'; '.join(sentences)}. These claims and their margins "
+            "were not set blind."
         )
-    return found
+    return table
 
 
 def _source(prediction: dict[str, Any]) -> str:
@@ -98,7 +99,7 @@ def full(results: dict[str, Any]) -> str:
 
 
 def with_brief(page: str, results: dict[str, Any]) -> str:
-    """The project's README with its table renewed, between the two marks that hold it.
+    """The site's page of findings with its table renewed, between the two marks that hold it.
 
     Raises:
         ValueError: a mark is missing.
@@ -111,11 +112,11 @@ def main() -> int:
     try:
         results = toy_study.load()
         files.write_whole(OWN, full(results))
-        files.write_whole(README, with_brief(README.read_text(encoding="utf-8"), results))
+        files.write_whole(BRIEF, with_brief(BRIEF.read_text(encoding="utf-8"), results))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {OWN.relative_to(ROOT)} and {README.relative_to(ROOT)}")
+    print(f"wrote {OWN.relative_to(ROOT)} and {BRIEF.relative_to(ROOT)}")
     return 0
 
 

@@ -55,23 +55,23 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file, or none with weights in the directory.
         ValueError: the file is damaged, or holds something else than tensors by name.
     """
-    found = Path(path)
-    if found.is_dir():
-        newest = max(found.glob(f"checkpoints/step-*/{WEIGHTS_FILE}"), default=found / WEIGHTS_FILE)
-        found = found / WEIGHTS_FILE if (found / WEIGHTS_FILE).is_file() else newest
-    if not found.is_file():
+    file = Path(path)
+    if file.is_dir():
+        newest = max(file.glob(f"checkpoints/step-*/{WEIGHTS_FILE}"), default=file / WEIGHTS_FILE)
+        file = file / WEIGHTS_FILE if (file / WEIGHTS_FILE).is_file() else newest
+    if not file.is_file():
         raise FileNotFoundError(
-            f"{found} does not exist; a checkpoint is a .pt or .safetensors file, or a run's directory"
+            f"{file} does not exist; a checkpoint is a .pt or .safetensors file, or a run's directory"
         )
     try:
-        if found.suffix == ".safetensors":
-            return load_file(found)
-        state = torch.load(found, map_location="cpu", weights_only=True)
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{found} cannot be read as a checkpoint of tensors by name: {error}") from error
+        raise ValueError(f"{file} cannot be read as a checkpoint of tensors by name: {error}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         shown = type(state).__name__ if not isinstance(state, Mapping) else f"a mapping with {list(state)[:SHOWN]}"
-        raise ValueError(f"{found} holds {shown}; allowed: tensors by name, as a state_dict is saved")
+        raise ValueError(f"{file} holds {shown}; allowed: tensors by name, as a state_dict is saved")
     return dict(state)
 
 

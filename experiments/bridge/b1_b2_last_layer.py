@@ -44,34 +44,34 @@ def _closed_forms(rows: Rows, bits: tuple[int, ...]) -> list[Claim]:
             for b in bits
         ),
     ]
-    found = []
+    claims = []
     for identifier, rise, says, theorem in exact:
         comparisons = rows.each(_first_stage(rise))
-        found.append(_closed(identifier, f"The last layer: {says}", SOURCES[theorem], EXACT, comparisons, DRAWS, rise))
+        claims.append(_closed(identifier, f"The last layer: {says}", SOURCES[theorem], EXACT, comparisons, DRAWS, rise))
         if identifier in ("B1a", "B1b"):
             pooled = _pooled(comparisons)
             says = f"The same in the mean over all rows ({rise})"
-            found.append(_closed(f"{identifier}-mean", says, SOURCES[theorem], EXACT, pooled, DRAWS, rise))
+            claims.append(_closed(f"{identifier}-mean", says, SOURCES[theorem], EXACT, pooled, DRAWS, rise))
     for b in bits:
         even = rows.each(_first_stage(f"rounding-{b}", drawn=False))
         says = f"Rounding the last layer to {b} bits raises the loss's even part by (q^2 / 12) E|phi|^2 in each network"
-        found.append(_closed(f"B1d-{b}", says, ROUNDED, ON_AVERAGE, even, IMAGES, f"rounding-{b}"))
+        claims.append(_closed(f"B1d-{b}", says, ROUNDED, ON_AVERAGE, even, IMAGES, f"rounding-{b}"))
         mean = _over_runs(rows, _first_stage(f"rounding-{b}", drawn=False))
         says = f"The same at {b} bits in the mean over runs, whose weights are drawn apart"
         over = "error over the runs' raw weights (Student)"
-        found.append(_closed(f"B1d-{b}-mean", says, SOURCES["T5"], ON_AVERAGE, mean, over, f"rounding-{b}"))
+        claims.append(_closed(f"B1d-{b}-mean", says, SOURCES["T5"], ON_AVERAGE, mean, over, f"rounding-{b}"))
         whole = rows.each(_of_rows(names.quantization(b), drawn=False))
         says = f"Rounding the last layer to {b} bits raises the loss itself by (q^2 / 12) E|phi|^2 in each network"
         where = f"rows/*.json: measures.readout.rises.quantization-{b}"
-        found.append(_closed(f"B1e-{b}", says, ROUNDED, ON_AVERAGE, whole, IMAGES, "", where))
+        claims.append(_closed(f"B1e-{b}", says, ROUNDED, ON_AVERAGE, whole, IMAGES, "", where))
     for name in map(names.low_pass, ("absolute", "layer")):
         comparisons = rows.each(_of_rows(name, drawn=True))
         says = (
             f"The rows' own measure of the last layer's rise ({name}, one sign, few draws) agrees with the closed form"
         )
         where = f"rows/*.json: measures.readout.rises.{name}"
-        found.append(_closed(f"B1f-{name}", says, SOURCES["T3"], EXACT, comparisons, IMAGES, "", where))
-    return found
+        claims.append(_closed(f"B1f-{name}", says, SOURCES["T3"], EXACT, comparisons, IMAGES, "", where))
+    return claims
 
 
 def _closed(
@@ -89,10 +89,10 @@ def _first_stage(rise: str, *, drawn: bool = True) -> Callable[[Entry], Cell | N
     """Measured over predicted, on the first stage's images; its error over draws, over images where none are drawn."""
 
     def number(entry: Entry) -> Cell | None:
-        found = entry.layered("readout")
-        if found is None or rise not in found["rises"]:
+        rises = entry.layered("readout")
+        if rises is None or rise not in rises["rises"]:
             return None
-        one, draws = found["rises"][rise], found["draws"]
+        one, draws = rises["rises"][rise], rises["draws"]
         measured = one["measured"]
         error = measured["draw_standard_error"] if drawn else measured["data_standard_error"]
         degrees = (draws if drawn else len(one["by_image"])) - 1
@@ -105,12 +105,12 @@ def _of_rows(rise: str, *, drawn: bool) -> Callable[[Entry], Cell | None]:
     """The same of the rows' measure, whose few draws have a linear part."""
 
     def number(entry: Entry) -> Cell | None:
-        found = entry.measure("readout")
-        if found is None or rise not in found["rises"]:
+        readout = entry.measure("readout")
+        if readout is None or rise not in readout["rises"]:
             return None
-        one = found["rises"][rise]
+        one = readout["rises"][rise]
         draws = entry.row["settings"]["evaluation"]["readout_draws"] if entry.row else 2
-        settings: dict[str, Any] = {"samples": found["settings"]["samples"]}
+        settings: dict[str, Any] = {"samples": readout["settings"]["samples"]}
         if drawn:
             settings["draws"] = draws
         return ratio(estimates.estimate(one["measured"], settings), Cell(one["predicted"]["value"]))
@@ -141,8 +141,8 @@ def _over_runs(rows: Rows, number: Callable[[Entry], Cell | None]) -> tuple[Comp
 
 def energy(entry: Entry) -> Cell | None:
     """The last layer's feature energy, of a row."""
-    found = entry.measure("readout")
-    return None if found is None else estimated(found["feature_energy"], found["settings"])
+    readout = entry.measure("readout")
+    return None if readout is None else estimated(readout["feature_energy"], readout["settings"])
 
 
 def _ratio(a: Entry, b: Entry) -> Cell | None:
@@ -159,7 +159,7 @@ def _energies(rows: Rows, toy: Toy) -> list[Claim]:
     sam, ip = rows.counterparts("sam", "adm"), rows.counterparts("ip", "adm")
     where = "rows/*.json: measures.readout.feature_energy"
     how = f"ratio of E|phi|^2; {IMAGES}, the two rows' added as if independent"
-    found = [
+    claims = [
         Claim("B2a", "SAM lowers the last layer's feature energy", "theory T3 and T6, toy P3a", (-INFINITE, 1.0),
               rows.against(sam, _ratio), how, where),
         Claim("B2b", "EMA and SWA leave the last layer's feature energy (at most 5% less)", "toy P2c, P2d",
@@ -171,7 +171,7 @@ def _energies(rows: Rows, toy: Toy) -> list[Claim]:
         entry, other = rows.of(label)[0], rows.of(against)[0]
         predicted = toy.ratio(_toys(toy, entry), _toys(toy, other), "feature_energy")
         if predicted is not None:
-            found.append(
+            claims.append(
                 Claim(
                     f"B2d-{label}",
                     f"{label}'s feature energy falls by as much as the toy's, within a factor of {FACTOR:g}",
@@ -184,4 +184,4 @@ def _energies(rows: Rows, toy: Toy) -> list[Claim]:
                     predicted.interval,
                 )
             )
-    return found
+    return claims

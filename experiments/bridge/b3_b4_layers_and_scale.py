@@ -21,14 +21,14 @@ PAIRED = "error over images, in pairs, and over draws"
 
 def by_image(entry: Entry, scale: str) -> list[float] | None:
     """The whole network's rise, image by image."""
-    found = entry.layered("whole")
-    return None if found is None else found[scale]["by_image"]
+    whole = entry.layered("whole")
+    return None if whole is None else whole[scale]["by_image"]
 
 
 def draws_error(entry: Entry, scale: str, of: float) -> Cell:
     """The standard error over draws of the whole network's rise, as a share of a number."""
-    found = entry.layered("whole")[scale]
-    return Cell(0.0, found["rise"]["draw_standard_error"] / abs(of), found["draws"] - 1)
+    whole = entry.layered("whole")[scale]
+    return Cell(0.0, whole["rise"]["draw_standard_error"] / abs(of), whole["draws"] - 1)
 
 
 def rise_ratio(scale: str) -> Callable[[Entry, Entry], Cell | None]:
@@ -141,7 +141,7 @@ def claims(rows: Rows, toy: Toy) -> list[Claim]:
 
 def _layers(rows: Rows, toy: Toy) -> list[Claim]:
     sam = rows.counterparts("sam", "adm")
-    found = [
+    claims = [
         Claim(
             f"B3a-{scale}",
             f"The layers' rises one by one add up to the whole network's ({scale} noise)",
@@ -160,7 +160,7 @@ def _layers(rows: Rows, toy: Toy) -> list[Claim]:
     if all(number is not None for number in numbers):
         a, b, c, d = (number.value for number in numbers if number is not None)
         predicted = (a - b) / (c - d)
-    found.append(
+    claims.append(
         Claim(
             "B3b",
             "The last layer carries more than half of SAM's gain in the absolute rise, as in the toy",
@@ -173,7 +173,7 @@ def _layers(rows: Rows, toy: Toy) -> list[Claim]:
             predicted=predicted,
         )
     )
-    return found
+    return claims
 
 
 def _scales(rows: Rows, toy: Toy) -> list[Claim]:
@@ -181,10 +181,10 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
     adm, flat = toy.row("adm", 0.0, "raw"), toy.row("sam", 0.1, "raw")
     predicted = {"absolute": toy.ratio(flat, adm, "lpf_rise"), "layer": toy.ratio(flat, adm, "relative_rise")}
     sources = {"absolute": "paper, toy P2a", "layer": "question, toy P8a", "filter": "question, toy P8a"}
-    found = []
+    claims = []
     for letter, scale in zip("abc", WHOLE_NOISES, strict=True):
         toys = predicted.get(scale)
-        found.append(
+        claims.append(
             Claim(
                 f"B4{letter}",
                 f"SAM lowers the whole network's rise under {scale} noise",
@@ -199,13 +199,13 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
             )
         )
     for letter, pairs, who in (("d", rows.averages(), "EMA and SWA do"), ("e", ip, "Input perturbation does")):
-        found.append(
+        claims.append(
             Claim(f"B4{letter}", f"{who} not lower the whole network's rise under absolute noise (at most 5% less)",
                   "paper, toy P2c, P2d, P2e", (0.95, INFINITE), rows.against(pairs, rise_ratio("absolute")),
                   f"ratio to the raw weights' or adm's; {PAIRED}", WHERE_WHOLE.format("absolute"))
         )  # fmt: skip
     share = toy.share(flat, adm, "relative_rise", "lpf_rise")
-    found += [
+    claims += [
         Claim("B4f", "Part of SAM's gain in the absolute rise is scale: less than all of its logarithm is left in the "
               "rise under layer-relative noise", "theory T7, toy P8d", (-INFINITE, 1.0),
               rows.against(sam, relative_share(rise_ratio)),
@@ -222,7 +222,7 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
               "ratio of L2 norms of all other layers together; exact numbers of these networks",
               "layers/*.json: measures.layers[].norm, scale_free"),
     ]  # fmt: skip
-    return [*found, *_by_sums(rows, share)]
+    return [*claims, *_by_sums(rows, share)]
 
 
 def _by_sums(rows: Rows, share: float | None) -> list[Claim]:
@@ -230,13 +230,13 @@ def _by_sums(rows: Rows, share: float | None) -> list[Claim]:
     sam = rows.counterparts("sam", "adm")
     note = "Added after a first run, in which the whole network's few draws decided little."
     how, where = "ratio of sums over layers, image by image; error over images and draws", "measures.layers[].rises"
-    found = [
+    claims = [
         Claim(f"B4{letter}", f"SAM lowers the sum of the layers' rises under {scale} noise", source, (-INFINITE, 1.0),
               rows.against(sam, sum_ratio(scale)), how, f"layers/*.json: {where}.{scale}.by_image", note=note)
         for letter, scale, source in (("i", "absolute", "paper, toy P2a"), ("j", "layer", "question, toy P8a"))
     ]  # fmt: skip
     others = [*rows.averages(), *rows.counterparts("ip", "adm")]
-    found += [
+    claims += [
         Claim("B4k", "EMA, SWA and input perturbation do not lower the sum of the layers' absolute rises (at most 5% "
               "less)", "paper, toy P2c, P2d, P2e", (0.95, INFINITE), rows.against(others, sum_ratio("absolute")), how,
               f"layers/*.json: {where}.absolute.by_image", note=note),
@@ -246,12 +246,12 @@ def _by_sums(rows: Rows, share: float | None) -> list[Claim]:
               f"log of the {how}, of relative over absolute noise; the two as if independent",
               f"layers/*.json: {where}", share, note=note),
     ]  # fmt: skip
-    return found
+    return claims
 
 
 def layer_table(rows: Rows, scale: str = "absolute") -> list[dict[str, Any]]:
     """Which layers carry each row's rise: shares of the sum over layers by kind, for every row's first seed."""
-    found = []
+    table = []
     for label in rows.labels:
         entry = rows.of(label)[0]
         layers, last = entry.layered("layers"), entry.layered("readout")
@@ -261,8 +261,8 @@ def layer_table(rows: Rows, scale: str = "absolute") -> list[dict[str, Any]]:
         kinds = [_kind(layer, name) for layer in layers]
         rises = [layer["rises"][scale]["value"] for layer in layers]
         shares = {kind: _share(kind, kinds, rises) for kind in dict.fromkeys(kinds)}
-        found.append({"row": label, "scale": scale, "sum": math.fsum(rises), "shares": shares})
-    return found
+        table.append({"row": label, "scale": scale, "sum": math.fsum(rises), "shares": shares})
+    return table
 
 
 def _kind(layer: Mapping[str, Any], last: str | None) -> str:

@@ -36,15 +36,16 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.interpolate import PchipInterpolator
 
-from experiments.bridge.correlations import rank_correlation
+from experiments.bridge.b5_correlations import rank_correlation
 from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from experiments.measures.noise_tolerance import LAWS, Law
 from findings.estimates import Cell
 from flatness import arguments
 
-Kept = Mapping[str, Any]
+Measured = Mapping[str, Any]
 RESAMPLES = 200
-SAMPLED = ("shift+", "shift-", "scale+", "scale-")
-RESCORED = (*SAMPLED, "single+", "single-")
+SAMPLED = {law.name: law for law in LAWS}
+RESCORED = SAMPLED | {law.name: law for law in (Law("single", 1), Law("single", -1))}
 POINTS = 257
 """Between two levels, on which the interpolated rise is looked for."""
 
@@ -55,24 +56,26 @@ def resampled(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Int[nda
     return np.vstack([np.arange(images), drawn])
 
 
-def loss(kept: Kept, places: Int[ndarray, "B n"]) -> Float[ndarray, " B"]:
+def loss(tolerance: Measured, places: Int[ndarray, "B n"]) -> Float[ndarray, " B"]:
     """The summed loss of each resample."""
-    return np.asarray(kept["loss"]["by_image"])[places].mean(1)
+    return np.asarray(tolerance["loss"]["by_image"])[places].mean(1)
 
 
-def sampled(kept: Kept, law: str, kappa: Float[ndarray, " B"], places: Int[ndarray, "B n"]) -> Float[ndarray, " B"]:
+def sampled(
+    tolerance: Measured, law: str, kappa: Float[ndarray, " B"], places: Int[ndarray, "B n"]
+) -> Float[ndarray, " B"]:
     """The tolerated divergence of each resample under noise drawn from the law; infinite beyond the levels.
 
     Args:
-        kept: what `measured_tolerance` found at one t.
+        tolerance: what `measured_tolerance` gave at one t.
         law: of `SAMPLED`.
         kappa: the rise of the summed loss, one for each resample.
         places: of the images in each resample.
     """
-    arguments.choice("law", law, SAMPLED)
-    rises = np.array([rise["by_image"] for rise in kept["laws"][law]["rises"]])
+    arguments.choice("law", law, tuple(SAMPLED))
+    rises = np.array([rise["by_image"] for rise in tolerance["laws"][law]["rises"]])
     means = rises[:, places].mean(2)
-    roots = np.sqrt([0.0, *kept["levels"]])
+    roots = np.sqrt([0.0, *tolerance["levels"]])
     grid = np.unique(np.concatenate([np.linspace(*ends, POINTS) for ends in itertools.pairwise(roots)]))
     curve = PchipInterpolator(roots, np.vstack([np.zeros(len(places)), means]))(grid)
     return _crossings(grid, curve, kappa)
@@ -89,30 +92,32 @@ def _crossings(grid: ndarray, curve: ndarray, kappa: ndarray) -> ndarray:
     return np.where(reached.any(0), root**2, np.inf)
 
 
-def rescored(kept: Kept, law: str, kappa: Float[ndarray, " B"], places: Int[ndarray, "B n"]) -> Float[ndarray, " B"]:
+def rescored(
+    tolerance: Measured, law: str, kappa: Float[ndarray, " B"], places: Int[ndarray, "B n"]
+) -> Float[ndarray, " B"]:
     """The same against the score of the law, for the inputs as they are; infinite where there is no such law.
 
     The rise is a polynomial of degree 2 in u, or in tau, so that its roots are known.
     """
-    arguments.choice("law", law, RESCORED)
-    d, sign = kept["dimension"], 1.0 if law.endswith("+") else -1.0
-    if law.startswith("shift"):
-        r1 = np.asarray(kept["moments"]["r1"])[places].mean(1)
+    kind, sign = RESCORED[arguments.choice("law", law, tuple(RESCORED))]
+    d = tolerance["dimension"]
+    if kind == "shift":
+        r1 = np.asarray(tolerance["moments"]["r1"])[places].mean(1)
         u = (-r1 + sign * np.sqrt(r1**2 + d * kappa)) / d
         return np.asarray(0.5 * d * u**2)
-    if law.startswith("scale"):
-        many, linear = d, np.asarray(kept["moments"]["re"])[places].mean(1)
+    if kind == "scale":
+        many, linear = d, np.asarray(tolerance["moments"]["re"])[places].mean(1)
         sign = -sign  # tau = (1 + a)^-2 - 1 falls as a rises
     else:
-        many, linear = 1, _along_one(kept, places)
+        many, linear = 1, _along_one(tolerance, places)
     tau = (linear + sign * np.sqrt(linear**2 + many * kappa)) / many
     there = np.where(tau > -1.0, tau, 0.0)
     return np.where(tau > -1.0, 0.5 * many * _excess(there), np.inf)
 
 
-def _along_one(kept: Kept, places: ndarray) -> ndarray:
+def _along_one(tolerance: Measured, places: ndarray) -> ndarray:
     """E (r.e)(eps.e) of each resample, (B,)."""
-    product = np.asarray(kept["moments"]["r1"]) * np.asarray(kept["moments"]["e1"]) / kept["dimension"]
+    product = np.asarray(tolerance["moments"]["r1"]) * np.asarray(tolerance["moments"]["e1"]) / tolerance["dimension"]
     return np.asarray(product[places].mean(1))
 
 
@@ -173,16 +178,16 @@ class Tolerated(NamedTuple):
 
 
 def tolerated_by(
-    kept: Mapping[str, Any], kappa: ndarray, places: ndarray
+    tolerance: Mapping[str, Any], kappa: ndarray, places: ndarray
 ) -> tuple[dict[str, ndarray], dict[str, ndarray]]:
     """Sampled and rescored divergences by law, with the least of each kind, and of all."""
-    by_sampling = {law: sampled(kept, law, kappa, places) for law in SAMPLED}
-    by_moments = {law: rescored(kept, law, kappa, places) for law in RESCORED}
-    for found in (by_sampling, by_moments):
-        every = dict(found)
+    by_sampling = {law: sampled(tolerance, law, kappa, places) for law in SAMPLED}
+    by_moments = {law: rescored(tolerance, law, kappa, places) for law in RESCORED}
+    for by_law in (by_sampling, by_moments):
+        every = dict(by_law)
         for kind in KINDS:
-            found[kind] = least([values for law, values in every.items() if law[:-1] == kind])
-        found["least"] = least(list(every.values()))
+            by_law[kind] = least([values for law, values in every.items() if RESCORED[law].kind == kind])
+        by_law["least"] = least(list(every.values()))
     return by_sampling, by_moments
 
 
@@ -196,19 +201,19 @@ def _cell(values: ndarray) -> Cell | None:
 
 def every_tolerated(rows: Rows) -> list[Tolerated]:
     """Of all rows, every t and share."""
-    found = []
+    tolerated = []
     for entry in rows.entries:
-        for t, kept in (entry.layered("tolerance") or {}).items():
-            places = resampled(kept["images"])
+        for t, tolerance in (entry.layered("tolerance") or {}).items():
+            places = resampled(tolerance["images"])
             for share in SHARES:
-                kappa = share * loss(kept, places)
-                found.append(Tolerated(entry, t, share, kappa, *tolerated_by(kept, kappa, places)))
-    return found
+                kappa = share * loss(tolerance, places)
+                tolerated.append(Tolerated(entry, t, share, kappa, *tolerated_by(tolerance, kappa, places)))
+    return tolerated
 
 
 def details(every: Sequence[Tolerated], theory: Theory) -> list[dict[str, Any]]:
     """Everything that B6 compares, a dictionary for each row, t and share; an infinite number is None."""
-    found = []
+    entries = []
     for one in every:
         linear = (one.entry.layered("linearisation") or {}).get(one.t)
         kappa = float(one.kappa[0])
@@ -223,8 +228,8 @@ def details(every: Sequence[Tolerated], theory: Theory) -> list[dict[str, Any]]:
                 "linearisation_error": [point["linearisation_error"] for point in linear["points"]],
                 "bounds": {radius: _bounds(linear, radius, kappa, theory) for radius in RADII},
             }
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def _bounds(linear: Mapping[str, Any], radius: str, kappa: float, theory: Theory) -> dict[str, Any]:
@@ -314,8 +319,8 @@ def _rescored(ours: Sequence[Tolerated], theory: Theory) -> tuple[Comparison, ..
 
 
 def _bound(detail: Mapping[str, Any], radius: str, bound: str) -> float | None:
-    found: float | None = detail.get("bounds", {}).get(radius, {}).get(bound)
-    return found
+    number: float | None = detail.get("bounds", {}).get(radius, {}).get(bound)
+    return number
 
 
 def _within_bound(
@@ -327,7 +332,7 @@ def _within_bound(
 
 def _pairs(rows: Rows, share: float, kind: str) -> tuple[Comparison, ...]:
     """SAM's tolerated divergence over adm's, at a share of adm's loss, image by image the same noise."""
-    found = []
+    comparisons = []
     for label, against in rows.counterparts("sam", "adm"):
         by_step: dict[str, list[Cell | None]] = {}
         for entry, other in rows.pairs(label, against):
@@ -335,15 +340,17 @@ def _pairs(rows: Rows, share: float, kind: str) -> tuple[Comparison, ...]:
             for t in [t for t in ours if t in theirs]:
                 places = resampled(theirs[t]["images"])
                 kappa = share * loss(theirs[t], places)
-                laws = [law for law in SAMPLED if law[:-1] == kind]
-                a, b = (least([sampled(kept[t], law, kappa, places) for law in laws]) for kept in (ours, theirs))
+                laws = [name for name, law in SAMPLED.items() if law.kind == kind]
+                a, b = (
+                    least([sampled(tolerance[t], law, kappa, places) for law in laws]) for tolerance in (ours, theirs)
+                )
                 with np.errstate(invalid="ignore"):
                     by_step.setdefault(t, []).append(_cell(a / b))
         for t, values in by_step.items():
             if None not in values:
                 there = tuple(value for value in values if value is not None)
-                found.append(Comparison(f"{label} against {against}, {t}", there, rows=(label, against)))
-    return tuple(found)
+                comparisons.append(Comparison(f"{label} against {against}, {t}", there, rows=(label, against)))
+    return tuple(comparisons)
 
 
 def _order(of_share: Sequence[tuple[Tolerated, Mapping[str, Any]]], share: float) -> Claim:
@@ -357,10 +364,12 @@ def _order(of_share: Sequence[tuple[Tolerated, Mapping[str, Any]]], share: float
         ]
         there = [(x, y) for x, y in pairs if math.isfinite(y)]
         if len(there) >= 2:
-            found = rank_correlation([x for x, _ in there], [float(y) for _, y in there])
-            if math.isfinite(found.value):
-                interval = (found.low, found.high)
-                comparisons.append(Comparison(f"Spearman over {len(there)} rows, {t}", (Cell(found.value),), interval))
+            correlation = rank_correlation([x for x, _ in there], [float(y) for _, y in there])
+            if math.isfinite(correlation.value):
+                interval = (correlation.low, correlation.high)
+                comparisons.append(
+                    Comparison(f"Spearman over {len(there)} rows, {t}", (Cell(correlation.value),), interval)
+                )
     return Claim(
         f"B6e-{share:g}", "Rows with a larger flat radius (the kernel's) tolerate a larger divergence",
         "paper (Remark 3.10)", (0.0, INFINITE), tuple(comparisons),

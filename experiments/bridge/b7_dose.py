@@ -16,15 +16,15 @@ from findings.toy_study import Toy
 
 def _stored(measure: str, *path: str) -> Callable[[Entry], Cell | None]:
     def number(entry: Entry) -> Cell | None:
-        found = entry.measure(measure)
-        if found is None:
+        result = entry.measure(measure)
+        if result is None:
             return None
-        value: Any = found
+        value: Any = result
         for key in path:
             value = value[key]
         if not isinstance(value, Mapping):
-            value = found | {"value": value}
-        return estimates.estimate(value, found.get("settings"))
+            value = result | {"value": value}
+        return estimates.estimate(value, result.get("settings"))
 
     return number
 
@@ -57,20 +57,20 @@ def claims(rows: Rows, toy: Toy) -> list[Claim]:
     """One claim a measure: the raw weights' order by radius is the toy's, wherever the toy's intervals tell one."""
     raw = [entry for entry in rows.entries if entry.average == "raw" and entry.method in ("adm", "sam")]
     by_rho = {entry.rho: entry.label for entry in sorted(raw, key=lambda entry: entry.rho)}
-    found = []
+    claims = []
     for measure, (words, number) in DOSES.items():
         for sign, region, says in ((-1, (-INFINITE, 1.0), "falls"), (1, (1.0, INFINITE), "grows")):
             pairs = [
                 (by_rho[b], by_rho[a]) for a, b in itertools.pairwise(by_rho) if _direction(toy, measure, a, b) == sign
             ]
             if pairs:
-                found.append(
+                claims.append(
                     Claim(f"B7-{measure}-{says}", f"The {words} {says} with SAM's radius where the toy's does",
                           "toy P2g, sweep", region, rows.against(pairs, number),
                           f"ratio of each radius to the one before (adm's is 0); {PAIRED} or added as if independent",
                           f"layers/*.json and rows/*.json; toy.json: measures.learnt/*.{measure}")
                 )  # fmt: skip
-    return found
+    return claims
 
 
 def of_snapshots(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list[Claim]:

@@ -194,7 +194,7 @@ def entry(outcome: Outcome[Claim], rows: Rows) -> dict[str, Any]:
         "identifier": claim.identifier,
         "statement": claim.statement,
         "source": claim.source,
-        "of": predictions.subject(claim.identifier, rows.seeds),
+        "of": predictions.subject(claim.printed, rows.seeds),
         "rows": [label for label in rows.labels if label in of],
         "predicted": claim.predicted,
         "predicted_interval": None if claim.predicted_interval is None else list(claim.predicted_interval),

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from experiments.configuration import Configuration
-from experiments.measures.layer_rows import LAYERS, Plan
-from experiments.measures.snapshot_rows import SNAPSHOTS
+from experiments.measures.layer_rows import LAYERS, SNAPSHOTS, Plan
 from findings.documents import FAILED, ResultError, read_document, refuse_other
 from findings.estimates import Cell
-from findings.names import AVERAGES, Average, RowName
+from findings.names import AVERAGES, Average, RowName, group_of
 from findings.verdicts import Region
 
 INFINITE = math.inf
@@ -55,8 +54,8 @@ class Entry(NamedTuple):
 
 
 def _measure(document: Kept | None, name: str) -> Any:
-    found = None if document is None else document["measures"].get(name)
-    return None if found is None or (isinstance(found, Mapping) and FAILED in found) else found
+    result = None if document is None else document["measures"].get(name)
+    return None if result is None or (isinstance(result, Mapping) and FAILED in result) else result
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class Claim:
         predicted: the number that is predicted, where there is one.
         predicted_interval: of it, where there is one.
         note: what else has to be said.
+        printed: it is of the paper's printed numbers, and not of these networks.
     """
 
     identifier: str
@@ -103,11 +103,12 @@ class Claim:
     predicted: float | None = None
     predicted_interval: tuple[float, float] | None = None
     note: str = ""
+    printed: bool = False
 
     @property
     def group(self) -> str:
         """B1, ..., B7: the comparisons of a group are corrected together."""
-        return self.identifier[:2]
+        return group_of(self.identifier)
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -147,45 +148,45 @@ class Rows:
 
     def counterparts(self, method: str, against: str) -> list[tuple[str, str]]:
         """Labels of a method's rows (every rho), each with that of the other method's row of the same average."""
-        found = {}
+        counterparts = {}
         for entry in self.entries:
             if entry.method == method:
                 same = [e.label for e in self.entries if e.method == against and e.average == entry.average]
                 if same:
-                    found[entry.label] = same[0]
-        return list(found.items())
+                    counterparts[entry.label] = same[0]
+        return list(counterparts.items())
 
     def averages(self) -> list[tuple[str, str]]:
         """Labels of averages, each with that of the raw weights of the same run."""
-        found = {}
+        pairs = {}
         for entry in self.entries:
             raw = [e.label for e in self.entries if e.run == entry.run and e.average == "raw"]
             if entry.average != "raw" and raw:
-                found[entry.label] = raw[0]
-        return list(found.items())
+                pairs[entry.label] = raw[0]
+        return list(pairs.items())
 
     def each(self, number: Callable[[Entry], Cell | None]) -> tuple[Comparison, ...]:
         """A comparison for each row that has the number."""
-        found = [
+        comparisons = [
             Comparison(label, _all(number(entry) for entry in self.of(label)), rows=(label,)) for label in self.labels
         ]
-        return tuple(one for one in found if one.values)
+        return tuple(one for one in comparisons if one.values)
 
     def against(
         self, pairs: Iterable[tuple[str, str]], number: Callable[[Entry, Entry], Cell | None]
     ) -> tuple[Comparison, ...]:
         """A comparison for each pair of rows that has the number."""
-        found = [
+        comparisons = [
             Comparison(f"{a} against {b}", _all(number(*entries) for entries in self.pairs(a, b)), rows=(a, b))
             for a, b in pairs
         ]
-        return tuple(one for one in found if one.values)
+        return tuple(one for one in comparisons if one.values)
 
 
 def _all(values: Iterable[Cell | None]) -> tuple[Cell, ...]:
     """None at all where one is missing, as a mean over other seeds would be another number."""
-    found = list(values)
-    return tuple(cell for cell in found if cell is not None) if None not in found else ()
+    cells = list(values)
+    return tuple(cell for cell in cells if cell is not None) if None not in cells else ()
 
 
 SHARED = ("options", "noise", "device")
@@ -198,7 +199,7 @@ def row_documents(plan: Plan) -> dict[tuple[str, Average], dict[str, Any]]:
     Raises:
         ResultError: rows are missing, cannot be read, or are of another plan.
     """
-    found: dict[tuple[str, Average], dict[str, Any]] = {}
+    documents: dict[tuple[str, Average], dict[str, Any]] = {}
     missing = []
     for run, configuration in plan.runs.items():
         for average in AVERAGES:
@@ -210,7 +211,7 @@ def row_documents(plan: Plan) -> dict[tuple[str, Average], dict[str, Any]]:
                 except (KeyError, TypeError, AttributeError, ValueError) as error:
                     raise ResultError(f"{path} names no configuration that can be read: {error!r}") from error
                 refuse_other(path, {"configuration": there.to_dict()}, {"configuration": configuration.to_dict()})
-                found[run, average] = document
+                documents[run, average] = document
             elif average != "swa" or configuration.swa_models:
                 missing.append(path.name)
     if missing:
@@ -218,7 +219,7 @@ def row_documents(plan: Plan) -> dict[tuple[str, Average], dict[str, Any]]:
             f"{plan.folder / 'rows'} lacks {', '.join(missing)}; give the same `reproduce` again, or only "
             "--stage measure"
         )
-    return found
+    return documents
 
 
 def read(plan: Plan) -> tuple[Rows, dict[str, dict[str, Any]]]:
@@ -240,8 +241,8 @@ def read(plan: Plan) -> tuple[Rows, dict[str, dict[str, Any]]]:
         label = str(RowName(configuration.method, average, rho if rho and len(radii) > 1 else None))
         entries.append(Entry(run, average, configuration.method, rho, configuration.seed, label, document, layers))
     names = {run: f"{run}-{SNAPSHOTS}" for run in plan.runs}
-    kept = {run: name for run, name in names.items() if (plan.folder / LAYERS / f"{name}.json").exists()}
-    return Rows(entries), {run: _first_stage(plan, name, settings) for run, name in kept.items()}
+    snapshots = {run: name for run, name in names.items() if (plan.folder / LAYERS / f"{name}.json").exists()}
+    return Rows(entries), {run: _first_stage(plan, name, settings) for run, name in snapshots.items()}
 
 
 def _first_stage(plan: Plan, name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -253,8 +254,8 @@ def _first_stage(plan: Plan, name: str, settings: dict[str, Any]) -> dict[str, A
     path = plan.folder / LAYERS / f"{name}.json"
     if not path.exists():
         raise ResultError(f"{path} is missing; allowed: a folder that --stage measure is done with")
-    found = read_document(path)
-    kept = {key: found["settings"].get(key) for key in SHARED}
-    settings.update({} if settings else kept)
-    refuse_other(path, kept, settings)
-    return found
+    document = read_document(path)
+    shared = {key: document["settings"].get(key) for key in SHARED}
+    settings.update({} if settings else shared)
+    refuse_other(path, shared, settings)
+    return document

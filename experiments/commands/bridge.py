@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from experiments.commands.evaluate import BATCH_SIZES, parsed
-from experiments.measures.layer_options import LayerOptions
+from experiments.measures.options import LayerOptions
 from flatness import arguments as checks
 
 ROOT = Path(__file__).parents[2]
@@ -66,37 +66,36 @@ def parse(arguments: Sequence[str]) -> BridgeCommand:
 
 def main(arguments: list[str]) -> int:
     """Run the command line; 0 when what was asked for is written."""
-    asked = parse(arguments)
+    command = parse(arguments)
     from rich.console import Console
 
     from experiments.measures.layer_rows import Plan
 
-    plan, console = Plan.of(asked.folder), Console()
-    unknown = [run for run in asked.runs if run not in plan.runs]
+    plan, console = Plan.of(command.folder), Console()
+    unknown = [run for run in command.runs if run not in plan.runs]
     if unknown:
         raise checks.refuse("runs", unknown, "among the plan's, " + ", ".join(plan.runs))
-    if asked.stage != "measure":
+    if command.stage != "measure":
         from experiments.bridge import document as bridge
 
-        bridge.check(plan, asked.toy, asked.paper)  # before hours of measuring
-    if asked.stage != "judge":
-        _measure(asked, plan)
-    if asked.stage != "measure":
-        found = bridge.judged(plan, asked.toy, asked.paper)
-        _show(found, console)
-        console.print(f"Predictions: {asked.folder / bridge.DOCUMENT}", highlight=False, markup=False)
+        bridge.check(plan, command.toy, command.paper)  # before hours of measuring
+    if command.stage != "judge":
+        _measure(command, plan)
+    if command.stage != "measure":
+        predictions = bridge.judged(plan, command.toy, command.paper)
+        _show(predictions, console)
+        console.print(f"Predictions: {command.folder / bridge.DOCUMENT}", highlight=False, markup=False)
     return 0
 
 
-def _measure(asked: BridgeCommand, plan: Plan) -> None:
+def _measure(command: BridgeCommand, plan: Plan) -> None:
     """All rows' and runs' files of the first stage."""
     from rich.console import Console
 
     from experiments import data
     from experiments.adm.network import ADM
-    from experiments.measures.layer_rows import Place, averages_of, row
+    from experiments.measures.layer_rows import Place, averages_of, row, snapshots
     from experiments.measures.layers import layers_of
-    from experiments.measures.snapshot_rows import snapshots
     from experiments.training.distributed import chosen_device
     from findings.documents import FAILED
 
@@ -105,22 +104,22 @@ def _measure(asked: BridgeCommand, plan: Plan) -> None:
     def say(line: str) -> None:
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    runs = asked.runs or tuple(plan.runs)
+    runs = command.runs or tuple(plan.runs)
     checkpoints = {run: plan.checkpoint(run) for run in runs}  # all are there, before the first is measured
-    device, first = chosen_device(asked.device), plan.runs[runs[0]]
+    device, first = chosen_device(command.device), plan.runs[runs[0]]
     size = first.network.image_size
-    held_out = data.load(first.dataset, "test", size, asked.data)
-    place = Place(held_out, device, asked.batch_size or BATCH_SIZES[device.type], say)
-    passes = asked.options.passes(len(layers_of(ADM(first.network))), first.network.channels * size**2)
+    held_out = data.load(first.dataset, "test", size, command.data)
+    place = Place(held_out, device, command.batch_size or BATCH_SIZES[device.type], say)
+    passes = command.options.passes(len(layers_of(ADM(first.network))), first.network.channels * size**2)
     say(f"{passes:,} passes of one image a row")
     for run, checkpoint in checkpoints.items():
-        found = [row(plan, run, average, asked.options, place) for average in averages_of(checkpoint)]
-        found += [of for of in [snapshots(plan, run, asked.options, place)] if of is not None]
-        for document in found:
+        documents = [row(plan, run, average, command.options, place) for average in averages_of(checkpoint)]
+        documents += [of for of in [snapshots(plan, run, command.options, place)] if of is not None]
+        for document in documents:
             for name, measure in document["measures"].items():
                 if FAILED in measure:
                     say(f"{document['row']}: {name} failed: {measure[FAILED]}")
-    say(f"measured: {asked.folder / 'layers'}")
+    say(f"measured: {command.folder / 'layers'}")
 
 
 def _show(document: Mapping[str, Any], console: Console) -> None:

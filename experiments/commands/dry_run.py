@@ -13,7 +13,7 @@ from rich.table import Table
 from experiments.adm.options import ADMOptions
 from experiments.commands.progress import rate
 from experiments.commands.train_options import Run
-from experiments.presets import PRESETS
+from experiments.configuration import PRESETS
 from experiments.provenance import device_name
 from experiments.training import planning
 from experiments.training.distributed import chosen_device
@@ -23,7 +23,7 @@ CPU_OPERATIONS = 5e10
 GIB = 2**30
 
 
-def main(asked: Run, console: Console | None = None) -> int:
+def main(command: Run, console: Console | None = None) -> int:
     """Print it all; the exit status.
 
     Raises:
@@ -31,18 +31,18 @@ def main(asked: Run, console: Console | None = None) -> int:
     """
     console = Console() if console is None else console
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if asked.configuration.global_batch % world:
+    if command.configuration.global_batch % world:
         allowed = f"a multiple of the number of ranks, {world}"
-        raise ValueError(f"global_batch is {asked.configuration.global_batch}; allowed: {allowed}")
-    device = chosen_device(asked.options.device, int(os.environ.get("LOCAL_RANK", "0")))
-    console.print(f"Configuration: {asked.preset}", style="bold")
-    console.print(_configuration(asked), "", highlight=False)
-    _say(console, _operations(asked, world))
+        raise ValueError(f"global_batch is {command.configuration.global_batch}; allowed: {allowed}")
+    device = chosen_device(command.options.device, int(os.environ.get("LOCAL_RANK", "0")))
+    console.print(f"Configuration: {command.preset}", style="bold")
+    console.print(_configuration(command), "", highlight=False)
+    _say(console, _operations(command, world))
     console.print("Memory of a device, GiB: counted, not measured", style="bold")
-    console.print(_memory(asked, world), highlight=False)
+    console.print(_memory(command, world), highlight=False)
     console.print("Activations are what autograd keeps of a pass; temporaries and the allocator's slack come on top.\n")
     with console.status("timing a few steps"):
-        lines = _time(asked, world, device)
+        lines = _time(command, world, device)
     _say(console, lines)
     return 0
 
@@ -64,12 +64,12 @@ def _say(console: Console, lines: list[tuple[str, str]]) -> None:
     console.print(table, "", highlight=False)
 
 
-def _configuration(asked: Run) -> Table:
-    changed = {line.partition(":")[0] for line in PRESETS[asked.preset].differences(asked.configuration)}
+def _configuration(command: Run) -> Table:
+    changed = {line.partition(":")[0] for line in PRESETS[command.preset].differences(command.configuration)}
     table = Table(box=None, show_header=False)
     table.add_column("option", no_wrap=True)
     table.add_column("value", overflow="fold")
-    for name, value in flat(asked.configuration.to_dict()).items():
+    for name, value in flat(command.configuration.to_dict()).items():
         style = "bold" if name in changed else None
         table.add_row(name, f"{_shown(value)}{'  (not the preset)' if name in changed else ''}", style=style)
     return table
@@ -77,27 +77,27 @@ def _configuration(asked: Run) -> Table:
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, with dotted names."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in nested.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+        flattened |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flattened
 
 
 def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _operations(asked: Run, world: int) -> list[tuple[str, str]]:
-    c = asked.configuration
-    found = planning.operations(c.network)
-    micro = planning.micro_batch_of(c, asked.options.micro_batch, world)
-    passes = planning.passes_per_step(c, world, asked.options.micro_batch)
+def _operations(command: Run, world: int) -> list[tuple[str, str]]:
+    c = command.configuration
+    operations = planning.operations(c.network)
+    micro = planning.micro_batch_of(c, command.options.micro_batch, world)
+    passes = planning.passes_per_step(c, world, command.options.micro_batch)
     perturbed = f" ({planning.perturbed_share(c):.0%} of the steps perturb)" if c.perturbs_weights else ""
     return [
         ("parameters", f"{planning.parameter_count(c.network):,}"),
         (
             "per image",
-            f"{found.forward / 1e9:.4g} GFLOP forward, {found.training / 1e9:.4g} forward and backward "
+            f"{operations.forward / 1e9:.4g} GFLOP forward, {operations.training / 1e9:.4g} forward and backward "
             "(multiply-add = 2; matrix products and convolutions)",
         ),
         (
@@ -112,14 +112,14 @@ def _operations(asked: Run, world: int) -> list[tuple[str, str]]:
     ]
 
 
-def _memory(asked: Run, world: int) -> Table:
-    found = planning.memory(asked.configuration, asked.options.micro_batch, world)
+def _memory(command: Run, world: int) -> Table:
+    needed = planning.memory(command.configuration, command.options.micro_batch, world)
     table = Table(box=None, show_header=False)
     table.add_column("for")
     table.add_column("GiB", justify="right")
-    for name, size in found.items():
+    for name, size in needed.items():
         table.add_row(name, f"{size / GIB:.3f}")
-    table.add_row("together", f"{sum(found.values()) / GIB:.3f}", style="bold")
+    table.add_row("together", f"{sum(needed.values()) / GIB:.3f}", style="bold")
     return table
 
 
@@ -128,29 +128,31 @@ def cpu_images(network: ADMOptions, micro_batch: int) -> int:
     return max(1, min(micro_batch, int(CPU_OPERATIONS / planning.operations(network).training)))
 
 
-def _time(asked: Run, world: int, device: torch.device) -> list[tuple[str, str]]:
-    c = asked.configuration
-    images = planning.micro_batch_of(c, asked.options.micro_batch, world)
+def _time(command: Run, world: int, device: torch.device) -> list[tuple[str, str]]:
+    c = command.configuration
+    images = planning.micro_batch_of(c, command.options.micro_batch, world)
     if device.type == "cpu":
         images = cpu_images(c.network, images)
     name = device_name(device)
     try:
-        found = planning.timed(c, device, images, asked.options.compile)
+        seconds = planning.timed(c, device, images, command.options.compile)
     except torch.OutOfMemoryError:
         return [("time", f"not measured: {images} images in one pass do not fit into {name}; give --micro-batch")]
-    step = found.step_seconds(c, world)
+    step = seconds.step_seconds(c, world)
     lines = [
         (
             "timed",
             f"{name}, {c.precision}: forward and backward of {images} images in "
-            f"{statistics.median(found.passes):.3g} s, {found.rate(c.network) / 1e9:.4g} GFLOP/s (median of "
-            f"{len(found.passes)}, from {min(found.passes):.3g} to {max(found.passes):.3g}); update of the weights "
-            f"{statistics.median(found.update):.3g} s",
+            f"{statistics.median(seconds.passes):.3g} s, {seconds.rate(c.network) / 1e9:.4g} GFLOP/s (median of "
+            f"{len(seconds.passes)}, from {min(seconds.passes):.3g} to {max(seconds.passes):.3g}); update of the "
+            f"weights {statistics.median(seconds.update):.3g} s",
         ),
         ("a step", f"{about(step)}, {rate(c.global_batch / step)} images/s, scaled from there to the global batch"),
         ("the run", f"about {about(step * c.steps)} for {c.steps} steps"),
         ("", "Not in it: updates of the averages, sample grids, held-out losses, communication between ranks."),
     ]
-    if found.peak_memory is not None:
-        lines.insert(1, ("peak memory", f"{found.peak_memory / GIB:.3f} GiB measured, without averages and SAM's copy"))
+    if seconds.peak_memory is not None:
+        lines.insert(
+            1, ("peak memory", f"{seconds.peak_memory / GIB:.3f} GiB measured, without averages and SAM's copy")
+        )
     return lines

@@ -85,10 +85,19 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         """Check how rows are spread."""
-        checks.count("workers", self.workers, at_least=1)
-        part, parts = share(self.shard)
-        if self.workers > 1 and parts > 1:
-            raise checks.refuse("workers", self.workers, f"1 where a process has part {part} of {parts}")
+        check_spread(self.workers, self.shard)
+
+
+def check_spread(workers: int, shard: str | None) -> None:
+    """Refuse rows that are spread twice.
+
+    Raises:
+        ValueError: the number of workers is below 1, or above where this process has a part of the rows itself.
+    """
+    checks.count("workers", workers, at_least=1)
+    part, parts = share(shard)
+    if workers > 1 and parts > 1:
+        raise checks.refuse("workers", workers, f"1 where a process has part {part} of {parts}")
 
 
 def share(shard: str | None) -> tuple[int, int]:
@@ -139,9 +148,9 @@ def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, de
 
 def parse(arguments: Sequence[str]) -> Evaluate:
     """The command line of `evaluate`; the defaults of the measures follow from the run's data set."""
-    asked = _parsed(arguments, given_evaluation(arguments) or DEFAULT)
-    meant = given_evaluation(arguments) or _meant(asked.run)
-    return asked if meant == asked.evaluation else _parsed(arguments, meant)
+    command = _parsed(arguments, given_evaluation(arguments) or DEFAULT)
+    meant = given_evaluation(arguments) or _meant(command.run)
+    return command if meant == command.evaluation else _parsed(arguments, meant)
 
 
 def given_evaluation(arguments: Sequence[str]) -> PresetName | None:
@@ -173,36 +182,36 @@ def _parsed(arguments: Sequence[str], evaluation: PresetName) -> Evaluate:
 
 def main(arguments: list[str]) -> int:
     """Run the command line; 0 when every row's file of this process's part is there."""
-    asked = parse(arguments)
-    options = asked.options
+    command = parse(arguments)
+    options = command.options
     # Here, not above: --help and what is wrong with the options do not wait for them
     from rich.console import Console
 
-    from experiments.commands.rows_shown import ShownRows
+    from experiments.commands.progress import ShownRows
     from experiments.measures.evaluate import evaluate
-    from experiments.measures.material import gathered
     from experiments.measures.rows import Checkpoint
+    from experiments.measures.subject import gathered
     from experiments.training.distributed import chosen_device
     from experiments.training.planning import start_in_words
     from findings.comparisons import failures
     from findings.names import AVERAGES, Average
     from findings.tables import shown
 
-    place, (part, parts) = asked.place, share(asked.shard)
+    place, (part, parts) = command.place, share(command.shard)
     device = chosen_device(place.device, int(os.environ.get("LOCAL_RANK", "0")))
-    checkpoint = Checkpoint.of(asked.run)
+    checkpoint = Checkpoint.of(command.run)
     if checkpoint.configuration.train_split == "all" and part == 0:
         print("note: this run was trained on all images, also on those that are measured here", file=sys.stderr)
-    if asked.average in ("all", "ema") and part == 0 and _has(checkpoint, "ema"):
+    if command.average in ("all", "ema") and part == 0 and _has(checkpoint, "ema"):
         step = checkpoint.settings("ema")["step"]
         print(f"note: the EMA: {start_in_words(checkpoint.configuration, step)}", file=sys.stderr)
-    averages: tuple[Average, ...] = AVERAGES if asked.average == "all" else (asked.average,)
-    if asked.average == "all":
+    averages: tuple[Average, ...] = AVERAGES if command.average == "all" else (command.average,)
+    if command.average == "all":
         averages = tuple(a for a in AVERAGES if _has(checkpoint, a))
-    run = asked.run if (asked.run / "checkpoints").is_dir() else checkpoint.folder.parent.parent
-    out = asked.out or run / FOLDER
+    run = command.run if (command.run / "checkpoints").is_dir() else checkpoint.folder.parent.parent
+    out = command.out or run / FOLDER
     paths = {average: out / f"{checkpoint.configuration.method}-{average}.json" for average in averages}
-    if asked.workers > 1 and not _side_by_side(arguments, asked.workers, paths.values(), out):
+    if command.workers > 1 and not _side_by_side(arguments, command.workers, paths.values(), out):
         return 1
     material = gathered(
         checkpoint.configuration, options, run, root=place.data, features=place.features,
@@ -220,10 +229,10 @@ def main(arguments: list[str]) -> int:
     if not all(path.exists() for path in paths.values()):
         watch.say(f"part {part} of {parts} is measured; the last process to be done shows all rows")
         return 0
-    found = [own[average] if average in own else row(average, lambda progress: None) for average in averages]
+    results = [own[average] if average in own else row(average, lambda progress: None) for average in averages]
     console = Console()
-    shown(found, console)
-    for line in failures(found):
+    shown(results, console)
+    for line in failures(results):
         console.print(line, highlight=False, markup=False)
     watch.say(f"results: {out}")
     return 0

@@ -42,9 +42,9 @@ def check(options: GPUOptions) -> int:
     """Say what is there and what is missing; 1 where a section cannot do without it."""
     from experiments.gpu.requirements import lines, needs
 
-    found = needs(options)
-    print("\n".join(lines(found)))
-    return 0 if all(need.there or not need.fatal for need in found) else 1
+    needed = needs(options)
+    print("\n".join(lines(needed)))
+    return 0 if all(need.there or not need.fatal for need in needed) else 1
 
 
 def section(options: GPUOptions) -> int:

@@ -93,8 +93,8 @@ class _Source:
 
 def _loaded(path: Path, average: str, preset: str | None) -> _Source:
     from experiments.adm.loading import read_state_dict
-    from experiments.presets import PRESETS
-    from experiments.sampling.source import load_source
+    from experiments.configuration import PRESETS
+    from experiments.sampling.run import load_source
 
     if path.is_dir():
         run = load_source(path, average)
@@ -143,8 +143,14 @@ def subject(configuration: Configuration, weights: dict[str, Tensor], label: str
 
     options = configuration.network
     shape = (options.channels, options.image_size, options.image_size)
-    told = {"kind": "adm", "source": label, **about, "configuration": configuration.to_dict(), "loss": loss.settings()}
-    about_it = told | {"sha256": weights_hash(network)}
+    description = {
+        "kind": "adm",
+        "source": label,
+        **about,
+        "configuration": configuration.to_dict(),
+        "loss": loss.settings(),
+    }
+    about_it = description | {"sha256": weights_hash(network)}
     known = None if classes is None else Classes(classes)
     return Subject(label, network.eval(), loss, shape, sampling, "", about_it, known)
 

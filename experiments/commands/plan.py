@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple, get_args
 from rich.console import Console
 from rich.table import Table
 
-from experiments.configuration import Configuration, Method
-from experiments.presets import PRESETS, PresetName
+from experiments.configuration import PRESETS, Configuration, Method, PresetName
 from experiments.training import planning
 from findings.names import PAPER_METHODS
 
@@ -38,15 +37,15 @@ class Line(NamedTuple):
 
 def lines(presets: Sequence[PresetName], methods: Sequence[Method]) -> list[Line]:
     """A line a run."""
-    found = []
+    table = []
     for preset in presets:
         for method in methods:
             c = dataclasses.replace(PRESETS[preset], method=method)
             forward = planning.operations(c.network).forward
             training = planning.flop_per_step(c) * c.steps / 1e15
             sampling = ROWS * SAMPLES * sum(SAMPLING_STEPS) * forward / 1e15
-            found.append(Line(preset, method, planning.passes_per_step(c), training, sampling))
-    return found
+            table.append(Line(preset, method, planning.passes_per_step(c), training, sampling))
+    return table
 
 
 def main(arguments: list[str]) -> int:
@@ -60,12 +59,12 @@ def main(arguments: list[str]) -> int:
     console = Console()
     presets: list[PresetName] = options.configs
     rates = dict.fromkeys(presets, options.flops or ASSUMED)
-    said = "given" if options.flops else ASSUMED_WORDS
+    source = "given" if options.flops else ASSUMED_WORDS
     if options.measure:
-        rates, said = _measured(presets, options.micro_batch, console)
-    found = lines(presets, options.methods)
-    console.print(_presets(presets), _table(found, rates))
-    for text in _remarks(found, rates, said):
+        rates, source = _measured(presets, options.micro_batch, console)
+    table = lines(presets, options.methods)
+    console.print(_presets(presets), _table(table, rates))
+    for text in _remarks(table, rates, source):
         console.print(text, highlight=False, soft_wrap=False)
     return 0
 

@@ -1,14 +1,26 @@
-"""How far a run has come: a bar with loss, images/s and time left on a terminal, a line now and then elsewhere."""
+"""How far a run, or the measuring of rows, has come; for people, on standard error.
+
+Of a run a bar with loss, images/s and time left on a terminal, a line now and then elsewhere; of rows a line for each
+measure, with the time that is left at the present pace.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
+from collections.abc import Sequence
 
+import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 
-from experiments.training.events import RunState, StepReport
+from experiments.data import Images
+from experiments.measures.runner import Progress
+from experiments.training.events import RunState, StepReport, Watcher
+from experiments.training.grids import SampleGrids
+from experiments.training.held_out import HeldOutLoss
+from experiments.training.metrics import Metrics
 
 RECENT = 50
 """Steps that the numbers shown are means over."""
@@ -21,7 +33,7 @@ class ShownProgress:
         """Nothing is shown before training starts."""
         self._console = Console(stderr=True) if console is None else console
         self._recent: deque[StepReport] = deque(maxlen=RECENT)
-        self._bar: Progress | None = None
+        self._bar: rich.progress.Progress | None = None
         self._task = TaskID(0)
         self._last = 0
 
@@ -39,7 +51,7 @@ class ShownProgress:
                 TaskProgressColumn(),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[numbers]}"),
             )
-            self._bar = Progress(*columns, console=self._console, expand=True)
+            self._bar = rich.progress.Progress(*columns, console=self._console, expand=True)
             self._task = self._bar.add_task(name, total=self._last, completed=step, numbers="")
             self._bar.start()
 
@@ -90,3 +102,68 @@ def duration(seconds: float) -> str:
     days, rest = divmod(whole, 86400)
     clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
     return f"{days} d {clock}" if days else clock
+
+
+class Watched:
+    """Called for each run: progress, metrics, held-out losses and grids.
+
+    Args:
+        held_out: images for the losses.
+    """
+
+    def __init__(self, held_out: Images) -> None:
+        """No run yet."""
+        self._held_out = held_out
+        self._open: list[ShownProgress | Metrics] = []
+
+    def __call__(self) -> Sequence[Watcher]:
+        """The watchers of the next run; those of the one before are closed."""
+        self.close()
+        progress, metrics = ShownProgress(), Metrics()
+        self._open = [progress, metrics]
+        # Metrics first: the others write to it
+        return metrics, progress, HeldOutLoss(self._held_out, metrics), SampleGrids()
+
+    def close(self) -> None:
+        """Take the bar off the terminal, and close the files; also after an error."""
+        for watcher in self._open:
+            watcher.close()
+        self._open = []
+
+
+class ShownRows:
+    """Watches `evaluate`, on standard error.
+
+    Args:
+        rows: how many there are in all.
+    """
+
+    def __init__(self, rows: int, console: Console | None = None) -> None:
+        """Nothing is shown yet."""
+        self._console = Console(stderr=True) if console is None else console
+        self._rows, self._finished = rows, 0
+        self._row = ""
+        self._began, self._share = 0.0, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell what begins, or that a row is done."""
+        now = time.perf_counter()
+        if progress.row != self._row:
+            self._row, self._began, self._share = progress.row, now, progress.share
+        if progress.measure:
+            head = f"row {self._finished + 1}/{self._rows} {progress.row}: {progress.measure}"
+            self.say(f"{head} ({progress.done + 1}/{progress.total}){self._left(progress, now)}")
+        else:
+            self._finished += 1
+            self.say(f"row {self._finished}/{self._rows} {progress.row}: done in {duration(now - self._began)}")
+            self._row = ""
+
+    def _left(self, progress: Progress, now: float) -> str:
+        made = progress.share - self._share
+        if made < 0.02:
+            return ""
+        return f", about {duration((now - self._began) / made * (1 - progress.share))} left of the row"
+
+    def say(self, line: str) -> None:
+        """A line."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

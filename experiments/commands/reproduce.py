@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.commands.evaluate import Place, given, given_evaluation, parsed, shard_command, share
-from experiments.configuration import Configuration, Method, RunOptions
+from experiments.commands.evaluate import Place, check_spread, given, given_evaluation, parsed, shard_command, share
+from experiments.configuration import PRESETS, Configuration, Method, PresetName, RunOptions
 from experiments.measures.options import EVALUATIONS, EvaluationOptions, evaluation_of
 from experiments.measures.options import PresetName as EvaluationName
-from experiments.presets import PRESETS, PresetName
 from flatness import arguments as checks
 
 if TYPE_CHECKING:
@@ -84,10 +83,7 @@ class Reproduce:
 
     def __post_init__(self) -> None:
         """Check how rows are spread."""
-        checks.count("workers", self.workers, at_least=1)
-        part, parts = share(self.shard)
-        if self.workers > 1 and parts > 1:
-            raise checks.refuse("workers", self.workers, f"1 where a process has part {part} of {parts}")
+        check_spread(self.workers, self.shard)
 
     def base(self) -> Configuration:
         """What all runs have in common.
@@ -98,13 +94,13 @@ class Reproduce:
         from experiments.reproduce import shortened
 
         preset = PRESETS[self.config]
-        found = dataclasses.replace(
+        configuration = dataclasses.replace(
             preset,
             global_batch=preset.global_batch if self.global_batch is None else self.global_batch,
             precision=self.precision or preset.precision,
             training_images=self.training_images,
         )
-        return found if self.steps is None else shortened(found, self.steps)
+        return configuration if self.steps is None else shortened(configuration, self.steps)
 
     @property
     def sizes(self) -> SizesName:
@@ -159,88 +155,87 @@ def parse(arguments: Sequence[str]) -> Reproduce:
 
 def main(arguments: list[str]) -> int:
     """Run the command line; 0 when the tables are written."""
-    asked = parse(arguments)
+    command = parse(arguments)
     # Here, not above: --help and what is wrong with the options do not wait for them
     from rich.console import Console
 
     from experiments import data
-    from experiments.commands.rows_shown import ShownRows
-    from experiments.commands.watched import Watched
-    from experiments.measures.material import gathered
+    from experiments.commands.progress import ShownRows, Watched
     from experiments.measures.points import SIZES
+    from experiments.measures.subject import gathered
     from experiments.reproduce import Matrix, matrix
     from experiments.study import Job, own_command, side_by_side
     from experiments.training.distributed import chosen_device
     from findings.tables import shown
 
     try:
-        base = asked.base()
-        runs = matrix(base, asked.rho, asked.seeds, asked.noise_sigma, asked.methods)
-        asked.run_options(asked.out)
-        chosen = chosen_runs(runs, asked.only)
-        if not (asked.rows or asked.at):
-            raise checks.refuse("rows", asked.rows, "True, or points to measure at (--at)")
+        base = command.base()
+        runs = matrix(base, command.rho, command.seeds, command.noise_sigma, command.methods)
+        command.run_options(command.out)
+        chosen = chosen_runs(runs, command.only)
+        if not (command.rows or command.at):
+            raise checks.refuse("rows", command.rows, "True, or points to measure at (--at)")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    place, (part, parts) = asked.place, share(asked.shard)
+    place, (part, parts) = command.place, share(command.shard)
     device = chosen_device(place.device, int(os.environ.get("LOCAL_RANK", "0")))
-    first = part == 0 or asked.shard is not None
+    first = part == 0 or command.shard is not None
     # Before hours of training, what measuring needs
     images = data.load(base.dataset, base.train_split, base.network.image_size, place.data)
     material = gathered(
-        base, asked.options, asked.out / "runs", root=place.data, features=place.features,
+        base, command.options, command.out / "runs", root=place.data, features=place.features,
         inception=place.inception_weights, download=place.inception_download, device=device,
     )  # fmt: skip
     console = Console()
     watched = Watched(material.held_out)
     try:
         whole = Matrix(
-            asked.out, runs, asked.options, images, material, run_options=asked.run_options,
+            command.out, runs, command.options, images, material, run_options=command.run_options,
             watchers=watched if first else tuple, device=device, batch_size=place.batch(device.type),
             gradient_batch=place.gradient_batch, watch=ShownRows(len(range(part, 3 * len(runs), parts))),
-            points=asked.points, point_options=SIZES[asked.sizes], part=part, parts=parts,
+            points=command.points, point_options=SIZES[command.sizes], part=part, parts=parts,
         )  # fmt: skip
-        if asked.dry_run:
-            for line in whole.plan(asked.workers):
+        if command.dry_run:
+            for line in whole.plan(command.workers):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
             return 0
-        if asked.only:
+        if command.only:
             whole.trained_and_measured(chosen)
             return 0
-        if asked.workers > 1:
-            failed = whole.side_by_side(asked.workers, lambda name: own_command(arguments, name))
+        if command.workers > 1:
+            failed = whole.side_by_side(command.workers, lambda name: own_command(arguments, name))
             if failed:
                 print(f"error: {len(failed)} runs were not finished: {', '.join(failed)}", file=sys.stderr)
                 return 1
-        if asked.shard is not None:
+        if command.shard is not None:
             whole.measured_rows()
             return 0
-        if asked.workers > 1 and asked.rows and not whole.measured:
-            jobs = [Job(f"rows-{index}", 1.0, False) for index in range(asked.workers)]
+        if command.workers > 1 and command.rows and not whole.measured:
+            jobs = [Job(f"rows-{index}", 1.0, False) for index in range(command.workers)]
             failed = side_by_side(
-                jobs, lambda name: shard_command("reproduce", arguments, int(name.rpartition("-")[2]), asked.workers),
-                asked.out, asked.workers,
+                jobs, lambda name: shard_command("reproduce", arguments, int(name.rpartition("-")[2]), command.workers),
+                command.out, command.workers,
             )  # fmt: skip
             if failed:
                 print(f"error: rows were not all measured: {', '.join(failed)}", file=sys.stderr)
                 return 1
         if not first:
             whole.trained_and_measured(runs)
-            if asked.rows:
+            if command.rows:
                 whole.measured_rows()
             return 0
-        if not asked.rows:
+        if not command.rows:
             whole.trained_and_measured(runs)
-            console.print(f"Points: {asked.out / 'points'}", highlight=False, markup=False)
+            console.print(f"Points: {command.out / 'points'}", highlight=False, markup=False)
             return 0
-        found = whole.carried_out()
+        results = whole.carried_out()
     finally:
         watched.close()
-    shown(found.results, console)
-    for line in [*found.statement, *warnings_of(base, asked)]:
+    shown(results.results, console)
+    for line in [*results.statement, *warnings_of(base, command)]:
         console.print(line, highlight=False, markup=False)
-    console.print(f"Rows, samples and tables: {asked.out}", highlight=False, markup=False)
+    console.print(f"Rows, samples and tables: {command.out}", highlight=False, markup=False)
     return 0
 
 
@@ -257,16 +252,16 @@ def chosen_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
     return [by_name[name] for name in names] if names else list(runs)
 
 
-def warnings_of(base: Configuration, asked: Reproduce) -> list[str]:
+def warnings_of(base: Configuration, command: Reproduce) -> list[str]:
     """How far the runs are from what the preset, and the paper, mean by one."""
-    meant = PRESETS[asked.config].steps
+    meant = PRESETS[command.config].steps
     if base.steps >= meant:
         return (
             []
             if meant >= PAPER_STEPS
-            else [f"The paper trains for {PAPER_STEPS:,} steps; {asked.config}, {base.steps:,}."]
+            else [f"The paper trains for {PAPER_STEPS:,} steps; {command.config}, {base.steps:,}."]
         )
     return [
-        f"These runs made {base.steps:,} steps; {asked.config} is meant to make {meant:,}, the paper's "
+        f"These runs made {base.steps:,} steps; {command.config} is meant to make {meant:,}, the paper's "
         f"{PAPER_STEPS:,}. Runs this short prove nothing about the paper: they show that every part of the chain works."
     ]

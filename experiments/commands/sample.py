@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.sampling.run import Outcome
-    from experiments.sampling.source import SampleSettings
+    from experiments.sampling.run import Outcome, SampleSettings
 
 DESCRIPTION = (
     "Sample images from a run's weights. Image i is a function of the weights, the options and (seed, i), but for "
@@ -92,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(given: argparse.Namespace) -> SampleSettings:
     from experiments.sampling.chains import ChainOptions
-    from experiments.sampling.source import SampleSettings
+    from experiments.sampling.run import SampleSettings
 
     if given.batch_size is not None and given.batch_size < 1:
         raise ValueError(f"batch_size is {given.batch_size}; allowed: a whole number of at least 1")

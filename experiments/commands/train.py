@@ -15,19 +15,19 @@ NO_SWA = (
 
 def main(arguments: list[str]) -> int:
     """Run the command line; 0 when the run has come to its last step, to --until, or to a signal's checkpoint."""
-    asked = train_options.parse(arguments)
-    if asked.dry_run:
+    command = train_options.parse(arguments)
+    if command.dry_run:
         from experiments.commands import dry_run  # not above: --help does not wait for what the commands need
 
-        return dry_run.main(asked) if _rank() == 0 else 0
-    return _train(asked)
+        return dry_run.main(command) if _rank() == 0 else 0
+    return _train(command)
 
 
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _train(asked: train_options.Run) -> int:
+def _train(command: train_options.Run) -> int:
     from experiments import data
     from experiments.commands.progress import ShownProgress
     from experiments.training.grids import SampleGrids
@@ -35,7 +35,7 @@ def _train(asked: train_options.Run) -> int:
     from experiments.training.metrics import Metrics
     from experiments.training.trainer import train
 
-    configuration, run = asked.configuration, asked.options
+    configuration, run = command.configuration, command.options
     # Missing data is told before a network is built
     size = configuration.network.image_size
     images = data.load(configuration.dataset, configuration.train_split, size, run.data)

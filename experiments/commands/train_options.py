@@ -18,8 +18,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.configuration import Configuration, RunOptions
-from experiments.presets import PRESETS, PresetName
+from experiments.configuration import PRESETS, Configuration, PresetName, RunOptions
 
 DEFAULT_PRESET: PresetName = "cifar10"
 FOLLOWERS = {("process", "learn_sigma"): "network"}
@@ -48,8 +47,8 @@ def given_preset(arguments: Sequence[str]) -> PresetName:
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config":
-            found = value if equals else "".join(arguments[index + 1 : index + 2])
-            return found if found in PRESETS else DEFAULT_PRESET  # tyro refuses the others
+            option = value if equals else "".join(arguments[index + 1 : index + 2])
+            return option if option in PRESETS else DEFAULT_PRESET  # tyro refuses the others
     return DEFAULT_PRESET
 
 

@@ -7,9 +7,8 @@ from importlib import import_module
 
 from experiments.data.batches import Batches
 from experiments.data.caching import Preparation
-from experiments.data.errors import DataError
 from experiments.data.images import SPLITS, Images, to_float, to_uint8
-from experiments.data.roots import check_named
+from experiments.data.roots import DataError, check_named
 from flatness import arguments
 
 __all__ = ["DATASETS", "SPLITS", "Batches", "DataError", "Images", "Preparation", "load", "to_float", "to_uint8"]
@@ -48,5 +47,5 @@ def load(
     size = module.DEFAULT_SIZE if image_size is None else arguments.count("image_size", image_size, at_least=1)
     check_named(name, root)
     extra = {"preparation": preparation or Preparation()} if name in DECODED else {}
-    found: Images = module.load(split, size, root, **extra)
-    return found
+    images: Images = module.load(split, size, root, **extra)
+    return images

@@ -25,10 +25,8 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from experiments.data.errors import DataError
-from experiments.data.images import Images
-from experiments.data.resizing import ADM_CROP, adm_crop
-from experiments.data.roots import Root
+from experiments.data.images import ADM_CROP, Images, adm_crop
+from experiments.data.roots import DataError, Root
 from flatness import arguments
 from flatness.images import ImageError, opened
 

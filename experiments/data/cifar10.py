@@ -17,10 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.data.errors import DataError
-from experiments.data.images import Images
-from experiments.data.resizing import box_means
-from experiments.data.roots import Found, Root, not_found, places
+from experiments.data.images import Images, box_means
+from experiments.data.roots import DataError, Found, Root, not_found, places
 from findings.files import check_regular
 from flatness import arguments
 
@@ -171,7 +169,7 @@ def checked(label: str, contents: bytes, sha256: str, records: int) -> np.ndarra
     rows = np.frombuffer(contents, np.uint8).reshape(records, RECORD)
     if rows[:, 0].max() >= CLASSES:
         raise DataError(f"{label}: label {rows[:, 0].max()}; there are classes 0 to {CLASSES - 1}")
-    found = hashlib.sha256(contents).hexdigest()
-    if found != sha256:
-        raise DataError(f"{label}: SHA-256 {found}; the published one is {sha256}")
+    digest = hashlib.sha256(contents).hexdigest()
+    if digest != sha256:
+        raise DataError(f"{label}: SHA-256 {digest}; the published one is {sha256}")
     return rows

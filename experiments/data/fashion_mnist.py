@@ -22,10 +22,8 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from experiments.data.errors import DataError
-from experiments.data.images import Images
-from experiments.data.resizing import box_means
-from experiments.data.roots import Found, Root, not_found, places
+from experiments.data.images import Images, box_means
+from experiments.data.roots import DataError, Found, Root, not_found, places
 from flatness import arguments
 
 NAME = "fashion-mnist"
@@ -146,9 +144,9 @@ def read_idx(path: Path, expected: IdxFile) -> UInt8[ndarray, "*shape"]:
         raise DataError(f"{path}: its header says {shape}, {size} bytes, and {len(contents) - begin} bytes follow")
     if shape != expected.shape:
         raise DataError(f"{path}: an array {shape}; expected {expected.shape}")
-    found = hashlib.sha256(contents).hexdigest()
-    if found != expected.sha256:
-        raise DataError(f"{path}: contents with SHA-256 {found}; the published ones have {expected.sha256}")
+    digest = hashlib.sha256(contents).hexdigest()
+    if digest != expected.sha256:
+        raise DataError(f"{path}: contents with SHA-256 {digest}; the published ones have {expected.sha256}")
     return np.frombuffer(contents, np.uint8, offset=begin).reshape(shape).copy()
 
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from experiments.data.errors import DataError
+from experiments.data.roots import DataError
 
 ATTEMPTS = 5
 """Connections made for one file; one that brings nothing ends the attempts at once."""
@@ -63,10 +63,10 @@ def fetch(url: str, target: Path, md5: str | None = None, report: Report | None 
     else:
         _complete(url, part, report)
     if md5 is not None:
-        found = md5_of(part)
-        if found != md5:
+        digest = md5_of(part)
+        if digest != md5:
             part.unlink()  # continued from, it could never become right
-            raise DataError(f"{url}: the file that came has MD5 {found}; the published one is {md5}; it was removed")
+            raise DataError(f"{url}: the file that came has MD5 {digest}; the published one is {md5}; it was removed")
     os.replace(part, target)
 
 
@@ -133,8 +133,8 @@ def _length(path: Path) -> int:
 
 def _total(content_range: str | None) -> int | None:
     """What stands behind the slash of a Content-Range."""
-    found = re.fullmatch(r"bytes \*/(\d+)", content_range or "")
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"bytes \*/(\d+)", content_range or "")
+    return int(match[1]) if match else None
 
 
 def md5_of(path: Path) -> str:

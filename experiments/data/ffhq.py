@@ -22,9 +22,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from experiments.data.caching import Preparation, Read, load_cached, sampled
-from experiments.data.errors import DataError
 from experiments.data.images import Images
-from experiments.data.roots import Found, Root, not_found, places
+from experiments.data.roots import DataError, Found, Root, not_found, places
 
 NAME = "ffhq"
 DEFAULT_SIZE = 64
@@ -48,16 +47,16 @@ class PngSource:
     @cached_property
     def files(self) -> Mapping[str, tuple[str, int]]:
         """(Path within the source, size in bytes) by name without ending, in the order of the names."""
-        found: dict[str, tuple[str, int]] = {}
+        files: dict[str, tuple[str, int]] = {}
         for inner, size in self._all_files():
             pure = PurePosixPath(inner)
             # what some systems add beside the files they pack
             if pure.suffix.lower() != ".png" or pure.name.startswith(".") or "__MACOSX" in pure.parts:
                 continue
-            if pure.stem in found:
-                raise DataError(f"{self.path}: two files are called {pure.stem}: {found[pure.stem][0]} and {inner}")
-            found[pure.stem] = (inner, size)
-        return dict(sorted(found.items()))
+            if pure.stem in files:
+                raise DataError(f"{self.path}: two files are called {pure.stem}: {files[pure.stem][0]} and {inner}")
+            files[pure.stem] = (inner, size)
+        return dict(sorted(files.items()))
 
     @cached_property
     def fingerprint(self) -> str:

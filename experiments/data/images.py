@@ -1,19 +1,25 @@
-"""A split of a data set, held as uint8, and the scaling between uint8 and the network's [-1, 1]."""
+"""A split of a data set, held as uint8; how images are brought to a size, and from uint8 to the network's [-1, 1]."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
+from PIL import Image
 from torch import Tensor
 
+from experiments.data.roots import DataError
 from flatness import arguments
 from flatness.weights import derived_seed
 
 SPLITS = ("train", "test", "all")
 CHANNELS = (1, 3)
+ADM_CROP = "adm-crop-2"
+"""Names how images are opened and cropped; changes with it, so that caches made by another procedure are not used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,3 +118,42 @@ def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """
     scaled = arguments.floating_tensor("images", images).detach().to(torch.float32).add(1.0).mul_(127.5)
     return scaled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def box_means(pixels: UInt8[ndarray, "*n H W"], side: int = 2) -> UInt8[ndarray, "*n H/side W/side"]:
+    """The mean of each box of side x side pixels, rounded to the nearest whole number, halves up.
+
+    Raises:
+        ValueError: side does not divide H and W, or is above 16, where sums would leave 16 bits.
+    """
+    height, width = pixels.shape[-2:]
+    if not 1 <= arguments.count("side", side) <= 16 or height % side or width % side:
+        raise arguments.refuse("side", side, f"a divisor of both {height} and {width}, at most 16")
+    rows = pixels[..., 0::side, :].astype(np.uint16)
+    for row in range(1, side):
+        rows += pixels[..., row::side, :]
+    sums = rows[..., 0::side].copy()
+    for column in range(1, side):
+        sums += rows[..., column::side]
+    return ((sums + side * side // 2) // (side * side)).astype(np.uint8)
+
+
+def adm_crop(image: Image.Image, size: int) -> UInt8[ndarray, "3 size size"]:
+    """ADM's procedure: halve by box filter while the shorter side is at least 2 size, then bicubic, then the centre.
+
+    Args:
+        image: upright, in RGB, as `flatness.images.opened` gives it.
+        size: of the square.
+
+    Raises:
+        DataError: the image's shorter side is below the size; nothing is enlarged.
+    """
+    if min(image.size) < size:
+        raise DataError(f"it has {image.width} x {image.height} pixels, too few for size {size}")
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    # a copy: the array that Pillow exposes is read-only and has its channels last
+    return np.ascontiguousarray(np.asarray(image)[top : top + size, left : left + size].transpose(2, 0, 1))

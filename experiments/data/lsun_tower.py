@@ -20,9 +20,8 @@ from pathlib import Path
 import lmdb
 
 from experiments.data.caching import Preparation, Read, load_cached, sampled
-from experiments.data.errors import DataError
 from experiments.data.images import Images
-from experiments.data.roots import Found, Root, not_found, places
+from experiments.data.roots import DataError, Found, Root, not_found, places
 
 NAME = "lsun-tower"
 DEFAULT_SIZE = 64

@@ -1,4 +1,4 @@
-"""Where data sets are looked for, and what is found there."""
+"""Where data sets are looked for, and what is found there; the error that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.data.errors import DataError
-
 VARIABLE = "FLATNESS_DATA"
 DEFAULT_ROOT = Path("data")
 """Below the folder that the program runs in."""
 Root = str | os.PathLike[str] | None
+
+
+class DataError(ValueError):
+    """Files of a data set that are missing, short, corrupt or not the published ones; names the file or the key."""
 
 
 class NotFoundError(DataError):

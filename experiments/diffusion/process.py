@@ -1,7 +1,7 @@
 """ADM's diffusion process: noising, the hybrid loss with a learned variance, the reverse step's mean and variance.
 
-Tables are computed in float64 and moved to a device and type once. Sources: Ho et al. (2020, "DDPM"), Nichol and
-Dhariwal (2021, "Improved DDPM").
+Noise schedules and tables are computed in float64 and moved to a device and type once. Sources: Ho et al. (2020,
+"DDPM"), Nichol and Dhariwal (2021, "Improved DDPM").
 """
 
 from __future__ import annotations
@@ -9,19 +9,50 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from experiments.diffusion.schedules import cosine_betas, linear_betas
 from flatness import arguments
 from flatness.diffusion.ancestral_sampling import reverse_steps
 
-SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
+COSINE_OFFSET = 0.008
+LARGEST_BETA = 0.999
 HALF_BIN = 1.0 / 255.0
 LEAST_PROBABILITY = 1e-12
+
+
+def cosine_betas(steps: int) -> Tensor:
+    """beta_t (steps,) of the cosine schedule, at most 0.999 (Nichol and Dhariwal, 2021, Eq. 17).
+
+    Raises:
+        ValueError: fewer than one step.
+    """
+    steps = arguments.count("steps", steps, at_least=1)
+    times = [(step / steps + COSINE_OFFSET) / (1.0 + COSINE_OFFSET) for step in range(steps + 1)]
+    bars = [math.cos(time * math.pi / 2.0) ** 2 for time in times]
+    betas = [min(1.0 - after / before, LARGEST_BETA) for before, after in pairwise(bars)]
+    return torch.tensor(betas, dtype=torch.float64)
+
+
+def linear_betas(steps: int) -> Tensor:
+    """beta_t (steps,), evenly spaced from 1e-4 to 0.02 for 1000 steps (Ho et al., 2020, Section 4).
+
+    For another number of steps both ends are scaled by 1000 / steps, so that the noise at the end is about the same.
+
+    Raises:
+        ValueError: so few steps that a beta would not be below 1 (20 or fewer).
+    """
+    steps = arguments.count("steps", steps, at_least=1)
+    if steps <= 20:
+        raise arguments.refuse("steps", steps, "more than 20 with the linear schedule, or its last beta reaches 1")
+    scale = 1000.0 / steps
+    return torch.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=torch.float64)
+
+
+SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
 
 
 @dataclass(frozen=True)
@@ -103,8 +134,8 @@ class Process:
         """
         self.options = arguments.instance("options", options, ProcessOptions)
         bars = (1.0 - SCHEDULES[options.schedule](options.steps)).cumprod(0)
-        kept = list(range(options.steps)) if timesteps is None else timesteps
-        reverse = reverse_steps(bars, kept)
+        original = list(range(options.steps)) if timesteps is None else timesteps
+        reverse = reverse_steps(bars, original)
         self.timesteps: tuple[int, ...] = tuple(step.t for step in reverse)
         self.alphas_cumprod: Tensor = bars[list(self.timesteps)]
         self._columns = torch.stack(_table(bars[list(self.timesteps)]), dim=1)

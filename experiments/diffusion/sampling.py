@@ -90,8 +90,8 @@ def trajectory(
             at = torch.full((len(x),), process.timesteps[step], device=x.device)
             output = model(x, at) if y is None else model(x, at, y)
             if eta is None:
-                found = process.p_mean_variance(output, x, t, clip)
-                mean, x_start, scale = found.mean, found.x_start, torch.exp(0.5 * found.log_variance)
+                reverse = process.p_mean_variance(output, x, t, clip)
+                mean, x_start, scale = reverse.mean, reverse.x_start, torch.exp(0.5 * reverse.log_variance)
             else:
                 mean, x_start, scale = _ddim(process, output, x, t, clip, eta)
             noisy = step > 0 and eta != 0.0

@@ -75,9 +75,9 @@ def _points(name: str, images: Tensor) -> Float[Tensor, "n pixels"]:
 
 def _mean_distances(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
     """Of each point, the mean of its distances to the others, float64; a point among them is at distance 0."""
-    found = []
+    means = []
     for part in points.split(BLOCK):
         # Exact differences: products of norms would leave float32's rounding where two images are close
         distances = torch.cdist(part, others, compute_mode="donot_use_mm_for_euclid_dist")
-        found.append(distances.double().mean(1))
-    return torch.cat(found)
+        means.append(distances.double().mean(1))
+    return torch.cat(means)

@@ -130,8 +130,8 @@ class Moments:
         """Write as safetensors, whole or not at all, with what is said `about` it and a digest as metadata."""
         tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        said = {"format": FORMAT, **(about or {}), "sha256": _digest(tensors)}
-        write_whole(path, safetensors.torch.save(tensors, said))
+        metadata = {"format": FORMAT, **(about or {}), "sha256": _digest(tensors)}
+        write_whole(path, safetensors.torch.save(tensors, metadata))
 
     @classmethod
     def from_file(cls, path: Path, about: Mapping[str, str] | None = None) -> Moments:
@@ -142,12 +142,12 @@ class Moments:
         """
         try:
             with safetensors.safe_open(path, framework="pt") as file:
-                said = file.metadata() or {}
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name).clone() for name in ("count", "mean", "scatter")}
         except (OSError, safetensors.SafetensorError) as error:
             raise ValueError(f"{path} cannot be read as moments ({error})") from error
         expected = {"format": FORMAT, **(about or {}), "sha256": _digest(tensors)}
-        wrong = {name: said.get(name) for name, value in expected.items() if said.get(name) != value}
+        wrong = {name: metadata.get(name) for name, value in expected.items() if metadata.get(name) != value}
         if wrong:
             raise ValueError(f"{path} says {wrong}; allowed: { {name: expected[name] for name in wrong} }")
         count, mean, scatter = tensors.values()
@@ -192,8 +192,8 @@ def factor(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D r"]:
     if not failed and lower.diagonal().square().min() > rounding * symmetric.diagonal().max():
         return lower
     eigenvalues, vectors = torch.linalg.eigh(symmetric)
-    kept = eigenvalues > rounding * eigenvalues.abs().max()
-    return vectors[:, kept] * eigenvalues[kept].sqrt()
+    significant = eigenvalues > rounding * eigenvalues.abs().max()
+    return vectors[:, significant] * eigenvalues[significant].sqrt()
 
 
 def _distance(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor) -> float:
@@ -213,13 +213,13 @@ def _mean_and_factor(name: str, features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _checked(name: str, features: Any, width: int | None = None) -> Tensor:
-    found = arguments.floating_tensor(name, features)
-    if found.dim() != 2 or found.shape[1] != (width or found.shape[1]) or not found.shape[1]:
+    tensor = arguments.floating_tensor(name, features)
+    if tensor.dim() != 2 or tensor.shape[1] != (width or tensor.shape[1]) or not tensor.shape[1]:
         raise arguments.refuse(name, features, f"shape (n, {width or 'D'})")
-    found = found.detach().to("cpu", torch.float64)
-    if not bool(torch.isfinite(found).all()):
+    tensor = tensor.detach().to("cpu", torch.float64)
+    if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} has entries that are not finite; allowed: finite entries")
-    return found
+    return tensor
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -21,6 +21,7 @@ from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
 from torch import Tensor, nn
 
 from findings.files import hash_file
+from findings.names import FID_FEATURES
 from flatness import arguments
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -43,7 +44,7 @@ class InceptionFeatures:
         network: in evaluation mode, without gradients.
     """
 
-    name = "inception-2015-tf1-resize"
+    name = FID_FEATURES
     width = WIDTH
 
     def __init__(
@@ -100,17 +101,17 @@ def weights_file(path: Path | None = None, *, download: bool = False) -> Path:
         InceptionError: it is missing, and was not to be downloaded or could not be.
         ValueError: it has another digest.
     """
-    found = Path(path) if path is not None else default_weights()
-    if not found.exists() and download:
-        _fetch(found)
-    if not found.exists():
+    file = Path(path) if path is not None else default_weights()
+    if not file.exists() and download:
+        _fetch(file)
+    if not file.exists():
         raise InceptionError(
-            f"Inception's weights are not at {found}. Download them from {URL} (SHA-256 {SHA256}) and give their path, "
+            f"Inception's weights are not at {file}. Download them from {URL} (SHA-256 {SHA256}) and give their path, "
             "or allow the download (--inception-download). Without them there is the Frechet distance in classifier "
             "features."
         )
-    _verify(found)
-    return found
+    _verify(file)
+    return file
 
 
 def _verify(path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from experiments.distances.classifier import IMAGE_SIZES, WEIGHTS, Classifier, weights_path
 from findings.files import write_whole
+from findings.provenance import versions
 from flatness import arguments
 
 LEARNING_RATE = 3e-3
@@ -118,11 +118,7 @@ def save(network: Classifier, path: Path, test_accuracy: float, *, epochs: int, 
         "epochs": epochs,
         "test_accuracy": test_accuracy,
         "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "safetensors": safetensors.__version__,
-        },
+        "versions": versions(torch, safetensors),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     write_whole(path, content)

@@ -161,14 +161,14 @@ class Subject:
         """The losses at weights moved by noise that the CPU drew in float32, draw by draw."""
         network, batch = self.at(place)
         weights = dict(network.named_parameters())
-        found = []
+        rises = []
         with SavedWeights(weights).kept() as saved:
             for draw in range(self.draws):
                 generator = torch.Generator().manual_seed(derived_seed("parity", draw))
                 noise = [torch.randn(p.shape, generator=generator).to(p.device, p.dtype) for p in weights.values()]
                 saved.move(noise, SIGMA)
-                found.append(self.losses(network, batch))
-        return torch.cat(found)
+                rises.append(self.losses(network, batch))
+        return torch.cat(rises)
 
     @torch.no_grad()
     def rounded_loss(self, place: Place) -> Tensor:
@@ -243,14 +243,14 @@ def own_noise(subject: Subject, device: torch.device) -> dict[str, Any]:
 
 def rounded_weights(subject: Subject, device: torch.device) -> dict[str, Any]:
     """How many weights the device rounds to another level: each operation is one correctly rounded step, so none."""
-    found = []
+    tensors = []
     for place in (torch.device("cpu"), device):
         network, _ = subject.at((place, torch.float32))
         with quantized(network, BITS):
-            found.append([p.detach().cpu().clone() for p in network.parameters()])
-    different = sum(int((a != b).sum()) for a, b in zip(*found, strict=True))
+            tensors.append([p.detach().cpu().clone() for p in network.parameters()])
+    different = sum(int((a != b).sum()) for a, b in zip(*tensors, strict=True))
     return {
-        "bits": BITS, "weights": sum(p.numel() for p in found[0]), "different": different, "passed": different == 0,
+        "bits": BITS, "weights": sum(p.numel() for p in tensors[0]), "different": different, "passed": different == 0,
     }  # fmt: skip
 
 

@@ -45,16 +45,16 @@ class Need(NamedTuple):
 
 def needs(options: GPUOptions) -> list[Need]:
     """Everything that the sections need, in the order in which one would look."""
-    found = packages(cuda=options.device != "cpu")
+    needed = packages(cuda=options.device != "cpu")
     if importlib.util.find_spec("torch") is not None:
-        found.append(_device(options))
+        needed.append(_device(options))
     if "speed" in options.sections:
-        found.append(_compiler())
-    found += [Need("this checkout", True, str(ROOT), _checkout_size())]
+        needed.append(_compiler())
+    needed += [Need("this checkout", True, str(ROOT), _checkout_size())]
     if not options.tiny and "rung4" in options.sections:
-        found += images(options.data)
-    found.append(_disk(options))
-    return found
+        needed += images(options.data)
+    needed.append(_disk(options))
+    return needed
 
 
 def packages(cuda: bool) -> list[Need]:
@@ -152,7 +152,7 @@ def images(root: Path | None) -> list[Need]:
     if importlib.util.find_spec("torch") is None:
         return [Need(name, False, "not looked for until torch is there", FASHION_MNIST)]
     from experiments.data import fashion_mnist
-    from experiments.data.errors import DataError
+    from experiments.data.roots import DataError
 
     try:
         path = fashion_mnist.inspect(root).path
@@ -183,8 +183,8 @@ def disk_needed(sections: Sequence[Section], tiny: bool) -> int:
     """Bytes that runs leave in the folder: rung 4's, with its points."""
     if tiny or "rung4" not in sections:
         return 16 * MIB
+    from experiments.configuration import PRESETS
     from experiments.gpu.rung4 import LATE
-    from experiments.presets import PRESETS
     from experiments.training import planning
 
     c = PRESETS["fashion-mnist"]

@@ -20,7 +20,7 @@ import torch
 
 from experiments import data
 from experiments.adm import ADM
-from experiments.configuration import Configuration, RunOptions
+from experiments.configuration import PRESETS, Configuration, RunOptions
 from experiments.data import Images
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
 from experiments.distances.features import ReferenceCache
@@ -28,13 +28,11 @@ from experiments.gpu.options import RADII, GPUOptions
 from experiments.gpu.record import Record
 from experiments.gpu.small import configured, made_images
 from experiments.gpu.timing import median_seconds
-from experiments.measures.material import CACHE
 from experiments.measures.options import EVALUATIONS, EvaluationOptions
 from experiments.measures.points import PointOptions, passes_of, plan_of
-from experiments.measures.subject import Material
+from experiments.measures.subject import CACHE, Material
 from experiments.measures.tasks import passes_of as row_passes
 from experiments.measures.tasks import tasks
-from experiments.presets import PRESETS
 from experiments.reproduce import Matrix, Run, matrix, shortened
 from experiments.training import planning
 from findings.documents import read_document
@@ -128,17 +126,17 @@ def chosen_radii(given: Sequence[float], results: Path = RESULTS) -> tuple[tuple
     """
     if given:
         return (given[0], given[1]), "given"
-    found = []
+    radii = []
     for name in STUDIES:
         try:
             dose = Study(results / name / "points").dose_of(Selection("sam", "raw", "chosen"))
         except LadderError:
             continue
         if isinstance(dose, float) and dose > 0:
-            found.append(dose)
-    if not found:
+            radii.append(dose)
+    if not radii:
         return RADII, "the default, as no study with points is recorded"
-    first, last = min(found), max(found)
+    first, last = min(radii), max(radii)
     return (first, 3 * first if last == first else last), f"results of {' and '.join(STUDIES)}"
 
 
@@ -182,15 +180,15 @@ def carried_out(options: GPUOptions, device: torch.device, plan: dict[str, Any])
         points=tuple(plan["points"]),
         point_options=chosen.points,
     )
-    found = whole.carried_out()
+    results = whole.carried_out()
     return {
         "folder": FOLDER,
         "runs": [run.name for run in runs],
-        "rows": len(found.results),
-        "rows_with_failed_measures": sum(_failed(row) for row in found.results),
+        "rows": len(results.results),
+        "rows_with_failed_measures": sum(_failed(row) for row in results.results),
         "images_trained_on": len(runs) * base.steps * base.global_batch,
-        "losses": {_name(runs, index): _loss(row) for index, row in enumerate(found.results)},
-        "statement": found.statement,
+        "losses": {_name(runs, index): _loss(row) for index, row in enumerate(results.results)},
+        "statement": results.statement,
     }
 
 

@@ -22,13 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from experiments.adm import ADM
-from experiments.configuration import Configuration
+from experiments.configuration import PRESETS, Configuration
 from experiments.data import Batches
 from experiments.gpu.options import GPUOptions
 from experiments.gpu.record import Record
 from experiments.gpu.small import configured, made_images
 from experiments.gpu.timing import median_seconds, seconds_of
-from experiments.presets import PRESETS
 from experiments.training import planning
 from experiments.training.distributed import Ranks, fastest_convolutions, synchronize
 from experiments.training.randomness import default_generators_kept
@@ -119,7 +118,7 @@ def variant_timed(
     timing = planning.timed(c, device, images, compiled, compile_options=compile_options, budget=8.0)
     seconds = statistics.median(timing.passes) + statistics.median(timing.update)
     flops = timing.rate(c.network)
-    found = {
+    result = {
         "images": images,
         "precision": precision,
         "compile": None if compile_options is None else dict(compile_options),
@@ -129,16 +128,16 @@ def variant_timed(
         "peak_bytes": timing.peak_memory,
         "counted_activation_bytes": planning.activation_bytes(c, images),
     }
-    return found | ({"share_of_bfloat16_matrix_rate": flops / matrix_rate} if matrix_rate else {})
+    return result | ({"share_of_bfloat16_matrix_rate": flops / matrix_rate} if matrix_rate else {})
 
 
 def sam_over_plain(configuration: Configuration, device: torch.device, steps: int) -> dict[str, Any]:
     """Seconds of a step by method, whole steps with draws and update; the ratio that two passes make 2 of."""
-    found = {}
+    ratios = {}
     for method in ("adm", "sam"):
         with _state(dataclasses.replace(configuration, method=method), device) as (state, pixels):
-            found[method] = median_seconds(device, steps, lambda index: state.stepper(index, pixels))
-    return {"adm_seconds": found["adm"], "sam_seconds": found["sam"], "ratio": found["sam"] / found["adm"]}
+            ratios[method] = median_seconds(device, steps, lambda index: state.stepper(index, pixels))
+    return {"adm_seconds": ratios["adm"], "sam_seconds": ratios["sam"], "ratio": ratios["sam"] / ratios["adm"]}
 
 
 def averages(configuration: Configuration, device: torch.device, steps: int) -> dict[str, Any]:
@@ -198,14 +197,14 @@ def reference_beside(path: Path, configuration: Configuration, device: torch.dev
     theirs.load_state_dict(ours.state_dict())
     batch = made_images(configuration, configuration.global_batch).pixels.float().div(127.5).sub(1).to(device)
     t = torch.arange(len(batch), device=device)
-    found = {}
+    timings = {}
     with whole_float32(), fastest_convolutions(device), default_generators_kept(device):
         for name, network in (("reference", theirs), ("ours", ours)):
             step = _network_step(network.to(device).train(), batch, t)
-            found[name] = median_seconds(device, steps, step)
+            timings[name] = median_seconds(device, steps, step)
             network.cpu()
-    seconds = {f"{name}_seconds": value for name, value in found.items()}
-    return seconds | {"images": len(batch), "speedup": found["reference"] / found["ours"]}
+    seconds = {f"{name}_seconds": value for name, value in timings.items()}
+    return seconds | {"images": len(batch), "speedup": timings["reference"] / timings["ours"]}
 
 
 def _network_step(network: nn.Module, x: Tensor, t: Tensor) -> Callable[[int], object]:

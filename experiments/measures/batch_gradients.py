@@ -71,7 +71,7 @@ def batch_gradients(
         assert sums is not None
         norms.append(torch.stack([g.double().square().sum() for g in sums]).sum().sqrt().cpu())
         of_batches.append(total.cpu())
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, values in (("norm", torch.stack(norms)), ("loss", torch.stack(of_batches))):
-        found[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
-    return found | {"batch": c.global_batch, "batches": batches, "split": training.split}
+        result[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
+    return result | {"batch": c.global_batch, "batches": batches, "split": training.split}

@@ -55,14 +55,14 @@ class _LastLayer:
 
     def losses(self, weights: Weights) -> Tensor:
         """Of every image (N,), in float64 on the CPU; in the widest type on the way, as differences are small."""
-        found = []
+        values = []
         for batch, phi in self.inputs:
             output = torch.einsum("dm,nml->ndl", weights["weight"].flatten(1), phi)
             if "bias" in weights:
                 output = output + weights["bias"][:, None]
             predicted = output.reshape(len(phi), -1, *batch.noise.shape[2:])[:, : batch.noise.shape[1]]
-            found.append((batch.noise.to(phi) - predicted).square().flatten(1).mean(1).double().cpu())
-        return torch.cat(found)
+            values.append((batch.noise.to(phi) - predicted).square().flatten(1).mean(1).double().cpu())
+        return torch.cat(values)
 
     def rises(self, directions: Iterable[Weights]) -> PairedRises:
         """Under each direction with both signs."""
@@ -90,10 +90,10 @@ def measured_readout(subject: Subject, draws: int) -> dict[str, Any]:
     Raises:
         ValueError: the network has no last layer, or returns other than its output.
     """
-    found = flatness.readout(subject.network, subject.squared_error, subject.batches, seed=subject.options.seed)
-    if not found.is_output:
-        raise ValueError(f"the network does not return the output of {found.layer!r}; allowed: one that does")
-    last, options = _LastLayer(subject, found.layer), subject.options
+    readout = flatness.readout(subject.network, subject.squared_error, subject.batches, seed=subject.options.seed)
+    if not readout.is_output:
+        raise ValueError(f"the network does not return the output of {readout.layer!r}; allowed: one that does")
+    last, options = _LastLayer(subject, readout.layer), subject.options
     both, weight = list(last.weights), ["weight"]
 
     def noise(names: Sequence[str], sigma: float, scale: str) -> Callable[[int], Weights]:
@@ -106,7 +106,7 @@ def measured_readout(subject: Subject, draws: int) -> dict[str, Any]:
         return drawn
 
     def dither(bits: int) -> Callable[[int], Weights]:
-        step = max(map(abs, (*found.channel_minima, *found.channel_maxima))) / (2 ** (bits - 1) - 1)
+        step = max(map(abs, (*readout.channel_minima, *readout.channel_maxima))) / (2 ** (bits - 1) - 1)
         shape = last.weights["weight"].shape
 
         def drawn(draw: int) -> Weights:
@@ -119,20 +119,20 @@ def measured_readout(subject: Subject, draws: int) -> dict[str, Any]:
     def rounded(bits: int) -> Weights:
         return {"weight": quantize_tensor(last.weights["weight"], bits) - last.weights["weight"]}
 
-    absolute = found.noise_rise(options.sigma, bias=len(both) > 1)
-    relative = found.noise_rise(options.relative_sigma, scale="layer")
+    absolute = readout.noise_rise(options.sigma, bias=len(both) > 1)
+    relative = readout.noise_rise(options.relative_sigma, scale="layer")
     kinds: dict[str, tuple[Estimate, Iterable[Weights], bool]] = {
         "noise-absolute": (absolute, map(noise(both, options.sigma, "absolute"), range(draws)), True),
         "noise-layer": (relative, map(noise(weight, options.relative_sigma, "layer"), range(draws)), True),
     }
     for bits in options.rise_bits:
-        predicted = found.quantization_rise(bits)
+        predicted = readout.quantization_rise(bits)
         kinds[f"dither-{bits}"] = (predicted, map(dither(bits), range(draws)), True)
         kinds[f"rounding-{bits}"] = (predicted, [rounded(bits)], False)
     return {
-        "layer": found.layer,
-        "feature_energy": plain(found.feature_energy),
-        "weight_norm": found.weight_norm,
+        "layer": readout.layer,
+        "feature_energy": plain(readout.feature_energy),
+        "weight_norm": readout.weight_norm,
         "draws": draws,
         "rises": {
             name: _entry(predicted, last.rises(along), drawn) for name, (predicted, along, drawn) in kinds.items()

@@ -21,6 +21,7 @@ measure by measure, and a file of other settings is refused.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,29 +30,36 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+import flatness
+from experiments.adm.loading import load_state_dict
+from experiments.adm.network import ADM
 from experiments.configuration import Configuration, current_settings
 from experiments.data import Images
 from experiments.diffusion.process import Process
+from experiments.measures import layer_rows
 from experiments.measures.last_layer import measured_readout
-from experiments.measures.layer_options import LayerOptions
-from experiments.measures.layers import WHOLE_NOISES, measured_layers, whole_rise
+from experiments.measures.layers import WHOLE_NOISES, layers_of, measured_layers, whole_rise
 from experiments.measures.linearisation import measured_linearisation
 from experiments.measures.noise_tolerance import measured_tolerance
-from experiments.measures.options import EvaluationOptions
+from experiments.measures.options import EvaluationOptions, LayerOptions
 from experiments.measures.rows import Checkpoint, check_data, loaded
 from experiments.measures.runner import Progress, Task, Work, measured
 from experiments.measures.subject import Material, Subject
 from experiments.reproduce import DONE
-from experiments.training.checkpoints import checkpoint_folder
+from experiments.tensor_files import read_tensors
+from experiments.training.checkpoints import checkpoint_folder, snapshot_files, snapshot_place
 from findings.checksums import ResultError
 from findings.documents import ResultFile, read_document
-from findings.files import plain_name
+from findings.files import hash_file, plain_name
 from findings.names import AVERAGES, Average, RowName
 from flatness import arguments
+from flatness.measuring.base import plain
+from flatness.weights import direction_norm
 
 LAYERS = "layers"
 NOISE = ("objective", "sigma", "relative_sigma", "rise_bits", "seed")
 Say = Callable[[str], None]
+SNAPSHOTS = "snapshots"
 
 
 class Plan(NamedTuple):
@@ -124,7 +132,7 @@ class Place(NamedTuple):
 def settings_of(plan: Plan, run: str, checkpoint: Any, options: LayerOptions, place: Place) -> dict[str, Any]:
     """All that a file depends on but for rounding, in JSON's types; checkpoint: which weights."""
     evaluation = dataclasses.asdict(plan.evaluation)
-    found = {
+    settings = {
         "configuration": plan.runs[run].to_dict(),
         "checkpoint": checkpoint,
         "data": {"name": place.held_out.name, "fingerprint": place.held_out.fingerprint, "images": len(place.held_out)},
@@ -132,7 +140,7 @@ def settings_of(plan: Plan, run: str, checkpoint: Any, options: LayerOptions, pl
         "noise": {name: evaluation[name] for name in NOISE},
         "options": dataclasses.asdict(options),
     }
-    return dict(json.loads(json.dumps(found)))
+    return dict(json.loads(json.dumps(settings)))
 
 
 def subject_of(plan: Plan, run: str, network: nn.Module, images: int, place: Place) -> Subject:
@@ -163,17 +171,17 @@ def row(plan: Plan, run: str, average: Average, options: LayerOptions, place: Pl
         subject = subject_of(plan, run, network, options.layer_images, place)
         steps = {f"t={t}": t for t in options.tolerance_steps}
         count, points, levels = options.tolerance_images, options.points, options.tolerance_levels
-        found: dict[str, Callable[[], Any]] = {
+        measures: dict[str, Callable[[], Any]] = {
             "whole": lambda: {scale: whole_rise(subject, scale, options.whole_draws) for scale in WHOLE_NOISES},
             "readout": lambda: measured_readout(subject, options.readout_draws),
             "tolerance": lambda: {name: measured_tolerance(subject, t, count, levels) for name, t in steps.items()},
             "layers": lambda: measured_layers(subject),
         }
         if points:
-            found["linearisation"] = lambda: {
+            measures["linearisation"] = lambda: {
                 name: measured_linearisation(subject, t, count, points) for name, t in steps.items()
             }
-        return Work({name: Task(run) for name, run in found.items()})
+        return Work({name: Task(run) for name, run in measures.items()})
 
     about = about_of(plan, run, str(RowName(plan.runs[run].method, average)), average)
     return measured(result, result.path.stem, about, work, place.device, place.watch)
@@ -191,11 +199,92 @@ def averages_of(checkpoint: Checkpoint) -> list[Average]:
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    found: list[Average] = []
+    averages: list[Average] = []
     for average in AVERAGES:
         try:
             checkpoint.settings(average)
         except ValueError:
             continue
-        found.append(average)
-    return found
+        averages.append(average)
+    return averages
+
+
+class SnapshotFile(NamedTuple):
+    """A snapshot on the disk.
+
+    Attributes:
+        path: of the file.
+        gamma: the power-function EMA's exponent.
+        steps: that had been made.
+    """
+
+    path: Path
+    gamma: float
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """Of its measures."""
+        return f"step-{self.steps}"
+
+    def settings(self) -> dict[str, Any]:
+        """Which weights."""
+        return {"gamma": self.gamma, "steps": self.steps, "sha256": hash_file(self.path).sha256}
+
+
+def chosen(run: Path, count: int) -> list[SnapshotFile]:
+    """So many snapshots of a run's shortest power-function EMA, evenly spaced, the last of all among them.
+
+    Raises:
+        DamagedError: a snapshot is damaged.
+    """
+    snapshots = [SnapshotFile(path, *snapshot_place(path)) for path in snapshot_files(run)]
+    if not snapshots:
+        return []
+    shortest = max(one.gamma for one in snapshots)
+    of_one = sorted((one for one in snapshots if one.gamma == shortest), key=lambda one: one.steps)
+    count = min(count, len(of_one))
+    return [of_one[round(len(of_one) * (place + 1) / count) - 1] for place in range(count)]
+
+
+def snapshots(plan: Plan, run: str, options: LayerOptions, place: Place) -> dict[str, Any] | None:
+    """The measures of a run's snapshots, or what is left of them; None where there are none to measure.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        ValueError: the data are others, or the file is of other settings.
+    """
+    checkpoint = plan.checkpoint(run)
+    check_data(checkpoint, Material(place.held_out, place.held_out, None))
+    files = chosen(plan.folder / "runs" / run, options.snapshots)
+    if not files:
+        return None
+    settings = layer_rows.settings_of(plan, run, {one.name: one.settings() for one in files}, options, place)
+    result = ResultFile(plan.folder / LAYERS / f"{run}-{SNAPSHOTS}.json", settings, current_settings)
+
+    def work() -> Work:
+        return Work({one.name: Task(functools.partial(_measured, plan, run, one, options, place)) for one in files})
+
+    about = layer_rows.about_of(plan, run, f"{run} snapshots", SNAPSHOTS)
+    return measured(result, result.path.stem, about, work, place.device, place.watch)
+
+
+def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, place: Place) -> dict[str, Any]:
+    weights, _ = read_tensors(one.path)
+    network = ADM(plan.runs[run].network)
+    load_state_dict(weights, network, source=str(one.path))
+    network = network.to(place.device).eval().requires_grad_(False)
+    subject = layer_rows.subject_of(plan, run, network, options.layer_images, place)
+    return {
+        "steps": one.steps,
+        "whole": {scale: whole_rise(subject, scale, options.whole_draws) for scale in WHOLE_NOISES},
+        "quantization": {str(bits): _rounded(subject, bits) for bits in plan.evaluation.rise_bits},
+        "norms": {name: direction_norm(layer.parameters(recurse=False)) for name, layer in layers_of(network).items()},
+    }
+
+
+def _rounded(subject: Subject, bits: int) -> Any:
+    measurement = flatness.quantization_rise(
+        subject.network, subject.objective, subject.batches, bits, seed=subject.options.seed
+    )
+    return plain(measurement.rise)

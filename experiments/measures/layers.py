@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from experiments.measures.subject import HeldOutBatch, Subject
-from experiments.measures.weight_noise import DIGITS
+from experiments.measures.weight_noise import rounded
 from flatness.measuring.base import PairedRises, measuring, plain, standard_error
 from flatness.weights import GaussianNoise, SavedWeights, derived_seed, direction_norm, moved_tensor
 
@@ -78,15 +78,15 @@ def layers_of(network: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ValueError: two of them share a parameter.
     """
-    found: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     owners: dict[int, str] = {}
     for name, module in network.named_modules():
         for parameter in module.parameters(recurse=False):
             other = owners.setdefault(id(parameter), name)
             if other != name:
                 raise ValueError(f"layers {other!r} and {name!r} share a parameter; allowed: layers with their own")
-            found[name] = module
-    return found
+            modules[name] = module
+    return modules
 
 
 class _OwnNoise:
@@ -148,15 +148,15 @@ def objectives(subject: Subject, noise: _OwnNoise | None = None) -> Tensor:
         ValueError: the layer that noise is for is not called.
         FloatingPointError: a loss is not finite.
     """
-    found, first = [], 0
+    objectives, first = [], 0
     for batch in subject.batches:
         if noise is not None:
             noise.first, noise.calls = first, 0
-        found.append(subject.objective(subject.network, batch).double().cpu())
+        objectives.append(subject.objective(subject.network, batch).double().cpu())
         if noise is not None and not noise.calls:
             raise ValueError(f"layer {noise.name!r} is not called by the network; allowed: layers that are")
         first += len(batch.t)
-    values = torch.cat(found)
+    values = torch.cat(objectives)
     if not bool(values.isfinite().all()):
         raise FloatingPointError("a loss is not finite" + (f" under noise on {noise.name!r}" if noise else ""))
     return values
@@ -164,7 +164,7 @@ def objectives(subject: Subject, noise: _OwnNoise | None = None) -> Tensor:
 
 def estimate(values: Tensor) -> dict[str, Any]:
     """Mean and standard error over images, and the images' own values."""
-    by_image = [float(f"{value:.{DIGITS}g}") for value in values.tolist()]
+    by_image = rounded(values.tolist())
     return {"value": float(values.mean()), "standard_error": standard_error(values), "by_image": by_image}
 
 
@@ -199,14 +199,14 @@ def measured_layers(subject: Subject, names: Sequence[str] | None = None) -> lis
     every = layers_of(subject.network)
     chosen = list(every if names is None else names)
     unmoved, effects = objectives(subject), scale_effects(subject, chosen)
-    found = []
+    layers = []
     for name in chosen:
         layer = every[name]
         weights = dict(layer.named_parameters(recurse=False))
         rises = {
             scale: estimate(layer_rise(subject, name, unmoved, sigma_of(subject, scale), scale)) for scale in NOISES
         }
-        found.append(
+        layers.append(
             Layer(
                 name=name,
                 kind=type(layer).__name__,
@@ -216,7 +216,7 @@ def measured_layers(subject: Subject, names: Sequence[str] | None = None) -> lis
                 rises=rises,
             ).entry()
         )
-    return found
+    return layers
 
 
 def _spread(subject: Subject, count: int) -> HeldOutBatch:
@@ -237,7 +237,7 @@ def scale_effects(subject: Subject, names: Iterable[str], count: int = SCALE_IMA
         return subject.network(batch.x_t, t).double()
 
     base = output()
-    found: dict[str, float | None] = {}
+    effects: dict[str, float | None] = {}
     for name in names:
         own = dict(subject.network.get_submodule(name).named_parameters(recurse=False))
         with SavedWeights(own).kept() as weights:
@@ -245,8 +245,8 @@ def scale_effects(subject: Subject, names: Iterable[str], count: int = SCALE_IMA
             scaled = float((output() - base).norm())
             weights.write([torch.zeros_like(saved) for saved in weights.saved])
             without = float((output() - base).norm())
-        found[name] = scaled / without if without > 0 else None
-    return found
+        effects[name] = scaled / without if without > 0 else None
+    return effects
 
 
 def whole_rise(subject: Subject, scale: str, draws: int) -> dict[str, Any]:
@@ -267,12 +267,12 @@ def whole_rise(subject: Subject, scale: str, draws: int) -> dict[str, Any]:
                 weights.move(noise, sign * sigma)
                 both += losses(f"noise draw {draw} of sigma {sign * sigma:g} ({scale})") / 2.0
             rises.add(both)
-    found = rises.rise()
+    rise = rises.rise()
     return {
         "sigma": sigma,
         "draws": draws,
         "loss": plain(rises.unmoved_loss()),
-        "rise": plain(found),
+        "rise": plain(rise),
         "by_image": estimate(rises.sums / draws)["by_image"],
         "by_draw": estimate(torch.tensor(rises.means))["by_image"],
     }

@@ -28,7 +28,7 @@ a batch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 import flatness
 from experiments.measures.noise_tolerance import batches_at
 from experiments.measures.subject import HeldOutBatch, Subject
-from experiments.measures.weight_noise import DIGITS
+from experiments.measures.weight_noise import rounded
 from flatness import arguments
 from flatness.weights import derived_seed, widest
 
@@ -76,12 +76,12 @@ def _reading(network: nn.Module, layer: str) -> Iterator[_Features]:
 @torch.no_grad()
 def features_at(network: nn.Module, layer: str, x: Tensor, t: Tensor, batch_size: int) -> Tensor:
     """What the layer reads at x_t (n, C, H, W) and the network's timesteps t (n,): (n, M)."""
-    found = []
+    blocks = []
     with _reading(network, layer) as features:
         for part, at in zip(x.split(batch_size), t.split(batch_size), strict=True):
             network(part, at)
-            found.append(features.flat())
-    return torch.cat(found)
+            blocks.append(features.flat())
+    return torch.cat(blocks)
 
 
 def jacobian(
@@ -97,11 +97,6 @@ def jacobian(
         there = features_at(network, layer, moved.view(-1, *x.shape[1:]), t.expand(len(places)), batch_size)
         rows.append((there - base) / step)
     return base, torch.cat(rows)
-
-
-def rounded(values: Sequence[float]) -> list[float]:
-    """To as many digits as losses are kept with."""
-    return [float(f"{value:.{DIGITS}g}") for value in values]
 
 
 def reduced(W: Tensor, b: Tensor) -> dict[str, Any]:
@@ -143,14 +138,14 @@ def measured_linearisation(subject: Subject, t: int, count: int, points: int) ->
     whole = HeldOutBatch(*(torch.cat(parts).to(precision) for parts in zip(*batches, strict=True)))
     if points > len(whole.t):
         raise arguments.refuse("points", points, f"at most the {len(whole.t)} images")
-    found = [_point(subject, network, readout.layer, whole, place, t) for place in range(points)]
+    linearised = [_point(subject, network, readout.layer, whole, place, t) for place in range(points)]
     return {
         "t": t,
         "layer": readout.layer,
         "positions": readout.positions,
         "kernel_norm": readout.weight_norm,
         "kernel_curvature": readout.largest_feature_moment * readout.positions,
-        "points": found,
+        "points": linearised,
     }
 
 
@@ -158,13 +153,13 @@ def _point(subject: Subject, network: nn.Module, layer: str, whole: HeldOutBatch
     """About one of the images; its other draw of noise is a function of the seed, of t and of its place."""
     x_0, x_t, noise = (tensor[place : place + 1] for tensor in (whole.x_0, whole.x_t, whole.noise))
     steps = torch.full((1,), t, device=x_t.device)
-    asked = subject.process.network_timesteps(steps)
+    timesteps = subject.process.network_timesteps(steps)
     step = STEP if x_t.dtype == torch.float64 else SINGLE_STEP
-    base, by_pixel = jacobian(network, layer, x_t, asked, subject.batch_size, step)
+    base, by_pixel = jacobian(network, layer, x_t, timesteps, subject.batch_size, step)
     W = float(subject.process.at(steps, x_t).noise) * by_pixel
     draw = torch.Generator().manual_seed(derived_seed("linearisation", subject.options.seed, t, place))
     other = torch.randn(noise.shape, generator=draw).to(noise)
-    moved = features_at(network, layer, subject.process.q_sample(x_0, steps, other), asked, 1)[0]
+    moved = features_at(network, layer, subject.process.q_sample(x_0, steps, other), timesteps, 1)[0]
     straight = base + (other - noise).flatten() @ W
     error = float((moved - straight).square().sum() / (moved - base).square().sum())
     return reduced(W, base - noise.flatten() @ W) | {"features": len(base), "linearisation_error": error}

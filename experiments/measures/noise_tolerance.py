@@ -113,12 +113,12 @@ def residuals(subject: Subject, batches: Sequence[HeldOutBatch]) -> Tensor:
     Raises:
         FloatingPointError: an entry is not finite.
     """
-    found = []
+    residuals = []
     for batch in batches:
         output = subject.network(batch.x_t, subject.process.network_timesteps(batch.t))
         predicted = output[:, : batch.noise.shape[1]]  # the noise's channels come first, then the variance's
-        found.append((predicted - batch.noise).flatten(1).double().cpu())
-    together = torch.cat(found)
+        residuals.append((predicted - batch.noise).flatten(1).double().cpu())
+    together = torch.cat(residuals)
     if not bool(together.isfinite().all()):
         raise FloatingPointError("a prediction is not finite")
     return together

@@ -44,13 +44,12 @@ from experiments.sampling.chains import finite_pixels, generate
 from experiments.training.checkpoints import point_folder
 from experiments.training.held_out import fixed_batch
 from findings.documents import ResultFile
+from findings.ladder import LATE
 from flatness import arguments
 from flatness.measuring.base import plain, standard_error
 from flatness.weights import derived_seed
 
 FOLDER = "points"
-LATE = 0.8
-"""Points from this share of a run on are its late ones."""
 
 
 @dataclass(frozen=True)
@@ -364,7 +363,7 @@ def losses(subject: Subject, material: StudyMaterial, configuration: Configurati
 
     Timesteps are stratified; where the training images are fewer than the draws, each is met several times.
     """
-    count, found = material.options.images, {}
+    count, losses = material.options.images, {}
     for name, images in (("held_out", material.held_out), ("training", trained_on(material.training, configuration))):
         repeated = _repeated(images, count)
         batch = fixed_batch(repeated, subject.process, count, derived_seed("points", name, material.options.seed))
@@ -379,8 +378,8 @@ def losses(subject: Subject, material: StudyMaterial, configuration: Configurati
                 of.append(getattr(of_images, key).double().cpu())
         for key, of in values.items():
             whole = torch.cat(of)
-            found[f"{name}_{key}"] = {"value": float(whole.mean()), "standard_error": standard_error(whole)}
-    return found
+            losses[f"{name}_{key}"] = {"value": float(whole.mean()), "standard_error": standard_error(whole)}
+    return losses
 
 
 def _repeated(images: Images, count: int) -> Images:
@@ -402,10 +401,10 @@ def distance(
     steps = measure.sampling_steps
     count = material.options.samples if steps <= LONGEST_SHORT else material.options.long_samples
     samples = _samples(subject, material, steps, count, measure.bits)
-    found = _distances(samples, material)
+    distances = _distances(samples, material)
     if configuration.training_images is not None:
-        found["copies"] = copies(samples, trained_on(material.training, configuration).pixels)
-    return found
+        distances["copies"] = copies(samples, trained_on(material.training, configuration).pixels)
+    return distances
 
 
 LONGEST_SHORT = 50
@@ -426,13 +425,13 @@ def _samples(
 
 
 def _distances(samples: Tensor, material: StudyMaterial) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    distances: dict[str, Any] = {}
     for name, half, part in zip(
         ("choosing", "reported"), (material.choosing, material.reporting), samples.chunk(2), strict=True
     ):
         frechet = jackknife(material.features(part), half.moments, material.options.groups, material.options.seed)
         energy = half.pixels.distance(part)
-        found[name] = {
+        distances[name] = {
             "features": {
                 "value": frechet.extrapolated,
                 "standard_error": frechet.standard_error,
@@ -440,7 +439,7 @@ def _distances(samples: Tensor, material: StudyMaterial) -> dict[str, Any]:
             },
             "pixels": {"value": energy.value, "standard_error": energy.standard_error},
         }
-    return found | {"samples": len(samples)}
+    return distances | {"samples": len(samples)}
 
 
 def copies(samples: Tensor, training: Tensor) -> dict[str, float]:
@@ -462,19 +461,19 @@ def exposure_bias(
     options, steps = material.options, measure.sampling_steps
     count = options.exposure_images if steps <= LONGEST_SHORT else options.long_exposure_images
     shortened = dataclasses.replace(subject, options=dataclasses.replace(subject.options, exposure_images=count))
-    found = exposure.measured(steps)(shortened)
-    return {name: found[name] for name in ("mean_absolute_gap", "mean_signed_gap")}
+    result = exposure.measured(steps)(shortened)
+    return {name: result[name] for name in ("mean_absolute_gap", "mean_signed_gap")}
 
 
 def low_pass(
     subject: Subject, material: StudyMaterial, configuration: Configuration, measure: Measure
 ) -> dict[str, Any]:
     """The low-pass filter's value and rise, at absolute and at filter-relative noise."""
-    found = {}
+    result = {}
     for scale in ("absolute", "filter"):
         whole = weight_noise.low_pass(scale)(subject)
-        found[scale] = {name: whole[name] for name in ("value", "rise")}
-    return found
+        result[scale] = {name: whole[name] for name in ("value", "rise")}
+    return result
 
 
 def rounding_rise(
@@ -489,7 +488,7 @@ def worst_case(
 ) -> dict[str, Any]:
     """The rise of the held-out loss at the end of a climb in a ball around the weights."""
     options = material.options
-    found = flatness.worst_case_sharpness(
+    sharpness = flatness.worst_case_sharpness(
         subject.network,
         subject.objective,
         subject.batches,
@@ -497,7 +496,7 @@ def worst_case(
         steps=options.worst_case_steps,
         seed=options.seed,
     )
-    return {"rise": plain(found.rise), "radius": options.worst_case_radius}
+    return {"rise": plain(sharpness.rise), "radius": options.worst_case_radius}
 
 
 def gradient(
@@ -528,14 +527,14 @@ def samplers(
             parameter.add_(
                 material.options.sigma * torch.randn(parameter.shape, generator=generator).to(material.device)
             )
-    found: dict[str, Any] = {}
+    distances: dict[str, Any] = {}
     for weights, one in (("clean", network), ("noisy", moved)):
         with_weights = dataclasses.replace(subject, network=one)
         for sampler in ("ddpm", "ddim"):
-            found[f"{weights}_{sampler}"] = _distances(
+            distances[f"{weights}_{sampler}"] = _distances(
                 _samples(with_weights, material, measure.sampling_steps, count, sampler=sampler), material
             )
-    return found
+    return distances
 
 
 MEASURES: Mapping[str, Callable[..., Any]] = {

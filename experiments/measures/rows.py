@@ -98,7 +98,7 @@ def row_settings(
     data["held_out"]["trained_on"] = checkpoint.configuration.train_split == "all"
     losses, exposure = images_of(options, material)
     used = {"losses": losses, "exposure": exposure, "floors": floors_of(options, material)}
-    found = {
+    settings = {
         "configuration": checkpoint.configuration.to_dict(),
         "checkpoint": checkpoint.settings(average),
         "data": {"name": material.held_out.name, "fingerprint": material.held_out.fingerprint, **data, "used": used},
@@ -106,7 +106,7 @@ def row_settings(
         "device": torch.device(device).type,
         "evaluation": dataclasses.asdict(options),
     }
-    return dict(json.loads(json.dumps(found)))
+    return dict(json.loads(json.dumps(settings)))
 
 
 def loaded(checkpoint: Checkpoint, average: Average, device: torch.device | str = "cpu") -> ADM:
@@ -137,9 +137,9 @@ def check_material(configuration: Configuration, material: Material) -> None:
     network = configuration.network
     expected = (configuration.dataset, network.channels, network.image_size)
     for images in (material.held_out, material.reference):
-        found = (images.name, images.channels, images.image_size)
-        if found != expected:
-            raise ValueError(f"images are {found} (name, channels, size); allowed: the configuration's, {expected}")
+        given = (images.name, images.channels, images.image_size)
+        if given != expected:
+            raise ValueError(f"images are {given} (name, channels, size); allowed: the configuration's, {expected}")
 
 
 def check_data(checkpoint: Checkpoint, material: Material) -> None:

@@ -1,5 +1,9 @@
 """The one runner of measures: carried out one by one, resumed where they were stopped, each with its provenance.
 
+Rows (`evaluate`), the bridge's layers and snapshots (`layer_rows`) and points of a run (`points`) are measured by it.
+`flatness measure` is not: what is installed alone may import nothing of ours, its measures take minutes and keep every
+sample's loss in memory for paired differences, and a network that a user brings fails in more ways than numbers do.
+
 A measure whose numbers are not finite has failed, and says why; that keeps no other from being taken. The result file
 (`findings.documents.ResultFile`) holds the parts until all are there, and then the document:
 

@@ -75,8 +75,8 @@ def _space(subject: Subject) -> Features:
 
 
 def _distance(subject: Subject, features: Tensor) -> dict[str, Any]:
-    found = jackknife(features, subject.material.moments(), subject.options.groups, subject.options.seed)
-    return dict(plain(found._asdict() | {"extrapolated": found.extrapolated, "groups": subject.options.groups}))
+    estimate = jackknife(features, subject.material.moments(), subject.options.groups, subject.options.seed)
+    return dict(plain(estimate._asdict() | {"extrapolated": estimate.extrapolated, "groups": subject.options.groups}))
 
 
 def _features(subject: Subject, name: str, images: range, steps: int) -> Tensor:
@@ -85,8 +85,8 @@ def _features(subject: Subject, name: str, images: range, steps: int) -> Tensor:
     Raises:
         FloatingPointError: a sample is not finite.
     """
-    kept = None if subject.work is None else subject.work / f"{name}-{images.start:06d}.safetensors"
-    there = None if kept is None or not kept.exists() else _read(kept, subject)
+    path = None if subject.work is None else subject.work / f"{name}-{images.start:06d}.safetensors"
+    there = None if path is None or not path.exists() else _read(path, subject)
     if there is not None:
         return there
     begin = time.perf_counter()
@@ -102,12 +102,12 @@ def _features(subject: Subject, name: str, images: range, steps: int) -> Tensor:
         progress=None,
         shape=(held_out.channels, held_out.image_size, held_out.image_size),
     )
-    found = torch.cat([_space(subject)(finite_pixels(samples)) for samples in batches])
-    if kept is not None:
+    features = torch.cat([_space(subject)(finite_pixels(samples)) for samples in batches])
+    if path is not None:
         seconds = round(time.perf_counter() - begin, 3)
         made = json.dumps({"seconds": seconds, "provenance": provenance(subject.device)})
-        write_tensors(kept, {"features": found}, {"made": made})
-    return found
+        write_tensors(path, {"features": features}, {"made": made})
+    return features
 
 
 def _read(path: Path, subject: Subject) -> Tensor | None:

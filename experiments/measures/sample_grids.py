@@ -5,19 +5,27 @@ All from the same noise, image i a function of the seed and i: the first of the 
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from PIL import Image, PngImagePlugin
 
 from experiments.diffusion.process import Process
-from experiments.measures.grid_files import SIDE, read_text, write_grid
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Checkpoint, loaded
 from experiments.measures.sample_distance import rounded
 from experiments.sampling.chains import finite_pixels, generate
-from findings.documents import refuse_other
+from experiments.training.grids import grid
+from findings.documents import ResultError, refuse_other
+from findings.files import write_whole
 from findings.names import FULL
+
+SIDE = 8
+TEXT = "settings"
+"""The key of a grid's settings within the PNG file."""
 
 
 class Shown(NamedTuple):
@@ -96,3 +104,25 @@ def _samples(
     for batch in made:
         finite_pixels(batch)
     return torch.cat([batch.images.cpu() for batch in made])
+
+
+def write_grid(path: Path, images: torch.Tensor, settings: dict[str, Any]) -> None:
+    """Images (n, C, H, W) in [-1, 1] as a PNG file that holds its settings."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text(TEXT, json.dumps(settings))
+    stream = io.BytesIO()
+    grid(images, SIDE).save(stream, format="PNG", pnginfo=about)
+    write_whole(path, stream.getvalue())
+
+
+def read_text(path: Path) -> dict[str, Any]:
+    """The settings of such a file.
+
+    Raises:
+        ResultError: it has none.
+    """
+    try:
+        with Image.open(path) as image:
+            return dict(json.loads(image.info[TEXT]))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ResultError(f"{path} is no grid of samples written here ({error!r}); nothing was changed") from error

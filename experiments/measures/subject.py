@@ -1,4 +1,7 @@
-"""What is measured: one network, with everything that the measures hold fixed for all rows of the tables."""
+"""What is measured: one network, with everything that the measures hold fixed for all rows of the tables.
+
+`gathered` finds images and features by name, as the command line asks for them.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from experiments import data
 from experiments.configuration import Configuration
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Losses, Process
+from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
 from experiments.distances.features import Features, ReferenceCache, moments_of
 from experiments.distances.frechet import Moments
+from experiments.distances.inception import InceptionError, InceptionFeatures
 from experiments.measures.options import EvaluationOptions
 from experiments.training.held_out import fixed_batch
 from flatness import arguments
@@ -23,6 +29,9 @@ from flatness.weights import derived_seed
 
 GRADIENT_BATCH = 32
 """Images in one backward pass: in float32 some 3 GiB for CIFAR-10's network, 25 GiB for the tower's."""
+FeaturesName = Literal["auto", "classifier", "inception", "none"]
+CACHE = "reference"
+"""The folder of cached moments, in a run's folder or beside several."""
 
 
 class HeldOutBatch(NamedTuple):
@@ -114,20 +123,20 @@ class Subject:
         chosen = self.material.held_out
         count = min(self.options.images, len(chosen))
         fixed = fixed_batch(chosen, self.process, count, derived_seed("evaluation", self.options.seed))
-        found = []
+        batches = []
         for part in torch.arange(count).split(self.batch_size):
             x_0, t, noise = (tensor[part].to(self.device) for tensor in (fixed.x_0, fixed.t, fixed.noise))
-            found.append(HeldOutBatch(x_0, self.process.q_sample(x_0, t, noise), noise, t))
-        return found
+            batches.append(HeldOutBatch(x_0, self.process.q_sample(x_0, t, noise), noise, t))
+        return batches
 
     @property
     def gradient_batches(self) -> Sequence[HeldOutBatch]:
         """The same images in parts that a backward pass has memory for."""
-        found = []
+        gradient_batches = []
         for batch in self.batches:
             parts = (tensor.split(self.gradient_batch) for tensor in batch)
-            found += [HeldOutBatch(*part) for part in zip(*parts, strict=True)]
-        return found
+            gradient_batches += [HeldOutBatch(*part) for part in zip(*parts, strict=True)]
+        return gradient_batches
 
     def losses(self, network: nn.Module, batch: HeldOutBatch) -> Losses:
         """The training loss of each image and its parts, (n,)."""
@@ -153,3 +162,55 @@ class Subject:
     def scaled_images(self, count: int, label: str) -> Tensor:
         """The same as the network knows them: in [-1, 1], on its device."""
         return to_float(self.real_images(count, label)).to(self.device)
+
+
+def gathered(
+    configuration: Configuration,
+    options: EvaluationOptions,
+    folder: Path,
+    *,
+    root: Path | None = None,
+    features: FeaturesName = "auto",
+    inception: Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Material:
+    """Everything that rows of this configuration are measured with.
+
+    Args:
+        configuration: names the data set and the image size.
+        options: name the reference's split.
+        folder: the cache of moments is made in it.
+        root: the data root.
+        features: "auto" takes the shipped classifier for Fashion-MNIST and Inception for all else; "none" leaves
+            distances out.
+        inception: the file of Inception's weights, where they are not in torch's folder.
+        download: fetch Inception's weights where they are missing.
+        device: where features are computed.
+
+    Raises:
+        ValueError: images, or the features' weights, are not there.
+    """
+    name, size = configuration.dataset, configuration.network.image_size
+    held_out = data.load(name, "test", size, root)
+    reference = data.load(name, options.reference_split, size, root)
+    space = _space(features, name, size, inception, download, device)
+    return Material(held_out, reference, space, ReferenceCache(folder / CACHE))
+
+
+def _space(
+    asked: FeaturesName, dataset: str, size: int, inception: Path | None, download: bool, device: torch.device | str
+) -> Features | None:
+    if asked == "none":
+        return None
+    if asked == "classifier" or (asked == "auto" and dataset == "fashion-mnist"):
+        if dataset != "fashion-mnist" or size not in IMAGE_SIZES:
+            raise ValueError(
+                f"features is 'classifier' for {dataset} at {size} pixels; allowed: for fashion-mnist at "
+                f"{' or '.join(map(str, IMAGE_SIZES))}"
+            )
+        return ClassifierFeatures(size, device)
+    try:
+        return InceptionFeatures(inception, device, download=download)
+    except InceptionError as error:
+        raise ValueError(f"{error}; --features none leaves distances out") from error

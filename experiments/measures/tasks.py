@@ -56,33 +56,33 @@ def tasks(
         floors: numbers of real images whose distance is measured.
         batch: images of a step of the run, whose gradient is measured; None to leave that out.
     """
-    found = _of_losses(options, images)
+    tasks = _of_losses(options, images)
     if batch is not None:
-        found[names.GRADIENT] = Task(_gradient, 3 * batch_gradients.BATCHES * batch)
+        tasks[names.GRADIENT] = Task(_gradient, 3 * batch_gradients.BATCHES * batch)
     for steps in options.sampling_steps:
         run = exposure.measured(steps)
-        found[names.exposure(steps)] = Task(run, 2 * steps * exposure_images)
+        tasks[names.exposure(steps)] = Task(run, 2 * steps * exposure_images)
     if with_distances:
-        found |= {names.floor(count): Task(sample_distance.floor(count), 0) for count in floors}
-        found |= _of_samples(options)
-    return found
+        tasks |= {names.floor(count): Task(sample_distance.floor(count), 0) for count in floors}
+        tasks |= _of_samples(options)
+    return tasks
 
 
 def _of_losses(options: EvaluationOptions, images: int) -> dict[str, Task]:
-    found = {"loss": Task(weight_noise.held_out_loss, images)}
+    tasks = {"loss": Task(weight_noise.held_out_loss, images)}
     for scale in names.SCALES:
-        found[names.low_pass(scale)] = Task(weight_noise.low_pass(scale), images * (options.lpf_draws + 1))
+        tasks[names.low_pass(scale)] = Task(weight_noise.low_pass(scale), images * (options.lpf_draws + 1))
     curve = options.curve_draws * len(options.curve_rms) + 1
-    found["curve-random"] = Task(weight_noise.random_curve, images * curve)
+    tasks["curve-random"] = Task(weight_noise.random_curve, images * curve)
     if options.gradient_distances:
-        found["curve-gradient"] = Task(weight_noise.gradient_curve, images * (len(options.gradient_distances) + 4))
+        tasks["curve-gradient"] = Task(weight_noise.gradient_curve, images * (len(options.gradient_distances) + 4))
     if options.surface_points:
-        found["surface"] = Task(weight_noise.surface, images * (options.surface_points**2 + 1))
+        tasks["surface"] = Task(weight_noise.surface, images * (options.surface_points**2 + 1))
     for bits in options.rise_bits:
-        found[names.quantization(bits)] = Task(weight_noise.rounding(bits), 2 * images)
+        tasks[names.quantization(bits)] = Task(weight_noise.rounding(bits), 2 * images)
     readout = 2 * (options.readout_draws + 1) + 2 * len(options.rise_bits) + 2
-    found["readout"] = Task(weight_noise.last_layer, images * readout)
-    return found
+    tasks["readout"] = Task(weight_noise.last_layer, images * readout)
+    return tasks
 
 
 def _gradient(subject: Subject) -> Measured:
@@ -99,12 +99,12 @@ def _gradient(subject: Subject) -> Measured:
 
 
 def _of_samples(options: EvaluationOptions) -> dict[str, Task]:
-    found = {}
+    tasks = {}
     for steps, count in zip(options.sampling_steps, options.samples, strict=True):
         for bits in (names.FULL, *(options.bits if steps in options.quantized_steps else ())):
             run = sample_distance.of_samples(steps, count, bits)
-            found[names.distance(steps, bits)] = Task(run, steps * count)
-    return found
+            tasks[names.distance(steps, bits)] = Task(run, steps * count)
+    return tasks
 
 
 def tasks_of(subject: Subject) -> dict[str, Task]:

@@ -7,7 +7,7 @@ row. Values are `flatness` estimates: a value with its standard error over draws
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,12 +15,18 @@ from torch import Tensor
 
 import flatness
 from experiments.measures.subject import Subject
+from findings.estimates import significant
 from flatness.measuring.base import Measurement, plain, standard_error
 from flatness.measuring.readout import Readout
 from flatness.weights import derived_seed
 
 DIGITS = 7
 """Significant digits of losses image by image: float32 holds no more."""
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Losses, or what is computed from them, as results hold them."""
+    return [significant(value, DIGITS) for value in values]
 
 
 def held_out_loss(subject: Subject) -> dict[str, Any]:
@@ -33,17 +39,17 @@ def held_out_loss(subject: Subject) -> dict[str, Any]:
     """
     with torch.no_grad():
         parts = [subject.losses(subject.network, batch) for batch in subject.batches]
-    found: dict[str, Any] = {"images": sum(len(part.loss) for part in parts)}
+    result: dict[str, Any] = {"images": sum(len(part.loss) for part in parts)}
     columns = {
         name: torch.cat([getattr(part, name).double().cpu() for part in parts]) for name in ("loss", "mse", "vb")
     }
     for name, values in columns.items():
         if not bool(values.isfinite().all()):
             raise FloatingPointError(f"{name} is not finite for {int((~values.isfinite()).sum())} images")
-        found[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
+        result[name] = {"value": float(values.mean()), "standard_error": standard_error(values)}
     objective = columns["mse" if subject.options.objective == "mse" else "loss"]
-    found["by_image"] = [float(f"{value:.{DIGITS}g}") for value in objective.tolist()]
-    return dict(plain(found))
+    result["by_image"] = rounded(objective.tolist())
+    return dict(plain(result))
 
 
 def low_pass(scale: str) -> Callable[[Subject], dict[str, Any]]:
@@ -141,10 +147,10 @@ def last_layer(subject: Subject) -> dict[str, Any]:
     the mean over draws; rounding they predict as uniform dither of one step, on average over weights.
     """
     options, network, loss, batches = subject.options, subject.network, subject.squared_error, subject.batches
-    found = flatness.readout(network, loss, batches, seed=options.seed)
+    readout = flatness.readout(network, loss, batches, seed=options.seed)
     names = dict(network.named_parameters())
-    weight = f"{found.layer}.weight".lstrip(".")
-    own = [name for name in (weight, f"{found.layer}.bias".lstrip(".")) if name in names]
+    weight = f"{readout.layer}.weight".lstrip(".")
+    own = [name for name in (weight, f"{readout.layer}.bias".lstrip(".")) if name in names]
 
     def under_noise(sigma: float, scale: str, parameters: list[str]) -> Any:
         return flatness.low_pass_filter(
@@ -154,18 +160,18 @@ def last_layer(subject: Subject) -> dict[str, Any]:
 
     rises = {
         "lpf-absolute": {
-            "predicted": found.noise_rise(options.sigma, bias=len(own) > 1),
+            "predicted": readout.noise_rise(options.sigma, bias=len(own) > 1),
             "measured": under_noise(options.sigma, "absolute", own),
         },
         "lpf-layer": {
-            "predicted": found.noise_rise(options.relative_sigma, scale="layer"),
+            "predicted": readout.noise_rise(options.relative_sigma, scale="layer"),
             "measured": under_noise(options.relative_sigma, "layer", [weight]),
         },
     }
     for bits in options.rise_bits:
         measured = flatness.quantization_rise(network, loss, batches, bits, parameters=[weight])
-        rises[f"quantization-{bits}"] = {"predicted": found.quantization_rise(bits), "measured": measured.rise}
-    return stored(found) | {"rises": plain(rises), "weights": _norms(names)}
+        rises[f"quantization-{bits}"] = {"predicted": readout.quantization_rise(bits), "measured": measured.rise}
+    return stored(readout) | {"rises": plain(rises), "weights": _norms(names)}
 
 
 def _norms(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -176,7 +182,7 @@ def _norms(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def stored(found: Measurement | Readout) -> dict[str, Any]:
     """A measurement for JSON; the list of all weights' names, the same in every row, is left out."""
-    kept = found.to_dict()
-    if len(kept["settings"].get("parameters", ())) > 2:
-        kept["settings"]["parameters"] = "all"
-    return kept
+    document = found.to_dict()
+    if len(document["settings"].get("parameters", ())) > 2:
+        document["settings"]["parameters"] = "all"
+    return document

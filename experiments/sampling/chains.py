@@ -163,8 +163,10 @@ def generate(
     Raises:
         ValueError: an argument is not as described, or the network is in training mode; at the call.
     """
-    found = chains(network, process, images, ChainOptions(**options), batch_size=batch_size, device=device, shape=shape)
-    return _ends(found, reporter("sampling", len(images), progress), len(images))
+    batches = chains(
+        network, process, images, ChainOptions(**options), batch_size=batch_size, device=device, shape=shape
+    )
+    return _ends(batches, reporter("sampling", len(images), progress), len(images))
 
 
 def _ends(batches: Iterator[Chains], report: Callable[[int, int], None], total: int) -> Iterator[Samples]:

@@ -28,13 +28,13 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from experiments.data import to_float
-from experiments.sampling.source import FORMAT
 from experiments.tensor_files import read_tensors, write_tensors
 from experiments.training.grids import grid
 from findings.checksums import DamagedError, ResultError, read_json, with_checksum
 from findings.documents import differences
 from findings.files import hash_file, json_bytes, remove_leftovers, whole_file, write_whole
 
+FORMAT = 1
 SETTINGS, RESULT, MERGED, GRID, SHARDS = "settings.json", "samples.json", "samples.npz", "grid.png", "shards"
 COLUMNS = 8
 """Of the grid, which is at most as high."""
@@ -109,8 +109,8 @@ class SampleFolder:
         except ResultError as error:
             raise ValueError(f"{path} holds nothing that can be read ({error}); allowed: {FORMAT}") from error
         if stored.get("format") != FORMAT:
-            found = f"the format {stored.get('format')!r}"
-            raise ValueError(f"{path} holds {found}; allowed: {FORMAT}. Nothing was changed")
+            other = f"the format {stored.get('format')!r}"
+            raise ValueError(f"{path} holds {other}; allowed: {FORMAT}. Nothing was changed")
         lines = differences(stored, self.identity)
         if lines:
             listed = "\n".join(["field: there, asked for now", *lines])
@@ -175,12 +175,12 @@ class SampleFolder:
 
     def result(self) -> dict[str, Any] | None:
         """samples.json where all is finished and samples.npz is what was written; otherwise None."""
-        found = _read_whole(self.out / RESULT)
+        document = _read_whole(self.out / RESULT)
         merged = self.out / MERGED
-        if found is None or not merged.is_file() or not (self.out / GRID).is_file():
+        if document is None or not merged.is_file() or not (self.out / GRID).is_file():
             return None
-        whole = found.get("settings") == self.identity and found.get("sha256") == hash_file(merged).sha256
-        return found if whole else None
+        whole = document.get("settings") == self.identity and document.get("sha256") == hash_file(merged).sha256
+        return document if whole else None
 
     def finish(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """Put the shards together: samples.npz, grid.png and last samples.json, which is returned.
@@ -198,7 +198,7 @@ class SampleFolder:
         seconds = sum(entry.get("seconds", 0.0) for entry in made)
         total = self.identity["images"]
         circumstances = [{k: v for k, v in entry.items() if k != "seconds"} for entry in made]
-        found = {
+        result = {
             "settings": self.identity,
             "images": total,
             "shape": [total, *self.shape],
@@ -208,8 +208,8 @@ class SampleFolder:
             "made_with": [entry for i, entry in enumerate(circumstances) if entry not in circumstances[:i]],
             "provenance": dict(provenance),
         }
-        write_whole(self.out / RESULT, json_bytes(with_checksum(found)))
-        return found
+        write_whole(self.out / RESULT, json_bytes(with_checksum(result)))
+        return result
 
     def _merge(self, path: Path) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.identity["images"], *self.shape)}

@@ -74,14 +74,14 @@ class ImageNoise:
         device: torch.device | str = "cpu",
     ) -> None:
         """Check the arguments; nothing is drawn."""
-        found = arguments.instance("indices", indices, Tensor)
-        if found.dim() != 1 or found.dtype != torch.int64 or (len(found) and int(found.min()) < 0):
+        tensor = arguments.instance("indices", indices, Tensor)
+        if tensor.dim() != 1 or tensor.dtype != torch.int64 or (len(tensor) and int(tensor.min()) < 0):
             raise arguments.refuse("indices", indices, "an int64 tensor (n,) of numbers from 0")
         derived = derived_seed("sampling noise", arguments.count("seed", seed))
         self._key = (derived & MASK, derived >> 32)
         self._shape = tuple(arguments.count("shape", side, at_least=1) for side in shape)
         self._size = math.prod(self._shape)
-        placed = found.to(device)[:, None]
+        placed = tensor.to(device)[:, None]
         self._images = (placed & MASK, placed >> 32)
         self._blocks = torch.arange(-(-self._size // 4), device=device)[None]
 

@@ -80,9 +80,9 @@ def measured(model: nn.Module, process: Process, batch: Batch, at_once: int = 64
             part = slice(start, start + at_once)
             x_0, t, noise = (tensor[part].to(device) for tensor in (batch.x_0, batch.t, batch.noise))
             x_t = process.q_sample(x_0, t, noise)
-            found = process.losses(model(x_t, process.network_timesteps(t)), x_0, x_t, t, noise)
-            losses.append(found.loss.double().cpu())
-            mses.append(found.mse.double().cpu())
+            parts = process.losses(model(x_t, process.network_timesteps(t)), x_0, x_t, t, noise)
+            losses.append(parts.loss.double().cpu())
+            mses.append(parts.mse.double().cpu())
     loss, mse = torch.cat(losses), torch.cat(mses)
     return HeldOut(float(loss.mean()), standard_error(loss), float(mse.mean()), standard_error(mse))
 

@@ -100,9 +100,9 @@ class Metrics:
         self._window = Window.of(state.resumed.get(self.name, {}))
         begun = step - self._window.steps
         # The line of a stop, of steps that the window has, is written when it is due
-        kept = [line for line in lines_until(path, step) if line["kind"] != "train" or line["step"] <= begun]
-        write_whole(path, (_text(line) for line in kept))
-        self._written = {(line["kind"], line["step"]) for line in kept}
+        lines = [line for line in lines_until(path, step) if line["kind"] != "train" or line["step"] <= begun]
+        write_whole(path, (_text(line) for line in lines))
+        self._written = {(line["kind"], line["step"]) for line in lines}
         self._lines = os.open(path, os.O_WRONLY | os.O_APPEND)
         # TensorBoard leaves out what an earlier part of the run wrote for these steps
         self._board = SummaryWriter(str(state.options.out / TENSORBOARD), purge_step=step + 1)
@@ -173,7 +173,7 @@ def lines_until(path: Path, step: int) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    found = []
+    lines = []
     texts = path.read_bytes().split(b"\n")
     for number, text in enumerate(texts[:-1], start=1):  # what follows the last line's end is empty, or cut short
         try:
@@ -187,16 +187,16 @@ def lines_until(path: Path, step: int) -> list[dict[str, Any]]:
                 "without it"
             )
         if line["step"] <= step:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     """The numbers in nested dictionaries, by path."""
-    found: list[tuple[str, float]] = []
+    numbers: list[tuple[str, float]] = []
     for name, value in values.items():
         if isinstance(value, dict):
-            found += _numbers(value, f"{prefix}{name}/")
+            numbers += _numbers(value, f"{prefix}{name}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((prefix + name, float(value)))
-    return found
+            numbers.append((prefix + name, float(value)))
+    return numbers

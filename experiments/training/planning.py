@@ -26,10 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.adm.network import ADM
 from experiments.adm.options import ADMOptions
 from experiments.configuration import Configuration
-from experiments.training.checkpoints import KEPT
+from experiments.training.checkpoints import KEPT, snapshot_steps
 from experiments.training.distributed import Ranks, fastest_convolutions
 from experiments.training.randomness import default_generators_kept
-from experiments.training.snapshots import snapshot_steps
 from experiments.training.step import TrainingStep, ascent_size, sam_schedule
 from flatness import EMA
 from flatness.precision import whole_float32
@@ -93,9 +92,9 @@ def passes_per_step(configuration: Configuration, world: int = 1, micro_batch: i
 
 def flop_per_step(configuration: Configuration) -> float:
     """Of a step over the global batch, in the mean over the run; activation checkpointing's second forward included."""
-    found = operations(configuration.network)
-    again = found.forward if configuration.network.activation_checkpointing else 0
-    return passes_per_step(configuration) * configuration.global_batch * (found.training + again)
+    counted = operations(configuration.network)
+    again = counted.forward if configuration.network.activation_checkpointing else 0
+    return passes_per_step(configuration) * configuration.global_batch * (counted.training + again)
 
 
 def activation_bytes(configuration: Configuration, images: int) -> int:
@@ -104,10 +103,10 @@ def activation_bytes(configuration: Configuration, images: int) -> int:
     Not counted: temporaries, the allocator's slack, and with activation checkpointing what one block keeps while its
     backward pass computes it again.
     """
-    kept: dict[int, Tensor] = {}  # the tensors too, or a storage's address would be given to another
+    saved: dict[int, Tensor] = {}  # the tensors too, or a storage's address would be given to another
 
     def keep(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        saved.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
 
     def keep_input(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -125,7 +124,7 @@ def activation_bytes(configuration: Configuration, images: int) -> int:
             torch.autocast("cpu", torch.bfloat16, enabled=configuration.precision == "bfloat16"),
         ):
             functional_call(network, tensors, _inputs(configuration.network, images))
-        return sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in own)
+        return sum(tensor.untyped_storage().nbytes() for key, tensor in saved.items() if key not in own)
 
 
 def _empty(options: ADMOptions) -> nn.Module:
@@ -163,7 +162,7 @@ def memory(configuration: Configuration, micro_batch: int | None = None, world: 
     weights = FLOAT32 * parameter_count(configuration.network)
     averages = 2 + len(configuration.averages.power_widths)
     of_first = "; rank 0" if world > 1 else ""
-    found = {
+    bytes_of = {
         "weights": weights,
         "gradients": weights,
         "Adam's moments": ADAM_MOMENTS * weights,
@@ -171,13 +170,13 @@ def memory(configuration: Configuration, micro_batch: int | None = None, world: 
         f"a checkpoint's copy (where there is room{of_first})": (1 + ADAM_MOMENTS + averages) * weights,
     }
     if configuration.perturbs_weights:
-        found["SAM's copy of the weights"] = weights
+        bytes_of["SAM's copy of the weights"] = weights
     if configuration.method == "rwp":
-        found["the weights' copy and noise"] = 2 * weights
+        bytes_of["the weights' copy and noise"] = 2 * weights
     if world > 1:
-        found["gradients on their way between ranks"] = weights
+        bytes_of["gradients on their way between ranks"] = weights
     images = micro_batch_of(configuration, micro_batch, world)
-    return found | {f"activations of {images} images": activation_bytes(configuration, images)}
+    return bytes_of | {f"activations of {images} images": activation_bytes(configuration, images)}
 
 
 def disk(configuration: Configuration) -> int:

@@ -1,13 +1,19 @@
-"""A run's folder: held by one process at a time, and continued under the same configuration and data alone."""
+"""A run's folder: held by one process at a time, and continued under the same configuration and data alone.
+
+SIGTERM and SIGINT ask the run in it to stop after the step it is at (`stop_request`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from experiments.configuration import Configuration
 from experiments.training.checkpoints import (
@@ -20,6 +26,8 @@ from experiments.training.checkpoints import (
 )
 from findings.checksums import with_checksum
 from findings.files import json_bytes, write_whole
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -70,3 +78,38 @@ def _check_same(where: Path, stored: Configuration, wanted: Configuration) -> No
     if differences:
         listed = "\n".join(["field: there, asked for now", *differences])
         raise CheckpointError(f"{where} is of another configuration; take another folder, or remove it.\n{listed}")
+
+
+class StopRequest:
+    """Whether a signal has come; `name` is the signal's, or None."""
+
+    def __init__(self) -> None:
+        """No signal yet."""
+        self.name: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether one has come."""
+        return self.name is not None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.name is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice from the keyboard: at once
+        self.name = signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Within, both signals are noted instead of ending the process; on leaving, they do again what they did before.
+
+    Outside of the main thread, where Python lets no handler be set, nothing is noted.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request._handle) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from experiments.configuration import Configuration, RunOptions
 from experiments.data import Batches, Images
-from experiments.training.checkpoints import CheckpointError, checkpoint_folder, step_of
+from experiments.training.checkpoints import CheckpointError, checkpoint_folder, snapshot_steps, step_of
 from experiments.training.distributed import Ranks, fastest_convolutions, joined, synchronize
 from experiments.training.events import Resumable, RunState, StepReport, Watcher
 from experiments.training.randomness import default_generators_kept
-from experiments.training.run_folder import held, prepared
-from experiments.training.signals import StopRequest, stop_request
-from experiments.training.snapshots import snapshot_steps
+from experiments.training.run_folder import StopRequest, held, prepared, stop_request
 from experiments.training.state import TrainingState
 from experiments.training.step import StepLosses, check_shares
 from experiments.training.writer import Writer
@@ -79,10 +77,10 @@ def train(
 def _check(configuration: Configuration, images: Images, ranks: Ranks) -> None:
     """Whatever can be refused, before the folder is touched."""
     network = arguments.instance("configuration", configuration, Configuration).network
-    found = (images.name, images.channels, images.image_size)
+    given = (images.name, images.channels, images.image_size)
     expected = (configuration.dataset, network.channels, network.image_size)
-    if found != expected:
-        raise ValueError(f"images are {found} (name, channels, size); allowed: the configuration's, {expected}")
+    if given != expected:
+        raise ValueError(f"images are {given} (name, channels, size); allowed: the configuration's, {expected}")
     if configuration.training_images is not None and configuration.training_images > len(images):
         raise arguments.refuse(
             "training_images", configuration.training_images, f"at most those of the split, {len(images)}"
@@ -123,18 +121,18 @@ class _Run:
         Raises:
             CheckpointError: as `train`, on all ranks.
         """
-        out, found = self.options.out, None
+        out, checkpoint = self.options.out, None
         if self.ranks.first:
             try:
                 stack.enter_context(held(out))
-                found = prepared(out, self.configuration, self.images.fingerprint)
+                checkpoint = prepared(out, self.configuration, self.images.fingerprint)
             except BaseException:
                 self.ranks.told(REFUSED)
                 raise
-        told = self.ranks.told(NONE if found is None else step_of(found))
-        if told == REFUSED:
+        newest = self.ranks.told(NONE if checkpoint is None else step_of(checkpoint))
+        if newest == REFUSED:
             raise CheckpointError("rank 0 cannot begin; its error says why")
-        return None if told == NONE else checkpoint_folder(out, told)
+        return None if newest == NONE else checkpoint_folder(out, newest)
 
     def carried_out(self) -> int:
         """Train, save, and return the number of steps made."""
@@ -249,9 +247,9 @@ class _Run:
         self.writer.wait()  # for the one before, so that there is never more than one copy
         watched = {one.name: one.state() for one in self.watchers if isinstance(one, Resumable)}
         contents = state.contents(self.images.fingerprint, watched) if checkpoint or point else None
-        kept = shadows.snapshots() if snapshots else []
+        put_aside = shadows.snapshots() if snapshots else []
         synchronize(self.ranks.device)
-        self.writer.write(state.step, kept, contents if checkpoint else None, contents if point else None)
+        self.writer.write(state.step, put_aside, contents if checkpoint else None, contents if point else None)
         if checkpoint:
             self.saved = state.step
             stopped = time.perf_counter() - begin

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from experiments.training.checkpoints import CheckpointError, Contents, write_checkpoint, write_point
+from experiments.training.checkpoints import CheckpointError, Contents, write_checkpoint, write_point, write_snapshots
 from experiments.training.distributed import side_stream
-from experiments.training.snapshots import write_snapshots
 from flatness.training.weight_averaging import Snapshot
 
 

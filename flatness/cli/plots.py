@@ -15,13 +15,6 @@ from flatness.cli.tasks import Quantity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RISES = ("lpf-absolute.rise", "lpf-layer.rise", "lpf-filter.rise")
-LABELS = {
-    "lpf-absolute.rise": "noise,\nabsolute",
-    "lpf-layer.rise": "noise,\nlayer",
-    "lpf-filter.rise": "noise,\nfilter",
-}
-
 
 IN_A_ROW = 4
 """Panels of a figure."""
@@ -65,15 +58,9 @@ def drawn_panels(panels: Sequence[Callable[[Axes], object]]) -> bytes:
     return stream.getvalue()
 
 
-def _named(found: Sequence[Measured]) -> list[str]:
-    names = list(found[0].quantities)
-    return [n for n in names if n in RISES] + [
-        n for n in names if n.startswith("quantization-") and n.endswith(".rise")
-    ]
-
-
 def _rises(axes: Axes | None, found: Sequence[Measured]) -> bool:
-    names = _named(found)
+    ticks = {name: quantity.tick for name, quantity in found[0].quantities.items() if quantity.tick}
+    names = list(ticks)
     if axes is None:
         return bool(names)
     for index, one in enumerate(found):
@@ -83,9 +70,7 @@ def _rises(axes: Axes | None, found: Sequence[Measured]) -> bool:
             [x + shift for x, _ in there], [f.value for _, f in there], [_length(f.half_width) for _, f in there],
             fmt="o", markersize=4, capsize=2, label=one.label,
         )  # fmt: skip
-    axes.set_xticks(
-        range(len(names)), [LABELS.get(n, n.split(".")[0].replace("quantization-", "") + " bits") for n in names]
-    )
+    axes.set_xticks(range(len(names)), list(ticks.values()))
     axes.tick_params(axis="x", labelsize=7)
     every = [one.quantities[name].found.value for one in found for name in names if name in one.quantities]
     if min(every) > 0:
@@ -116,8 +101,10 @@ def _curves(axes: Axes | None, found: Sequence[Measured]) -> bool:
     return True
 
 
-def _curve(one: Measured) -> list[Quantity]:
-    return [quantity for name, quantity in one.quantities.items() if name.startswith("curve.")]
+def _curve(one: Measured, measure: str = "curve") -> list[Quantity]:
+    """A measure's numbers that lie on a curve."""
+    outcome = one.outcomes.get(measure)
+    return [] if outcome is None else [quantity for quantity in outcome.quantities if quantity.x is not None]
 
 
 def _timesteps(axes: Axes | None, found: Sequence[Measured]) -> bool:
@@ -126,7 +113,7 @@ def _timesteps(axes: Axes | None, found: Sequence[Measured]) -> bool:
     if axes is None:
         return bool(there)
     for one in there:
-        bins = [q for name, q in one.quantities.items() if name.startswith("timesteps.rise-")]
+        bins = _curve(one, "timesteps")
         x, y = [q.x for q in bins], [q.found.value for q in bins]
         half = [_length(q.found.half_width) for q in bins]
         axes.errorbar(x, y, half, fmt="o-", markersize=3, capsize=2, label=one.label)  # type: ignore[arg-type]
@@ -181,11 +168,11 @@ def _surface(axes: Axes | None, found: Sequence[Measured], index: int = 0) -> bo
 
 def _exposure(axes: Axes | None, found: Sequence[Measured]) -> bool:
     """The gap step by step, of the largest T' that all networks have."""
-    names = [name for name in found[0].outcomes if name.startswith("exposure-")]
-    names = [name for name in names if all(name in one.outcomes for one in found)]
+    steps = {name: one.sampling_steps for name, one in found[0].outcomes.items() if one.sampling_steps is not None}
+    steps = {name: count for name, count in steps.items() if all(name in one.outcomes for one in found)}
     if axes is None:
-        return bool(names)
-    name = max(names, key=lambda name: int(name.split("-")[1]))
+        return bool(steps)
+    name = max(steps, key=steps.__getitem__)
     for one in found:
         result: dict[str, Any] = one.outcomes[name].result
         gaps = [gap["value"] for gap in result["gap"]]
@@ -193,5 +180,5 @@ def _exposure(axes: Axes | None, found: Sequence[Measured]) -> bool:
         axes.errorbar(result["steps"], gaps, errors, fmt=".-", linewidth=0.8, capsize=1, label=one.label)
     axes.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     axes.set_xlabel("timestep")
-    axes.set_ylabel(f"gap of the noise's norm, T' = {name.split('-')[1]}")
+    axes.set_ylabel(f"gap of the noise's norm, T' = {steps[name]}")
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,22 +11,20 @@ from rich.table import Table
 from flatness.cli.comparing import Difference
 from flatness.cli.runner import Common, Measured
 from flatness.cli.statistics import Uncertain
-
-ROUNDED_READOUT = "readout.quantization-"
-"""Beginning of the names of what rounding the readout costs: predicted to second order, while rounding to the nearest
-has a linear part too, which for one network is of any size. They are left to the JSON."""
+from flatness.cli.tasks import Quantity
 
 
-def is_shown(name: str, names: Collection[str]) -> bool:
-    """Whether a number stands in tables; all are in the JSON.
+def shown(one: Measured) -> dict[str, Quantity]:
+    """The numbers that stand in tables, by name; all are in the JSON.
 
     Noise relative to the layer is left out beside noise relative to the filter, which says the same more finely.
-
-    Args:
-        name: of the number.
-        names: of all that were measured.
     """
-    return not name.startswith(ROUNDED_READOUT) and not (name.startswith("lpf-layer.") and "lpf-filter.rise" in names)
+    by_filter = any(quantity.scale == "filter" for quantity in one.quantities.values())
+    return {
+        name: quantity
+        for name, quantity in one.quantities.items()
+        if not quantity.detail and not (quantity.scale == "layer" and by_filter)
+    }
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -52,9 +50,7 @@ def measured_table(found: Measured) -> Table:
     table.add_column("measure")
     for heading in ("value", "± 95%", "error over draws", "over images"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, quantity in found.quantities.items():
-        if not is_shown(name, found.quantities):
-            continue
+    for quantity in shown(found).values():
         one = quantity.found
         errors = (one.half_width, one.draw_error, one.data_error)
         table.add_row(quantity.words, number(one.value), *(number(error, 2) for error in errors))
@@ -69,9 +65,7 @@ def compared_table(found: Sequence[Measured], told: Sequence[Difference]) -> Tab
         table.add_column(one.label, justify="right", no_wrap=True)
     for one in found[1:]:
         table.add_column(f"{one.label} - {found[0].label}", justify="right", no_wrap=True)
-    for name, quantity in found[0].quantities.items():
-        if not is_shown(name, found[0].quantities):
-            continue
+    for name, quantity in shown(found[0]).items():
         numbers = [one.quantities.get(name) for one in found]
         cells = ["-" if one is None else number(one.found.value) for one in numbers]
         by_label = {one.label: one for one in told if one.name == name}
@@ -90,12 +84,14 @@ def notes(found: Sequence[Measured], common: Common, told: Sequence[Difference] 
         f"{common.device}. ± is the half-width of a 95% interval (Student), over draws and images in quadrature."
     ]
     if told:
-        compared = len({one.name for one in told if is_shown(one.name, found[0].quantities)})
+        compared = len({one.name for one in told} & set(shown(found[0])))
         lines.append(
             "Differences are taken image by image with the same noise, and are of these weights, not of the methods "
             f"that trained them. Without any true difference 5% of {compared} would still be called lower or higher."
         )
-        if not all(one.paired for one in told if not one.name.startswith("readout.")):
+        readout = found[0].outcomes.get("readout")
+        of_readout = {quantity.name for quantity in readout.quantities} if readout else set()
+        if not all(one.paired for one in told if one.name not in of_readout):
             lines.append("Some numbers could not be paired; their errors are added as if independent.")
     lines += [f"{one.label}: {outcome.note}" for one in found for outcome in one.outcomes.values() if outcome.note]
     lines += [f"{one.label}: {name} failed: {why}" for one in found for name, why in one.failed.items()]

@@ -40,6 +40,9 @@ class Quantity:
         found: the number with its errors.
         parts: the single values it is the mean of; () where they are not known.
         x: where it lies on a curve; None for a number of its own.
+        tick: what it is called on the axis of rises; "" where it is none of them.
+        scale: of the weight noise that it is a number of; "" for others.
+        detail: it is for records alone, not for tables.
     """
 
     name: str
@@ -47,11 +50,14 @@ class Quantity:
     found: Uncertain
     parts: tuple[Part, ...] = ()
     x: float | None = None
+    tick: str = ""
+    scale: str = ""
+    detail: bool = False
 
     @classmethod
-    def of(cls, name: str, words: str, *parts: Part, x: float | None = None) -> Quantity:
-        """From the single values."""
-        return cls(name, words, Uncertain.of_parts(parts), parts, x)
+    def of(cls, name: str, words: str, *parts: Part, **about: Any) -> Quantity:
+        """From the single values; about: the other fields."""
+        return cls(name, words, Uncertain.of_parts(parts), parts, **about)
 
 
 @dataclass
@@ -62,11 +68,13 @@ class Outcome:
         result: the package's own, for records.
         quantities: the numbers.
         note: what a reader of them has to know.
+        sampling_steps: T' of exposure bias.
     """
 
     result: dict[str, Any]
     quantities: list[Quantity] = field(default_factory=list)
     note: str = ""
+    sampling_steps: int | None = None
 
 
 class DoesNotApplyError(Exception):
@@ -160,7 +168,7 @@ LOSS = Task("loss", "loss", 1, _loss)
 """The loss alone."""
 
 
-def _in_bits(at: Setting, name: str, words: str, rises: Tensor) -> list[Quantity]:
+def _in_bits(at: Setting, name: str, words: str, rises: Tensor, scale: str = "") -> list[Quantity]:
     """Rises (draws, N) of the variational bound, in bits per dimension; [] where the process does not give them.
 
     It does where times are drawn alike from all steps of a discrete process, each of which has a likelihood.
@@ -177,7 +185,7 @@ def _in_bits(at: Setting, name: str, words: str, rises: Tensor) -> list[Quantity
         return []
     u = torch.cat([batch.u.cpu() for batch in at.batches if batch.u is not None])
     bits = rises * in_nats.of_samples(u, 1) / math.log(2.0)
-    return [Quantity.of(f"{name}.bits", f"{words}, bits per dimension of the bound", Part(bits))]
+    return [Quantity.of(f"{name}.bits", f"{words}, bits per dimension of the bound", Part(bits), scale=scale)]
 
 
 def _unmoved(losses: Tensor) -> Quantity:
@@ -197,12 +205,13 @@ def _low_pass(scale: str) -> Callable[[Setting], Outcome]:
             at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, seed=options.seed, progress=False
         )
         losses = loss.matrix(options.draws + 1)
+        rises = losses[1:] - losses[:1]
         told = _noise_in_words(sigma, scale)
         quantities = [
             _unmoved(losses),
-            Quantity.of(f"lpf-{scale}.value", f"LPF, {told}", Part(losses[1:])),
-            Quantity.of(f"lpf-{scale}.rise", f"rise, {told}", Part(losses[1:] - losses[:1])),
-            *_in_bits(at, f"lpf-{scale}", f"rise, {told}", losses[1:] - losses[:1]),
+            Quantity.of(f"lpf-{scale}.value", f"LPF, {told}", Part(losses[1:]), scale=scale),
+            Quantity.of(f"lpf-{scale}.rise", f"rise, {told}", Part(rises), scale=scale, tick=f"noise,\n{scale}"),
+            *_in_bits(at, f"lpf-{scale}", f"rise, {told}", rises, scale),
         ]
         return Outcome(stored(found), quantities)
 
@@ -235,7 +244,7 @@ def _rounding(bits: int) -> Callable[[Setting], Outcome]:
         )
         losses = loss.matrix(2)
         words, rises = f"rise, rounded to {bits} bits", losses[1:] - losses[:1]
-        rise = Quantity.of(f"quantization-{bits}.rise", words, Part(rises))
+        rise = Quantity.of(f"quantization-{bits}.rise", words, Part(rises), tick=f"{bits} bits")
         in_bits = _in_bits(at, f"quantization-{bits}", words, rises)
         return Outcome(stored(found), [_unmoved(losses), rise, *in_bits])
 
@@ -263,8 +272,8 @@ def _predicted_and_measured(at: Setting, found: Readout, quantities: list[Quanti
     noise = found.noise_rise(options.relative_sigma, scale="layer")
     rises: dict[str, Any] = {"lpf-layer": {"predicted": noise}}
 
-    def predicted(name: str, words: str, estimate: Estimate) -> Quantity:
-        return Quantity(f"readout.{name}", words, Uncertain.of_estimate(estimate, samples))
+    def predicted(name: str, words: str, estimate: Estimate, detail: bool = False) -> Quantity:
+        return Quantity(f"readout.{name}", words, Uncertain.of_estimate(estimate, samples), detail=detail)
 
     told = f"noise {options.relative_sigma:g} of its rms"
     quantities.append(predicted("noise-predicted", f"readout alone, {told}: predicted", noise))
@@ -277,8 +286,10 @@ def _predicted_and_measured(at: Setting, found: Readout, quantities: list[Quanti
         rises[f"quantization-{bits}"] = {"predicted": expected, "measured": measured.rise}
         losses = loss.matrix(2)
         name, words = f"quantization-{bits}", f"readout alone, rounded to {bits} bits"
-        quantities.append(predicted(f"{name}-predicted", f"{words}: predicted", expected))
-        quantities.append(Quantity.of(f"readout.{name}-measured", f"{words}: measured", Part(losses[1:] - losses[:1])))
+        # Predicted to second order, while rounding to the nearest has a linear part too, of any size for one network
+        quantities.append(predicted(f"{name}-predicted", f"{words}: predicted", expected, detail=True))
+        rise = Part(losses[1:] - losses[:1])
+        quantities.append(Quantity.of(f"readout.{name}-measured", f"{words}: measured", rise, detail=True))
     return rises
 
 
@@ -304,7 +315,7 @@ def _exposure(count: int) -> Callable[[Setting], Outcome]:
             _gap(f"exposure-{count}.{name}", f"{words}: {told}", factor * training, factor * sampling)
             for name, told, factor in (("gap", "norm's gap", signs), ("signed-gap", "the same, signed", signs.abs()))
         ]
-        return Outcome(found.to_dict(), quantities)
+        return Outcome(found.to_dict(), quantities, sampling_steps=count)
 
     return run
 

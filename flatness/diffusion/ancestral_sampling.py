@@ -72,17 +72,17 @@ def reverse_steps(alphas_cumprod: Tensor, steps: Sequence[int]) -> list[ReverseS
     ascending = all(a < b for a, b in pairwise(numbers))
     if not numbers or not ascending or numbers[-1] >= len(bars):
         raise arguments.refuse("steps", steps, f"whole numbers from 0 to {len(bars) - 1}, ascending, at least one")
-    found: list[ReverseStep] = []
-    kept = [float(bars[t]) for t in numbers]
-    for (first, bar), (second, next_bar) in pairwise(zip(numbers, kept, strict=True)):
+    reverse_steps: list[ReverseStep] = []
+    bars_kept = [float(bars[t]) for t in numbers]
+    for (first, bar), (second, next_bar) in pairwise(zip(numbers, bars_kept, strict=True)):
         if bar == next_bar:  # as where a schedule is clamped
             raise ValueError(
                 f"alphas_cumprod is {bar:g} at steps {first} and {second}; allowed: less noise at the first of them"
             )
-    for t, bar, previous in zip(numbers, kept, [1.0, *kept], strict=False):
+    for t, bar, previous in zip(numbers, bars_kept, [1.0, *bars_kept], strict=False):
         beta = 1.0 - bar / previous
-        found.append(ReverseStep(t, bar, previous, beta, beta * (1.0 - previous) / (1.0 - bar)))
-    return found
+        reverse_steps.append(ReverseStep(t, bar, previous, beta, beta * (1.0 - previous) / (1.0 - bar)))
+    return reverse_steps
 
 
 def checked_variance(variance: Variance) -> Variance:

@@ -48,11 +48,11 @@ def likelihood_weights(alphas_cumprod: Tensor, variance: str = "small") -> Tenso
         raise arguments.refuse(
             "alphas_cumprod", alphas_cumprod, "at least two steps, since the first small variance is 0"
         )
-    found = []
+    weights = []
     for index, step in enumerate(steps):
         own = step.beta if variance == "large" else steps[max(index, 1)].posterior_variance
-        found.append(step.beta**2 / (2.0 * own * (1.0 - step.beta) * (1.0 - step.alpha_bar)))
-    return torch.tensor(found, dtype=torch.float64)
+        weights.append(step.beta**2 / (2.0 * own * (1.0 - step.beta) * (1.0 - step.alpha_bar)))
+    return torch.tensor(weights, dtype=torch.float64)
 
 
 def _squared_slopes(loss: DiffusionLoss, times: Tensor) -> Tensor:

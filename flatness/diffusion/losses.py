@@ -88,12 +88,12 @@ def fixed_batches(
     u = stratified_positions(len(data), generator)
     noise = torch.randn(data.shape, generator=generator)
     place = data.device if device is None else _place(device)
-    found = []
+    encoded = []
     for part in torch.arange(len(data)).split(batch_size):
         at = slice(int(part[0]), int(part[-1]) + 1)
         own = None if labels is None else labels[at].to(place)
-        found.append(Batch(data[at].to(place), own, noise[at].to(place, data.dtype), u[at]))
-    return found
+        encoded.append(Batch(data[at].to(place), own, noise[at].to(place, data.dtype), u[at]))
+    return encoded
 
 
 def _place(device: object) -> torch.device:

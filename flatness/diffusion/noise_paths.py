@@ -223,14 +223,14 @@ class ContinuousPath:
             ValueError: the functions return anything but finite numbers of at least 0, one for each time.
         """
         wide = t.detach().cpu().double()
-        found = []
+        parts = []
         for name, function in (("alpha", self.alpha), ("sigma", self.sigma)):
             values = function(wide)
             fits = isinstance(values, Tensor) and values.shape == wide.shape and values.is_floating_point()
             if not fits or not bool((values.isfinite() & (values >= 0)).all()):
                 raise arguments.refuse(f"what {name}(t) returned", values, f"{len(wide)} finite numbers of at least 0")
-            found.append(values.double())
-        return found[0], found[1]
+            parts.append(values.double())
+        return parts[0], parts[1]
 
     def settings(self) -> dict[str, Any]:
         """For records."""

@@ -92,17 +92,19 @@ def prediction_of(output: object) -> Tensor:
     Raises:
         ValueError: there is no floating-point tensor at that place.
     """
-    found = output
+    predicted = output
     if isinstance(output, Mapping):
-        found = output["sample"] if "sample" in output else next(iter(output.values())) if len(output) == 1 else None
+        predicted = (
+            output["sample"] if "sample" in output else next(iter(output.values())) if len(output) == 1 else None
+        )
     elif isinstance(output, tuple | list):
-        found = output[0] if output else None
+        predicted = output[0] if output else None
     elif not isinstance(output, Tensor):
-        found = getattr(output, "sample", None)
-    if not isinstance(found, Tensor) or not found.is_floating_point():
+        predicted = getattr(output, "sample", None)
+    if not isinstance(predicted, Tensor) or not predicted.is_floating_point():
         allowed = "a floating-point tensor, a tuple that begins with one, or one under the name 'sample'"
         raise arguments.refuse("what model returned", output, allowed)
-    return found
+    return predicted
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,6 @@ class ModelCall:
 
     def settings(self) -> dict[str, Any]:
         """For records: labels, keywords and time's scale, and what else is not as usual."""
-        found = {"labels": self.labels, "keywords": dict(self.keywords), "time_scale": self.time_scale}
+        settings = {"labels": self.labels, "keywords": dict(self.keywords), "time_scale": self.time_scale}
         usual = {"time": POSITIONAL, "time_offset": 0.0, "output_scale": 1.0, "one_hot": 0}
-        return found | {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+        return settings | {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}

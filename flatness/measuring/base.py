@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from flatness import arguments
 from flatness.saved_buffers import SavedBuffers
-from flatness.weights import SavedWeights, Selection, derived_seed, selected_parameters
+from flatness.selection import Selection, selected_parameters
+from flatness.weights import SavedWeights, derived_seed
 
 Loss = Callable[[nn.Module, Any], Tensor]
 UNMOVED = "the unperturbed weights"
@@ -161,9 +162,9 @@ class Losses:
         Raises:
             ValueError: a loss is not finite, or there are more or fewer than at the first call.
         """
-        found = [self.of_batch(index) for index in range(len(self.batches))]
+        losses = [self.of_batch(index) for index in range(len(self.batches))]
         self.put_back_buffers()
-        return self.together(found, place)
+        return self.together(losses, place)
 
     def together(self, found: Sequence[Tensor], place: str = UNMOVED) -> Tensor:
         """The losses (N,) of the batches' (n,), checked as `__call__` says."""
@@ -187,16 +188,16 @@ def fixed_batches(batches: Iterable[Any]) -> Sequence[Any]:
     """
     if isinstance(batches, Tensor | Mapping | str | bytes) or not isinstance(batches, Iterable):
         raise arguments.refuse("batches", batches, "a list of batches, or something that yields them")
-    found = batches if isinstance(batches, Sequence) else read_once(batches)
-    if len(found) == 0:
+    sequence = batches if isinstance(batches, Sequence) else read_once(batches)
+    if len(sequence) == 0:
         raise ValueError("batches is empty; allowed: at least one batch")
-    if _is_one_batch(found):
-        kinds = ", ".join(_kind(part) for part in found[:4]) + (", ..." if len(found) > 4 else "")
+    if _is_one_batch(sequence):
+        kinds = ", ".join(_kind(part) for part in sequence[:4]) + (", ..." if len(sequence) > 4 else "")
         raise ValueError(
-            f"batches is a {type(found).__name__} of {kinds}; allowed: a list of batches: [(x, y)] for one of two "
+            f"batches is a {type(sequence).__name__} of {kinds}; allowed: a list of batches: [(x, y)] for one of two "
             "tensors, [x_1, x_2] for two of one"
         )
-    return found
+    return sequence
 
 
 def read_once(batches: Iterable[Any]) -> list[Any]:

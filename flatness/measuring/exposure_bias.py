@@ -191,13 +191,13 @@ def _training_norms(
     network: _Network, data: Tensor, reverse: Sequence[ReverseStep], seed: int, report: Callable[[int, int], None]
 ) -> Tensor:
     """Norms (steps, images) on q(x_t | x_0)."""
-    found = []
+    norms = []
     for index, step in enumerate(reverse):
         noise = network.noise(tuple(data.shape), "training", seed, index)
         noisy = step.alpha_bar**0.5 * data + (1.0 - step.alpha_bar) ** 0.5 * noise
-        found.append(_norms(network(noisy, step.t)[0], step.t, "on real images"))
+        norms.append(_norms(network(noisy, step.t)[0], step.t, "on real images"))
         report(index + 1, 2 * len(reverse))
-    return torch.stack(found)
+    return torch.stack(norms)
 
 
 def _sampling_norms(
@@ -210,17 +210,17 @@ def _sampling_norms(
     report: Callable[[int, int], None],
 ) -> Tensor:
     """Norms (steps, chains) along ancestral sampling."""
-    found: list[Tensor] = []
+    norms: list[Tensor] = []
     x = network.noise(shape, "start", seed)
     for index in reversed(range(len(reverse))):
         step = reverse[index]
         epsilon, v = network(x, step.t)
-        found.insert(0, _norms(epsilon, step.t, "along the chain"))
+        norms.insert(0, _norms(epsilon, step.t, "along the chain"))
         report(2 * len(reverse) - index, 2 * len(reverse))
         if index:
             noise = network.noise(shape, "chain", seed, index)
             x = ancestral_step(x, epsilon, step, variance_of(variance, v, step), noise, clip)
-    return torch.stack(found)
+    return torch.stack(norms)
 
 
 def _summary(

@@ -54,10 +54,10 @@ def dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
 
 def _checked(product: Product) -> Product:
     def checked(vector: list[Tensor]) -> list[Tensor]:
-        found = product(vector)
-        if not all(bool(part.isfinite().all()) for part in found):
+        image = product(vector)
+        if not all(bool(part.isfinite().all()) for part in image):
             raise ValueError("a Hessian-vector product of loss is not finite; allowed: finite second derivatives")
-        return found
+        return image
 
     return checked
 
@@ -115,7 +115,7 @@ def torch_product(weights: SavedWeights, losses: Losses) -> Product:
     leaves = Leaves(weights.live, losses.model)
 
     def product(vector: list[Tensor]) -> list[Tensor]:
-        found = [torch.zeros_like(part) for part in vector]
+        products = [torch.zeros_like(part) for part in vector]
         spread = leaves.spread(vector)
         # flash and memory-efficient attention have no second derivative
         with requiring_gradients(leaves.every), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -132,9 +132,9 @@ def torch_product(weights: SavedWeights, losses: Losses) -> Product:
                 if not terms:
                     continue
                 total = torch.stack(terms).sum()
-                leaves.gather(torch.autograd.grad(total, leaves.every, allow_unused=True), found)
+                leaves.gather(torch.autograd.grad(total, leaves.every, allow_unused=True), products)
         losses.put_back_buffers()
-        return [part.div_(losses.samples or 1) for part in found]
+        return [part.div_(losses.samples or 1) for part in products]
 
     return product
 
@@ -193,8 +193,8 @@ def curvlinops_product(weights: SavedWeights, losses: Losses) -> Product:
         with requiring_gradients(leaves.every), sdpa_kernel(SDPBackend.MATH), _scripting_allowed():
             parts = operator @ [part.to(leaf.dtype) for part, leaf in pairs]
         losses.put_back_buffers()
-        found = [torch.zeros_like(part) for part in vector]
-        leaves.gather(parts, found)
-        return found
+        products = [torch.zeros_like(part) for part in vector]
+        leaves.gather(parts, products)
+        return products
 
     return product

@@ -20,7 +20,8 @@ from flatness import arguments
 from flatness.compilation import plain_name
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
 from flatness.progress import Progress, reporter
-from flatness.weights import Selection, at_least_float32, direction_norm
+from flatness.selection import Selection
+from flatness.weights import at_least_float32, direction_norm
 
 TENTHS = tuple(tenth / 10 for tenth in range(11))
 
@@ -135,15 +136,15 @@ def matching_weights(name: str, given: object, weights: Mapping[str, Tensor]) ->
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(f"{name} lacks {len(missing)} of {len(weights)} weights ({shown}); allowed: the model's own")
-    found = []
+    pairs = []
     for key, own in weights.items():
         value = there[key]
         if not isinstance(value, Tensor) or value.shape != own.shape:
             raise arguments.refuse(f"{name}'s {key}", value, f"a tensor of shape {tuple(own.shape)}")
         if not bool(value.detach().isfinite().all()):
             raise arguments.refuse(f"{name}'s {key}", value, "finite entries")
-        found.append(value.detach().to(own.device, own.dtype, copy=True))
-    return found
+        pairs.append(value.detach().to(own.device, own.dtype, copy=True))
+    return pairs
 
 
 def _between(start: Sequence[Tensor], end: Sequence[Tensor], t: float) -> Iterator[Tensor]:
@@ -156,7 +157,9 @@ def _between(start: Sequence[Tensor], end: Sequence[Tensor], t: float) -> Iterat
 def _fractions(given: object) -> tuple[float, ...]:
     if isinstance(given, str | Tensor) or not isinstance(given, Iterable):
         raise arguments.refuse("fractions", given, "a list of finite numbers")
-    found = tuple(arguments.number("fractions", value) for value in given)
-    if not any(0.0 < value < 1.0 for value in found):
-        raise arguments.refuse("fractions", found, "at least one number between 0 and 1, where the barrier is sought")
-    return found
+    fractions = tuple(arguments.number("fractions", value) for value in given)
+    if not any(0.0 < value < 1.0 for value in fractions):
+        raise arguments.refuse(
+            "fractions", fractions, "at least one number between 0 and 1, where the barrier is sought"
+        )
+    return fractions

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
 from flatness.progress import Progress, reporter
+from flatness.selection import Selection
 from flatness.weights import (
     NORMALIZATIONS,
     Direction,
     GaussianNoise,
     NormalizedDirection,
     SavedWeights,
-    Selection,
     derived_seed,
     direction_norm,
     matching_direction,
@@ -129,10 +129,10 @@ def loss_surface(
 def _coordinates(name: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str | Tensor) or not isinstance(values, Iterable):
         raise arguments.refuse(name, values, "a list of finite numbers")
-    found = tuple(arguments.number(name, value) for value in values)
-    if not found:
+    coordinates = tuple(arguments.number(name, value) for value in values)
+    if not coordinates:
         raise ValueError(f"{name} is empty; allowed: at least one coordinate")
-    return found
+    return coordinates
 
 
 def _normalized_pair(

@@ -17,7 +17,8 @@ from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Losses, Measurement, PairedRises, measuring, settings_of
 from flatness.measuring.gradients import loss_gradient
 from flatness.progress import Progress, reporter
-from flatness.weights import GaussianNoise, SavedWeights, Selection, derived_seed, direction_norm
+from flatness.selection import Selection
+from flatness.weights import GaussianNoise, SavedWeights, derived_seed, direction_norm
 
 DIRECTIONS = ("random", "gradient")
 
@@ -118,9 +119,9 @@ def _checked_distances(distances: object) -> tuple[float, ...]:
 
 def _on(batches: Iterable[Any], losses: Losses) -> Losses:
     """The same loss on other batches of as many samples."""
-    found = Losses(losses.loss, losses.model, batches, losses.seed)
-    found.samples, found.buffers = losses.samples, losses.buffers
-    return found
+    elsewhere = Losses(losses.loss, losses.model, batches, losses.seed)
+    elsewhere.samples, elsewhere.buffers = losses.samples, losses.buffers
+    return elsewhere
 
 
 def _direction(kind: str, weights: SavedWeights, losses: Losses, seed: int) -> Iterable[Tensor]:

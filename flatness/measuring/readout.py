@@ -179,16 +179,16 @@ def readout(
         losses.buffers = buffers
         if layer is not None and not isinstance(layer, str):
             raise arguments.refuse("layer", layer, "None, or a layer's name")
-        name, found = readout_layer(losses, layer)
-        features = LayerFeatures(found, second_moment)
+        name, layer_module = readout_layer(losses, layer)
+        features = LayerFeatures(layer_module, second_moment)
         values, seen = [], []
         for index in tracked(range(len(losses.batches)), report, len(losses.batches)):
-            with capturing(model, name, found) as capture:
+            with capturing(model, name, layer_module) as capture:
                 values.append(losses.of_batch(index))
             features.add(*capture.input_and_output(), count=len(values[-1]))
             seen.append(capture.is_output)
         samples = PairedRises(losses.together(values))
-    weight = found.weight.detach()
+    weight = layer_module.weight.detach()
     own = {"layer": name, "second_moment": second_moment}
     settings = settings_of("readout", {".".join(filter(None, (name, "weight"))): weight}, losses, eval_mode, **own)
     return Readout(

@@ -22,7 +22,8 @@ from flatness.diffusion.losses import Batch, DiffusionLoss, completed
 from flatness.diffusion.noise_paths import DiscretePath, GivenTimes
 from flatness.measuring.base import Estimate, Measurement, measuring, settings_of, standard_error
 from flatness.progress import Progress, reporter, tracked
-from flatness.weights import NOISE_SCALES, GaussianNoise, Selection, derived_seed
+from flatness.selection import Selection
+from flatness.weights import NOISE_SCALES, GaussianNoise, derived_seed
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
@@ -103,12 +104,12 @@ class StepLosses:
             raise arguments.refuse("bins", bins, f"at most the number of steps, {total}")
         places = self.steps * bins // total
         edges = self.edges(bins)
-        found = [places == place for place in range(bins)]
-        for place, inside in enumerate(found):
+        masks = [places == place for place in range(bins)]
+        for place, inside in enumerate(masks):
             if not bool(inside.any()):
-                told = f"no sample lies at the steps {edges[place]} to {edges[place + 1] - 1}"
-                raise ValueError(f"bins is {bins}, and {told}; allowed: fewer bins, or more samples")
-        return found
+                reason = f"no sample lies at the steps {edges[place]} to {edges[place + 1] - 1}"
+                raise ValueError(f"bins is {bins}, and {reason}; allowed: fewer bins, or more samples")
+        return masks
 
     def edges(self, bins: int) -> list[int]:
         """The first step of each bin, and the number of steps."""

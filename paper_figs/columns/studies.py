@@ -30,7 +30,9 @@ def describe_study(columns: Columns, study: trained.Study) -> None:
     words = f"{study.face()}, {sources.place(study)}{radius}; {spread}"
     bars = "1 standard error" if seeds == 1 else f"{LEVEL:.0%} intervals"
     face = f"ours, {study.face()}; bars: {bars}"
-    columns.group(name_of(study), words, study.dataset, face, sources.place(study))
+    size = f"{study.image_size} × {study.image_size}"
+    short = f"ours, {study.title} {size}, {seeds} seed{'' if seeds == 1 else 's'}"
+    columns.group(name_of(study), words, study.dataset, face, sources.place(study), short)
     if len(study.radii) > 1 or study.main_rho not in (None, PAPER_RADIUS):
         columns.face_also(study.dataset, f"SAM: ρ = {study.main_rho:g}")
 
@@ -38,22 +40,22 @@ def describe_study(columns: Columns, study: trained.Study) -> None:
 def rows_of(study: trained.Study) -> dict[str, tuple[str, float | None]]:
     """A study's rows by label, each with its method and its radius where that is not the main one."""
     radii: list[float | None] = [rho for rho in study.radii if rho != study.main_rho]
-    found = {}
+    rows = {}
     for method in NINE:
         for rho in [None, *(radii if RowName.of(method).method == "sam" else [])]:
             if study.rows_of(method, rho):
-                found[labelled(method, rho)] = (method, rho)
-    return found
+                rows[labelled(method, rho)] = (method, rho)
+    return rows
 
 
 def of_study(study: trained.Study, measure: str, *keys: str) -> Cells:
     """A study's numbers with their intervals; a measure that failed with its reason; none that was not taken."""
-    found = {}
+    cells = {}
     for label, (method, rho) in rows_of(study).items():
-        cell = as_cell(study.value(method, measure, *keys, rho=rho))
+        cell = as_cell(study.value(method, measure, *keys, rho=rho), study.failed(method, measure, rho))
         if cell is not None:
-            found[label] = cell
-    return found
+            cells[label] = cell
+    return cells
 
 
 def change_of_study(study: trained.Study, steps: int, bits: int) -> Cells:
@@ -61,28 +63,32 @@ def change_of_study(study: trained.Study, steps: int, bits: int) -> Cells:
 
     The error of one seed is the jackknife's of the difference (Busing et al., 1999), group by group of the same images.
     """
-    found = {}
+    cells = {}
     full, rounded = names.distance(steps), names.distance(steps, bits)
     for label, (method, rho) in rows_of(study).items():
-        reasons = [study.why_missing(method, measure, rho) for measure in (full, rounded)]
-        why = next((reason for reason in reasons if reason is not None), None)
-        if why is None:
+        missing = next((one for one in (full, rounded) if study.why_missing(method, one, rho) is not None), None)
+        if missing is None:
             cell = as_cell(combined([row.change(rounded, full) for row in study.rows_of(method, rho)]))
         else:
-            cell = as_cell({"missing": why})
+            why = study.why_missing(method, missing, rho)
+            cell = as_cell({"missing": why}, study.failed(method, missing, rho))
         if cell is not None:
-            found[label] = cell
-    return found
+            cells[label] = cell
+    return cells
 
 
-def as_cell(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A number of `trained` as a table's cell; None where it was not measured, which needs no reason."""
-    if "missing" in found:
-        why = str(found["missing"])
-        return {"value": None, "missing": why} if why.startswith("failed") else None
-    if found["standard_error"] is None:
-        return {"value": found["mean"]}
-    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+def as_cell(number: Mapping[str, Any], failed: bool = False) -> dict[str, Any] | None:
+    """A number of `trained` as a table's cell; None where it was not measured, which needs no reason.
+
+    Args:
+        number: with its interval, or why it is missing.
+        failed: it is missing because its measure failed.
+    """
+    if "missing" in number:
+        return {"value": None, "missing": str(number["missing"])} if failed else None
+    if number["standard_error"] is None:
+        return {"value": number["mean"]}
+    return {"value": number["mean"], "low": number["low"], "high": number["high"]}
 
 
 def measured(study: trained.Study) -> list[str]:
@@ -128,7 +134,7 @@ def noise_words(study: trained.Study, scale: str) -> str:
 def distance_name(study: trained.Study) -> str:
     """What the study's distances are: FID is Inception's alone."""
     features = _features(study)
-    return "FID" if features is not None and features["name"].startswith("inception") else "Fréchet distance"
+    return "FID" if features is not None and features["name"] == names.FID_FEATURES else "Fréchet distance"
 
 
 def extrapolates(study: trained.Study, steps: int) -> bool:
@@ -145,14 +151,14 @@ def describe_distance(columns: Columns, study: trained.Study) -> None:
     if not counts:
         columns.note(f"{name_of(study)}: no distances were measured")
         return
-    said = " and ".join(f"{count} samples at T' = {steps}" for steps, count in counts.items())
+    counted = " and ".join(f"{count} samples at T' = {steps}" for steps, count in counts.items())
     space = (
         "features that are not named" if features is None else f"the {features['width']} features of {features['name']}"
     )
     what = "" if name == "FID" else f" in {space}, which is not the FID"
     few = not all(extrapolates(study, steps) for steps in counts)
     bias = ", biased upwards, by an amount that differs from row to row" if few else ""
-    columns.note(f"{name_of(study)}: {name}{what}, of {said}{bias}")
+    columns.note(f"{name_of(study)}: {name}{what}, of {counted}{bias}")
 
 
 def _features(study: trained.Study) -> dict[str, Any] | None:

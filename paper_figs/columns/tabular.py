@@ -180,12 +180,12 @@ class Table:
 
     def parts(self) -> list[tuple[str, tuple[Column, ...], tuple[str, ...]]]:
         """Each group that has columns, with them and with the rows that they have a cell in."""
-        found = []
+        parts = []
         for group, run in groupby(self.columns, key=lambda column: column.group):
             columns = tuple(run)
             rows = tuple(row for row in self.rows if any(row in column.cells for column in columns))
-            found.append((group, columns, rows))
-        return found
+            parts.append((group, columns, rows))
+        return parts
 
     def explained(self) -> list[str]:
         """What has to be said under the table: the groups, the notes, and why numbers are missing."""
@@ -207,10 +207,10 @@ def why(group: str, heading: str, row: str, missing: str) -> str:
 def from_data(title: str, data: Mapping[str, Any]) -> Table:
     """The table of a module's data: "rows", "columns" (each the arguments of Column), "groups" and "notes"."""
     columns = []
-    for found in data["columns"].values():
-        cells = {row: Cell(**cell) for row, cell in found["cells"].items()}
+    for column in data["columns"].values():
+        cells = {row: Cell(**cell) for row, cell in column["cells"].items()}
         if cells:
-            columns.append(Column(found["group"], found["heading"], cells, found["decimals"], found["signed"]))
+            columns.append(Column(column["group"], column["heading"], cells, column["decimals"], column["signed"]))
     return Table(title, tuple(data["rows"]), tuple(columns), data["groups"], tuple(data["notes"]))
 
 

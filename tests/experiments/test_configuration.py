@@ -10,6 +10,7 @@ import pytest
 
 from experiments.adm.options import ADMOptions
 from experiments.configuration import (
+    PRESETS,
     VERSION,
     AverageOptions,
     Configuration,
@@ -17,7 +18,6 @@ from experiments.configuration import (
     SAMOptions,
     current_settings,
 )
-from experiments.presets import PRESETS
 from findings.checksums import ResultError
 from findings.documents import ResultFile, read_document
 

@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 
 from experiments import reproduce, tensor_files
-from experiments.configuration import Configuration
-from experiments.measures import grid_files, sample_grids
-from experiments.presets import PRESETS
+from experiments.configuration import PRESETS, Configuration
+from experiments.measures import sample_grids
 from experiments.reproduce import Matrix, matrix, shortened
 from experiments.sampling.chains import Samples
 from experiments.training import writer
@@ -126,7 +125,7 @@ class Fuse:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In the place of every writer of the matrix."""
         self.left = 0
-        for module in (reproduce, documents, tensor_files, grid_files):
+        for module in (reproduce, documents, tensor_files, sample_grids):
             monkeypatch.setattr(module, "write_whole", self._counted(module.write_whole))
         monkeypatch.setattr(writer, "write_checkpoint", self._counted(writer.write_checkpoint))
 
@@ -194,9 +193,9 @@ def test_a_grid_of_other_settings_is_not_written_over(whole: Path, tmp_path: Pat
     out = tmp_path / "out"
     shutil.copytree(whole, out)
     path = out / "samples/ip-T2-32bit.png"
-    settings = grid_files.read_text(path)
+    settings = sample_grids.read_text(path)
     if content is None:
-        grid_files.write_grid(path, torch.zeros(64, 1, 4, 4), settings | {"steps": 7})
+        sample_grids.write_grid(path, torch.zeros(64, 1, 4, 4), settings | {"steps": 7})
     else:
         path.write_bytes(content)
     before = contents(out)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.configuration import Configuration
+from experiments.configuration import PRESETS, Configuration
 from experiments.measures.points import QUICK, plan_of
-from experiments.presets import PRESETS
 from experiments.study import LOGS, TRAINING_PASSES, Job, cost_of, side_by_side
 
 JOBS = [Job(f"run-{number}", 1.0, False) for number in range(5)]

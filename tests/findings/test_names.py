@@ -50,3 +50,14 @@ def test_measures_are_named_by_what_they_are_of() -> None:
     assert (names.exposure(20), names.quantization(4), names.low_pass("layer")) == (
         "exposure-20", "quantization-4", "lpf-layer",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("identifier", "group"), [("B5p-ffhq-20", "B5"), ("P10a", "P10"), ("L1a", "L1"), ("B7", "B7")])
+def test_the_group_of_an_identifier(identifier: str, group: str) -> None:
+    assert names.group_of(identifier) == group
+
+
+@pytest.mark.parametrize("identifier", ["", "b5", "B", "5B"])
+def test_an_identifier_of_another_form_is_refused(identifier: str) -> None:
+    with pytest.raises(ValueError, match="identifier is"):
+        names.group_of(identifier)

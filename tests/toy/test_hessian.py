@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from toy import hessian, measures
+from toy import exact as hessian
+from toy import measures
 from toy.claims import SPECTRUM
 from toy.data import gaussian, ring
 from toy.models import PREDICTIONS, ScoreModels, random_models

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from findings.documents import read_document
+from findings.provenance import ROOT
 from theory import ode_law, sde_law
 from toy import sampling_theorems as theorems
 from toy.data import gaussian
@@ -92,3 +93,12 @@ def test_everything_runs_and_is_written_with_its_checksum(tmp_path: Path) -> Non
     assert set(document["rows"]) == {f"{m}, {a}" for m in ("adm", "sam 0.0156", "sam 0.1") for a in ("raw", "ema")}
     ratio = document["comparisons"]["adm, raw: 4 bits, laws, DDIM over ancestral"]
     assert ratio["low"] < ratio["mean"] < ratio["high"]
+
+
+def test_the_theorems_pages_say_what_was_measured() -> None:
+    document = read_document(theorems.DEFAULT_OUT)
+    assert not document["quick"]
+    assert document["configuration"]["seeds"] == Setting().seeds
+    page = " ".join((ROOT / "docs" / "theory" / "what_flatness_buys.md").read_text().split())
+    for theorem, sentence in theorems.sentences(document).items():
+        assert sentence in page, f"{theorem}: {sentence}"

@@ -10,10 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import jaxtyping
-jaxtyping.install_import_hook("toy", "beartype.beartype")
+jaxtyping.install_import_hook(["toy", "benchmarks.toy"], "beartype.beartype")
 import torch
+from benchmarks import toy as workload
 from flatness.measuring.quantization import Grid
-from toy import data, distances, exact, linear_chain, models, moments, process, sampling, training, workload
+from toy import data, distances, exact, linear_chain, models, moments, process, sampling, training
 
 torch.set_num_threads(1)
 steps = process.cosine_process(100)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import toy.minibatches
 import toy.training
+from benchmarks.toy import all_at_once, gradient_flops, ring_models, seed_by_seed
 from flatness.training.friendly_sam import FriendlySAM
 from flatness.training.random_sam import RandomSAM
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
@@ -24,7 +25,6 @@ from toy.models import ScoreModels, random_models
 from toy.moments import exact_moments
 from toy.process import cosine_process
 from toy.training import METHODS, Method, Plan, Run, default_averages, train, train_rows
-from toy.workload import all_at_once, gradient_flops, ring_models, seed_by_seed
 
 PROCESS = cosine_process(100)
 DATA = ring()

@@ -26,8 +26,7 @@ from typing import NamedTuple
 import sympy
 
 from theory.claims.corollary_3_4_perturbed_noise import COVARIANCE, EXPONENT
-from theory.proof.evaluation import Rows, exactly
-from theory.proof.notation import A, Sigma_delta, W, b, c, d, delta, mu_delta, words, x
+from theory.proof.notation import A, Rows, Sigma_delta, W, b, c, d, delta, exactly, mu_delta, words, x
 from theory.proof.statement import (
     Comparison,
     Fault,

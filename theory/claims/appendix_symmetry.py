@@ -26,8 +26,22 @@ from theory.claims.theorem_3_3_perturbed_density import POTENTIAL, RESIDUAL_SHIF
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.proof import notation, strategies
-from theory.proof.evaluation import exactly, generic
-from theory.proof.notation import A, Both, Delta, Norm, PositiveDefinite, W, b, delta, identity, p, theta, x
+from theory.proof.notation import (
+    A,
+    Both,
+    Delta,
+    Norm,
+    PositiveDefinite,
+    W,
+    b,
+    delta,
+    exactly,
+    generic,
+    identity,
+    p,
+    theta,
+    x,
+)
 from theory.proof.statement import (
     Comparison,
     Fault,

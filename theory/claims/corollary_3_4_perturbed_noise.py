@@ -19,7 +19,6 @@ from numpy import ndarray
 
 from theory.model import perturbations
 from theory.proof import strategies
-from theory.proof.evaluation import Rows, exactly, numerically
 from theory.proof.notation import (
     A,
     Both,
@@ -28,13 +27,16 @@ from theory.proof.notation import (
     Implies,
     Normal,
     PositiveDefinite,
+    Rows,
     Sigma_delta,
     W,
     b,
     c,
     delta,
+    exactly,
     identity,
     mu_delta,
+    numerically,
     p_hat,
     x,
 )

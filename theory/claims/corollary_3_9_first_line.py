@@ -21,7 +21,6 @@ from theory.claims.corollary_3_4_perturbed_noise import EXPONENT, arrays, beyond
 from theory.model import perturbations
 from theory.model.gaussians import kl_divergence, standard_normal
 from theory.proof import strategies
-from theory.proof.evaluation import Rows, exactly, numerically
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     KL,
@@ -33,14 +32,17 @@ from theory.proof.notation import (
     Maximum,
     Norm,
     PositiveDefinite,
+    Rows,
     Sigma_delta,
     W,
     b,
     d,
     delta,
+    exactly,
     gap,
     identity,
     mu_delta,
+    numerically,
     p,
     p_hat,
     x,

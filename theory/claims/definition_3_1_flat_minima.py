@@ -25,7 +25,6 @@ from theory.model import perturbations
 from theory.model.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment
 from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
-from theory.proof.evaluation import generic, numeric
 from theory.proof.notation import (
     Both,
     Delta,
@@ -38,8 +37,10 @@ from theory.proof.notation import (
     W,
     delta,
     ell,
+    generic,
     kappa,
     m,
+    numeric,
     p,
     theta,
 )

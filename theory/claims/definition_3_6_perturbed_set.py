@@ -22,7 +22,6 @@ from theory.claims.theorem_3_3_normalisable import CONDITION, INSIDE, OUTSIDE, P
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.proof import notation
-from theory.proof.evaluation import numeric
 from theory.proof.notation import (
     KL,
     A,
@@ -39,6 +38,7 @@ from theory.proof.notation import (
     delta,
     identity,
     m,
+    numeric,
     p,
     p_hat,
 )

@@ -29,8 +29,7 @@ from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.gaussians import kl_divergence, standard_normal
 from theory.proof import strategies
-from theory.proof.evaluation import exactly, numerically
-from theory.proof.notation import KL, Both, Entry, Sigma_delta, d, identity, mu_delta, p, p_hat
+from theory.proof.notation import KL, Both, Entry, Sigma_delta, d, exactly, identity, mu_delta, numerically, p, p_hat
 from theory.proof.statement import (
     Comparison,
     Fault,

@@ -25,9 +25,25 @@ from sympy.printing.str import StrPrinter
 
 from theory.model.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment
 from theory.proof import notation, strategies
-from theory.proof.evaluation import generic, numeric
 from theory.proof.machine_checked import machine_checked
-from theory.proof.notation import Both, Expectation, G, Loss, SquaredNorm, W, b, d, delta, identity, m, p, theta, x
+from theory.proof.notation import (
+    Both,
+    Expectation,
+    G,
+    Loss,
+    SquaredNorm,
+    W,
+    b,
+    d,
+    delta,
+    generic,
+    identity,
+    m,
+    numeric,
+    p,
+    theta,
+    x,
+)
 from theory.proof.statement import (
     Comparison,
     Statement,

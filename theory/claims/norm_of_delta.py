@@ -27,9 +27,25 @@ from theory.claims.corollary_3_9_first_line import BRACKET
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU, excess
 from theory.proof import exact, notation, strategies
-from theory.proof.evaluation import Rows, exactly
 from theory.proof.intervals import certify_above
-from theory.proof.notation import KL, Both, Delta, Implies, Maximum, SpectralNorm, W, b, d, delta, eta, p, p_hat, words
+from theory.proof.notation import (
+    KL,
+    Both,
+    Delta,
+    Implies,
+    Maximum,
+    Rows,
+    SpectralNorm,
+    W,
+    b,
+    d,
+    delta,
+    eta,
+    exactly,
+    p,
+    p_hat,
+    words,
+)
 from theory.proof.statement import (
     Comparison,
     Fault,

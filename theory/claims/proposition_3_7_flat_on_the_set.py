@@ -29,7 +29,6 @@ from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS
 from theory.model import perturbations
 from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
-from theory.proof.evaluation import Rows, exactly, generic, numeric
 from theory.proof.notation import (
     A,
     Both,
@@ -40,12 +39,16 @@ from theory.proof.notation import (
     G,
     Implies,
     Loss,
+    Rows,
     W,
     b,
     delta,
     ell,
+    exactly,
+    generic,
     kappa,
     m,
+    numeric,
     p,
     p_hat,
     theta,

@@ -31,8 +31,7 @@ from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.random_features import RandomFeatureScore, feature_second_moment
 from theory.model.robustness import flat_radius, gap_radius
 from theory.proof import notation, strategies
-from theory.proof.evaluation import Rows, exactly
-from theory.proof.notation import A, Both, W, b, c, delta, kappa, words
+from theory.proof.notation import A, Both, Rows, W, b, c, delta, exactly, kappa, words
 from theory.proof.statement import (
     Comparison,
     Fault,

@@ -25,7 +25,6 @@ from theory.claims.corollary_3_4_perturbed_noise import EXPONENT, admissible_sym
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.random_features import ACTIVATIONS, activation_of
 from theory.proof import strategies
-from theory.proof.evaluation import exactly
 from theory.proof.notation import (
     A,
     Both,
@@ -34,6 +33,7 @@ from theory.proof.notation import (
     Normal,
     PositiveDefinite,
     Sigma_delta,
+    exactly,
     identity,
     mu_delta,
     p_hat,

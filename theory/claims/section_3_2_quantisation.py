@@ -23,9 +23,8 @@ from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS
 from theory.claims.theorem_t5_quantisation import WORST_CASE, q
 from theory.model.robustness import flat_radius
 from theory.proof import notation
-from theory.proof.empirical import Problem
+from theory.proof.empirical import Problem, Quantised, quantised
 from theory.proof.notation import Expectation, Implies, Loss, d, ell, kappa, m, p, words
-from theory.proof.rounding import Quantised, quantised
 from theory.proof.statement import (
     Comparison,
     Fault,

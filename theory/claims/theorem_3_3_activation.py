@@ -27,8 +27,7 @@ from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.perturbed_density import perturbed_density
 from theory.model.random_features import ACTIVATIONS
 from theory.proof import notation, strategies
-from theory.proof.evaluation import generic, numeric
-from theory.proof.notation import Implies, W, b, delta, m, theta, words, x
+from theory.proof.notation import Implies, W, b, delta, generic, m, numeric, theta, words, x
 from theory.proof.statement import (
     Comparison,
     Fault,

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from theory.claims.theorem_3_3_perturbed_density import POTENTIAL, SYMMETRIC, C
 from theory.model import perturbations
 from theory.proof import notation, strategies
-from theory.proof.evaluation import numeric
 from theory.proof.notation import (
     A,
     Both,
@@ -39,6 +38,7 @@ from theory.proof.notation import (
     delta,
     identity,
     m,
+    numeric,
     p,
     x,
 )

@@ -26,8 +26,24 @@ from theory.claims.equation_9_random_feature_score import POINTWISE_LOSS, g, phi
 from theory.model import perturbations
 from theory.model.random_features import RandomFeatureScore
 from theory.proof import notation, strategies
-from theory.proof.evaluation import generic, numeric
-from theory.proof.notation import A, Both, Implies, Loss, PositiveDefinite, W, b, delta, identity, m, p, p_hat, theta, x
+from theory.proof.notation import (
+    A,
+    Both,
+    Implies,
+    Loss,
+    PositiveDefinite,
+    W,
+    b,
+    delta,
+    generic,
+    identity,
+    m,
+    numeric,
+    p,
+    p_hat,
+    theta,
+    x,
+)
 from theory.proof.statement import (
     Comparison,
     Fault,

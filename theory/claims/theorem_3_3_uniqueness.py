@@ -33,8 +33,7 @@ from theory.claims.theorem_3_3_perturbed_density import (
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.proof import notation, strategies
-from theory.proof.evaluation import generic, numeric
-from theory.proof.notation import Gradient, Iff, W, b, delta, m, p, p_hat, theta, x
+from theory.proof.notation import Gradient, Iff, W, b, delta, generic, m, numeric, p, p_hat, theta, x
 from theory.proof.statement import (
     Comparison,
     Fault,

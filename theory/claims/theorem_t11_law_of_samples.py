@@ -27,7 +27,6 @@ from theory.model.gaussians import Gaussian, kl_divergence
 from theory.model.perturbations import perturbed_noise, project_admissible
 from theory.model.sampling_law import ode_law, sde_law
 from theory.proof import notation, strategies
-from theory.proof.evaluation import exactly, numeric
 from theory.proof.notation import (
     KL,
     A,
@@ -37,7 +36,9 @@ from theory.proof.notation import (
     Normal,
     clauses,
     delta,
+    exactly,
     identity,
+    numeric,
     p,
     words,
 )

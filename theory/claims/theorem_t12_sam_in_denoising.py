@@ -41,7 +41,6 @@ from theory.claims.theorem_t3_equal_flatness import LPF_RISE, average, noise
 from theory.claims.theorem_t6_sam import residual
 from theory.model import step_noise
 from theory.proof import strategies
-from theory.proof.evaluation import generic, numeric
 from theory.proof.notation import (
     Both,
     Expectation,
@@ -53,7 +52,9 @@ from theory.proof.notation import (
     clauses,
     d,
     delta,
+    generic,
     m,
+    numeric,
     p,
     rho,
     theta,

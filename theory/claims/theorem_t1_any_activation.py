@@ -26,17 +26,22 @@ from theory.model.perturbations import NotNormalizableError
 from theory.model.perturbed_density import perturbed_density, potential_of
 from theory.model.random_features import ACTIVATIONS, feature_second_moment
 from theory.proof import notation
-from theory.proof.evaluation import generic, numeric
 from theory.proof.gradient_fields import (
+    RELU_GROWTH,
+    RELU_MODELS,
     Activity,
     Coefficients,
     Features,
     along_columns,
+    coefficient,
+    decided,
     generic_features,
     gradient_dimension,
+    least_growth,
     line_integral,
     lipschitz,
     relu_model,
+    y,
 )
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
@@ -51,14 +56,15 @@ from theory.proof.notation import (
     b,
     d,
     delta,
+    generic,
     j,
     m,
+    numeric,
     p,
     p_hat,
     words,
     x,
 )
-from theory.proof.relu_growth import RELU_GROWTH, RELU_MODELS, coefficient, decided, least_growth, y
 from theory.proof.statement import (
     Comparison,
     Statement,

@@ -25,7 +25,6 @@ from theory.claims.equation_9_random_feature_score import HESSIAN, POINTWISE_LOS
 from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
-from theory.proof.evaluation import generic, numeric
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Clauses,
@@ -38,8 +37,10 @@ from theory.proof.notation import (
     Norm,
     d,
     delta,
+    generic,
     kappa,
     m,
+    numeric,
     p,
     theta,
     words,

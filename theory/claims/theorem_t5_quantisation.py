@@ -28,7 +28,15 @@ from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS, LPF_RISE, SIZES
 from theory.model import perturbations
 from theory.model.random_features import feature_second_moment
 from theory.proof import notation, strategies
-from theory.proof.evaluation import generic, numeric
+from theory.proof.empirical import (
+    Isotropic,
+    Quantised,
+    dither_errors,
+    isotropic,
+    quantised,
+    rounding_errors,
+    stochastic_errors,
+)
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Clauses,
@@ -42,23 +50,16 @@ from theory.proof.notation import (
     b,
     d,
     delta,
+    generic,
     i,
     j,
     kappa,
     m,
+    numeric,
     p,
     theta,
     words,
     x,
-)
-from theory.proof.rounding import (
-    Isotropic,
-    Quantised,
-    dither_errors,
-    isotropic,
-    quantised,
-    rounding_errors,
-    stochastic_errors,
 )
 from theory.proof.statement import (
     Comparison,

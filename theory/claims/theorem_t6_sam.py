@@ -30,7 +30,6 @@ from theory.claims.section_2_1_sam_and_algorithm_1 import Settings, algorithm_1
 from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS, SIZES
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
-from theory.proof.evaluation import generic
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Clauses,
@@ -43,6 +42,7 @@ from theory.proof.notation import (
     d,
     delta,
     ell,
+    generic,
     kappa,
     m,
     p,

@@ -32,7 +32,6 @@ from theory.model.random_features import LEAK
 from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
-from theory.proof.evaluation import generic, numeric
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import (
     Both,
@@ -45,8 +44,10 @@ from theory.proof.notation import (
     b,
     d,
     delta,
+    generic,
     j,
     m,
+    numeric,
     theta,
     words,
     x,

@@ -28,8 +28,7 @@ from numpy import ndarray
 from theory.model import path_norm
 from theory.model.random_features import ACTIVATIONS
 from theory.proof import strategies
-from theory.proof.evaluation import generic
-from theory.proof.notation import Both, Implies, Infimum, Norm, clauses, d, j, m, operator, theta, words
+from theory.proof.notation import Both, Implies, Infimum, Norm, clauses, d, generic, j, m, operator, theta, words
 from theory.proof.statement import (
     Comparison,
     Statement,

@@ -1,16 +1,19 @@
 """The symbols that the statements are written in, and how formulas are shown.
 
-A statement's formula is one sympy expression. `latex` and `text` show it, `at` evaluates it exactly at given matrices;
+A statement's formula is one sympy expression. `latex` and `text` show it, `at` evaluates it exactly at given matrices,
+`exactly` with symbolic entries, `numerically` and `numeric` as fast functions of arrays;
 nothing else in the project writes a formula of the theory down a second time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import sympy
+from numpy import ndarray
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.str import StrPrinter
 
@@ -39,6 +42,10 @@ A = delta * W.T / m
 """A = delta W^T / m."""
 c = delta * b / m
 """c = delta b / m."""
+_NUMERALS = ("i", "ii", "iii", "iv", "v", "vi")
+_NAMES = {"p_hat": r"\hat{p}", "mu_delta": r"\mu_\delta", "Sigma_delta": r"\Sigma_\delta", "ell": r"\ell"}
+Rows = Sequence[Sequence[Any]]
+_EYE = sympy.MatrixSymbol("I", d, d)
 
 
 class Operator(sympy.Function):
@@ -92,7 +99,6 @@ Both = operator("Both", r"{0},\quad {1}", "{0} and {1}")
 Clauses = operator(
     "Clauses", r"\text{{(i) }}{0};\quad \text{{(ii) }}{1};\quad \text{{(iii) }}{2}", "(i) {0}; (ii) {1}; (iii) {2}"
 )
-_NUMERALS = ("i", "ii", "iii", "iv", "v", "vi")
 
 
 @cache
@@ -123,9 +129,6 @@ Words = operator("Words", r"\text{{{0}}}", "{0}")
 def words(text: str) -> sympy.Basic:
     """A condition in words, inside a formula."""
     return Words(sympy.Symbol(text))
-
-
-_NAMES = {"p_hat": r"\hat{p}", "mu_delta": r"\mu_\delta", "Sigma_delta": r"\Sigma_\delta", "ell": r"\ell"}
 
 
 class _Latex(LatexPrinter):
@@ -201,3 +204,36 @@ def at(formula: sympy.Basic, matrices: Mapping[sympy.MatrixSymbol, Sequence[Sequ
     for symbol, value in values.items():
         concrete = concrete.subs(sympy.MatrixSymbol(symbol.name, *value.shape), value)
     return concrete.doit()
+
+
+_NUMPY = [{"Entry": lambda M: M[0, 0], "Determinant": np.linalg.det, "Trace": np.trace}, "numpy"]
+
+
+@cache
+def numeric(formula: sympy.Basic, *arguments: sympy.Basic) -> Callable[..., Any]:
+    """The formula as a numpy function of these symbols: matrices for matrix symbols, vectors as columns."""
+    return cast(Callable[..., Any], sympy.lambdify(arguments, formula, [{"Trace": np.trace}, "numpy"]))
+
+
+def generic(symbol: sympy.MatrixSymbol, rows: int, columns: int) -> list[list[sympy.Symbol]]:
+    """Real symbols for the entries of a matrix symbol, as rows for `notation.at`."""
+    return [[sympy.Symbol(f"{symbol.name}_{i}{j}", real=True) for j in range(columns)] for i in range(rows)]
+
+
+def exactly(formula: sympy.Basic, matrices: Mapping[sympy.MatrixSymbol, Rows]) -> Any:
+    """The formula at matrices of exact or symbolic entries: a number, or an explicit matrix."""
+    size = next(len(rows) for symbol, rows in matrices.items() if symbol.shape[0] == d)
+    formula = formula.replace(Entry, sympy.Trace).subs(identity, _EYE)
+    value = at(formula, {**matrices, _EYE: sympy.eye(size).tolist()})
+    return sympy.ImmutableMatrix(value.as_explicit()) if value.is_Matrix else value
+
+
+@cache
+def _compiled(formula: sympy.Basic, symbols: tuple[sympy.Basic, ...]) -> Callable[..., Any]:
+    return cast(Callable[..., Any], sympy.lambdify((*symbols, d, m, _EYE), formula.subs(identity, _EYE), _NUMPY))
+
+
+def numerically(formula: sympy.Basic, matrices: Mapping[sympy.MatrixSymbol, ndarray]) -> Any:
+    """The formula at float matrices (columns for vectors), compiled once: a number, or a matrix. `delta` is needed."""
+    rows, columns = matrices[delta].shape
+    return _compiled(formula, tuple(matrices))(*matrices.values(), rows, columns, np.eye(rows))

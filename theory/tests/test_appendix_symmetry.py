@@ -6,8 +6,7 @@ from theory.claims import corollary_3_9_first_line
 from theory.claims.appendix_symmetry import STATEMENT, check_bracket, check_divergence
 from theory.claims.corollary_3_4_perturbed_noise import of_perturbation
 from theory.claims.corollary_3_9_first_line import BRACKET, ROTATION
-from theory.proof.evaluation import exactly
-from theory.proof.notation import Sigma_delta, c, d
+from theory.proof.notation import Sigma_delta, c, d, exactly
 from theory.proof.statement import Evidence, fails_without
 from theory.proof.strategies import admissible
 from theory.proof.testing import every_evidence, require

@@ -18,8 +18,7 @@ from theory.claims.corollary_3_4_perturbed_noise import (
     of_perturbation,
 )
 from theory.model.perturbations import perturbed_noise
-from theory.proof.evaluation import Rows, exactly, numerically
-from theory.proof.notation import W, b, delta
+from theory.proof.notation import Rows, W, b, delta, exactly, numerically
 from theory.proof.statement import Evidence
 from theory.proof.strategies import Perturbed, admissible
 from theory.proof.testing import every_evidence, finds_violation, require

@@ -13,8 +13,7 @@ from theory.claims.corollary_3_9_first_line import (
     divergence_of_weight,
     expected_under_noise,
 )
-from theory.proof.evaluation import exactly
-from theory.proof.notation import Entry, mu_delta
+from theory.proof.notation import Entry, exactly, mu_delta
 from theory.proof.statement import Evidence
 from theory.proof.strategies import Perturbed, admissible
 from theory.proof.testing import every_evidence, finds_violation, require

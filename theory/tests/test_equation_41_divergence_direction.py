@@ -9,8 +9,7 @@ from theory.claims.equation_41_divergence_direction import (
     check_direction,
     divergences_by_expectation,
 )
-from theory.proof.evaluation import exactly
-from theory.proof.notation import Entry, mu_delta
+from theory.proof.notation import Entry, exactly, mu_delta
 from theory.proof.statement import Evidence
 from theory.proof.strategies import admissible
 from theory.proof.testing import every_evidence, finds_violation, require

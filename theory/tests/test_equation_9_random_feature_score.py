@@ -15,8 +15,7 @@ from theory.claims.equation_9_random_feature_score import (
     standard_normal_rule,
 )
 from theory.proof import notation
-from theory.proof.evaluation import numeric
-from theory.proof.notation import delta, m
+from theory.proof.notation import delta, m, numeric
 from theory.proof.statement import Evidence, fails_without
 from theory.proof.testing import every_evidence, require
 

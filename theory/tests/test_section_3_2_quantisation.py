@@ -3,8 +3,8 @@ import pytest
 
 from theory.claims.section_3_2_quantisation import REACH, STATEMENT, check_kappa
 from theory.claims.theorem_t5_quantisation import q
+from theory.proof.empirical import quantised
 from theory.proof.notation import d, m
-from theory.proof.rounding import quantised
 from theory.proof.statement import Evidence
 from theory.proof.testing import every_evidence, finds_violation, require
 

@@ -14,10 +14,9 @@ from theory.claims.theorem_t1_any_activation import (
     rank,
 )
 from theory.model.perturbations import admissible_basis
-from theory.proof import relu_growth
-from theory.proof.gradient_fields import gradient_dimension, separating_points
+from theory.proof import gradient_fields
+from theory.proof.gradient_fields import gradient_dimension, growth_at, least_growth, separating_points
 from theory.proof.notation import d, m
-from theory.proof.relu_growth import growth_at, least_growth
 from theory.proof.statement import Evidence, fails_without
 from theory.proof.testing import every_evidence, require
 
@@ -57,9 +56,9 @@ def test_the_check_kills_a_wrong_bound(factor: sympy.Rational, name: str, monkey
 
 
 def test_the_check_kills_a_growth_without_its_division_by_m(monkeypatch: pytest.MonkeyPatch) -> None:
-    relu_growth._growth.cache_clear()
-    monkeypatch.setattr(relu_growth, "RELU_GROWTH", 1 + m * (relu_growth.RELU_GROWTH - 1))
+    gradient_fields._growth.cache_clear()
+    monkeypatch.setattr(gradient_fields, "RELU_GROWTH", 1 + m * (gradient_fields.RELU_GROWTH - 1))
     try:
-        assert fails_without("the factor 1/m", relu_growth.RELU_MODELS, check_normalisable).run().holds
+        assert fails_without("the factor 1/m", gradient_fields.RELU_MODELS, check_normalisable).run().holds
     finally:
-        relu_growth._growth.cache_clear()
+        gradient_fields._growth.cache_clear()

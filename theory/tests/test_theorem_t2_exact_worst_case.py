@@ -4,13 +4,12 @@ import sympy
 
 from theory.claims import theorem_t2_exact_worst_case as module
 from theory.claims.corollary_3_9_gaussian_gap import check_corrected
-from theory.claims.theorem_t2_exact_worst_case import STATEMENT, balls, check_not_exceeded
+from theory.claims.theorem_t2_exact_worst_case import STATEMENT, balls, check_not_exceeded, ray_coefficients
 from theory.model import worst_case
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.worst_case import WorstCase, curve_maximum, worst_case_divergence
 from theory.proof import strategies
 from theory.proof.notation import t
-from theory.proof.rays import ray_coefficients
 from theory.proof.statement import Evidence
 from theory.proof.testing import every_evidence, finds_violation, require
 

@@ -17,8 +17,8 @@ from theory.claims.theorem_t5_quantisation import (
     rank,
     rounding_ratios,
 )
+from theory.proof.empirical import quantised
 from theory.proof.notation import G, d, m
-from theory.proof.rounding import quantised
 from theory.proof.statement import Evidence, InstanceCheck, fails_without
 from theory.proof.testing import every_evidence, require
 

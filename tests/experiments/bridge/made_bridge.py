@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from experiments.configuration import Configuration, Method
-from experiments.measures.layer_options import LayerOptions
 from experiments.measures.layer_rows import LAYERS, NOISE, Plan
 from experiments.measures.noise_tolerance import LAWS
-from experiments.measures.options import EvaluationOptions
+from experiments.measures.options import EvaluationOptions, LayerOptions
 from findings.documents import VERSION, json_text
 from findings.files import write_whole
 from tests.experiments.measures.small_rows import CONFIGURATION, FINGERPRINT, OPTIONS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.bridge import correlations
-from experiments.bridge.correlations import FEWEST_POINTS, FEWEST_RUNS, rank_correlation, spearman
+from experiments.bridge import b5_correlations as correlations
+from experiments.bridge.b5_correlations import FEWEST_POINTS, FEWEST_RUNS, rank_correlation, spearman
 
 
 def drawn(seed: int, points: int, shared: float) -> tuple[np.ndarray, np.ndarray]:

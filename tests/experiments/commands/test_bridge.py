@@ -13,7 +13,7 @@ from experiments.bridge import document as bridge
 from experiments.commands import bridge as command
 from experiments.data import Images
 from experiments.measures import layer_rows
-from experiments.measures.layer_options import LayerOptions
+from experiments.measures.options import LayerOptions
 from tests.experiments.bridge.made_bridge import Sizes, folder
 from tests.experiments.measures.small_rows import contents, images
 from tests.experiments.measures.test_layer_rows import OPTIONS, train_runs

@@ -10,7 +10,7 @@ import pytest
 from experiments import data
 from experiments.__main__ import main
 from experiments.commands import evaluate as command
-from experiments.commands.rows_shown import ShownRows
+from experiments.commands.progress import ShownRows
 from experiments.data import Images
 from experiments.measures.options import EVALUATIONS, EvaluationOptions
 from experiments.measures.runner import Progress
@@ -215,7 +215,7 @@ def test_the_download_of_inceptions_weights_can_be_allowed(
         asked.append(download)
         raise ValueError("far enough")
 
-    monkeypatch.setattr("experiments.measures.material.gathered", recorded)
+    monkeypatch.setattr("experiments.measures.subject.gathered", recorded)
     given = {
         "evaluate": ["evaluate", str(run)],
         "reproduce": ["reproduce", "--config", "fashion-mnist-tiny", "--out", str(tmp_path / "o")],

@@ -13,10 +13,10 @@ from experiments import data
 from experiments.__main__ import main
 from experiments.adm import ADM
 from experiments.commands import measure
+from experiments.configuration import PRESETS
 from experiments.diffusion import Process
 from experiments.measures import exposure
 from experiments.measures.subject import Material, Subject
-from experiments.presets import PRESETS
 from experiments.training.trainer import train
 from flatness.diffusion.losses import Batch
 from flatness.measuring.exposure_bias import exposure_bias

@@ -13,9 +13,8 @@ import pytest
 
 from experiments.adm import ADMOptions
 from experiments.commands import train_options
-from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions
+from experiments.configuration import PRESETS, AverageOptions, Configuration, PresetName, RunOptions, SAMOptions
 from experiments.diffusion import ProcessOptions
-from experiments.presets import PRESETS, PresetName
 
 PARTS: tuple[Any, ...] = (RunOptions, Configuration, ADMOptions, ProcessOptions, SAMOptions, AverageOptions)
 NAMED = {(ProcessOptions, "steps"): "--process.steps"}

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.commands import plan
-from experiments.presets import PRESETS
+from experiments.configuration import PRESETS
 from experiments.training import planning
 from findings.names import PAPER_METHODS
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments.commands.dry_run import about, cpu_images
 from experiments.commands.progress import ShownProgress, duration, rate
-from experiments.presets import PRESETS
+from experiments.configuration import PRESETS
 from tests.experiments.training.watched_state import report, state_of
 
 

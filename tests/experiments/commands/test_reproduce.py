@@ -9,9 +9,9 @@ import pytest
 from experiments import data
 from experiments.__main__ import main
 from experiments.commands import reproduce as command
+from experiments.configuration import PRESETS
 from experiments.data import Images, fashion_mnist
 from experiments.measures.options import EVALUATIONS
-from experiments.presets import PRESETS
 from tests.experiments.commands.test_evaluate import small
 from tests.experiments.measures.small_rows import CONFIGURATION, images
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.data import DATASETS, DataError, cifar10, command, fashion_mnist
-from experiments.data.command import ORIGINS, run
+from experiments.commands import data as command
+from experiments.commands.data import ORIGINS, run
+from experiments.data import DATASETS, DataError, cifar10, fashion_mnist
 from tests.experiments.data.local_server import Site, served
 from tests.experiments.data.made_files import as_published
 

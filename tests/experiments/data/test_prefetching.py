@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.data import prefetching
-from experiments.data.prefetching import Prefetcher
+from experiments.data import batches
+from experiments.data.batches import Prefetcher
 
 LONG = 30.0
 """Seconds after which a thread that should have done something is taken for stuck."""
@@ -103,7 +103,7 @@ def test_a_reader_that_is_dropped_ends_its_thread() -> None:
 
 def test_waiting_is_measured_around_each_read(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()  # each look at the clock finds it a second later
-    monkeypatch.setattr(prefetching, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    monkeypatch.setattr(batches, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     with Prefetcher(square, last=5) as reader:
         assert reader.seconds_waited == 0
         list(reader)

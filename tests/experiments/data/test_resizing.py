@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.data import DataError
-from experiments.data.resizing import adm_crop, box_means
+from experiments.data.images import adm_crop, box_means
 from flatness.images import opened
 
 

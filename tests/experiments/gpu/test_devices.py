@@ -13,12 +13,11 @@ from torch import Tensor, nn
 import experiments
 import flatness
 from experiments.adm import ADM
-from experiments.configuration import Configuration
+from experiments.configuration import PRESETS, Configuration
 from experiments.diffusion import Process, ProcessOptions
 from experiments.gpu.small import TINY, configured
 from experiments.measures.subject import Subject
 from experiments.measures.tasks import tasks_of
-from experiments.presets import PRESETS
 from experiments.sampling.chains import finite_pixels, generate
 from experiments.training import planning
 from experiments.training.distributed import Ranks
@@ -178,8 +177,9 @@ def expected(name: str, tensors: int) -> int:
 
 
 def test_every_measure(network: ADM) -> None:
-    subject = Subject(network, Process(ProcessOptions(steps=20)), OPTIONS, material(PixelFeatures()), batch_size=8)
-    assert len(subject.batches) == BATCHES
+    with emulation():
+        subject = Subject(network, Process(ProcessOptions(steps=20)), OPTIONS, material(PixelFeatures()), batch_size=8)
+        assert len(subject.batches) == BATCHES
     tensors, waits = len(list(network.parameters())), {}
     for name, task in tasks_of(subject).items():
         with emulation() as watch:

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from experiments.measures import layer_rows
-from experiments.measures.layer_options import LayerOptions
-from experiments.measures.layer_rows import LAYERS, Place, Plan, averages_of, row
+from experiments.measures.layer_rows import LAYERS, Place, Plan, averages_of, chosen, row, snapshots
+from experiments.measures.options import LayerOptions
 from experiments.measures.rows import loaded
-from experiments.measures.snapshot_rows import chosen, snapshots
 from findings import documents
 from findings.checksums import with_checksum
 from findings.documents import FAILED, ResultError

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from experiments import data
+from experiments.configuration import PRESETS
 from experiments.data import Images
 from experiments.distances.classifier import ClassifierFeatures
-from experiments.measures.material import gathered
-from experiments.presets import PRESETS
+from experiments.measures.subject import gathered
 from tests.experiments.measures.small_rows import OPTIONS, PixelFeatures, images
 
 TINY = PRESETS["fashion-mnist-tiny"]
@@ -55,7 +55,7 @@ def test_inceptions_weights_are_fetched_where_that_is_allowed(tmp_path: Path, mo
         asked.append((weights, download))
         return PixelFeatures()
 
-    monkeypatch.setattr("experiments.measures.material.InceptionFeatures", recorded)
+    monkeypatch.setattr("experiments.measures.subject.InceptionFeatures", recorded)
     gathered(PRESETS["cifar10"], OPTIONS, tmp_path, inception=tmp_path / "w.pth", download=True)
     gathered(PRESETS["cifar10"], OPTIONS, tmp_path)
     assert asked == [(tmp_path / "w.pth", True), (None, False)]

@@ -11,8 +11,7 @@ from numpy import ndarray
 
 from experiments.diffusion import ProcessOptions
 from experiments.sampling.chains import ChainOptions
-from experiments.sampling.run import Outcome, sample_into
-from experiments.sampling.source import SampleSettings
+from experiments.sampling.run import Outcome, SampleSettings, sample_into
 from experiments.training.trainer import train
 from tests.experiments.training.small_runs import configured, images, run_options
 

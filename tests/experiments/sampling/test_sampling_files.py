@@ -18,7 +18,7 @@ from PIL import Image
 
 from experiments.sampling import run as sampling_run
 from experiments.sampling.chains import Samples, generate, to_uint8
-from experiments.sampling.source import Source, load_source
+from experiments.sampling.run import Source, load_source
 from findings.checksums import read_json
 from tests.experiments.sampling.sampled_runs import SETTINGS, SHARDS, contents, made, read, timeless, trained
 

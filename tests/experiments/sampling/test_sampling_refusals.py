@@ -13,7 +13,7 @@ import torch
 
 from experiments.sampling import run as sampling_run
 from experiments.sampling.chains import Samples, generate
-from experiments.sampling.source import load_source
+from experiments.sampling.run import load_source
 from experiments.training.checkpoints import CheckpointError
 from findings.checksums import with_checksum
 from flatness import quantize_weights

@@ -12,15 +12,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from experiments.training.checkpoints import (
+    SNAPSHOTS,
     CheckpointError,
     Contents,
     checkpoints,
     load_run,
+    load_snapshots,
     safetensors_chunks,
+    snapshot_steps,
     verify,
     write_checkpoint,
 )
-from experiments.training.snapshots import SNAPSHOTS, load_snapshots, snapshot_steps
 from experiments.training.trainer import train
 from findings import files
 from findings.checksums import with_checksum

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from experiments.adm import ADM
-from experiments.configuration import Configuration, SAMOptions
-from experiments.presets import PRESETS
+from experiments.configuration import PRESETS, Configuration, SAMOptions
 from experiments.training import planning
 from experiments.training.trainer import train
 from flatness.precision import tf32
