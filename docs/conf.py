@@ -23,6 +23,7 @@ extensions = [
     "docs.extensions.formulas",
     "docs.extensions.docstrings",
     "docs.extensions.claims",
+    "docs.extensions.fragments",
     "docs.extensions.benchmarks",
     "docs.extensions.policy",
 ]

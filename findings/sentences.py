@@ -40,14 +40,20 @@ class Tally(NamedTuple):
         """All that can say something."""
         return self.confirmed + self.refuted + self.other
 
-    def words(self) -> str:
-        """Confirmed in 3 of 4 studies, refuted in 1."""
+    def words(self, quote: bool = False) -> str:
+        """For "it does so ...": in 3 of 4 studies (1 refuted), in none of 2 studies (2 undecided).
+
+        Args:
+            quote: also the example, in the same brackets.
+        """
         if not self.studies:
-            return "not measured"
-        parts = [f"confirmed in {self.confirmed} of {self.studies}"] if self.confirmed else []
-        parts += [f"refuted in {self.refuted} of {self.studies}"] if self.refuted else []
-        parts += [f"undecided in {self.other} of {self.studies}"] if self.other else []
-        return ", ".join(parts)
+            return "in no study so far (not measured)"
+        rest = [f"{self.refuted} refuted"] if self.refuted else []
+        rest += [f"{self.other} undecided"] if self.other else []
+        plural = "study" if self.studies == 1 else "studies"
+        inside = "; ".join([*([", ".join(rest)] if rest else []), *([self.example] if quote and self.example else [])])
+        within = f" ({inside})" if inside else ""
+        return f"in {self.confirmed or 'none'} of {self.studies} {plural}{within}"
 
     def chosen(self, yes: str, no: str, mixed: str) -> str:
         """One of three titles: more than half of the studies confirm, more than half refute, or neither."""
@@ -106,9 +112,9 @@ def _flatter(studies: Sequence[Column]) -> Sentence:
     sam, ema, worst = (tally(studies, name) for name in ("L7a", "L7b", "L7c"))
     return Sentence(
         sam.chosen("SAM finds flatter minima", "SAM does not flatten", "Whether SAM flattens depends"),
-        "At a radius chosen by the samples' quality, that it lowers the loss's rise under random weight noise is "
-        f"{sam.words()} studies{_quoted(sam)}. That EMA leaves that rise as it is: {ema.words()}; that EMA lowers the "
-        f"rise in the worst direction, which random ones do not show: {worst.words()}.",
+        "At the radius that its samples choose, SAM lowers the loss's rise under random weight noise "
+        f"{sam.words(quote=True)}. EMA leaves that rise as it is {ema.words()}, and lowers the rise in the worst "
+        f"direction, which random ones miss, {worst.words()}.",
     )
 
 
@@ -118,11 +124,14 @@ def _raw(studies: Sequence[Column]) -> Sentence:
         better.chosen(
             "Where step noise is large, flatness helps raw weights",
             "Flatness does not help raw weights",
-            "Whether flatness helps raw weights is mixed",
+            "Flatness helps raw weights in some studies"
+            if better.confirmed and not better.refuted
+            else "Whether flatness helps raw weights is mixed",
         ),
-        f"In {len(studies)} studies the raw weights' loss is well above that of their average. There, the paper's "
-        f"claim that SAM's raw weights sample better than plain training's, at a radius chosen by result, is "
-        f"{better.words()}{_quoted(better)}; that a larger radius undoes it: {turns.words()}.",
+        "Step noise is large where the raw weights' loss lies well above that of their average, here in "
+        f"{len(studies)} studies. SAM's raw weights, at a radius chosen by result as in the paper, sample better than "
+        "plain training's "
+        f"{better.words(quote=True)}; a larger radius undoes it {turns.words()}.",
     )
 
 
@@ -134,10 +143,10 @@ def _averaged(studies: Sequence[Column]) -> Sentence:
             "Averaged weights gain too",
             "Whether averaged weights gain is mixed",
         ),
-        f"In the {len(studies)} of these in which nothing is memorised, the paper's claim that SAM with EMA samples "
-        f"better than plain training with EMA is {theirs.words()}; ours, that no radius helps there, not even the one "
-        f"chosen for the averaged rows, is {ours.words()}{_quoted(ours)}. That averaging alone improves samples is "
-        f"{alone.words()}, and that plain training with EMA beats SAM's raw weights at their best {enough.words()}.",
+        f"In the {len(studies)} of these in which nothing is memorised, SAM with EMA samples better than plain "
+        f"training with EMA, as the paper claims, {theirs.words()}; no radius helps, not even the one that averaged "
+        f"samples choose, {ours.words(quote=True)}. EMA alone improves samples {alone.words()}, and beats SAM's raw "
+        f"weights at their best {enough.words()}.",
     )
 
 
@@ -151,9 +160,9 @@ def _memorised(studies: Sequence[Column]) -> Sentence:
             f"{where} does not help averaged weights",
             "Whether flatness helps where a training set is memorised is open",
         ),
-        f"In {len(studies)} studies the EMA's held-out loss is well above its training loss. There, at the radius "
-        f"chosen by the averaged samples, that flatness improves these is {samples.words()}{_quoted(samples)}, and "
-        f"that it lowers the held-out loss {loss.words()}{_quoted(loss)}.",
+        f"It is where the EMA's held-out loss lies well above its training loss, here in {len(studies)} studies. SAM "
+        f"with EMA, at the radius that averaged samples choose, samples better {samples.words(quote=True)}; it "
+        f"lowers the held-out loss {loss.words(quote=True)}.",
     )
 
 
@@ -165,10 +174,6 @@ def _one_pass(studies: Sequence[Column]) -> Sentence:
             "Random weight noise does not replace SAM",
             "Whether random weight noise replaces SAM is not settled",
         ),
-        f"At an equal fall of the rise, that its raw samples are within a tenth of SAM's is {same.words()} studies; "
-        f"that at its chosen noise they are better than plain training's, {better.words()}.",
+        f"At an equal fall of the rise its raw samples are within a tenth of SAM's {same.words()}; at its chosen noise "
+        f"they are better than plain training's {better.words(quote=True)}.",
     )
-
-
-def _quoted(of: Tally) -> str:
-    return f" ({of.example})" if of.example else ""

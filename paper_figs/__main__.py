@@ -91,6 +91,21 @@ def _report(report: document.Report, out: Path, failed: dict[str, str]) -> dict[
     return {}
 
 
+def _where_to_look(report: document.Report, out: Path) -> list[str]:
+    """Two lines at the end: where to look first, and what stands there."""
+    from findings.ladder_page import columns_of
+    from findings.sentences import sentences
+
+    try:
+        heads = "; ".join(one.title for one in sentences(columns_of(report.root / "results" / "ladder")))
+    except ValueError:  # the report has said what is wrong with it
+        heads = ""
+    return [
+        f"Look first at {_shown(report.file(out))}, in a browser: its first page has question, answers and advice.",
+        f"There: {heads or 'nothing of the ladder is measured yet'}.",
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status: 0, 1 where a figure failed, 2 for a name or folder that will not do."""
     options = _arguments(argv)
@@ -119,6 +134,8 @@ def main(argv: list[str] | None = None) -> int:
     failed = _draw(entries, out) if entries else {}
     if report is not None and (options.names or options.force or failed or not report.up_to_date(out)):
         failed |= _report(report, out, failed)
+    if report is not None and report.file(out).is_file():
+        print("\n".join(_where_to_look(report, out)))
     if failed:
         print(f"error: not drawn: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,4 +1,8 @@
-"""What README.md says of results: `python -m paper_figs.readme` renews its findings, rows and the bridge's verdicts."""
+"""What pages say of results: `python -m paper_figs.readme` renews README.md, docs/findings.md and the pages' pictures.
+
+README.md has the story (`paper_figs.story`); docs/findings.md the trained network's rows and the bridge's verdicts;
+docs/images the pictures that both show, from paper_figs/out, where they are up to date.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,18 @@ from findings import predictions as predicted
 from findings.boundary import guarded
 from findings.documents import read_document
 from findings.estimates import decimals_of, fixed
-from findings.ladder_page import Column, columns_of, unfinished
-from findings.sentences import sentences
+from findings.ladder_page import Column, columns_of
+from paper_figs import build, catalogue, story
 from paper_figs.catalogue import ROOT
-from paper_figs.report import claims, findings
-from theory.ledger import PLURAL
-from theory.proof.statement import Verdict
 
 STUDY = ROOT / "results" / "fashion-mnist-tiny"
 README = ROOT / "README.md"
 COMMAND = "python -m paper_figs.readme"
-FINDINGS = (f"<!-- findings: written by {COMMAND} -->", "<!-- end of findings -->")
+FINDINGS = ROOT / "docs" / "findings.md"
+IMAGES = ROOT / "docs" / "images"
+PICTURES = ("bound", "figure_5", "ladder", "nine_methods", "table_2")
+"""Figures that pages show."""
+STORY = (f"<!-- story: written by {COMMAND} -->", "<!-- end of story -->")
 ROWS = (f"<!-- trained: written by {COMMAND} -->", "<!-- end of trained -->")
 BRIDGE = (f"<!-- bridge: written by {COMMAND} -->", "<!-- end of bridge -->")
 
@@ -51,25 +56,9 @@ def _shown(cell: Mapping[str, Any] | None, factor: float) -> str:
     return f"{fixed(value, digits)} ± {fixed(error, digits)}"
 
 
-def all_findings(ledger: Sequence[claims.Claim], columns: Sequence[Column]) -> str:
-    """The findings, each with the verdicts that the results give it; a verdict's word is never typed here.
-
-    Args:
-        ledger: every claim of the theory.
-        columns: the ladder's studies.
-    """
-    counted = findings.theory(ledger)
-    verdicts_of_claims = ", ".join(f"{number.value} {PLURAL[Verdict(name)]}" for name, number in counted.counts)
-    slips, flaws, consequences = (number.value for _, number in counted.faults)
-    theory = (
-        f"**The theory.** Of the paper's {counted.total.value} claims: {verdicts_of_claims}. Of those that do "
-        f"not simply hold {slips} are slips, which a reader repairs, {flaws} are flaws and {consequences} follow "
-        "from other claims. What holds instead is proved here: with frozen features every minimum of the paper's "
-        "model is equally flat (T3), and the gap that a model tolerates does not depend on flatness (T4)."
-    )
-    ladder = [f"**{sentence.title}.** {sentence.text}" for sentence in sentences(columns)]
-    lines = [f"{place}. {text}" for place, text in enumerate([theory, *ladder], start=1)]
-    return "\n".join([*lines, *(["", unfinished(columns)] if unfinished(columns) else [])])
+def the_story(columns: Sequence[Column]) -> str:
+    """README's first part, from the ladder's studies."""
+    return "\n\n".join(story.markdown(part) for part in story.parts(columns))
 
 
 def rows(tables: Sequence[Mapping[str, Any]]) -> str:
@@ -107,27 +96,50 @@ def verdicts(predictions: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def renewed(page: str) -> str:
-    """The README as the results are.
+def readme(page: str) -> str:
+    """README.md as the results are.
+
+    Raises:
+        ValueError: a mark is missing, or a result.
+    """
+    return files.renewed(page, STORY, the_story(columns_of()))
+
+
+def findings(page: str) -> str:
+    """docs/findings.md as the results are.
 
     Raises:
         ValueError: a mark is missing, or a result.
     """
     tables, bridge = read_document(STUDY / "tables.json")["tables"], read_document(STUDY / "bridge.json")["predictions"]
-    texts = all_findings(claims.claims(), columns_of())
-    for marks, content in ((FINDINGS, texts), (ROWS, rows(tables)), (BRIDGE, verdicts(bridge))):
+    for marks, content in ((ROWS, rows(tables)), (BRIDGE, verdicts(bridge))):
         page = files.renewed(page, marks, content)
     return page
 
 
-def main(readme: Path = README) -> int:
-    """Renew the page; the exit status."""
+def pictures(out: Path = build.OUT, images: Path = IMAGES) -> list[str]:
+    """Copy the pictures that pages show; the names of those that are not up to date in `out`, and are left."""
+    entries, old = catalogue.figures(), []
+    for name in PICTURES:
+        if build.up_to_date(entries[name], out):
+            files.write_whole(images / f"{name}.png", (out / f"{name}.png").read_bytes())
+        else:
+            old.append(name)
+    return old
+
+
+def main() -> int:
+    """Renew the pages; the exit status."""
     try:
-        files.write_whole(readme, renewed(readme.read_text(encoding="utf-8")))
+        files.write_whole(README, readme(README.read_text(encoding="utf-8")))
+        files.write_whole(FINDINGS, findings(FINDINGS.read_text(encoding="utf-8")))
+        old = pictures()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {readme.name}")
+    print(f"wrote {README.name} and {FINDINGS.relative_to(ROOT)}")
+    if old:
+        print(f"pictures left as they are, not up to date in {build.OUT.relative_to(ROOT)}: {', '.join(old)}")
     return 0
 
 

@@ -42,10 +42,10 @@ def test_there_is_a_study() -> None:
     assert STUDIES
 
 
-def test_the_toy_s_page_and_its_table_in_the_readme() -> None:
+def test_the_toy_s_page_and_its_table_among_the_findings() -> None:
     results = toy_study.load()
     assert toy_tables.OWN.read_text(encoding="utf-8") == toy_tables.full(results)
-    page = toy_tables.README.read_text(encoding="utf-8")
+    page = toy_tables.BRIEF.read_text(encoding="utf-8")
     assert toy_tables.with_brief(page, results) == page
 
 

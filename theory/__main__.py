@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--write",
         action="store_true",
-        help="also renew theory/README.md and the table of verdicts in README.md; only if every evidence holds",
+        help="also renew theory/README.md and the counts of verdicts in README.md; only if every evidence holds",
     )
     parser.add_argument(
         "--thorough", action="store_true", help="10,000 examples a property instead of 200 (about an hour)"

@@ -211,22 +211,12 @@ def verdict_table(link: str = "claims/", brief: bool = False, labels: Collection
 
 
 def with_verdicts(page: str) -> str:
-    """The project's README with its count of verdicts and its table of flaws and theorems renewed, between two marks.
+    """The project's README with its count of verdicts renewed, between two marks.
 
     Raises:
         ValueError: a mark is missing.
     """
-    flaws = [label for label, (_, statement) in statements().items() if statement.fault is Fault.FLAW]
-    ours = [label for label, (_, statement) in statements().items() if statement.source == OURS]
-    parts = [
-        headline(),
-        tally_table(),
-        "The flaws:",
-        verdict_table("theory/claims/", brief=True, labels=flaws),
-        "What holds instead, and what flatness does buy:",
-        verdict_table("theory/claims/", brief=True, labels=ours),
-    ]
-    return files.renewed(page, MARKS, "\n\n".join(parts))
+    return files.renewed(page, MARKS, "\n\n".join([headline(), tally_table()]))
 
 
 def markdown() -> str:

@@ -1,4 +1,4 @@
-"""The verdicts of results/toy.json as Markdown: `python -m toy.tables` renews toy/README.md and README.md's table."""
+"""The verdicts of results/toy.json as Markdown: `python -m toy.tables` renews toy/README.md and docs/findings.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from findings.provenance import ROOT
 from findings.verdicts import DECIDED
 from toy.predictions import REVISED
 
-README = ROOT / "README.md"
+BRIEF = ROOT / "docs" / "findings.md"
 OWN = ROOT / "toy" / "README.md"
 MARKS = ("<!-- toy: written by python -m toy.tables -->", "<!-- end of toy -->")
 
@@ -37,7 +37,7 @@ def brief(results: dict[str, Any]) -> str:
         parts = [p for p in results["predictions"] if group_of(p["identifier"]) == group]
         letters = [(p["verdict"], p["identifier"].removeprefix(group)) for p in parts]
         cells = [", ".join(letter for verdict, letter in letters if verdict == column) for column in VERDICTS]
-        lines.append(f"| [{group}](toy/README.md): {title} | " + " | ".join(cells) + " |")
+        lines.append(f"| [{group}](toy.md): {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -99,7 +99,7 @@ def full(results: dict[str, Any]) -> str:
 
 
 def with_brief(page: str, results: dict[str, Any]) -> str:
-    """The project's README with its table renewed, between the two marks that hold it.
+    """The site's page of findings with its table renewed, between the two marks that hold it.
 
     Raises:
         ValueError: a mark is missing.
@@ -112,11 +112,11 @@ def main() -> int:
     try:
         results = toy_study.load()
         files.write_whole(OWN, full(results))
-        files.write_whole(README, with_brief(README.read_text(encoding="utf-8"), results))
+        files.write_whole(BRIEF, with_brief(BRIEF.read_text(encoding="utf-8"), results))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {OWN.relative_to(ROOT)} and {README.relative_to(ROOT)}")
+    print(f"wrote {OWN.relative_to(ROOT)} and {BRIEF.relative_to(ROOT)}")
     return 0
 
 

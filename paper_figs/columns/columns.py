@@ -26,14 +26,16 @@ class Columns:
     """The data of one table while it is put together.
 
     Attributes:
-        data: "rows", "columns", "groups", "notes" (see `tabular.from_data`); "faces", by source what its panels say;
-            "absent", for each data set that has no runs what its panel says instead; "distances", what those of a
+        data: "title", what the table says in a sentence; "rows", "columns", "groups", "notes" (see
+            `tabular.from_data`); "faces", by source what its panels say; "absent", for each data set that has no runs
+            what is said instead; "distances", what those of a
             study are called.
     """
 
     def __init__(self) -> None:
         """Without any column."""
         self.data: dict[str, Any] = {
+            "title": "",
             "rows": [],
             "columns": {},
             "groups": {},
@@ -43,10 +45,10 @@ class Columns:
             "distances": {},
         }
 
-    def group(self, name: str, words: str, key: str, face: str, source: str) -> None:
-        """Say what a group is: in full, and under a key of its own what its panels say, and where that is from."""
+    def group(self, name: str, words: str, key: str, face: str, source: str, short: str = "") -> None:
+        """Say what a group is: in full, and under a key of its own what is said beside its panels and above them."""
         self.data["groups"][name] = words
-        self.data["faces"][key] = {"face": face, "source": source}
+        self.data["faces"][key] = {"face": face, "source": source, "short": short or name}
 
     def face_also(self, key: str, words: str) -> None:
         """Say something more on the face of a group's panels."""
@@ -87,6 +89,26 @@ class Columns:
         self.data["absent"][dataset] = empty
         commands = ", then ".join(f"`{' '.join(command.split())}`" for command in empty["commands"])
         self.note(f"ours, {empty['what']}; {commands}")
+
+
+def lower(data: Mapping[str, Any], rows: Sequence[str], against: Sequence[str], keys: Sequence[str]) -> tuple[int, int]:
+    """In how many of these columns all rows of the first kind have lower numbers than all of the second; of how many.
+
+    Args:
+        data: of `Columns`.
+        rows, against: labels.
+        keys: of columns; those without numbers of both are not counted.
+    """
+    wins, total = 0, 0
+    for key in keys:
+        cells = data["columns"].get(key, {"cells": {}})["cells"]
+        ours, others = (
+            [cells[row]["value"] for row in kind if cells.get(row, {}).get("value") is not None]
+            for kind in (rows, against)
+        )
+        if ours and others:
+            wins, total = wins + (max(ours) < min(others)), total + 1
+    return wins, total
 
 
 def ordered(rows: set[str]) -> list[str]:
@@ -167,6 +189,7 @@ def describe_toy(columns: Columns, results: Mapping[str, Any]) -> None:
         "toy",
         toy_study.sentence(face),
         "results/toy.json",
+        toy_study.short(face),
     )
 
 

@@ -62,7 +62,9 @@ def of_study(study: Study | None, dataset: str, found: Callable[[Study], Data], 
     face = f"{study.scale()}, 1 run a method"
     if errors:
         face = f"{study.face()}; {errors if len(study.seeds) == 1 else f'{LEVEL:.0%} intervals'}"
-    return {"face": face, "source": place(study), "rho": study.main_rho, **found(study)}
+    seeds = len(study.seeds)
+    short = f"{study.title} {study.image_size} × {study.image_size}, {seeds} seed{'' if seeds == 1 else 's'}"
+    return {"face": face, "short": short, "source": place(study), "rho": study.main_rho, **found(study)}
 
 
 def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
@@ -78,7 +80,15 @@ def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
     if seeds is not None:
         words = toy_study.sentence({**face, "seeds": seeds}, intervals=False)
     rho = results["configuration"]["methods"]["sam"]["rho"]
-    return {"face": words, "source": "results/toy.json", "rho": rho, "trial": face["trial"], **found(results)}
+    short = toy_study.short(face if seeds is None else {**face, "seeds": seeds})
+    return {
+        "face": words,
+        "short": short,
+        "source": "results/toy.json",
+        "rho": rho,
+        "trial": face["trial"],
+        **found(results),
+    }
 
 
 def columns(
@@ -101,29 +111,29 @@ def label(method: str, rho: float | None) -> str:
 
 
 def loss_curve(study: Study, method: str, rho: float | None = None) -> Data:
-    """A row's loss along random directions, distance 0 included, or {"missing": why}.
+    """How a row's loss rises along random directions, from distance 0 on, or {"missing": why}.
 
-    One run: the band is the error of the rise, since all rows are measured on the same images; several: over seeds.
+    One run: the interval is the error of the rise, since all rows are measured on the same images; several: over seeds.
     """
     measure = "curve-random"
     why = study.why_missing(method, measure, rho)
     if why is not None:
         return {"missing": why}
     distances = study.rows_of(method, rho)[0].measure(measure, "distances")
-    start = study.value(method, measure, "loss", rho=rho)
-    if start["seeds"] > 1:
-        losses = study.series(method, measure, "losses", rho=rho)
-        curve = {key: [start[key], *losses[key]] for key in ("mean", "low", "high")}
-    else:
-        rises = study.series(method, measure, "rises", rho=rho)
-        curve = {key: [start["mean"] + rise for rise in (0.0, *rises[key])] for key in ("mean", "low", "high")}
-    return {"x": [0.0, *distances], **curve}
+    rises = study.series(method, measure, "rises", rho=rho)
+    start = study.value(method, measure, "loss", rho=rho)["mean"]
+    return {"x": [0.0, *distances], "loss": start, **{key: [0.0, *rises[key]] for key in ("mean", "low", "high")}}
 
 
 def toy_loss_curve(results: Data, method: str) -> Data:
-    """The toy's, of learnt features."""
+    """The toy's, of learnt features; the file has the loss's interval, which the rise is shown with."""
     curve = results["series"][f"learnt/{method}"]["perturbation_curve"]
-    return {"x": curve["distance"], **curve["loss"]}
+    start = curve["loss"]["mean"][0]
+    return {
+        "x": curve["distance"],
+        "loss": start,
+        **{key: [value - start for value in curve["loss"][key]] for key in ("mean", "low", "high")},
+    }
 
 
 def norm_curves(study: Study, method: str, steps: int, rho: float | None = None) -> Data:

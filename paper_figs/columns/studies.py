@@ -30,7 +30,9 @@ def describe_study(columns: Columns, study: trained.Study) -> None:
     words = f"{study.face()}, {sources.place(study)}{radius}; {spread}"
     bars = "1 standard error" if seeds == 1 else f"{LEVEL:.0%} intervals"
     face = f"ours, {study.face()}; bars: {bars}"
-    columns.group(name_of(study), words, study.dataset, face, sources.place(study))
+    size = f"{study.image_size} × {study.image_size}"
+    short = f"ours, {study.title} {size}, {seeds} seed{'' if seeds == 1 else 's'}"
+    columns.group(name_of(study), words, study.dataset, face, sources.place(study), short)
     if len(study.radii) > 1 or study.main_rho not in (None, PAPER_RADIUS):
         columns.face_also(study.dataset, f"SAM: ρ = {study.main_rho:g}")
 

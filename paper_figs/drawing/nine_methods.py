@@ -1,36 +1,46 @@
-"""All nine methods in one panel (Figures 7 and 8): loss under perturbation, gap of the predicted noise's norm."""
+"""Nine methods and every radius in one figure (Figures 7 and 8): the rise of the loss, and exposure bias."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from findings.names import NINE, PAPER_METHODS, RowName
+from findings.names import NINE, RowName
 from findings.trained import Study
 from paper_figs.columns import sources
-from paper_figs.drawing import methods, panels, style
+from paper_figs.columns.columns import labelled
+from paper_figs.columns.studies import rows_of
+from paper_figs.drawing import panels, style, table_panels
 
 STEPS = 20
-ROWS = 3
-INCHES = 2.0
-EMPTY_HEIGHT = 2.0
-"""Of the figure where no source has anything, in inches."""
-GAPS: dict[str, dict[str, Any]] = {
-    "mean_signed_gap": {"markerfacecolor": "white"},
-    "mean_absolute_gap": {},
-}
-SHIFTS = {"mean_signed_gap": -0.17, "mean_absolute_gap": 0.17}
+INCHES = 1.3
+QUANTITIES = {"rise": "rise of the loss, farthest", "gap": r"mean size of the gap of $\|\hat{\epsilon}\|$"}
+"""What the two panels of a source show: the loss's rise at the largest distance along random directions, and the mean
+over steps of how far the predicted noise's norm is from that in training."""
+
+
+def _cells(curve: dict[str, Any], norms: dict[str, Any]) -> dict[str, Any]:
+    """Both numbers of a row, or why they are missing."""
+    rise = (
+        {"missing": curve["missing"]}
+        if "missing" in curve
+        else {key: curve[key][-1] for key in ("mean", "low", "high")}
+    )
+    gap = {"missing": norms["missing"]} if "missing" in norms else norms["mean_absolute_gap"]
+    return {"rise": rise, "gap": {key: gap[key] for key in gap if key in ("missing", "mean", "low", "high")}}
 
 
 def of_study(study: Study) -> dict[str, Any]:
-    """Curves and gaps of the nine methods; of SAM the first radius."""
+    """Every row of every radius; those of the nine that are not there with the reason."""
     steps = study.shortest(STEPS)
+    rows = {method: (method, None) for method in NINE} | rows_of(study)
     return {
         "steps": steps,
-        "losses": {method: sources.loss_curve(study, method) for method in NINE},
-        "norms": {method: sources.norm_curves(study, method, steps) for method in NINE},
+        "rows": {
+            label: _cells(sources.loss_curve(study, method, rho), sources.norm_curves(study, method, steps, rho))
+            for label, (method, rho) in rows.items()
+        },
     }
 
 
@@ -38,57 +48,57 @@ def of_toy(results: dict[str, Any]) -> dict[str, Any]:
     """The same of the toy."""
     return {
         "steps": STEPS,
-        "losses": {method: sources.toy_loss_curve(results, method) for method in NINE},
-        "norms": {method: sources.toy_norm_curves(results, method) for method in NINE},
+        "rows": {
+            labelled(method, None): _cells(
+                sources.toy_loss_curve(results, method), sources.toy_norm_curves(results, method)
+            )
+            for method in NINE
+        },
     }
 
 
-def _curves(axes: Axes, column: dict[str, Any], of: dict[str, Any]) -> None:
-    reasons = {}
-    for method in NINE:
-        name = RowName.of(method)
-        label = sources.label(method, column["rho"])
-        if "missing" in of[method]:
-            reasons[method.upper()] = of[method]["missing"]
-        else:
-            panels.band(axes, of[method], panels.look_of(name.method, name.suffix), label, shade=0.1)
-    panels.note_missing(axes, reasons, INCHES)
+def title(columns: dict[str, Any]) -> str:
+    """Whether the rows with SAM, at the main radius, rise less than all others, in the sources that there are."""
+    flatter = []
+    for column in panels.there(columns):
+        rises = {row: cells["rise"]["mean"] for row, cells in column["rows"].items() if "mean" in cells["rise"]}
+        sam = [rise for row, rise in rises.items() if RowName.of(row).method == "sam" and RowName.of(row).rho is None]
+        rest = [rise for row, rise in rises.items() if RowName.of(row).method != "sam"]
+        flatter.append(bool(sam and rest) and max(sam) < min(rest))
+    if not flatter:
+        return panels.NOTHING_YET
+    if all(flatter):
+        return "Of nine methods those with SAM are flatter, with any average"
+    return "Which of nine methods are flattest differs by source"
 
 
-def _gaps(axes: Axes, column: dict[str, Any]) -> None:
-    """Both means of the gap with their intervals, a line a method."""
-    norms = column["norms"]
-    for name, look in GAPS.items():
-        there = {method: found[name] for method, found in norms.items() if "missing" not in found}
-        for base in PAPER_METHODS:
-            if any(RowName.of(method).method == base for method in there):
-                methods.by_method(axes, there, base, SHIFTS[name], **look)
-    axes.axvline(0, **style.ROLES["unperturbed"])
-    methods.method_axis(axes, named=True)
-
-
-def _column(rows: list[Axes], column: dict[str, Any]) -> None:
-    losses, gap, means = rows
-    panels.name(losses, "loss under perturbation")
-    _curves(losses, column, column["losses"])
-    losses.set(xlabel="distance moved, random direction", ylabel="loss")
-    prime = f"$T' = {column['steps']}$"
-    panels.name(gap, rf"norm of the predicted noise, {prime}:" + "\nsampling less training")
-    norms = {method: found.get("gap", found) for method, found in column["norms"].items()}
-    _curves(gap, column, norms)
-    gap.axhline(0, **style.ROLES["unperturbed"])
-    gap.set(xlabel="diffusion step $t$", ylabel=r"gap of $\|\hat{\epsilon}\|$")
-    panels.name(means, "that gap's mean over steps (open)\nand its size's mean (filled)")
-    _gaps(means, column)
-    means.set_xlabel(r"gap of $\|\hat{\epsilon}\|$")
-
-
-def draw(columns: list[dict[str, Any]]) -> Figure:
-    """Three panels below each other for each source, one legend."""
-    figure = panels.wide(EMPTY_HEIGHT if all("empty" in column for column in columns) else 7.2)
-    found = panels.grid_of_columns(figure, columns, ROWS, INCHES)
-    for column, rows in zip(columns, found, strict=True):
-        if rows:
-            _column(rows, column)
-    panels.legend(figure, [axes for rows in found for axes in (rows or [])[:2]], 3)
+def draw(data: dict[str, Any]) -> Figure:
+    """A row of two panels a source; methods from the top down, SAM's other radii beside it and lighter."""
+    columns = panels.there(data["columns"])
+    if not columns:
+        return panels.nothing()
+    figure = style.figure(0.6 + 1.65 * len(columns))
+    panels.headline(figure, data["title"])
+    grid = figure.subplots(len(columns), len(QUANTITIES), squeeze=False)
+    radii: dict[str, Any] = {}
+    for row, column in zip(grid, columns, strict=True):
+        for place, (axes, (key, label)) in enumerate(zip(row, QUANTITIES.items(), strict=True)):
+            found = {name: cells[key] for name, cells in column["rows"].items()}
+            cells = {
+                name: {"value": one["mean"], "low": one["low"], "high": one["high"]}
+                for name, one in found.items()
+                if "mean" in one
+            }
+            if cells:
+                table_panels.points(axes, cells, NINE)
+            table_panels.method_axis(axes, NINE, named=place == 0)
+            axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+            axes.set_xlabel(label, fontsize=panels.SMALL)
+            panels.note_missing(
+                axes, {n.upper(): one["missing"] for n, one in found.items() if "missing" in one}, INCHES
+            )
+        panels.name(row[0], column["short"])
+        radii |= dict.fromkeys(column["rows"])
+    handles = table_panels.handles(NINE, list(radii))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, columnspacing=1.0, handletextpad=0.1)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,26 @@ def wide(height: float, **layout: Any) -> Figure:
     return figure
 
 
-def said(item: str, words: str) -> str:
-    """What the paper printed of the item, in lines over the whole width."""
-    return wrapped(f"{item} is a picture, no numbers printed. {words}", style.WIDE)
+def headline(figure: Figure, sentence: str) -> None:
+    """What the figure says, as a sentence above all panels."""
+    words = wrapped(sentence, 0.9 * figure.get_figwidth())
+    figure.suptitle(words, fontsize=8, fontweight="bold", x=0.01, ha="left", linespacing=LINE)
 
 
-def says(figure: Figure, item: str, words: str) -> None:
-    """The same, above all panels."""
-    figure.suptitle(said(item, words), fontsize=SMALL, x=0.01, ha="left", linespacing=LINE)
+def there(columns: Mapping[str, Column]) -> list[Column]:
+    """The sources of which there is something; a line beside the figure says what is missing of the others."""
+    return [column for column in columns.values() if "empty" not in column]
+
+
+NOTHING_YET = "No run yet: the line below says what makes one"
+"""Of a figure of which no source has anything."""
+
+
+def nothing(figure_width: float = style.WIDTH) -> Figure:
+    """A figure that shows nothing yet."""
+    figure = style.figure(0.35, figure_width)
+    headline(figure, NOTHING_YET)
+    return figure
 
 
 def wrapped(words: str, inches: float) -> str:
@@ -59,27 +71,10 @@ def wrapped(words: str, inches: float) -> str:
     )
 
 
-def face(columns: Iterable[Column], inches: float) -> list[str]:
-    """The columns' titles, each what its panels are of and where that lies, all with the same number of lines."""
-    titles = [
-        wrapped(f"{column['face']}\n[{column['source']}]", inches) if "face" in column else "" for column in columns
-    ]
-    most = max(text.count("\n") for text in titles)
-    return ["\n" * (most - text.count("\n")) + text for text in titles]
-
-
 def bare(axes: Axes) -> None:
     """A frame without ticks."""
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def empty(axes: Axes, of: Data, inches: float) -> None:
-    """A panel that is marked as empty, with the commands that fill it."""
-    bare(axes)
-    axes.spines[:].set(linestyle=(0, (4, 3)), color=style.GREY)
-    text = wrapped(f"{of['what']}\n\n" + "\nthen\n".join(of["commands"]), inches)
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL, linespacing=1.2)
 
 
 def missing(axes: Axes, words: str, inches: float) -> None:
@@ -113,24 +108,6 @@ def look_of(base: str, average: str | None = None) -> dict[str, Any]:
     return look if average is None else {**look, **AVERAGED[average]}
 
 
-def grid_of_columns(figure: Figure, columns: list[Column], rows: int, inches: float) -> list[list[Axes] | None]:
-    """Panels by column, `rows` below each other with the column's face above; an empty column is one panel, None here.
-
-    Rows share no axes: the sources are of different networks.
-    """
-    layout = figure.add_gridspec(rows, len(columns))
-    found: list[list[Axes] | None] = []
-    for place, (column, title) in enumerate(zip(columns, face(columns, inches), strict=True)):
-        if "empty" in column:
-            empty(figure.add_subplot(layout[:, place]), column["empty"], inches * 0.8)
-            found.append(None)
-            continue
-        panels = [figure.add_subplot(layout[row, place]) for row in range(rows)]
-        name(panels[0], title)
-        found.append(panels)
-    return found
-
-
 def name(axes: Axes, words: str) -> None:
     """Words above the panel, flush left, below those that stand there."""
     above = axes.get_title(loc="left")
@@ -161,8 +138,13 @@ def pixels(image: np.ndarray) -> Data:
     return {"shape": list(array.shape), "rows": [row.tobytes().hex() for row in array]}
 
 
+def array(found: Data) -> np.ndarray:
+    """The bytes of such an image."""
+    flat = np.frombuffer(bytes.fromhex("".join(found["rows"])), dtype=np.uint8)
+    return flat.reshape(found["shape"])
+
+
 def picture(axes: Axes, found: Data) -> None:
     """Such an image, each pixel a square: nothing is smoothed."""
-    flat = np.frombuffer(bytes.fromhex("".join(found["rows"])), dtype=np.uint8)
-    axes.imshow(flat.reshape(found["shape"]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(array(found), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     bare(axes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,10 @@ TOY_SHOWN = ("adm", "sam")
 STEPS = 20
 SIDE, GAP = 8, 2
 """Of a study's grid: samples a side, and pixels between them."""
-EMPTY = 3
-"""Panels that an empty block is as wide as."""
 CROP = 4
 """Samples a side that are shown."""
-LEFT, RIGHT, BETWEEN, BLOCKS = 0.24, 0.04, 0.06, 0.16
-"""Inches: for the rows' labels, at the right, between panels, and between blocks of panels."""
+LEFT, RIGHT, BETWEEN = 0.24, 0.04, 0.06
+"""Inches: for the rows' labels, at the right, and between panels."""
 LINE = 0.115
 """Height of a line of words, in inches."""
 REACH = 2.2
@@ -56,13 +53,13 @@ def crop(path: Path, size: int) -> dict[str, Any]:
     return panels.pixels(np.round(255 * whole[:kept, :kept]))
 
 
-def of_study(study: Study, bits: Sequence[int], *, all_radii: bool) -> dict[str, Any]:
-    """Panels of each method's EMA by bits, then by label; of SAM the first radius, or all.
+def of_study(study: Study, bits: Sequence[int]) -> dict[str, Any]:
+    """Panels of each method's EMA by bits, then by label, SAM's of all radii.
 
     The keys are "steps" and "panels".
     """
     steps = study.shortest(STEPS)
-    others = [rho for rho in study.radii if rho != study.main_rho] if all_radii else []
+    others = [rho for rho in study.radii if rho != study.main_rho]
     shown = [("adm", None), ("ip", None), ("sam", study.main_rho), *(("sam", rho) for rho in others)]
     samples: dict[str, dict[str, Any]] = {}
     for width in bits:
@@ -81,16 +78,34 @@ def of_toy(results: dict[str, Any], bits: Sequence[int]) -> dict[str, Any]:
     return {"steps": STEPS, "panels": points, "note": f"no averaging, $T' = {STEPS}$; +: the data's centres"}
 
 
-def collected(bits: Sequence[int], *, all_radii: bool) -> dict[str, Any]:
+def collected(bits: Sequence[int]) -> dict[str, Any]:
     """All sources."""
-    return {
-        "columns": sources.columns(
-            lambda results: of_toy(results, bits),
-            lambda study: of_study(study, bits, all_radii=all_radii),
-            toy_seeds=1,
-            errors="",
-        )
-    }
+    columns = sources.columns(
+        lambda results: of_toy(results, bits), lambda study: of_study(study, bits), toy_seeds=1, errors=""
+    )
+    return {"title": title(columns, bits), "columns": columns}
+
+
+def title(columns: dict[str, Any], bits: Sequence[int]) -> str:
+    """How much pixels change between the two widths, in the mean over a method's samples, least and most."""
+    changes = []
+    for column in panels.there(columns):
+        first, second = (column["panels"][str(width)] for width in bits)
+        for label in first:
+            if "rows" in first[label] and "rows" in second[label]:
+                one, other = (panels.array(found[label]).astype(float) for found in (first, second))
+                changes.append(float(np.abs(one - other).mean() / 255))
+    between = f"Between {bits[0]} and {bits[1]} bits"
+    if not changes:
+        return f"{between} the toy's points hardly move to the eye" if _still(columns, bits) else f"{between}, samples"
+    return f"{between} the samples' pixels change by {min(changes):.1%} to {max(changes):.1%} of the grey scale"
+
+
+def _still(columns: dict[str, Any], bits: Sequence[int]) -> bool:
+    """Whether the toy's points move by less than a hundredth of the panel's side, in the median."""
+    first, second = (columns["toy"]["panels"][str(width)] for width in bits)
+    moved = [np.array(first[name]["points"]) - np.array(second[name]["points"]) for name in first]
+    return all(float(np.median(np.linalg.norm(one, axis=1))) < 0.01 * 2 * REACH for one in moved)
 
 
 def _cloud(axes: Axes, points: np.ndarray, color: str) -> str:
@@ -115,82 +130,36 @@ def _panel(axes: Axes, name: str, found: dict[str, Any], inches: float) -> None:
     panels.name(axes, words)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Where a source's panels stand, in inches from the left.
-
-    Attributes:
-        column: the source's data.
-        left: of its first panel.
-        panels: how many stand beside each other.
-        side: of a panel.
-    """
-
-    column: dict[str, Any]
-    left: float
-    panels: int
-    side: float
-
-    @property
-    def width(self) -> float:
-        """Of all its panels."""
-        return self.panels * self.side + (self.panels - 1) * BETWEEN
-
-    def face(self) -> str:
-        """What stands above them."""
-        if "empty" in self.column:
-            return ""
-        return panels.wrapped(
-            f"{self.column['face']}\n[{self.column['source']}]\n{self.column['note']}", 0.98 * self.width
-        )
-
-
-def blocks(columns: Sequence[dict[str, Any]]) -> list[Block]:
-    """All sources beside each other over the whole width, all panels of one size."""
-    counts = [len(next(iter(column["panels"].values()))) if "panels" in column else EMPTY for column in columns]
-    gaps = LEFT + RIGHT + (len(counts) - 1) * BLOCKS + sum(count - 1 for count in counts) * BETWEEN
-    side = (style.WIDE - gaps) / sum(counts)
-    blocks: list[Block] = []
-    left = LEFT
-    for column, count in zip(columns, counts, strict=True):
-        blocks.append(Block(column, left, count, side))
-        left += blocks[-1].width + BLOCKS
-    return blocks
-
-
-def draw(data: dict[str, Any], labels: dict[str, str], item: str, words: str) -> Figure:
-    """Rows by number of bits, blocks of columns by source; all places are computed, for every panel is a square.
+def draw(data: dict[str, Any], labels: dict[str, str]) -> Figure:
+    """Blocks by source below each other, rows by number of bits, methods side by side; every panel is a square.
 
     Args:
         data: of `collected`.
         labels: what stands before each row, by bits.
-        item: of the paper.
-        words: what the paper says of it.
     """
-    drawn = blocks(list(data["columns"].values()))
-    above = panels.said(item, words)
-    lines = [above.count("\n") + 1.8, max(block.face().count("\n") for block in drawn) + 1.3]
-    step = drawn[0].side + BETWEEN + 1.2 * LINE
-    height = LINE * sum(lines) + len(labels) * step
-    figure = Figure(figsize=(style.WIDE, height))
-    top = height - LINE * sum(lines)
+    columns = panels.there(data["columns"])
+    most = max(len(next(iter(column["panels"].values()))) for column in columns)
+    side = (style.WIDTH - LEFT - RIGHT - (most - 1) * BETWEEN) / most
+    words = panels.wrapped(data["title"], 0.9 * style.WIDTH)
+    head = LINE * (1.3 * words.count("\n") + 2.0)
+    step = side + BETWEEN + 1.2 * LINE
+    block = LINE * 1.8 + len(labels) * step
+    height = head + block * len(columns)
+    figure = Figure(figsize=(style.WIDTH, height))
 
-    def place(left: float, low: float, width: float, tall: float) -> Axes:
-        return figure.add_axes((left / style.WIDE, low / height, width / style.WIDE, tall / height))
+    def place(left: float, low: float) -> Axes:
+        return figure.add_axes((left / style.WIDTH, low / height, side / style.WIDTH, side / height))
 
-    figure.text(0.01, 1 - 0.4 * LINE / height, above, fontsize=panels.SMALL, va="top", linespacing=panels.LINE)
-    for block in drawn:
-        if "empty" in block.column:
-            axes = place(block.left, BETWEEN, block.width, top - BETWEEN)
-            panels.empty(axes, block.column["empty"], 0.9 * block.width)
-            continue
-        where = (block.left / style.WIDE, (top + 0.2 * LINE) / height)
-        figure.text(*where, block.face(), fontsize=panels.SMALL, va="bottom", linespacing=panels.LINE)
+    figure.text(0.01, 1 - 0.04 / height, words, fontsize=8, fontweight="bold", va="top", linespacing=panels.LINE)
+    for number, column in enumerate(columns):
+        top = height - head - number * block
+        at = (LEFT / style.WIDTH, (top - 0.2 * LINE) / height)
+        figure.text(*at, f"{column['short']}; {column['note']}", fontsize=panels.SMALL, va="top")
         for row, (bits, label) in enumerate(labels.items()):
-            low = top - (row + 1) * step + BETWEEN
-            for number, (name, one) in enumerate(block.column["panels"][bits].items()):
-                axes = place(block.left + number * (block.side + BETWEEN), low, block.side, block.side)
-                _panel(axes, name, one, block.side)
-                if block is drawn[0] and number == 0:
+            low = top - 1.8 * LINE - (row + 1) * step + BETWEEN
+            for place_, (name, one) in enumerate(column["panels"][bits].items()):
+                axes = place(LEFT + place_ * (side + BETWEEN), low)
+                _panel(axes, name, one, side)
+                if place_ == 0:
                     axes.set_ylabel(label, labelpad=2)
     return figure

@@ -22,10 +22,6 @@ from paper_figs.drawing import panels, style
 Cells = Mapping[str, Mapping[str, Any]]
 NAMES_INCHES = 0.62
 """What the methods' names take of a row's width."""
-LOW = 0.7
-"""Height of a row of which nothing is there yet, of another's."""
-ONE_LINE_INCHES = 5.0
-"""Width from which a command is shown in one line."""
 LEFT_INCHES = 0.05
 """From a block's edge to its face."""
 STEP = 0.26
@@ -57,7 +53,7 @@ class Block(NamedTuple):
     """The panels of one source.
 
     Attributes:
-        source: a key of the data's "faces", or of "absent", and then one empty panel stands for all.
+        source: a key of the data's "faces", or of "absent", and then it is not drawn.
         panels: from the left.
     """
 
@@ -75,16 +71,18 @@ def drawn(
     """The figure of a table.
 
     Args:
-        data: of `table_sources.Columns`.
+        data: of `table_sources.Columns`; sources that are absent are left out.
         rows: blocks side by side, from the top down.
-        height: in inches.
+        height: of a row, in inches.
         methods: the lines of every panel.
         marks: further entries of the legend.
     """
-    figure = panels.wide(height)
-    heights = [LOW if all(block.source in data["absent"] for block in blocks) else 1.0 for blocks in rows]
-    below = np.atleast_1d(np.asarray(figure.subfigures(len(rows), 1, height_ratios=heights)))
-    for row, blocks in zip(below, rows, strict=True):
+    shown = [[block for block in blocks if block.source not in data["absent"]] for blocks in rows]
+    shown = [blocks for blocks in shown if blocks]
+    figure = panels.wide(0.5 + height * len(shown))
+    panels.headline(figure, data["title"])
+    below = np.atleast_1d(np.asarray(figure.subfigures(len(shown), 1)))
+    for row, blocks in zip(below, shown, strict=True):
         row.patch.set_visible(False)
         _row(row, data, blocks, methods)
     _legend(figure, data, methods, dict(marks or {}))
@@ -99,19 +97,9 @@ def _row(row: SubFigure, data: Mapping[str, Any], blocks: Sequence[Block], metho
         # Its corners are the layout's, whose last digits are not the same each time
         place.patch.set_visible(False)
         place.suptitle(title, fontsize=panels.SMALL, x=LEFT_INCHES / width, ha="left")
-        if block.source in data["absent"]:
-            panels.empty(place.subplots(), _in_lines(data["absent"][block.source], width), 0.8 * width)
-            continue
         for axes, panel in zip(np.ravel(place.subplots(1, len(block.panels))), block.panels, strict=True):
             _panel(axes, data["columns"], panel, methods, named=not named)
             named = True
-
-
-def _in_lines(absent: Mapping[str, Any], inches: float) -> dict[str, Any]:
-    """What an empty panel says, each command in one line where there is room for it."""
-    if inches < ONE_LINE_INCHES:
-        return dict(absent)
-    return {**absent, "commands": [" ".join(command.split()) for command in absent["commands"]]}
 
 
 def _inches(blocks: Sequence[Block]) -> list[float]:
@@ -122,11 +110,12 @@ def _inches(blocks: Sequence[Block]) -> list[float]:
 
 
 def _faces(data: Mapping[str, Any], blocks: Sequence[Block], widths: Sequence[float]) -> list[str]:
-    """What each block is of and where that lies, all with the same number of lines."""
-    columns = [dict(data["faces"].get(block.source, {})) for block in blocks]
-    wrapped = [panels.face([column], width)[0] for column, width in zip(columns, widths, strict=True)]
-    most = max(text.count("\n") for text in wrapped)
-    return [text + "\n" * (most - text.count("\n")) for text in wrapped]
+    """What each block is of, all with the same number of lines."""
+    found = [
+        panels.wrapped(data["faces"][block.source]["short"], width) for block, width in zip(blocks, widths, strict=True)
+    ]
+    most = max(text.count("\n") for text in found)
+    return [text + "\n" * (most - text.count("\n")) for text in found]
 
 
 def _panel(axes: Axes, columns: Mapping[str, Any], panel: Panel, methods: Sequence[str], *, named: bool) -> None:
@@ -202,14 +191,20 @@ def method_axis(axes: Axes, methods: Sequence[str], *, named: bool) -> None:
             axes.axhline(place - 0.5, color=style.GREY, linewidth=0.4)
 
 
-def _legend(figure: Figure | SubFigure, data: Mapping[str, Any], methods: Sequence[str], marks: dict[str, Any]) -> None:
+def handles(methods: Sequence[str], rows: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """Of a legend: the bases, then SAM's other radii that rows name."""
     bases = dict.fromkeys(RowName.of(method).method for method in methods)
-    handles = {base.upper(): Line2D([], [], **{**toy_results.LOOKS[base], "linestyle": "none"}) for base in bases}
-    for place, radius in enumerate(other_radii(data["rows"])):
+    found = {base.upper(): Line2D([], [], **{**toy_results.LOOKS[base], "linestyle": "none"}) for base in bases}
+    for place, radius in enumerate(other_radii(rows)):
         look = {**toy_results.LOOKS["sam"], "linestyle": "none", "alpha": 0.5}
-        handles[f"SAM, ρ = {radius:g}"] = Line2D([], [], **{**look, "marker": OTHER_RADII[place % len(OTHER_RADII)]})
-    handles["open: the paper, no spread"] = Line2D(
+        found[f"SAM, ρ = {radius:g}"] = Line2D([], [], **{**look, "marker": OTHER_RADII[place % len(OTHER_RADII)]})
+    return found
+
+
+def _legend(figure: Figure | SubFigure, data: Mapping[str, Any], methods: Sequence[str], marks: dict[str, Any]) -> None:
+    found = handles(methods, data["rows"])
+    found["open: the paper, no spread"] = Line2D(
         [], [], color=style.BLACK, marker="o", markerfacecolor="white", linestyle="none"
     )
-    handles |= marks
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)), columnspacing=1.2)
+    found |= marks
+    figure.legend(found.values(), found, loc="outside lower center", ncols=min(6, len(found)), columnspacing=1.2)

@@ -28,7 +28,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 from numpy import ndarray
 
-from paper_figs.drawing import style
+from paper_figs.drawing import panels, style
 from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
 from theory.model import perturbations
 from theory.model.brute_force import largest_divergence
@@ -131,19 +131,30 @@ def _curves(W: ndarray, b: ndarray) -> dict[str, Any]:
     return {"rho": RATIOS.tolist(), "rho_brute_force": DOTS.tolist(), **curves}
 
 
+def title(found: list[dict[str, Any]]) -> str:
+    """Whether the bound as printed is one."""
+    below = [model["name"] for model in found if (np.array(model["printed"]) < np.array(model["exact"])).any()]
+    if len(below) == len(found):
+        return "The printed bound (dash-dotted) falls below the exact worst case (solid) that it is to bound"
+    return f"The printed bound falls below the exact worst case in {len(below)} of {len(found)} models"
+
+
 def compute() -> dict[str, Any]:
     """The curves of every model, the models themselves, what each curve is, and both right sides as formulas."""
+    found = [{"name": name, "W": W.tolist(), "b": b.tolist(), **_curves(W, b)} for name, W, b in models()]
     return {
+        "title": title(found),
         "curves": MEANING,
         "rho": "Delta |W|_op / m",
         "formulas": {"printed": latex(PRINTED_BOUND), "corrected": latex(CORRECTED_BOUND)},
-        "models": [{"name": name, "W": W.tolist(), "b": b.tolist(), **_curves(W, b)} for name, W, b in models()],
+        "models": found,
     }
 
 
 def draw(data: dict[str, Any]) -> Figure:
     """One row a model, divergences on the left, ratios to the exact worst case on the right."""
     figure = style.figure(5.2)
+    panels.headline(figure, data["title"])
     grid = figure.subplots(len(data["models"]), 2, sharex=True)
     for (left, right), model in zip(grid, data["models"], strict=True):
         exact = np.array(model["exact"])

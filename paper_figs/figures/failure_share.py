@@ -23,7 +23,7 @@ from matplotlib.ticker import FixedLocator, MultipleLocator, PercentFormatter
 from numpy import ndarray
 from scipy import stats
 
-from paper_figs.drawing import style
+from paper_figs.drawing import panels, style
 from paper_figs.figures.bound import largest_printed
 from theory.claims.corollary_3_9_gaussian_gap import PRINTED_BOUND, numeric_bound
 from theory.model import perturbations
@@ -78,12 +78,19 @@ def shares(values: ndarray, failed: ndarray, edges: ndarray) -> dict[str, list[A
     return found
 
 
+def title(column: dict[str, ndarray]) -> str:
+    """In what share of all instances the bound as printed fails, by each reading."""
+    worst, ball = (column[name].mean() for name in ("worst", "ball"))
+    return f"The printed bound fails in {worst:.0%} of models at the worst perturbation, in {ball:.0%} over the ball"
+
+
 def compute() -> dict[str, Any]:
     """The shares bin by bin, and how the instances were drawn."""
     drawn = [instance(seed) for seed in range(INSTANCES)]
     column = {name: np.array([one[name] for one in drawn]) for name in drawn[0]}
     safe = column["product"] >= 1
     return {
+        "title": title(column),
         "instances": INSTANCES,
         "seed": SEED,
         "drawn": f"d uniform on 1..{LARGEST_D}, m on 1..{LARGEST_M}; W standard normal; b normal of scale log-uniform "
@@ -107,7 +114,8 @@ LABELS = {"worst": "worst $\\delta$", "ball": "maxima over the ball", "random": 
 
 def draw(data: dict[str, Any]) -> Figure:
     """Shares against sigma_1 sigma_d on the left, against rho on the right."""
-    figure = style.figure(2.4)
+    figure = style.figure(2.5)
+    panels.headline(figure, data["title"])
     left, right = figure.subplots(1, 2, sharey=True)
     looks = dict(zip(("random", "worst", "ball"), style.SERIES, strict=False))
     left.axvline(1, **style.ROLES["unperturbed"])
@@ -128,7 +136,4 @@ def draw(data: dict[str, Any]) -> Figure:
         axes.xaxis.set_major_formatter("{x:g}")
     right.set_ylim(-0.05, 1.05)
     figure.legend(loc="outside lower center", ncols=3, columnspacing=1.0, handlelength=2.2)
-    figure.suptitle(
-        f"{data['instances']} random models, seed {data['seed']}; {data['confidence']:.0%} intervals", fontsize=8
-    )
     return figure

@@ -1,19 +1,22 @@
-"""Figure 1: the loss on a plane through the trained weights, ADM and SAM; the paper's is of CIFAR-10.
+"""Figure 1: the rise of the loss on a plane through the trained weights, ADM and SAM; the paper's is of CIFAR-10.
 
-One plane of one model each, of two random directions: in the toy each tensor's part is as long as that tensor, in our
-networks each filter's as long as that filter, so that 1 is a move by the weights' own size. The same directions for
-both methods. A picture, not evidence.
+One scale of colours a source, so that a wider basin is a lighter plane; every value is drawn as a square where it was
+measured, and nothing is smoothed. One plane of one model each, of two random directions: in the toy each tensor's part
+is as long as that tensor, in our networks each filter's as long as that filter, so that 1 is a move by the weights' own
+size. The same directions for both methods. A picture, not evidence. The paper prints no numbers and does not name the
+data set; its text (Section 1): SAM significantly enhances flatness.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from findings.trained import Study
 from paper_figs.columns import sources
@@ -22,10 +25,8 @@ from paper_figs.drawing import panels, style
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 
 SHOWN = ("adm", "sam")
-LEVELS = 13
-LEAST_RATIO = 1.001
-"""Of the largest loss to the smallest, so that there are levels to draw."""
-INCHES = 2.0
+INCHES = 1.4
+SHADES = "cividis_r"
 
 
 def _study(study: Study) -> dict[str, Any]:
@@ -54,67 +55,75 @@ def _toy(results: dict[str, Any]) -> dict[str, Any]:
     return {"surfaces": surfaces}
 
 
+def _rise(surface: dict[str, Any]) -> np.ndarray:
+    """The loss less that in the middle, where the trained weights are."""
+    loss = np.array(surface["loss"])
+    return loss - loss[len(surface["first"]) // 2, len(surface["second"]) // 2]
+
+
+def title(columns: dict[str, Any]) -> str:
+    """On whose plane the loss rises less, in the mean over its points."""
+    lower = set()
+    for column in panels.there(columns):
+        means = {base: _rise(one).mean() for base, one in column["surfaces"].items() if "missing" not in one}
+        lower.add(min(means, key=lambda base: float(means[base])) if len(means) == len(SHOWN) else "")
+    if lower == {"sam"}:
+        return "On a random plane the loss rises less around SAM's weights"
+    return "Around whose weights the loss rises less on a random plane differs by source"
+
+
 def compute() -> dict[str, Any]:
     """Both surfaces of each source."""
-    return {"columns": sources.columns(_toy, _study, toy_seeds=1, errors="")}
+    columns = sources.columns(_toy, _study, toy_seeds=1, errors="")
+    return {"title": title(columns), "columns": columns}
 
 
-def _surface(axes: Axes, surface: dict[str, Any], levels: np.ndarray) -> Any:
-    plane = (surface["first"], surface["second"], np.array(surface["loss"]).T)
-    shades = axes.contourf(*plane, levels=levels, norm=LogNorm(levels[0], levels[-1]))
-    axes.contour(*plane, levels=levels, colors=style.BLACK, linewidths=0.4)
-    axes.plot(
-        0, 0, color="white", markeredgecolor=style.BLACK, marker="o", linestyle="none", label="the trained weights"
+def _surface(axes: Axes, surface: dict[str, Any], norm: PowerNorm) -> QuadMesh:
+    shades = axes.pcolormesh(
+        surface["first"],
+        surface["second"],
+        _rise(surface).T,
+        norm=norm,
+        cmap=SHADES,
+        shading="nearest",
+        rasterized=True,
     )
-    reach = max(surface["first"])
-    ticks = [-reach, 0, reach]
-    axes.set(aspect="equal", xticks=ticks, yticks=ticks, ylabel="direction 2, relative")
+    axes.plot(0, 0, color="white", markeredgecolor=style.BLACK, marker="o", linestyle="none", markersize=3)
+    axes.set(aspect="equal")
     return shades
 
 
-def _column(figure: Figure, rows: list[Axes], column: dict[str, Any]) -> None:
-    there = [surface["loss"] for surface in column["surfaces"].values() if "missing" not in surface]
-    values = np.concatenate([np.ravel(loss) for loss in there]) if there else np.ones(1)
-    levels = np.geomspace(values.min(), max(values.max(), LEAST_RATIO * values.min()), LEVELS)
-    shades, last = None, rows[-1]
-    for axes, (base, surface) in zip(rows, column["surfaces"].items(), strict=True):
-        name = sources.label(base, column["rho"])
+def _row(figure: Figure, row: Sequence[Axes], column: dict[str, Any]) -> None:
+    there = [_rise(surface) for surface in column["surfaces"].values() if "missing" not in surface]
+    most = max((float(rise.max()) for rise in there), default=1.0)
+    norm = PowerNorm(0.5, 0.0, max(most, 1e-12), clip=True)
+    shades, points = None, ""
+    for axes, (base, surface) in zip(row, column["surfaces"].items(), strict=True):
+        label = sources.label(base, column["rho"])
         if "missing" in surface:
-            panels.name(axes, name)
+            panels.name(axes, label)
             panels.missing(axes, surface["missing"], INCHES)
             axes.set_box_aspect(1)
             continue
         points = f"{len(surface['first'])} × {len(surface['second'])} points"
-        panels.name(axes, f"{name}: {np.min(surface['loss']):.3g} to {np.max(surface['loss']):.3g}, {points}")
-        shades = _surface(axes, surface, levels)
-        last = axes
+        panels.name(axes, label)
+        shades = _surface(axes, surface, norm)
+        reach = max(surface["first"])
+        axes.set(xticks=[-reach, 0, reach], yticks=[-reach, 0, reach])
+    row[0].set_ylabel(f"{panels.wrapped(column['short'], INCHES)}\n{points}", fontsize=panels.SMALL)
     if shades is not None:
-        last.set_xlabel("direction 1, relative")
-        bar = figure.colorbar(shades, ax=rows, location="bottom", label="loss", shrink=0.8, aspect=30)
-        bar.set_ticks(_ticks(levels[0], levels[-1]))
-        bar.ax.xaxis.set_major_formatter("{x:.3g}")
-        bar.ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between the two, or the two themselves where they are close."""
-    round_ones = LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(low, high)
-    inside = [float(tick) for tick in round_ones if low <= tick <= high]
-    return inside if len(inside) > 1 else [float(low), float(high)]
+        bar = figure.colorbar(shades, ax=list(row), location="right", label="rise of the loss", aspect=18)
+        bar.set_ticks([0.0, *(float(f"{share * most:.1g}") for share in (0.05, 0.25)), float(f"{most:.2g}")])
 
 
 def draw(data: dict[str, Any]) -> Figure:
-    """Rows by method, columns by source, one scale of colours a column."""
-    figure = panels.wide(5.9)
-    columns = list(data["columns"].values())
-    found = panels.grid_of_columns(figure, columns, len(SHOWN), INCHES)
-    for column, rows in zip(columns, found, strict=True):
-        if rows:
-            _column(figure, rows, column)
-    panels.legend(figure, [axes for rows in found for axes in rows or []], 1)
-    panels.says(
-        figure,
-        "Paper, Figure 1 (the data set is not named)",
-        "Its text (Section 1): SAM significantly enhances flatness. Here: one random plane of one model each.",
-    )
+    """A row a source, columns by method, one scale of colours a row."""
+    columns = panels.there(data["columns"])
+    figure = style.figure(0.4 + 1.45 * len(columns))
+    panels.headline(figure, data["title"])
+    grid = figure.subplots(len(columns), len(SHOWN), squeeze=False)
+    for row, column in zip(grid, columns, strict=True):
+        _row(figure, list(row), column)
+    for axes in grid[-1]:
+        axes.set_xlabel("direction 1, relative")
     return figure

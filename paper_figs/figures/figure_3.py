@@ -23,7 +23,7 @@ from matplotlib.ticker import FixedLocator
 from numpy import ndarray
 from scipy import linalg
 
-from paper_figs.drawing import style
+from paper_figs.drawing import panels, style
 from theory.model import perturbations
 from theory.model.worst_case import worst_case_divergence
 
@@ -64,6 +64,14 @@ def _plane(worst: ndarray) -> ndarray:
     return np.stack([along, np.tensordot(steepest, basis, 1)])
 
 
+def title(worst: float, others: list[dict[str, Any]]) -> str:
+    """Whether the worst perturbation is the worst of those shown."""
+    farthest = max(density["kl"] for density in others)
+    if farthest <= worst * (1 + 1e-9):
+        return "A ball of perturbations turns one Gaussian into many; the exact worst one (star) is known"
+    return "A ball of perturbations turns one Gaussian into many"
+
+
 def compute() -> dict[str, Any]:
     """The plane, the KL over it, and the Gaussians of the points shown; coordinates are in units of Delta."""
     m = W.shape[1]
@@ -92,6 +100,7 @@ def compute() -> dict[str, Any]:
         size = radius * rng.uniform() ** (1 / len(basis)) / linalg.norm(direction)
         spread.append(_density(size * np.tensordot(direction, basis, 1)))
     return {
+        "title": title(worst.value, [*ring, *spread]),
         "W": W.tolist(),
         "b": B.tolist(),
         "Delta": radius,
@@ -179,7 +188,8 @@ def _densities(axes: Axes, data: dict[str, Any], norm: PowerNorm) -> list[Line2D
 
 def draw(data: dict[str, Any]) -> Figure:
     """The ball on the left, the densities on the right, joined where they belong together."""
-    figure = style.figure(2.6)
+    figure = style.figure(2.9)
+    panels.headline(figure, data["title"])
     left, right = figure.subplots(1, 2)
     norm = PowerNorm(0.5, 0, data["worst_kl"])
     shades = _ball(left, data, norm)

@@ -1,7 +1,7 @@
 """Figure 4: samples at full precision and at 8 bits, 20 sampling steps.
 
 Toy: points of ADM and SAM. Networks: the first 4 x 4 samples of each method's EMA, every pixel as it is, of all radii
-of SAM; all from the same noise.
+of SAM; all from the same noise. The paper's text (Section 4.2): the pictures support the distances of Table 2.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from paper_figs.drawing import sample_panels
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json", "results/*/samples/*.png")
 
-LABELS = {"32": "(a) 32 bits", "8": "(b) 8 bits"}
+LABELS = {"32": "32 bits", "8": "8 bits"}
 
 
 def compute() -> dict[str, Any]:
     """The samples of each source by bits and method."""
-    return sample_panels.collected([int(bits) for bits in LABELS], all_radii=True)
+    return sample_panels.collected([int(bits) for bits in LABELS])
 
 
 def draw(data: dict[str, Any]) -> Figure:
-    """Rows by bits, blocks by source."""
-    words = "Its text (Section 4.2): the pictures support the distances of Table 2."
-    return sample_panels.draw(data, LABELS, "Paper, Figure 4", words)
+    """Blocks by source, rows by bits."""
+    return sample_panels.draw(data, LABELS)

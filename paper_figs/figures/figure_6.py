@@ -1,8 +1,9 @@
-"""Figure 6: the norm of the predicted noise by step, in training and while sampling; the paper's is of CIFAR-10.
+"""Figure 6: exposure bias, the norm of the predicted noise while sampling less that in training, by diffusion step.
 
-Mean norm over points that the forward process gives at the step, and over the sampler's own points there; one row of
-panels a method, no averaging. The mean over steps of the gap (sampling less training), and of its size, stand in each
-panel with their intervals.
+Of points that the forward process gives at a step, and of the sampler's own points there; without averaging; the norms
+themselves stand in the data, and so do the gap's means over steps. Networks: bands are errors; the toy's file has no
+interval of the gap at one step. The paper's figure is of CIFAR-10 and prints no numbers; its text (Section 4.4): SAM's
+norms while sampling stay closer to those of training.
 """
 
 from __future__ import annotations
@@ -15,24 +16,20 @@ from matplotlib.figure import Figure
 from findings.names import PAPER_METHODS
 from findings.trained import Study
 from paper_figs.columns import sources
-from paper_figs.drawing import panels, style
+from paper_figs.drawing import methods, panels, style
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 
 STEPS = 20
-CURVES = ("training", "sampling")
-INCHES = 2.0
+PANELS_INCHES = 2.3
+"""Width of all panels together."""
+MEAN = "mean_absolute_gap"
 
 
 def _study(study: Study) -> dict[str, Any]:
     steps = study.shortest(STEPS)
     curves = {base: sources.norm_curves(study, base, steps) for base in PAPER_METHODS}
-    others = {
-        f"{rho:g}": {key: curve.get(key) for key in ("missing", "mean_signed_gap", "mean_absolute_gap")}
-        for rho in study.radii
-        if rho != study.main_rho
-        for curve in [sources.norm_curves(study, "sam", steps, rho)]
-    }
+    others = {f"{rho:g}": sources.norm_curves(study, "sam", steps, rho) for rho in study.radii if rho != study.main_rho}
     return {"steps": steps, "curves": curves, "others": others}
 
 
@@ -41,51 +38,52 @@ def _toy(results: dict[str, Any]) -> dict[str, Any]:
     return {"steps": STEPS, "curves": curves, "others": {}}
 
 
+def title(columns: dict[str, Any]) -> str:
+    """Whether SAM's mean gap is smaller than plain training's, by the intervals of both."""
+    verdicts = set()
+    for column in panels.there(columns):
+        adm, sam = (column["curves"][base].get(MEAN) for base in ("adm", "sam"))
+        if adm is not None and sam is not None:
+            less, more = sam["high"] < adm["low"], sam["low"] > adm["high"]
+            verdicts.add("less than" if less else "more than" if more else "within errors as much as")
+    if len(verdicts) == 1:
+        return f"While sampling, SAM's predicted noise strays {verdicts.pop()} plain training's"
+    return "Whether SAM's predicted noise strays less while sampling differs by source"
+
+
 def compute() -> dict[str, Any]:
-    """Both curves of the three methods of each source, and the gaps; of other radii the gaps."""
-    return {"columns": sources.columns(_toy, _study)}
+    """Both curves and the gap of the three methods of each source; of other radii too."""
+    columns = sources.columns(_toy, _study)
+    return {"title": title(columns), "columns": columns}
 
 
-def _signed(found: dict[str, Any]) -> str:
-    half = (found["high"] - found["low"]) / 2
-    return f"${found['mean']:+.3f} \\pm {half:.3f}$"
-
-
-def _panel(axes: Axes, column: dict[str, Any], base: str) -> None:
-    curves = column["curves"][base]
-    name = sources.label(base, column["rho"])
-    others = [
-        f"$\\rho$ = {rho}: mean {other['missing'] or _signed(other['mean_signed_gap'])}"
-        for rho, other in (column["others"] if base == "sam" else {}).items()
-    ]
-    if "missing" in curves:
-        panels.missing(axes, "\n".join([f"{name}: {curves['missing']}", *others]), INCHES)
-        return
-    for curve, look in zip(CURVES, style.SERIES, strict=False):
-        panels.band(axes, curves[curve], {**look, "markersize": 2.0}, curve)
-    size = _signed(curves["mean_absolute_gap"]).replace("+", "", 1)
-    said = [
-        f"{name}, $T' = {column['steps']}$: sampling less training,",
-        f"mean {_signed(curves['mean_signed_gap'])}, of its size {size}",
-    ]
-    panels.name(axes, "\n".join([*said, *others]))
-    axes.set_ylabel(r"mean $\|\hat{\epsilon}\|$")
+def _panel(axes: Axes, column: dict[str, Any], inches: float) -> None:
+    reasons = {}
+    for base, curves in column["curves"].items():
+        if "missing" in curves:
+            reasons[base.upper()] = curves["missing"]
+        else:
+            look = {**panels.look_of(base), "markersize": 2.0}
+            panels.band(axes, curves["gap"], look, sources.label(base, column["rho"]), shade=0.12)
+    for place, (rho, curves) in enumerate(column["others"].items()):
+        look = {"color": methods.LOOKS["sam"]["color"], "linewidth": 0.7, "linestyle": (0, (1 + place, 1))}
+        if "missing" not in curves:
+            panels.band(axes, curves["gap"], look, sources.label("sam", float(rho)), shade=0.06)
+    axes.axhline(0, **style.ROLES["unperturbed"])
+    panels.note_missing(axes, reasons, inches)
 
 
 def draw(data: dict[str, Any]) -> Figure:
-    """Rows by method, columns by source."""
-    figure = panels.wide(6.0)
-    columns = list(data["columns"].values())
-    found = panels.grid_of_columns(figure, columns, len(PAPER_METHODS), INCHES)
-    for column, rows in zip(columns, found, strict=True):
-        for axes, base in zip(rows or [], PAPER_METHODS, strict=False):
-            _panel(axes, column, base)
-        if rows:
-            rows[-1].set_xlabel("diffusion step $t$")
-    panels.legend(figure, [axes for rows in found for axes in rows or []], 2)
-    panels.says(
-        figure,
-        "Paper, Figure 6 (CIFAR-10)",
-        "Its text (Section 4.4): SAM's norms while sampling stay closer to those of training.",
-    )
+    """A panel a source."""
+    columns = panels.there(data["columns"])
+    figure = style.figure(2.3)
+    panels.headline(figure, data["title"])
+    row = figure.subplots(1, len(columns), squeeze=False)[0]
+    for axes, column in zip(row, columns, strict=True):
+        inches = PANELS_INCHES / len(columns)
+        panels.name(axes, panels.wrapped(f"{column['short']}, T' = {column['steps']}", inches))
+        _panel(axes, column, inches)
+        axes.set_xlabel("diffusion step $t$")
+    row[0].set_ylabel(r"gap of $\|\hat{\epsilon}\|$")
+    panels.legend(figure, row, 2)
     return figure

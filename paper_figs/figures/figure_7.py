@@ -1,8 +1,9 @@
-"""Figure 7: Figures 5 and 6 for all nine methods; the paper's is of CIFAR-10.
+"""Figure 7: Figures 5 and 6 for all nine methods and every radius; the paper's is of CIFAR-10.
 
-Above: the loss along random directions. Middle: the norm of the predicted noise while sampling less that in training,
-step by step. Below: the mean of that gap over steps and the mean of its size, with intervals. The toy's file has no
-interval of the gap at one step, so its curves in the middle have none.
+Left: the rise of the loss at the largest distance that the weights are moved along random directions. Right: the mean
+over steps of the size of the gap between the predicted noise's norms in sampling and in training. With intervals over
+seeds, or errors where there is one. The paper prints no numbers; its text (Appendix C): SWA and EMA fail to induce
+additional flatness.
 """
 
 from __future__ import annotations
@@ -12,22 +13,17 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from paper_figs.columns import sources
-from paper_figs.drawing import nine_methods, panels
+from paper_figs.drawing import nine_methods
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 
 
 def compute() -> dict[str, Any]:
-    """Curves and gaps of the nine methods of each source."""
-    return {"columns": sources.columns(nine_methods.of_toy, nine_methods.of_study, errors=sources.RISE_ERRORS)}
+    """Rises and gaps of all rows of each source."""
+    columns = sources.columns(nine_methods.of_toy, nine_methods.of_study, errors=sources.RISE_ERRORS)
+    return {"title": nine_methods.title(columns), "columns": columns}
 
 
 def draw(data: dict[str, Any]) -> Figure:
-    """Columns by source."""
-    figure = nine_methods.draw(list(data["columns"].values()))
-    panels.says(
-        figure,
-        "Paper, Figure 7 (CIFAR-10)",
-        "Its text (Appendix C): SWA and EMA fail to induce additional flatness.",
-    )
-    return figure
+    """Rows by source."""
+    return nine_methods.draw(data)

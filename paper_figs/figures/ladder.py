@@ -8,6 +8,7 @@ in its place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from numpy import ndarray
 from findings.checksums import read_json
 from findings.ladder import RISE, LadderError, Measure, Study
 from findings.ladder_claims import LEVEL, Weights
+from findings.ladder_page import Column, columns_of
 from findings.provenance import ROOT
+from findings.sentences import sentences
 from findings.toy_ladder import RegimeStudy
 from findings.toy_study import paper
 from findings.verdicts import mean_interval
@@ -49,6 +52,12 @@ SPACE = "features"
 ROWS: tuple[Weights, ...] = ("raw", "ema")
 
 
+def title(columns: Sequence[Column]) -> str:
+    """What the findings' sentences on raw and on averaged weights are headed by."""
+    heads = [one.title for one in sentences(columns)][1:3]
+    return ". ".join(heads) if heads else "Nothing is measured yet but what the paper prints"
+
+
 def compute() -> dict[str, Any]:
     """Every study's points, and of those that are not there what would make them."""
     studies: dict[str, Any] = {}
@@ -71,6 +80,8 @@ def compute() -> dict[str, Any]:
         studies[face] = points
     studies["rung 5: the paper's tables (value for rise, FID)"] = _printed()
     return {
+        "title": title(columns_of(ROOT / "results" / "ladder")),
+        "missing": [f"Not measured yet: {name}" for name, points in studies.items() if not points],
         "studies": studies,
         "level": LEVEL,
         "intervals": "Student's over seeds, of the mean logarithm of the ratio to plain training, paired by seed",
@@ -138,7 +149,7 @@ def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
             label = f"{name}, {'raw' if weights == 'raw' else 'EMA'}"
             axes.errorbar(x[order], y[order], spread, label=label, elinewidth=0.6, capsize=1.2, **look)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -148,10 +159,9 @@ def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
 def draw(data: dict[str, Any]) -> Figure:
     """A panel a study, four in a row."""
     shown = {name: points for name, points in data["studies"].items() if points}
-    missing = [name for name, points in data["studies"].items() if not points]
-    columns = 4
+    columns = max(1, min(4, len(shown)))
     rows = max(1, -(-len(shown) // columns))
-    figure = panels.wide(2.3 * rows + 0.6)
+    figure = panels.wide(2.2 * rows + 0.7)
     drawn = []
     for place, (name, points) in enumerate(shown.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
@@ -162,8 +172,6 @@ def draw(data: dict[str, Any]) -> Figure:
         drawn.append(axes)
     for axes in drawn[-columns:]:
         axes.set_xlabel("fall of the rise under noise")
-    if missing:
-        words = panels.wrapped("Not measured yet: " + "; ".join(missing), style.WIDE)
-        figure.suptitle(words, fontsize=panels.SMALL, x=0.01, ha="left")
+    panels.headline(figure, data["title"])
     panels.legend(figure, drawn, 2)
     return figure

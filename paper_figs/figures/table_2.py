@@ -46,7 +46,20 @@ def compute() -> dict[str, Any]:
             columns.absent(dataset)
         else:
             floors |= _add_study(columns, study)
-    return {**columns.data, "floors": floors}
+    return {**columns.data, "title": title(columns.data), "floors": floors}
+
+
+def title(data: dict[str, Any]) -> str:
+    """In how many columns EMA improves plain training, and SAM with EMA that, the paper's and others apart."""
+    parts = []
+    for paper, words in ((True, "the paper"), (False, "our results")):
+        keys = [key for key in data["columns"] if key.startswith("paper") is paper and "extrapolated" not in key]
+        ema, sam = (
+            table_sources.lower(data, [row], [against], keys)
+            for row, against in (("adm+ema", "adm"), ("sam+ema", "adm+ema"))
+        )
+        parts.append(f"{words}: EMA helps in {ema[0]} of {ema[1]} columns, SAM beside it in {sam[0]}")
+    return f"Distance of samples. In {'; '.join(parts)}"
 
 
 def _toy_floor(results: dict[str, Any]) -> dict[str, float]:
@@ -96,7 +109,7 @@ def draw(data: dict[str, Any]) -> Figure:
         [block("toy", "sliced $W_2$"), block(OURS, names.get(OURS, ""))],
     ]
     mark = {"real data": Line2D([], [], **style.ROLES["unperturbed"])}
-    return table_panels.drawn(data, rows, height=6.2, marks=mark)
+    return table_panels.drawn(data, rows, height=1.75, marks=mark)
 
 
 def _panel(data: dict[str, Any], key: str, label: str) -> Panel:

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 from findings import toy_study
 from findings.names import PAPER_METHODS, SUFFIXES
 from paper_figs.drawing import methods as toy_results
-from paper_figs.drawing import style
+from paper_figs.drawing import panels, style
 
 INPUTS = ("results/toy.json",)
 
@@ -29,15 +29,27 @@ LINEAR = 1e-4
 """Where some rises are negative, the vertical axis is linear between -LINEAR and LINEAR, logarithmic beyond."""
 
 
+def title(noise: dict[str, list[dict[str, list[float]]]]) -> str:
+    """How far measured rises are from the prediction, in the median over all models."""
+    pairs = [pair for rows in noise.values() for pair in rows]
+    measured, predicted = (np.concatenate([pair[name] for pair in pairs]) for name in ("measured", "predicted"))
+    off = float(np.median(np.abs(measured / predicted - 1)))
+    return f"The readout's rise under noise is the theory's prediction, within {off:.1%} in the median"
+
+
 def compute() -> dict[str, Any]:
     """Pairs by method (top, every averaging and every other radius of SAM); by error, bits and method (below)."""
     results = toy_study.load()
     pairs = results["pairs"]
     others = [point["row"] for point in results["sweep"] if point["row"] != "learnt/sam"]
-    noise = {base: [pairs[f"learnt/{base}{average}"]["readout_rise"] for average in SUFFIXES] for base in PAPER_METHODS}
+    noise: dict[str, list[Any]] = {
+        base: [pairs[f"learnt/{base}{average}"]["readout_rise"] for average in SUFFIXES] for base in PAPER_METHODS
+    }
+    noise["other radii"] = [pairs[row]["readout_rise"] for row in others]
     return {
+        "title": title(noise),
         "face": toy_study.face(results),
-        "noise": {**noise, "other radii": [pairs[row]["readout_rise"] for row in others]},
+        "noise": noise,
         "errors": {
             error: {
                 str(bits): {base: pairs[f"learnt/{base}"][f"{name}_{bits}"] for base in PAPER_METHODS} for bits in BITS
@@ -105,21 +117,21 @@ def draw(data: dict[str, Any]) -> Figure:
     """The readout's LPF rise on top, three panels of bits a kind of error below; the line is equality."""
     errors = data["errors"]
     figure = style.figure(2.9 + 1.15 * len(errors))
+    panels.headline(figure, data["title"])
     grid = figure.add_gridspec(1 + len(errors), 3, height_ratios=(1.5, *(1 for _ in errors)))
     top = figure.add_subplot(grid[0, :])
     _noise(top, data)
     for place, bits in enumerate(map(str, BITS)):
-        panels: list[Axes] = []
+        column: list[Axes] = []
         for row in range(1, 1 + len(errors)):
-            shared = panels[0] if panels else None
-            panels.append(figure.add_subplot(grid[row, place], sharex=shared, sharey=shared))
-        _column(panels, [found[bits] for found in errors.values()])
-        panels[0].set_title(f"{bits} bits", fontsize=7, pad=3, loc="left")
+            shared = column[0] if column else None
+            column.append(figure.add_subplot(grid[row, place], sharex=shared, sharey=shared))
+        _column(column, [found[bits] for found in errors.values()])
+        column[0].set_title(f"{bits} bits", fontsize=7, pad=3, loc="left")
         if place == 0:
-            for axes, error in zip(panels, errors, strict=True):
+            for axes, error in zip(column, errors, strict=True):
                 axes.set_ylabel(f"{error}, measured")
         if place == 1:
-            panels[-1].set_xlabel(r"predicted, $(q^2/12)\,\mathbb{E}|\phi|^2$")
+            column[-1].set_xlabel(r"predicted, $(q^2/12)\,\mathbb{E}|\phi|^2$")
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=0.8)
-    figure.suptitle(toy_study.short(data["face"]) + "; a point a trained model, line: equality", fontsize=7)
     return figure

@@ -7,6 +7,7 @@ Student's t intervals.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from findings import toy_study
-from paper_figs.drawing import methods, style
+from paper_figs.drawing import methods, panels, style
 
 INPUTS = ("results/toy.json",)
 
@@ -27,15 +28,28 @@ PANELS = {
 LOGARITHMIC = ("lpf_rise", "relative_rise", "feature_energy")
 
 
+def title(rho: list[float], sam: dict[str, Any], adm: dict[str, Any]) -> str:
+    """From which radius on the loss is above plain training's, and whether the rise falls all along."""
+    rises = [one["mean"] for one in sam["lpf_rise"]]
+    falls = all(after < before for before, after in itertools.pairwise(rises))
+    above = [radius for radius, one in zip(rho, sam["loss"], strict=True) if one["low"] > adm["loss"]["high"]]
+    flatter = "The larger SAM's radius, the flatter" if falls else "SAM's radius flattens, not all along"
+    return f"{flatter}; from {above[0]:g} on the loss is higher" if above else flatter
+
+
 def compute() -> dict[str, Any]:
     """For each panel: the numbers against rho, and that of plain training."""
     results = toy_study.load()
     sweep = sorted(results["sweep"], key=lambda point: point["rho"])
+    rho = [point["rho"] for point in sweep]
+    sam = {name: [toy_study.number(results, point["row"], name) for point in sweep] for name in PANELS}
+    adm = {name: toy_study.number(results, "learnt/adm", name) for name in PANELS}
     return {
+        "title": title(rho, sam, adm),
         "face": toy_study.face(results),
-        "rho": [point["rho"] for point in sweep],
-        "sam": {name: [toy_study.number(results, point["row"], name) for point in sweep] for name in PANELS},
-        "adm": {name: toy_study.number(results, "learnt/adm", name) for name in PANELS},
+        "rho": rho,
+        "sam": sam,
+        "adm": adm,
     }
 
 
@@ -48,6 +62,7 @@ def _decades(intervals: list[dict[str, Any]]) -> tuple[float, float]:
 def draw(data: dict[str, Any]) -> Figure:
     """Four panels over rho; plain training as a line in its interval."""
     figure = style.figure(3.4)
+    panels.headline(figure, data["title"])
     grid = figure.subplots(2, 2, sharex=True)
     for axes, (name, title) in zip(grid.flat, PANELS.items(), strict=True):
         adm = data["adm"][name]
@@ -65,5 +80,4 @@ def draw(data: dict[str, Any]) -> Figure:
     for axes in grid[1]:
         axes.set_xlabel(r"radius $\rho$")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle(toy_study.sentence(data["face"]), fontsize=7)
     return figure

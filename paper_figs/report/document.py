@@ -20,6 +20,9 @@ BRIDGES = "results/*/bridge.json"
 INPUTS = (
     TOY,
     BRIDGES,
+    "results/ladder/*.json",
+    "results/ladder/*/*.json",
+    "findings/paper_numbers.json",
     "paper_figs/report/templates/*",
     "paper_figs/report/vendor/*",
 )

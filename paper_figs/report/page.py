@@ -9,30 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from findings.files import json_bytes, write_whole
-from paper_figs.report import bridge, claims, findings, mathfont, pictures, predictions, prose, sourced
-from paper_figs.report.document import TOY, Report
+from paper_figs import story
+from paper_figs.report import claims, fragments, judged, mathfont, pictures, prose, sourced
+from paper_figs.report.document import Report
 
 HERE = Path(__file__).parent
 ENTRY = "page.html"
 _FORMULA = re.compile(r"<math.*?</math>", re.DOTALL)
-
-
-def environment() -> jinja2.Environment:
-    """Jinja that escapes, knows no undefined names, and prints no number without its source."""
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=sourced.Printer(),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"anchor": sourced.anchor, "prose": prose.prose, "sortable": sourced.sortable}
-    return made
 
 
 def _inlined(folder: str, name: str, closing: str) -> Markup:
@@ -70,22 +56,26 @@ def policy(styles: Sequence[str], scripts: Sequence[str]) -> Markup:
 
 def _content(report: Report, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
     """All that the templates are given."""
-    toy = report.root / TOY
-    study = predictions.study(toy, TOY) if toy.is_file() else None
-    ledger = claims.claims()
+    ledger, page_story = claims.claims(), fragments.parts(report.root)
+    above = {block.name for part in page_story for block in part.blocks if isinstance(block, story.Picture)}
+    shown = pictures.pictures(report, out, failed, above)
     return {
         "styles": [_inlined("vendor", "simple.min.css", "</style"), _inlined("templates", "report.css", "</style")],
         "scripts": [_inlined("vendor", "sortable.min.js", "</script"), _inlined("templates", "report.js", "</script")],
+        "story": page_story,
         "claims": ledger,
         "claim_verdicts": claims.VERDICTS,
-        "theory": findings.theory(ledger),
-        "study": study,
-        "study_file": prose.prose(TOY),
-        "findings": findings.toy(study) if study is not None else [],
-        "prediction_verdicts": predictions.VERDICTS,
-        "bridges": bridge.bridges(report.root),
-        "bridge_command": prose.prose(bridge.COMMAND),
-        "pictures": pictures.pictures(report, out, failed),
+        "total": claims.count(ledger, ours=False),
+        "proved": claims.count(ledger, ours=True, verdict=claims.VERDICTS[0]),
+        "theory_counts": [(one, claims.count(ledger, ours=False, verdict=one)) for one in claims.VERDICTS],
+        "theory_faults": [(one, claims.count(ledger, ours=False, fault=one)) for one in claims.FAULTS],
+        "ladder": judged.ladder(report.root / "results" / "ladder"),
+        "toy": fragments.toy(report.root),
+        "toy_file": prose.prose(fragments.TOY),
+        "bridges": fragments.bridges(report.root),
+        "bridge_command": prose.prose(judged.BRIDGE_COMMAND),
+        "pictures": shown,
+        "pictures_by_name": {str(one.name): one for one in shown if one.image is not None},
     }
 
 
@@ -102,10 +92,12 @@ def written(report: Report, out: Path, failed: Mapping[str, str]) -> str:
         TypeError: a template prints a number without a source.
     """
     content = _content(report, out, failed)
-    templates = environment()
+    printer = sourced.Printer()
+    templates = fragments.environment(printer)
     main = Markup(templates.get_template("main.html").render(content))
     font = mathfont.style(_FORMULA.findall(main))
-    content |= {"main": main, "font": font, "policy": policy([font, *content["styles"]], content["scripts"])}
+    content |= {"main": main, "notes": printer.notes(), "font": font}
+    content["policy"] = policy([font, *content["styles"]], content["scripts"])
     return templates.get_template(ENTRY).render(content) + "\n"
 
 

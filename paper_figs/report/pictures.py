@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from paper_figs.report import prose, sourced
 from paper_figs.report.document import Report
 from paper_figs.report.sourced import Number, Source
 
-PIXELS_AN_INCH = 300
+PIXELS_AN_INCH = 250
 """Of the pictures, as `style.SETTINGS` has them; the page shows them 1.6 times as large as print does."""
 CSS_PIXELS_AN_INCH = 154
 KINDS = ("figure", "table")
@@ -61,6 +61,11 @@ class Picture:
     command: Markup
     inputs: tuple[Markup, ...]
     data: Markup
+    vector: Markup
+    headline: Markup
+    missing: tuple[Markup, ...]
+    faces: tuple[Markup, ...]
+    above: bool
     image: Markup | None
     width: Markup
     height: Markup
@@ -159,6 +164,28 @@ def _source(entry: Entry, out: Path, inputs: Sequence[str]) -> Source:
     )
 
 
+def _columns(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a figure's data say of each source."""
+    columns = data.get("columns")
+    return [one for one in columns.values() if isinstance(one, Mapping)] if isinstance(columns, Mapping) else []
+
+
+def missing(data: Mapping[str, Any]) -> list[str]:
+    """A line for each source of which there is nothing yet: what, and what makes it."""
+    empty = [column["empty"] for column in _columns(data) if "empty" in column]
+    empty += list(dict(data.get("absent") or {}).values())
+    return [str(line) for line in data.get("missing") or []] + [
+        f"{one['what']}: " + ", then ".join(f"`{' '.join(command.split())}`" for command in one["commands"])
+        for one in empty
+    ]
+
+
+def faces(data: Mapping[str, Any]) -> list[str]:
+    """A line for each source that is shown: what it is of, and where that lies."""
+    sources = [*_columns(data), *dict(data.get("faces") or {}).values()]
+    return [f"{one['face']} [{one['source']}]" for one in sources if "face" in one]
+
+
 def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture:
     """One figure or table.
 
@@ -169,12 +196,13 @@ def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture
     _, _, body = docstring.partition("\n")
     inputs = declared_inputs(entry.source)
     image, width, height, table = None, 0, 0, None
+    data: dict[str, Any] = {}
     if failure is None and state != "missing":
         png = (out / f"{entry.name}.png").read_bytes()
         width, height = (round(side * CSS_PIXELS_AN_INCH / PIXELS_AN_INCH) for side in size(png))
         image = Markup("data:image/png;base64,") + Markup(base64.b64encode(png).decode())
+        data = json.loads((out / f"{entry.name}.json").read_bytes())
         if (out / f"{entry.name}.csv").is_file():
-            data = json.loads((out / f"{entry.name}.json").read_bytes())
             table = rows(out / f"{entry.name}.csv", data, _source(entry, out, inputs))
     return Picture(
         name=prose.prose(entry.name),
@@ -188,6 +216,11 @@ def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture
         command=prose.prose(f"python -m paper_figs {entry.name}"),
         inputs=tuple(prose.prose(pattern) for pattern in inputs),
         data=prose.prose(f"{entry.name}.json"),
+        vector=prose.prose(f"{entry.name}.pdf"),
+        headline=prose.quoted(str(data.get("title", ""))),
+        missing=tuple(prose.quoted(line) for line in missing(data)),
+        faces=tuple(prose.quoted(line) for line in faces(data)),
+        above=False,
         image=image,
         width=Markup(str(width)),
         height=Markup(str(height)),
@@ -195,8 +228,16 @@ def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture
     )
 
 
-def pictures(report: Report, out: Path, failed: Mapping[str, str]) -> list[Picture]:
-    """All that the catalogue knows, in the paper's order."""
+def pictures(report: Report, out: Path, failed: Mapping[str, str], above: Collection[str] = ()) -> list[Picture]:
+    """All that the catalogue knows, in the paper's order.
+
+    Args:
+        report: whose figures.
+        out: their folder.
+        failed: figures that failed to be drawn, each with its reason.
+        above: those whose picture the page shows elsewhere.
+    """
     states = report.states(out)
     names = sorted(report.figures, key=order)
-    return [picture(report.figures[name], out, states[name], failed.get(name)) for name in names]
+    made = [picture(report.figures[name], out, states[name], failed.get(name)) for name in names]
+    return [replace(one, above=str(one.name) in above and one.image is not None) for one in made]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 from functools import cache
 from xml.etree import ElementTree
 
@@ -11,6 +12,9 @@ import latex2mathml.converter
 from markupsafe import Markup, escape
 
 _MARKED = re.compile(r"`([^`]+)`|\$([^$]+)\$")
+_RICH = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(([^)\s]+)\)")
+_TARGET = re.compile(r"https://[\w./-]+|#[\w.-]+|(?:[\w-]+/)*[\w-]+\.(?:html|md)(?:#[\w.-]+)?")
+"""What a link may lead to."""
 
 
 _LIMITS = {"msub": "munder", "msubsup": "munderover"}
@@ -128,6 +132,30 @@ def prose(text: str) -> Markup:
         parts.append(escape(text[done : found.start()]))
         code, latex = found.groups()
         parts.append(formula(latex, block=False) if code is None else Markup("<code>{}</code>").format(code))
+        done = found.end()
+    parts.append(escape(text[done:]))
+    return Markup("").join(parts)
+
+
+def rich(text: str, address: Callable[[str], str | None]) -> Markup:
+    """A line of text, escaped, with `code`, **bold** and [links](target) set.
+
+    Args:
+        text: no formulas.
+        address: the page's own address of a target, None where it has none; the words then stand without a link.
+    """
+    parts, done = [], 0
+    for found in _RICH.finditer(text):
+        parts.append(escape(text[done : found.start()]))
+        code, bold, words, target = found.groups()
+        if code is not None:
+            parts.append(Markup("<code>{}</code>").format(code))
+        elif bold is not None:
+            parts.append(Markup("<strong>{}</strong>").format(bold))
+        else:
+            href = address(target) if _TARGET.fullmatch(target) else None
+            allowed = href is not None and _TARGET.fullmatch(href.removeprefix("../").removeprefix("../"))
+            parts.append(Markup('<a href="{}">{}</a>').format(href, words) if allowed else escape(words))
         done = found.end()
     parts.append(escape(text[done:]))
     return Markup("").join(parts)

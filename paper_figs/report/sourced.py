@@ -6,7 +6,6 @@ through `prose`; a bare int or float, or a plain text that has a digit in it, is
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -113,11 +112,18 @@ def region(ends: list[float | None], source: Source) -> Number:
 
 
 class Printer:
-    """Jinja's `finalize` for one page: prints numbers with their sources, refuses what could hide one."""
+    """Jinja's `finalize` for one page: prints numbers with their sources, refuses what could hide one.
 
-    def __init__(self) -> None:
-        """Start counting the page's sources."""
-        self._count = itertools.count(1)
+    Numbers of one file, seeds, commit and command share a note; what differs, the key, is the number's own title.
+
+    Args:
+        prefix: of the notes' names, so that several printers can write on one page.
+    """
+
+    def __init__(self, prefix: str = "source") -> None:
+        """Start with no note."""
+        self._prefix = prefix
+        self._notes: dict[Source, str] = {}
 
     def __call__(self, value: Any) -> Any:
         """What is put on the page for a value.
@@ -132,14 +138,29 @@ class Printer:
         raise TypeError(f"{value!r} is printed without a source; allowed: a Number, text by way of prose or quoted")
 
     def html(self, number: Number) -> Markup:
-        """The number as a button that opens its source."""
-        name = f"source-{next(self._count)}"
-        lines = Markup("").join(
-            Markup("<span><b>{}</b> <code>{}</code></span>").format(part, text) for part, text in number.source.lines()
+        """The number as a button that opens the note of its source."""
+        shared = number.source.at(IN_TITLE)
+        name = self._notes.setdefault(shared, f"{self._prefix}-{len(self._notes) + 1}")
+        return Markup(
+            '<span class="number"><button type="button" popovertarget="{}" title="{}">{}</button></span>'
+        ).format(name, number.source.key, number.text)
+
+    def notes(self) -> Markup:
+        """The notes of all that was printed so far, once a page."""
+        return Markup("").join(
+            Markup('<div popover id="{}" class="source" role="note">{}</div>').format(
+                name,
+                Markup("").join(
+                    Markup('<span><b>{}</b> <code class="{}">{}</code></span>').format(part, part, text)
+                    for part, text in source.lines()
+                ),
+            )
+            for source, name in self._notes.items()
         )
-        button = Markup('<button type="button" popovertarget="{}">{}</button>').format(name, number.text)
-        note = Markup('<span popover id="{}" class="source" role="note">{}</span>').format(name, lines)
-        return Markup('<span class="number">{}{}</span>').format(button, note)
+
+
+IN_TITLE = "as the number's own title says"
+"""The key in a note that several numbers share; the page's script puts the number's own there."""
 
 
 def sortable(number: Number) -> Markup:

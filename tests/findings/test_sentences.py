@@ -24,7 +24,7 @@ def column(name: str, verdict: str, mean: float, **others: str) -> Column:
 def test_a_tally_counts_studies_and_quotes_the_clearest() -> None:
     found = tally([column("a", "confirmed", -0.2), column("b", "refuted", 0.9), column("c", "cannot say", 0.0)], "L1a")
     assert (found.confirmed, found.refuted, found.other, found.studies) == (1, 1, 0, 2)
-    assert found.words() == "confirmed in 1 of 2, refuted in 1 of 2"
+    assert found.words() == "in 1 of 2 studies (1 refuted)"
     assert found.example == (
         "b: the distance of samples at T' = 20, at the dose 0.03, times "
         f"{math.exp(0.9):.2f} [{math.exp(0.8):.2f}, {math.exp(1.0):.2f}]"

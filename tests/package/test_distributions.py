@@ -9,11 +9,14 @@ from pathlib import Path
 from tarfile import open as open_tar
 
 import pytest
+from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
 import flatness
+import hatch_build
 from tests.package.building import STILL, Built, built, copied
 
+ROOT = Path(__file__).parent.parent.parent
 CORE = {"numpy", "rich", "scipy", "torch"}
 BESIDE = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 SMALL = 500_000
@@ -69,9 +72,41 @@ def test_the_wheels_metadata(build: Built) -> None:
     assert {"curvature", "diffusers", "plot"} <= set(found.provides_extra or [])
 
 
+def test_links_of_the_readme_work_where_there_are_no_files_beside_it() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert hatch_build.absolute(page, "") == page
+    made = hatch_build.absolute(page, "https://example.org/owner/name")
+    soup = BeautifulSoup(MarkdownIt().enable("table").render(made), "html.parser")
+    links = [
+        str(tag[name])
+        for tag, name in ((t, n) for t in soup.find_all(True) for n in ("href", "src"))
+        if tag.has_attr(name)
+    ]
+    ours = [link for link in links if link.startswith("https://example.org/owner/name/")]
+    assert len(ours) >= 10
+    for link in links:
+        assert link.startswith("https://")
+    for link in ours:
+        kind, branch, path = link.removeprefix("https://example.org/owner/name/").split("/", 2)
+        assert (kind, branch) == ("raw" if path.endswith(".png") else "blob", "main")
+        assert (ROOT / path.partition("#")[0]).exists(), link
+    for wrong in ("owner/name", "http://example.org/a", "https://example.org/a/"):
+        with pytest.raises(ValueError, match="allowed: https"):
+            hatch_build.absolute(page, wrong)
+
+
 def test_the_source_distribution_holds_the_instruments_and_their_tests(build: Built) -> None:
     found = build.in_sdist
-    beside = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml", "conftest.py", "PKG-INFO"}
+    beside = {
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "pyproject.toml",
+        "conftest.py",
+        "PKG-INFO",
+        "hatch_build.py",
+    }
     elsewhere = {name for name in found if not name.startswith(("flatness/", "tests/flatness/"))}
     assert elsewhere == beside | {".gitignore", "tests/__init__.py"}
     for folder in ("flatness", "tests/flatness"):

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 
 from findings import toy_study
 from findings.names import NINE, PAPER_METHODS, SUFFIXES, RowName
 from findings.trained import RUNS_VARIABLE
 from paper_figs import catalogue, fingerprint
-from paper_figs.columns import sources
 from paper_figs.drawing import panels, style
+from paper_figs.report import pictures
 from tests.paper_figs import study as made
 from tests.paper_figs.drawing import Data, computed, cut, drawn, overlaps, words
 from tests.paper_figs.study import level
 
 NAMES = [f"figure_{number}" for number in (1, 2, 4, 5, 6, 7, 8)]
 CURVES = ("figure_5", "figure_6", "figure_7")
-COMMANDS = ("python -m experiments reproduce", "--config", "make figs RUNS=runs/")
+COMMANDS = ("python -m experiments reproduce --config", "make figs RUNS=runs/")
 
 
 def everything(results: Path) -> None:
@@ -43,43 +44,49 @@ def test_what_is_read_is_declared(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_any_study_panels_are_empty_and_say_how_to_fill_them(name: str, results: Path) -> None:
+def test_without_any_study_no_panel_is_empty_and_lines_say_how_to_fill_them(name: str, results: Path) -> None:
     data = computed(name)
     empty = [place for place, column in data["columns"].items() if "empty" in column]
     assert empty == (["lsun-tower", "second"] if name == "figure_8" else ["fashion-mnist", "cifar10"])
     figure = drawn(name, data)
     said = words(figure)
-    assert f"Paper, Figure {name[-1]}" in said
-    assert "a picture, no numbers printed" in said
-    assert said.count("no run yet") == 2
-    for command in COMMANDS:
-        assert said.count(command) >= 2
+    assert data["title"] in said
+    assert len(figure.axes) == 0 if name == "figure_8" else figure.axes
+    assert all(axes.lines or axes.images or axes.collections or axes.containers for axes in figure.axes)
+    lines = pictures.missing(data)
+    assert len(lines) == 2
+    for line in lines:
+        assert "no run yet" in line
+        assert all(command in line for command in COMMANDS)
     assert not overlaps(figure)
     assert not cut(figure)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_with_every_study_no_panel_is_empty(name: str, results: Path) -> None:
+def test_with_every_study_all_are_shown_in_a_column_s_width(name: str, results: Path) -> None:
     everything(results)
-    figure = drawn(name, computed(name))
+    data = computed(name)
+    figure = drawn(name, data)
     said = words(figure)
-    assert "no run yet" not in said
-    assert figure.get_figwidth() == style.WIDE
+    assert data["title"] in said
+    assert pictures.missing(data) == []
+    assert figure.get_figwidth() == style.WIDTH
     assert not overlaps(figure)
     assert not cut(figure)
     if name == "figure_8":
-        assert "LSUN Tower 64 × 64, 1.4 M parameters, 200,000 steps, 1 run a method" in said
+        assert "LSUN Tower 64 × 64, 1 seed" in said
         assert "FFHQ 64 × 64" in said
         return
-    assert "Fashion-MNIST 16 × 16, 1.4 M parameters, 2,000 steps, 1 run a method" in said
-    assert "[results/ours]" in said
+    assert "Fashion-MNIST 16 × 16, 1 seed" in said
     assert "CIFAR-10 32 × 32" in said
-    pictures = name not in CURVES
-    assert ("3 seeds a method" in said) == (not pictures)  # a picture is of one of them
-    assert ("95% intervals" in said) == (not pictures)
-    assert ("1 standard error" in said) == (not pictures)
-    toy = "toy, ring of eight Gaussians in the plane, "
-    assert toy + ("1 seed" if pictures else "20 seeds; 99% intervals") in said
+    faces = " ".join(pictures.faces(data))
+    assert "Fashion-MNIST 16 × 16, 1.4 M parameters, 2,000 steps, 1 run a method" in faces
+    assert "[results/ours]" in faces
+    shown = name not in CURVES
+    assert ("3 seeds a method" in faces) == (not shown)  # a picture is of one of them
+    assert ("95% intervals" in faces) == (not shown)
+    assert ("1 standard error" in faces) == (not shown)
+    assert ("toy ring, 1 seed" if shown else "toy ring, 20 seeds") in said
 
 
 def test_a_study_in_a_folder_that_is_named_is_shown(
@@ -96,16 +103,21 @@ def test_a_trial_of_the_toy_is_called_one(results: Path, toy: Data, monkeypatch:
         assert "(trial)" in words(drawn(name, computed(name)))
 
 
-def test_figure_5_shows_loss_and_the_error_of_its_rise(results: Path, toy: Data) -> None:
+def test_figure_5_shows_the_rise_and_its_error(results: Path, toy: Data) -> None:
     made.write(results / "ours", grids=False)
     data = computed("figure_5")["columns"]
     for method in NINE:
         curve = toy["series"][f"learnt/{method}"]["perturbation_curve"]
-        assert data["toy"]["curves"][method] == {"x": curve["distance"], **curve["loss"]}
+        shown = data["toy"]["curves"][method]
+        start = curve["loss"]["mean"][0]
+        assert shown["x"] == curve["distance"]
+        for key in ("mean", "low", "high"):
+            np.testing.assert_allclose(np.add(shown[key], start), curve["loss"][key])
         at = level(*_parts(method))
         found = data["fashion-mnist"]["curves"][method]
         assert found["x"] == pytest.approx([0.0, *(rms * made.WEIGHTS**0.5 for rms in made.RMS)])
-        assert found["mean"] == pytest.approx([at, *(at * (1 + rms) for rms in made.RMS)])
+        assert found["loss"] == pytest.approx(at)
+        assert found["mean"] == pytest.approx([0.0, *(at * rms for rms in made.RMS)])
         for side, sign in (("low", -1), ("high", 1)):
             off = np.array(found[side]) - found["mean"]
             np.testing.assert_allclose(off, sign * made.ERROR * np.array([0, 1, 1]), atol=1e-12)
@@ -117,12 +129,19 @@ def _parts(method: str) -> tuple[str, str, float, int]:
     return base, average, 0.1, 0
 
 
-def test_figure_5_has_intervals_over_seeds_from_distance_0_on(results: Path) -> None:
+def test_figure_5_has_intervals_over_seeds(results: Path) -> None:
     made.write(results / "c", "cifar10", radii=(0.1,), seeds=(0, 1), grids=False)
     found = computed("figure_5")["columns"]["cifar10"]["curves"]["adm"]
     half = 12.7062 * 0.005  # t's .975 quantile at 1 degree of freedom; values 1 and 1.01
-    assert found["high"][0] - found["mean"][0] == pytest.approx(half, rel=1e-4)
-    assert found["high"][2] - found["mean"][2] == pytest.approx(half * (1 + made.RMS[1]), rel=1e-4)
+    assert found["high"][2] - found["mean"][2] == pytest.approx(half * made.RMS[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(("rises", "said"), [((1.0, 0.5), "least around SAM"), ((0.5, 1.0), "differs by source")])
+def test_figure_5_says_around_whose_weights_the_loss_rises_least(rises: tuple[float, float], said: str) -> None:
+    figure_5 = import_module("paper_figs.figures.figure_5")
+    adm, sam = rises
+    curves = {"adm": {"mean": [0, adm]}, "ip": {"missing": "no row yet"}, "sam": {"mean": [0, sam]}}
+    assert said in figure_5.title({"toy": {"curves": curves}, "cifar10": {"empty": {}}})
 
 
 def test_figure_5_draws_other_radii_thin(results: Path) -> None:
@@ -130,10 +149,12 @@ def test_figure_5_draws_other_radii_thin(results: Path) -> None:
     figure = drawn("figure_5", computed("figure_5"))
     (ours,) = [axes for axes in figure.axes if "Fashion" in axes.get_title(loc="left")]
     lines = {line.get_label(): line for line in ours.lines}
-    assert set(lines) == {"ADM", "IP", *(f"SAM, $\\rho$ = {rho:g}" for rho in (0.1, 0.01, 0.001))}
+    named = {label for label in lines if not str(label).startswith("_")}
+    assert named == {"ADM", "IP", *(f"SAM, $\\rho$ = {rho:g}" for rho in (0.1, 0.01, 0.001))}
     for rho in (0.1, 0.01, 0.001):
         line = lines[f"SAM, $\\rho$ = {rho:g}"]
-        assert line.get_ydata()[0] == pytest.approx(level("sam", "raw", rho, 0))  # type: ignore[index]
+        last: Any = line.get_ydata()
+        assert last[-1] == pytest.approx(level("sam", "raw", rho, 0) * made.RMS[1])
         assert (line.get_linewidth() < 1) == (rho != 0.1)
 
 
@@ -153,28 +174,44 @@ def test_figure_6_shows_both_norms_and_the_gap_with_its_sign(results: Path, toy:
         assert shown["mean_absolute_gap"]["mean"] == measures["absolute_gap_20"]["mean"]
         assert shown["sampling"]["mean"] == toy["series"][f"learnt/{base}"]["epsilon_norm"]["sampling"]["mean"]
         assert np.mean(shown["gap"]["mean"]) == pytest.approx(shown["mean_signed_gap"]["mean"], abs=1e-5)  # six digits
-    said = words(drawn("figure_6", data))
-    assert "ADM, $T' = 20$: sampling less training, mean $-0.250 \\pm 0.125$, of its size $2.000 \\pm 0.005$" in said
-    assert f"$\\rho$ = 0.01: mean ${level('sam', 'raw', 0.01, 0):+.3f}" in said
+    assert ours["mean_signed_gap"]["mean"] == pytest.approx(level(*_parts("ip")))
+    assert data["columns"]["fashion-mnist"]["curves"]["adm"]["mean_signed_gap"]["mean"] == -0.25
+    (axes,) = [axes for axes in drawn("figure_6", data).axes if "Fashion" in axes.get_title(loc="left")]
+    (line,) = [line for line in axes.lines if line.get_label() == "IP"]
+    shown_gap: Any = line.get_ydata()
+    np.testing.assert_allclose(shown_gap, ours["gap"]["mean"])
 
 
-def test_figure_7_shows_nine_methods(results: Path) -> None:
-    made.write(results / "ours", radii=(0.1,), grids=False)
-    figure = drawn("figure_7", computed("figure_7"))
+@pytest.mark.parametrize(("sam", "said"), [(0.5, "less than"), (1.05, "within errors as much as"), (2.0, "more than")])
+def test_figure_6_says_whether_sam_s_noise_strays_less(sam: float, said: str) -> None:
+    figure_6 = import_module("paper_figs.figures.figure_6")
+    gaps = {
+        base: {"mean_absolute_gap": {"low": at - 0.1, "high": at + 0.1}} for base, at in (("adm", 1.0), ("sam", sam))
+    }
+    assert f"strays {said} plain" in figure_6.title({"toy": {"curves": gaps}})
+
+
+def test_figure_7_shows_nine_methods_and_every_radius(results: Path) -> None:
+    made.write(results / "ours", radii=(0.1, 0.01), grids=False)
+    data = computed("figure_7")
+    rows = data["columns"]["fashion-mnist"]["rows"]
+    others = {f"sam rho=0.01{suffix}" for suffix in SUFFIXES}
+    assert set(rows) == {*NINE, *others}
+    assert set(data["columns"]["toy"]["rows"]) == set(NINE)
+    for row, cells in rows.items():
+        name = RowName.of(row)
+        at = level(name.method, name.average, name.rho or 0.1, 0)
+        assert cells["rise"]["mean"] == pytest.approx(at * made.RMS[1])
+        assert cells["gap"]["mean"] == pytest.approx(2 * at)
+    figure = drawn("figure_7", data)
     place = next(n for n, axes in enumerate(figure.axes) if "Fashion" in axes.get_title(loc="left"))
-    losses, gap, means = figure.axes[place : place + 3]
-    for axes, of in ((losses, 1.0), (gap, 1.0)):
-        curves = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
-        assert len(curves) == 9
-        assert len({(line.get_marker(), str(line.get_linestyle())) for line in curves.values()}) >= 3
-        wanted = {sources.label(method, 0.1): of * level(*_parts(method)) for method in NINE}
-        assert {name: line.get_ydata()[0] for name, line in curves.items()} == pytest.approx(wanted)  # type: ignore[index]
-    points: list[Any] = [line.get_data() for line in means.lines if line.get_marker() in ("o", "s", "^")]
-    shown = sorted(float(x) for xs, _ in points for x in xs)
-    of_level = [level(*_parts(method)) for method in NINE]
-    assert shown == pytest.approx(sorted([*of_level, *(2 * at for at in of_level)]))
+    for axes, key in zip(figure.axes[place : place + 2], ("rise", "gap"), strict=True):
+        marks: list[Any] = [line.get_xdata() for line in axes.lines if line.get_marker() in ("o", "s", "^", "v")]
+        assert sorted(float(x) for xs in marks for x in xs) == pytest.approx(
+            sorted(cells[key]["mean"] for cells in rows.values())
+        )
     (legend,) = figure.legends
-    assert len(legend.get_texts()) == 9
+    assert [text.get_text() for text in legend.get_texts()] == ["ADM", "IP", "SAM", "SAM, ρ = 0.01"]
 
 
 def test_no_two_of_the_nine_look_alike() -> None:
@@ -199,27 +236,37 @@ def test_figure_1_shows_the_losses_where_they_were_measured(results: Path, toy: 
     assert found["loss"][0] == pytest.approx([at + 4, at + 3, at + 2])  # at -.5 along the first direction
     assert data["columns"]["toy"]["surfaces"]["adm"]["loss"] == toy["series"]["learnt/adm"]["loss_surface"]["loss"]
     figure = drawn("figure_1", data)
-    assert "SAM, $\\rho$ = 0.1: 3.1 to 7.1, 3 × 3 points" in words(figure)
-    (axes,) = [axes for axes in figure.axes if "Fashion" in axes.get_title(loc="left")]
-    shown = data["columns"]["fashion-mnist"]["surfaces"]["adm"]["loss"]
-    steep = [artist for artist in axes.collections if hasattr(artist, "levels")]
-    assert steep[0].levels[0] == pytest.approx(np.min(shown))  # one scale of colours for both methods
-    assert steep[0].levels[-1] == pytest.approx(at + 4)
+    assert "3 × 3 points" in words(figure)
+    meshes = {axes.get_title(loc="left"): axes.collections[0] for axes in figure.axes if axes.get_title(loc="left")}
+    shown: Any = meshes["SAM, $\\rho$ = 0.1"].get_array()
+    loss = np.array(data["columns"]["fashion-mnist"]["surfaces"]["sam"]["loss"])
+    np.testing.assert_allclose(np.asarray(shown).reshape(loss.shape), (loss - loss[1, 1]).T)  # the last such is ours
+    assert meshes["SAM, $\\rho$ = 0.1"].norm is meshes["ADM"].norm  # one scale of colours for both methods
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_figure_1_is_steep_along_the_direction_that_is(side: int) -> None:
-    """A surface that rises along one direction only gives contours across that direction's axis."""
+    """A surface that rises along one direction only has its colours change along that direction's axis."""
     figure_1 = import_module("paper_figs.figures.figure_1")
     line = [-1.0, 0.0, 1.0]
     loss = [[1.0 + abs((a, b)[side]) for b in line] for a in line]
     with style.applied():
         axes = style.figure(2.0).subplots()
-        figure_1._surface(axes, {"first": line, "second": line, "loss": loss}, np.geomspace(1.0, 2.0, 5))
-    lines = [vertices for path in axes.collections[1].get_paths() if len(vertices := np.asarray(path.vertices))]
-    reach = [np.ptp(np.abs(vertices[:, side])) for vertices in lines]
-    assert lines
-    assert max(reach) < 1e-9
+        mesh = figure_1._surface(axes, {"first": line, "second": line, "loss": loss}, PowerNorm(0.5, 0.0, 1.0))
+    shown = np.asarray(mesh.get_array()).reshape(3, 3)  # rows along the vertical axis, the second direction
+    assert np.ptp(shown, axis=1 - side).max() == 1.0
+    assert np.ptp(shown, axis=side).max() == 0.0
+
+
+@pytest.mark.parametrize(("sam", "said"), [(1.0, "less around SAM"), (3.0, "differs by source")])
+def test_figure_1_says_on_whose_plane_the_loss_rises_less(sam: float, said: str) -> None:
+    figure_1 = import_module("paper_figs.figures.figure_1")
+    line = [-1.0, 0.0, 1.0]
+    surfaces = {
+        base: {"first": line, "second": line, "loss": [[at, at, at], [at, 0.0, at], [at, at, at]]}
+        for base, at in (("adm", 2.0), ("sam", sam))
+    }
+    assert said in figure_1.title({"toy": {"surfaces": surfaces}})
 
 
 def test_what_failed_or_is_not_there_yet_is_said(results: Path) -> None:
@@ -256,13 +303,3 @@ def test_overlaps_are_found() -> None:
         figure.text(0.15, 0.5, "another")
         FigureCanvasAgg(figure).draw()
         assert overlaps(figure) == [("one text", "another")]
-
-
-def test_an_empty_panel_has_no_axis_that_could_be_taken_for_data(results: Path) -> None:
-    figure = drawn("figure_5", computed("figure_5"))
-    bare = [axes for axes in figure.axes if any("no run yet" in text.get_text() for text in axes.texts)]
-    assert len(bare) == 2
-    for axes in bare:
-        assert not axes.lines
-        assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
-        assert axes.spines["left"].get_linestyle() != "-"

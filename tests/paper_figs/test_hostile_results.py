@@ -2,17 +2,19 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from playwright.sync_api import Route
 
-from paper_figs.report import bridge as bridges
-from paper_figs.report import findings, page, predictions, prose
+from findings.provenance import ROOT
+from paper_figs.report import judged, page, prose
 from tests.browser import chromium
-from tests.paper_figs.report_common import Checkout, bridge, toy
+from tests.paper_figs.report_common import Checkout, bridge, toy, tree
 
 HOSTILE = (
     "<script>document.title = 'acted'</script>",
@@ -102,11 +104,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def read(name: str, file: Path) -> object:
-    """As the page reads it; the toy's verdicts decide what stands under findings."""
-    if name == "bridge":
-        return bridges.bridge(file, name)
-    study = predictions.study(file, name)
-    return findings.toy(study)
+    """As the page reads it."""
+    return judged.bridge(file, name) if name == "bridge" else judged.toy(file, name)
 
 
 @pytest.mark.parametrize("name", ["toy", "bridge"])
@@ -124,6 +123,7 @@ def test_nothing_in_results_acts_or_is_fetched(hostile: dict[str, Path], name: s
         assert shown.locator("iframe, svg[onload], link, a[href^='javascript'], img[onerror], base, form").count() == 0
         assert shown.locator("button.sorts").count() > 0, "the page's own scripts run"
         assert shown.locator("body").is_visible()
+        shown.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
         assert "acted" in shown.locator("main").inner_text()
     assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
     assert len([address for address in asked if address.startswith("file:")]) == 1
@@ -157,3 +157,37 @@ def test_the_policy_stops_what_would_get_into_the_page(hostile: dict[str, Path],
             assert shown.locator("main").is_visible() is not acts
             assert bool(asked) is acts
             shown.close()
+
+
+STORY = (
+    "[x](javascript:document.title='acted')",
+    "[x](https://acted.example/?q)",
+    "[x](//acted.example/)",
+    "**<img src=x onerror=1>**",
+    "`</code><script>1</script>`",
+)
+"""Texts that hold the story's marks."""
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, *STORY])
+def test_the_story_sets_marks_and_nothing_else(text: str) -> None:
+    """A name out of a result file that looks like a mark: no element but these, and no address but the page's own."""
+    shown = BeautifulSoup(prose.rich(text, lambda target: target), "html.parser")
+    assert {tag.name for tag in shown.find_all(True)} <= {"code", "strong", "a"}
+    assert all(re.fullmatch(r"https://[\w./-]+", str(tag["href"])) for tag in shown.find_all("a"))
+    assert all(set(tag.attrs) <= {"href"} for tag in shown.find_all(True))
+
+
+def test_a_regime_of_the_ladder_with_a_hostile_name_is_text(tmp_path: Path) -> None:
+    ring = json.loads((ROOT / "results" / "ladder" / "ring.json").read_bytes())
+    for row in ring["rows"]:
+        if row["regime"] == "24 points":
+            row["regime"] = HOSTILE[0]
+    made = Checkout(tmp_path)
+    made.pretend()
+    ring.pop("checksum", None)
+    made.write("results/ladder/ring.json", json.dumps(ring))
+    root = tree(page.written(made.report(), made.out, {}))
+    assert len(root.all("script")) == 2
+    assert HOSTILE[0] in root.one("section", id="ladder").text()
+    assert HOSTILE[0] in root.one("section", id="findings").text()

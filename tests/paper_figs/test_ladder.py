@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from findings.ladder import Study
-from paper_figs.figures import ladder
+from paper_figs.figures import ladder, nine_methods
 from tests.findings.test_ladder import RADII, plain, study
 
 
@@ -43,5 +43,25 @@ def test_what_is_not_measured_is_named_and_has_no_panel(data: dict) -> None:
     shown = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
     assert len(shown) == 2
     assert ladder.STUDIES["mini"] in shown
-    assert "Not measured yet" in figure.get_suptitle()
-    assert ladder.STUDIES["tiny"] in figure.get_suptitle().replace("\n", " ")
+    assert f"Not measured yet: {ladder.STUDIES['tiny']}" in data["missing"]
+    assert not any(ladder.STUDIES["mini"] in line for line in data["missing"])
+    assert data["title"] == figure.get_suptitle().replace("\n", " ")
+
+
+def test_the_nine_methods_are_ratios_to_plain_raw_and_say_where_sam_is_best(
+    data: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nine_methods, "ROOT", tmp_path)
+    found = nine_methods.compute()
+    rows = found["studies"][nine_methods.STUDIES["mini"]]
+    assert rows["adm raw"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    seeds = Study(tmp_path / "results" / "ladder" / "mini").seeds
+    logs = [np.log(plain("adm", 0.0, s, "ema")["distance"] / plain("adm", 0.0, s, "raw")["distance"]) for s in seeds]
+    assert rows["adm ema"]["mean"] == pytest.approx(np.mean(logs), rel=1e-3)
+    printed = found["studies"]["paper, CIFAR-10"]
+    assert np.exp(printed["sam ema"]["mean"]) == pytest.approx(7.00 / 34.47)
+    assert "3 of the paper's 3 data sets" in found["title"]
+    worse = {"adm raw": {"mean": 0.0}, "adm ema": {"mean": -1.0}, "sam ema": {"mean": -0.5}}
+    assert nine_methods.title({"a": worse}).endswith("in 0 of 1 studies here")
+    shown = [axes.get_title(loc="left") for axes in nine_methods.draw(found).axes]
+    assert len(shown) == 4  # one study, three data sets

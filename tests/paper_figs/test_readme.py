@@ -1,4 +1,4 @@
-"""The README's tables are those of the result files."""
+"""README's story and the findings' tables are those of the result files."""
 
 import copy
 import json
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from findings import predictions
-from paper_figs import readme
+from findings.ladder_page import columns_of
+from paper_figs import readme, story
 
 
 @pytest.fixture
@@ -15,9 +16,31 @@ def tables() -> list[dict[str, Any]]:
     return list(json.loads((readme.STUDY / "tables.json").read_bytes())["tables"])
 
 
-def test_the_readme_is_in_step_with_the_results() -> None:
-    page = readme.README.read_text(encoding="utf-8")
-    assert page == readme.renewed(page), f"renew it: {readme.COMMAND}"
+def test_the_pages_are_in_step_with_the_results() -> None:
+    page, findings = (path.read_text(encoding="utf-8") for path in (readme.README, readme.FINDINGS))
+    assert page == readme.readme(page), f"renew it: {readme.COMMAND}"
+    assert findings == readme.findings(findings), f"renew it: {readme.COMMAND}"
+
+
+def test_without_results_the_story_says_so_and_still_has_its_parts() -> None:
+    text = readme.the_story([])
+    assert "has not been measured" in text
+    assert "Nothing is measured yet" in text
+    assert text.count("## ") == 4
+    for rung, command in story.COMMANDS.items():
+        assert story.RUNGS[rung] in text
+        assert command in text
+
+
+def test_a_rung_that_is_there_has_a_column_and_is_not_among_the_unknown() -> None:
+    columns = columns_of()
+    second = next(column for column in columns if column.rung == "0")._replace(rung="2", study="mini", regime="")
+    parts = {part.name: story.markdown(part) for part in story.parts([*columns, second])}
+    assert story.RUNGS["2"] in parts["by-rung"]
+    assert story.RUNGS["2"] not in parts["unknown"]
+    assert story.RUNGS["3"] in parts["unknown"]
+    head, _, *rows = [line for line in parts["by-rung"].splitlines() if line.startswith("|")]
+    assert all(row.count("|") == head.count("|") for row in rows)
 
 
 def test_numbers_are_the_rows_own_and_rounded_by_their_errors(tables: list[dict[str, Any]]) -> None:

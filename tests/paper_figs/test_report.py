@@ -10,7 +10,7 @@ import pytest
 
 from findings.trained import RUNS_VARIABLE
 from paper_figs import build, catalogue
-from paper_figs.report import bridge, document, page, pictures
+from paper_figs.report import document, judged, page, pictures
 from tests.paper_figs import report_common as common
 from tests.paper_figs.report_common import NASTY, Checkout, Node, tree
 from theory import ledger
@@ -52,7 +52,7 @@ def _visible(root: Node) -> str:
 
 
 def test_every_statement_is_there_with_its_verdict_and_formulas(root: Node) -> None:
-    rows = root.one("section", id="ledger").one("table").all("tr", data_verdict="vacuous")
+    rows = root.one("section", id="ledger").all("tr", data_verdict="vacuous")
     assert len(rows) == sum(s.verdict.value == "vacuous" for _, s in ledger.statements().values()) > 0
     order = [node.attributes["id"] for node in root.all("details", cls="claim")]
     assert order == [f"claim-{label}" for label in ledger.statements()]
@@ -134,7 +134,7 @@ def test_it_can_be_read_without_seeing_it(root: Node) -> None:
         assert box.attributes["aria-label"]
 
 
-@pytest.mark.parametrize("section", ["findings", "predictions", "bridge", "provenance"])
+@pytest.mark.parametrize("section", ["findings", "ladder", "predictions", "bridge", "provenance"])
 def test_every_number_measured_has_a_source(root: Node, section: str) -> None:
     left = root.one("section", id=section).text(("script", "style", "number", "quoted"))
     headed = re.sub(r"results/\S+/bridge\.json|results/toy\.json", "", left)
@@ -144,10 +144,12 @@ def test_every_number_measured_has_a_source(root: Node, section: str) -> None:
 def test_every_source_is_whole(root: Node) -> None:
     numbers = root.all("span", cls="number")
     assert len(numbers) > 50
+    notes = {note.attributes["id"]: note for note in root.all("div", cls="source")}
     for number in numbers:
-        button, note = number.one("button"), number.one("span", cls="source")
-        assert re.search(r"\d", button.text())
-        assert button.attributes["popovertarget"] == note.attributes["id"]
+        button = number.one("button")
+        assert button.attributes["title"].strip()
+        assert button.attributes["popovertarget"] in notes
+    for note in notes.values():
         assert "popover" in note.attributes
         assert [node.text() for node in note.all("b")] == SOURCE_PARTS
         assert all(node.text().strip() for node in note.all("code"))
@@ -156,15 +158,31 @@ def test_every_source_is_whole(root: Node) -> None:
             assert len(row.all("span", cls="number")) == 2  # the region claimed, and what was measured
 
 
+def test_every_verdict_says_whose_claim_it_is_and_what_region_was_claimed(root: Node) -> None:
+    owners = set(judged.OWNERS.values())
+    for name in ("predictions", "bridge"):
+        for table in root.one("section", id=name).all("table", cls="claims"):
+            for row in table.one("tbody").all("tr"):
+                whose, claimed, _, verdict = row.all("td")
+                assert whose.text() in owners
+                assert claimed.text().strip()
+                assert verdict.text() in ("confirmed", "refuted", "disputed")
+        for line in [one for one in root.one("section", id=name).all("li") if "id" in one.attributes]:
+            words = line.text()
+            assert any(f"({owner})" in words for owner in owners)
+            assert "claimed" in words
+
+
 def test_figures_and_tables_stand_in_the_papers_order(small_page: str, small: Checkout) -> None:
     root = tree(small_page)
-    shown = root.all("article", cls="picture")
+    shown = root.all("details", cls="picture")
     assert [node.attributes["id"] for node in shown] == ["picture-figure_2", "picture-table_1", "picture-zeta"]
     assert len(root.all("img")) == 3
     assert "what it shows, a <b> & a & b." in shown[0].text()
     assert shown[0].one("img").attributes["alt"].startswith("Figure 2: what it shows, a <b> & a")
-    assert shown[0].one("details").all("math")
-    assert shown[0].one("details").all("code")[0].text() == "code"
+    (from_what,) = shown[0].one("details", cls="picture").children[-2:-1]
+    assert from_what.all("math")
+    assert from_what.all("code")[0].text() == "code"
 
 
 def test_the_order_of_names() -> None:
@@ -182,15 +200,26 @@ def test_every_figure_of_the_catalogue_is_there() -> None:
 
 
 def test_a_tables_numbers_can_be_sorted_and_have_sources(small_page: str) -> None:
-    table = tree(small_page).one("article", id="picture-table_1").one("table", cls="sortable")
+    table = tree(small_page).one("details", id="picture-table_1").one("table", cls="sortable")
     assert [cell.text().split() for cell in table.one("thead").all("th")] == [["method"], ["toy", "distance"], ["note"]]
     first, second = table.one("tbody").all("tr")
     assert [cell.text(("source",)) for cell in first.all("th") + first.all("td")] == ["adm", "0.5 [0.4, 0.6]", "first"]
     assert [cell.attributes.get("data-sort") for cell in second.all("td")] == ["-2.0", None]
     assert second.one("button").text() == "−2 [−3, −1]"
-    source = [node.text() for node in second.all("code")]
-    assert source[:3] == ["out/table_1.csv", "row sam, column toy: distance", "3 seeds"]
-    assert source[-1] == "python -m paper_figs table_1"
+    title, source = source_of(tree(small_page), second)
+    assert title == "row sam, column toy: distance"
+    assert [source[part] for part in ("file", "seeds", "command")] == [
+        "out/table_1.csv",
+        "3 seeds",
+        "python -m paper_figs table_1",
+    ]
+
+
+def source_of(root: Node, within: Node, number: int = 0) -> tuple[str, dict[str, str]]:
+    """The key of a number, and its note by part."""
+    button = within.all("span", cls="number")[number].one("button")
+    note = root.one("div", id=button.attributes["popovertarget"])
+    return button.attributes["title"], {code.attributes["class"]: code.text() for code in note.all("code")}
 
 
 @pytest.mark.parametrize("content", ["", "a,b\r\n1\r\n"])
@@ -211,7 +240,7 @@ def test_what_failed_what_is_missing_and_what_is_old_is_said_in_its_place(small:
         root = tree(page.written(small.report(), small.out, {"figure_2": f"ValueError: {NASTY}"}))
     finally:
         (small.out / "zeta.away").rename(small.out / "zeta.png")
-    failed, old, missing = root.all("article", cls="picture")
+    failed, old, missing = root.all("details", cls="picture")
     assert f"failed to be drawn: ValueError: {NASTY}. Run python -m paper_figs figure_2" in failed.text()
     assert not failed.all("img")
     assert "Drawn before its sources last changed. Run python -m paper_figs table_1" in old.text()
@@ -234,28 +263,25 @@ def test_predicted_stands_beside_measured(small_page: str) -> None:
     assert predicted == "at most 0"
     assert measured == "0.812 [0.688, 0.938]"  # the refuted comparison decides, not the first
     assert row.attributes["data-verdict"] == "refuted"
-    source = [node.text() for node in row.all("span", cls="source")[1].all("code")]
-    assert source[0] == "results/toy.json"
-    assert source[1].startswith("predictions[2].comparisons[1]: mean and 0.99 interval over 3 seeds")
-    assert source[2:] == ["3: 4, 5, 6", "0123456789abcdef", "python -m toy"]
-    counts = [node.one("button").text() for node in root.one("section", id="predictions").all("p")[1].all(cls="number")]
-    assert counts == ["5", "2", "2", "1"]
+    title, source = source_of(root, row, 1)
+    assert title.startswith("predictions[2].comparisons[1]: mean and 0.99 interval over 3 seeds")
+    assert list(source.values())[2:] == ["3: 4, 5, 6", "0123456789abcdef", "python -m toy"]
+    counts = root.one("section", id="predictions").all("ul", cls="counts")[0]
+    assert [node.one("button").text() for node in counts.all(cls="number")] == ["2", "2", "1"]
 
 
-def test_networks_are_shown_whatever_their_file_adds(small_page: str) -> None:
-    section = tree(small_page).one("section", id="bridge")
-    first, second = section.one("tbody").all("tr")
-    cells = [cell.text(("source",)) for cell in first.all("td")]
-    assert cells == ["theory, T3", "0.625", "adm: 0.688; sam: 0.562", "0.531, 0.719", "confirmed"]
-    assert [cell.text() for cell in second.all("td")] == ["–", "–", "–", "–", "not said"]
-    words = section.one("details").text(("source",))
-    assert "novelty: 7 apples, –" in words
-    assert "comparisons: what: adm; mean: 1.5what: sam; mean: 2.5" in words  # each on a line of its own
-    assert "sun: yes; degrees: 17.5" in words
-    source = [node.text() for node in first.all("span", cls="source")[1].all("code")]
-    assert source[0] == "results/small/bridge.json"
-    assert source[1] == "predictions[0].measured.adm"
-    assert source[2:] == ["[0, 1]", "fedcba9876543210", "python -m experiments bridge"]
+def test_networks_are_shown_whatever_their_file_lacks(small_page: str) -> None:
+    root = tree(small_page)
+    section = root.one("section", id="bridge")
+    (row,) = section.one("table").one("tbody").all("tr")
+    cells = [cell.text() for cell in row.all("td")]
+    assert cells[:2] == ["our theory's", "0.5 to 0.75"]
+    assert cells[2].startswith("0.688 [0.531, 0.719]")
+    assert cells[3] == "confirmed"
+    title, source = source_of(root, row, 1)
+    assert title == "predictions[0].measured"
+    assert list(source.values())[2:] == ["[0, 1]", "fedcba9876543210", "python -m experiments bridge"]
+    assert "B2 (our theory's): not said" in " ".join(section.text().split())
 
 
 def test_no_network_and_no_toy_yet(tmp_path: Path) -> None:
@@ -265,7 +291,8 @@ def test_no_network_and_no_toy_yet(tmp_path: Path) -> None:
     root = tree(page.written(made.report(), made.out, {}))
     assert "Not yet measured; run python -m experiments bridge." in root.one("section", id="bridge").text()
     assert "there is no results/toy.json. Run python -m toy." in root.one("section", id="predictions").text()
-    assert "there is no results/toy.json. Run python -m toy." in root.one("section", id="findings").text()
+    assert "The ladder has not been measured" in root.one("section", id="findings").text()
+    assert "Not yet measured" in root.one("section", id="ladder").text()
 
 
 def test_a_network_in_a_folder_outside_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +315,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bridge.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"bridge\.json"):
-        bridge.bridge(path, "bridge.json")
+        judged.bridge(path, "bridge.json")
 
 
 def test_a_study_that_lacks_something_is_named(tmp_path: Path) -> None:

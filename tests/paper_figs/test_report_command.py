@@ -36,13 +36,17 @@ def test_it_is_written_after_the_figures_and_a_second_run_does_nothing(
 ) -> None:
     assert run(checkout) == 0
     assert f"report: {checkout.out / 'report.html'}" in capsys.readouterr().out
-    shown = tree((checkout.out / "report.html").read_text(encoding="utf-8")).all("article", cls="picture")
+    shown = tree((checkout.out / "report.html").read_text(encoding="utf-8")).all("details", cls="picture")
     assert len(shown) == 3
     assert all(node.all("img") and "Drawn before" not in node.text() for node in shown)
     before = _times(checkout.out)
     assert run(checkout) == 0
     assert _times(checkout.out) == before
-    assert "report:" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "report:" not in said
+    where, what = said.splitlines()[-2:]  # where to look first, and what stands there
+    assert str(checkout.out / "report.html") in where
+    assert "nothing of the ladder is measured yet" in what
 
 
 def test_a_figure_that_fails_is_named_on_the_page_and_in_the_exit_status(
@@ -51,7 +55,7 @@ def test_a_figure_that_fails_is_named_on_the_page_and_in_the_exit_status(
     checkout.figure("figure_2", draw="raise RuntimeError('no ink')")
     assert run(checkout) == 1
     assert "error: not drawn: figure_2" in capsys.readouterr().err
-    failed, *others = tree((checkout.out / "report.html").read_text(encoding="utf-8")).all("article", cls="picture")
+    failed, *others = tree((checkout.out / "report.html").read_text(encoding="utf-8")).all("details", cls="picture")
     assert "failed to be drawn: RuntimeError: no ink" in failed.text()
     assert all(node.all("img") for node in others)
     assert not checkout.report().up_to_date(checkout.out)
@@ -123,6 +127,7 @@ def written(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Checkout:
         ("out/zeta.json", b"{}"),
         ("results/toy.json", b"{}"),
         ("results/another/bridge.json", b"{}"),
+        ("results/ladder/ring.json", b"{}"),
         ("theory/claims/theorem_t9.py", b"X = 1\n"),
         ("paper_figs/report/templates/page.html", b"x"),
         ("paper_figs/report/vendor/simple.min.css", b"x"),

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from paper_figs.report import claims, findings, mathfont, page, predictions, prose, sourced
+from paper_figs.report import claims, fragments, judged, mathfont, prose, sourced
 from paper_figs.report.sourced import Number, Source
 from tests.paper_figs import report_common as common
 
+OTHER = Source("results/b.json", "b.c", "2: 0, 1", "abc", "python -m toy")
 SOURCE = Source("results/a.json", "b.c", "2: 0, 1", "abc", "python -m toy")
 
 
 def printed(template: str, **values: Any) -> str:
-    return page.environment().from_string(template).render(values)
+    return fragments.environment().from_string(template).render(values)
 
 
 @pytest.mark.parametrize("value", [1, 1.5, np.float64(2), "13.5", "about 3", 0, None, [1], True])
@@ -37,14 +38,26 @@ def test_nor_one_that_a_template_makes() -> None:
             printed(template, values=["a"])
 
 
-def test_a_number_with_its_source_can_and_each_has_its_own_note() -> None:
-    number = Number("1.5 < 2", 1.5, SOURCE)
-    page_ = printed("{{ number }} {{ number }} {{ 'words' }} {{ text }}", number=number, text=prose.prose("T2 & T3"))
-    assert re.findall(r'popovertarget="([^"]*)"', page_) == ["source-1", "source-2"]
-    assert page_.count("1.5 &lt; 2</button>") == 2
+def test_a_number_with_its_source_can_and_numbers_of_one_file_share_a_note() -> None:
+    printer = sourced.Printer()
+    environment = fragments.environment(printer)
+    numbers = [Number("1.5 < 2", 1.5, SOURCE), Number("7", 7, SOURCE.at("d")), Number("8", 8, OTHER)]
+    template = environment.from_string("{{ a }} {{ b }} {{ c }} {{ 'words' }} {{ text }}")
+    page_ = template.render(dict(zip("abc", numbers, strict=True)), text=prose.prose("T2 & T3"))
+    assert re.findall(r'popovertarget="([^"]*)"', page_) == ["source-1", "source-1", "source-2"]
+    assert re.findall(r'title="([^"]*)"', page_) == ["b.c", "d", "b.c"]
+    assert "1.5 &lt; 2</button>" in page_
     assert "T2 &amp; T3" in page_
-    for part in ("results/a.json", "b.c", "2: 0, 1", "abc", "python -m toy"):
-        assert page_.count(f"<code>{part}</code>") == 2
+    notes = printer.notes()
+    assert re.findall(r'popover id="([^"]*)"', notes) == ["source-1", "source-2"]
+    for name, part in (
+        ("file", "results/a.json"),
+        ("seeds", "2: 0, 1"),
+        ("commit", "abc"),
+        ("command", "python -m toy"),
+    ):
+        assert f'<code class="{name}">{part}</code>' in notes
+    assert '<code class="file">results/b.json</code>' in notes
 
 
 @pytest.mark.parametrize("part", ["file", "key", "seeds", "commit", "command"])
@@ -130,45 +143,45 @@ def test_the_font_brings_every_character_of_the_formulas() -> None:
 
 
 def test_the_drawn_region_and_interval_lie_where_the_numbers_do() -> None:
-    drawn = predictions.strip([None, 0.0], -0.5, -0.75, -0.25)
+    drawn = judged.strip([None, 0.0], -0.5, -0.75, -0.25)
     number = {name: float(re.findall(rf'\b{name}="([-\d.]+)"', drawn)[-1]) for name in ("x", "width", "x1", "x2", "cx")}
     assert number["x"] == 0
     assert number["x1"] < number["cx"] < number["x2"] < number["width"]
     assert number["cx"] == pytest.approx((number["x1"] + number["x2"]) / 2, abs=0.1)  # rounded to a tenth
-    right = predictions.strip([0.0, None], 0.5, 0.25, 0.75)
+    right = judged.strip([0.0, None], 0.5, 0.25, 0.75)
     assert 'x="10.0"' in right
     assert float(re.findall(r'cx="([\d.]+)"', right)[0]) > 60
 
 
-def _study(tmp_path: Any, **verdicts: str) -> predictions.Study:
+def test_owners_are_read_from_what_files_say() -> None:
+    said = {"paper (Remark 3.10)": "paper", "paper, toy P2a": "paper", "theory T3": "theory", "toy P2g": "theory"}
+    said |= {"Cor. 3.9, corrected": "theory", "question, toy P8a": "question", "": "theory"}
+    assert {source: judged.owner_of(source) for source in said} == said
+
+
+def test_counts_are_by_owner_and_add_up(tmp_path: Any) -> None:
     import json
 
-    document = common.toy()
-    for prediction in document["predictions"]:
-        name = prediction["identifier"].replace("-", "_")
-        prediction["verdict"] = verdicts.get(name, prediction["verdict"])
     path = tmp_path / "toy.json"
-    path.write_text(json.dumps(document))
-    return predictions.study(path, "results/toy.json")
-
-
-def test_the_findings_words_follow_the_verdicts(tmp_path: Any) -> None:
-    flatter, better = findings.toy(_study(tmp_path))
-    assert flatter.headline == "On the toy, SAM makes minima flatter"
-    assert better.headline == "There, SAM&#39;s samples are further from the data"
-    assert [str(p.anchor) for p in better.predictions] == ["prediction-P6a-20", "prediction-P6a-100"]
-    changed = _study(tmp_path, P2a="refuted", P6a_100="confirmed")
-    flatter, better = findings.toy(changed)
-    assert flatter.headline == "On the toy, SAM does not make minima flatter"
-    assert "undecided whether" in better.headline  # one refuted, one confirmed
-    both = findings.toy(_study(tmp_path, P6a_20="confirmed", P6a_100="confirmed"))[1]
-    assert "closer to the data" in both.headline
+    path.write_text(json.dumps(common.toy()))
+    study = judged.toy(path, "results/toy.json")
+    ((owner, numbers),) = study.counts()
+    assert owner == "the paper's"
+    assert [(verdict, number.value) for verdict, number in numbers] == [
+        ("confirmed", 2),
+        ("refuted", 2),
+        ("undecided", 1),
+    ]
+    decided = [one for group in study.groups for one in group.decided()]
+    open_ = [one for group in study.groups for one in group.undecided()]
+    assert len(decided) + len(open_) == len(study.all()) == 5
+    assert all(not one.why for one in decided)
+    assert [str(one.why.striptags()) for one in open_] == ["the interval crosses the edge of the claimed region"]
 
 
 def test_the_counts_of_the_ledger_add_up() -> None:
-    found = findings.theory(list(claims.claims()))
-    assert sum(number.value for _, number in found.counts) == found.total.value
-    ours = [claim for claim in claims.claims() if claim.ours]
-    assert found.proved.value == len(ours)
+    ledger = claims.claims()
+    total = claims.count(ledger, ours=False)
+    assert sum(claims.count(ledger, ours=False, verdict=verdict).value for verdict in claims.VERDICTS) == total.value
+    ours = [claim for claim in ledger if claim.ours]
     assert all(str(claim.label).startswith("theorem-t") for claim in ours)
-    assert [str(claim.label) for claim in found.central] == list(findings.CENTRAL)

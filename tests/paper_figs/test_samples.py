@@ -19,8 +19,7 @@ def test_pictures_are_the_grids_first_samples_pixel_by_pixel(name: str, bits: tu
     data = computed(name)
     column = data["columns"]["fashion-mnist"]
     shown = {"ADM": "run-0", "IP": "run-1", "SAM, $\\rho$ = 0.1": "run-3"}
-    if name == "figure_4":
-        shown["SAM, $\\rho$ = 0.01"] = "run-2"
+    shown["SAM, $\\rho$ = 0.01"] = "run-2"
     figure = drawn(name, data)
     images = [axes for axes in figure.axes if axes.findobj(AxesImage)]
     assert len(images) == 2 * len(shown)
@@ -76,3 +75,10 @@ def test_a_file_that_is_no_grid_is_named(results: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(ValueError, match=r"run-0-T20-8bit.png is 142 x 142 pixels; allowed: 78 x 78"):
         sample_panels.crop(path, 8)
+
+
+def test_the_title_says_how_much_pixels_change(results: Path) -> None:
+    one = panels.pixels(np.full((4, 4), 100, np.uint8))
+    other = panels.pixels(np.full((4, 4), 151, np.uint8))
+    columns = {"ours": {"panels": {"8": {"ADM": one, "IP": one}, "4": {"ADM": other, "IP": one}}}}
+    assert "change by 0.0% to 20.0% of the grey scale" in sample_panels.title(columns, (8, 4))

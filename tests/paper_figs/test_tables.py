@@ -23,6 +23,7 @@ from paper_figs.columns import columns as table_sources
 from paper_figs.columns import studies
 from paper_figs.columns.tabular import comma_separated, latex, markdown
 from paper_figs.drawing import style
+from paper_figs.report import pictures
 from tests.paper_figs import study as made
 from tests.paper_figs.table_checks import latex_flaws, markdown_flaws
 from tests.paper_figs.test_figures import cut, overlaps
@@ -241,19 +242,23 @@ def test_what_real_data_reach_is_drawn_and_said(results: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_any_study_panels_are_empty_and_say_how_to_fill_them(name: str, results: Path) -> None:
+def test_without_any_study_no_panel_is_empty_and_lines_say_how_to_fill_them(name: str, results: Path) -> None:
     data = computed(name)
     wanted = {"table_2": trained.PAPERS, "table_5": ("lsun-tower",)}.get(name, ("cifar10",))
     assert set(data["absent"]) == {*wanted, "fashion-mnist"}
     figure = drawn(name, data)
-    said, noted = words(figure), " ".join(data["notes"])
-    assert said.count("no run yet") == len(data["absent"])
+    said, noted, lines = words(figure), " ".join(data["notes"]), pictures.missing(data)
+    assert "no run yet" not in said
+    assert len(lines) == len(data["absent"])
     for dataset in data["absent"]:
         preset = "fashion-mnist-tiny" if dataset == "fashion-mnist" else dataset
-        assert f"python -m experiments reproduce --config {preset} --out runs/{preset}" in said.replace(" | ", " ")
+        assert any(f"python -m experiments reproduce --config {preset} --out runs/{preset}" in line for line in lines)
         assert f"`make figs RUNS=runs/{preset}`" in noted
-    assert "toy, ring of eight Gaussians in the plane, 20 seeds; 99% intervals" in said
-    assert "seeds not given" in said
+    assert " ".join(data["title"].split()) in said
+    assert "toy ring, 20 seeds" in said
+    faces = " ".join(pictures.faces(data))
+    assert "toy, ring of eight Gaussians in the plane, 20 seeds; 99% intervals" in faces
+    assert "seeds not given" in faces
     assert not overlaps(figure)
     assert not cut(figure)
 
@@ -264,16 +269,29 @@ def test_with_every_study_no_panel_is_empty(name: str, results: Path) -> None:
     data = computed(name)
     assert data["absent"] == {}
     figure = drawn(name, data)
-    said = words(figure)
-    assert "no run yet" not in said
+    said, faces = words(figure), " ".join(pictures.faces(data))
     assert "not measured" not in said
-    assert "ours, Fashion-MNIST 16 × 16, 1.4 M parameters, 2,000 steps, 1 run a method; bars: 1 standard error" in said
-    assert "[results/ours]" in said
+    assert "ours, Fashion-MNIST 16 × 16, 1 seed" in said
+    assert "ours, Fashion-MNIST 16 × 16, 1.4 M parameters, 2,000 steps, 1 run a method; bars: 1 standard error" in faces
+    assert "[results/ours]" in faces
     assert "SAM, ρ = 0.01" in said
-    assert ("CIFAR-10 32 × 32, 1.4 M parameters, 200,000 steps, 3 seeds a method" in said) == (name != "table_5")
+    assert ("ours, CIFAR-10 32 × 32, 3 seeds" in said) == (name != "table_5")
     assert figure.get_figwidth() == style.WIDE
     assert not overlaps(figure)
     assert not cut(figure)
+
+
+def test_how_often_rows_are_lower_is_counted_over_columns_that_have_both() -> None:
+    def cells(**values: float | None) -> Data:
+        return {"cells": {row: {"value": value} for row, value in values.items()}}
+
+    columns = {
+        "a": cells(adm=2.0, sam=1.0),
+        "b": cells(adm=1.0, sam=1.5),
+        "c": cells(adm=1.0),
+        "d": cells(adm=1.0, sam=None),
+    }
+    assert table_sources.lower({"columns": columns}, ["sam"], ["adm"], ["a", "b", "c", "d", "e"]) == (1, 2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,7 @@ from toy import tables
 def test_the_pages_are_in_step_with_the_results() -> None:
     results = toy_study.load()
     assert tables.OWN.read_text(encoding="utf-8") == tables.full(results), "renew it: python -m toy.tables"
-    readme = tables.README.read_text(encoding="utf-8")
+    readme = tables.BRIEF.read_text(encoding="utf-8")
     assert readme == tables.with_brief(readme, results), "renew it: python -m toy.tables"
 
 

@@ -1,4 +1,4 @@
-// What the page does beyond HTML: filters, sources on hover, and places inside closed details. Sorting is sortable's.
+// What the page does beyond HTML: filters, the key in a source's note, and places inside closed details. Sorting is sortable's.
 "use strict";
 
 // A filter shows the rows and claims of one verdict in its section.
@@ -12,37 +12,11 @@ for (const fieldset of document.querySelectorAll("fieldset[data-filters]")) {
   });
 }
 
-// A mouse that rests on a number opens its source; a click then keeps it open.
-let waiting = 0;
-let hovered = null;
-document.addEventListener("pointerover", (event) => {
-  const button = event.target.closest?.(".number > button");
-  if (!button || event.pointerType !== "mouse") return;
-  clearTimeout(waiting);
-  waiting = setTimeout(() => {
-    const note = button.popoverTargetElement;
-    if (note.matches(":popover-open")) return;
-    note.showPopover({ source: button });
-    hovered = note;
-  }, 250);
-});
-document.addEventListener("pointerout", (event) => {
-  if (!event.target.closest?.(".number")) return;
-  clearTimeout(waiting);
-  const next = event.relatedTarget;
-  if (hovered && !hovered.parentElement.contains(next)) {
-    hovered.hidePopover();
-    hovered = null;
-  }
-});
+// Numbers of one file share a note: the one that opens it puts its key there. It opens on click alone.
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.(".number > button");
-  clearTimeout(waiting);
-  if (button && hovered === button.popoverTargetElement) {
-    event.preventDefault();
-    hovered = null;
-  }
-});
+  if (button) button.popoverTargetElement.querySelector(".key").textContent = button.title;
+}, true);
 
 // A link to something inside closed details, or to the details themselves, opens them; print shows all claims.
 function reveal() {
@@ -60,5 +34,5 @@ function reveal() {
 window.addEventListener("hashchange", reveal);
 reveal();
 window.addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details.claim")) details.open = true;
+  for (const details of document.querySelectorAll("#claims, details.claim, details.picture")) details.open = true;
 });

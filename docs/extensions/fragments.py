@@ -1,0 +1,108 @@
+"""The report's fragments on the site: the story, in Markdown, and what was judged, as HTML.
+
+    ```{story} question by-rung     parts of `paper_figs.story`, by name; headings one below the page's own
+    ```
+
+    ```{fragment} ladder            claims by study; or predictions (the toy's), or bridge
+    ```
+
+A number on the site opens its source as in the report: both print the same macros.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util.docutils import SphinxDirective
+
+from findings.provenance import ROOT
+from paper_figs import story
+from paper_figs.report import fragments
+
+STYLE = Path(__file__).parent.parent / "_static" / "fragments.css"
+PAGES = {"results/ladder/claims.md": "claims_by_rung.md", "theory/README.md": "theory/claims/index.md"}
+"""Where the site has what the repository has elsewhere."""
+
+
+def on_site(text: str) -> str:
+    """A part's Markdown with its links led to the site's pages."""
+
+    def target(found: re.Match[str]) -> str:
+        path = found[1]
+        if path.startswith("https://"):
+            return found[0]
+        return f"](/{PAGES.get(path, path.removeprefix('docs/'))})"
+
+    return re.sub(r"\]\(([^)]+)\)", target, text)
+
+
+def markdown(part: story.Part) -> str:
+    """A part for the site: pictures as figures."""
+    blocks = []
+    for block in part.blocks:
+        if isinstance(block, story.Picture):
+            lines = [
+                f"```{{figure}} /images/{block.name}.png",
+                f":alt: {block.alt}",
+                ":width: 100%",
+                "",
+                block.words,
+                "```",
+            ]
+            blocks.append("\n".join(lines))
+        else:
+            blocks.append(story.markdown(story.Part("", "", (block,))))
+    title = [f"## {part.title}"] if part.title else []
+    return on_site("\n\n".join([*title, *blocks]))
+
+
+class Story(SphinxDirective):
+    """Parts of the story."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """The nodes; an error for a part that there is not."""
+        for path in (ROOT / "results" / "ladder").rglob("*.json"):
+            self.env.note_dependency(path)
+        parts = {part.name: part for part in fragments.parts(ROOT)}
+        unknown = [name for name in self.arguments[0].split() if name not in parts]
+        if unknown:
+            raise self.error(f"part is {unknown[0]!r}; allowed: {', '.join(parts)}")
+        text = "\n\n".join(markdown(parts[name]) for name in self.arguments[0].split())
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+class Fragment(SphinxDirective):
+    """A fragment of what was judged."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Its HTML; an error for one that there is not, or a result that cannot be read."""
+        for path in (ROOT / "results").rglob("*.json"):
+            self.env.note_dependency(path)
+        try:
+            text = fragments.fragment(self.arguments[0], ROOT)
+        except ValueError as error:
+            raise self.error(str(error)) from error
+        return [nodes.raw("", f'<div class="fragment">{text}</div>', format="html")]
+
+
+def _add_style(app: Sphinx, config: Config) -> None:
+    config.html_static_path += [str(STYLE)]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.connect("config-inited", _add_style)
+    app.add_css_file(STYLE.name)
+    app.add_directive("story", Story)
+    app.add_directive("fragment", Fragment)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

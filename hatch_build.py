@@ -1,0 +1,55 @@
+"""README.md as a package index shows it: its links made absolute, where the repository's address is set.
+
+An index has no files beside the page, so a relative link leads nowhere there. The address is one setting, in
+pyproject.toml:
+
+    [tool.hatch.metadata.hooks.custom]
+    repository = "https://example.org/owner/name"
+
+While it is empty the page is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+RELATIVE = re.compile(r"""(?P<before>\]\(|src="|href=")(?!https?://|mailto:|#|data:)(?P<path>[^)"\s]+)""")
+"""What leads to another file: in Markdown, and in HTML."""
+IMAGES = (".png", ".svg", ".jpg")
+
+
+def absolute(page: str, repository: str, branch: str = "main") -> str:
+    """The page with its relative links led into the repository.
+
+    Args:
+        page: Markdown, with HTML in it.
+        repository: its address, without a slash at the end; the page is left as it is where it is empty.
+        branch: that the links are to.
+
+    Raises:
+        ValueError: the address is no https:// address.
+    """
+    if not repository:
+        return page
+    if not re.fullmatch(r"https://[\w./-]+[\w-]", repository):
+        raise ValueError(f"repository is {repository!r}; allowed: https://host/owner/name, or nothing")
+
+    def led(found: re.Match[str]) -> str:
+        kind = "raw" if found["path"].lower().endswith(IMAGES) else "blob"
+        return f"{found['before']}{repository}/{kind}/{branch}/{found['path'].removeprefix('./')}"
+
+    return RELATIVE.sub(led, page)
+
+
+class ReadmeHook(MetadataHookInterface):
+    """The project's readme for its metadata."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set it."""
+        page = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        text = absolute(page, str(self.config.get("repository", "")))
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}

@@ -1,0 +1,178 @@
+"""The nine methods of the paper's Table 2 over the ladder's rungs: distance of samples, by method and average.
+
+A panel a study; of SAM the radius that its raw samples choose, with Student's intervals over seeds of the mean
+logarithm of the ratio to plain training's raw weights, paired by seed. Of the paper, three data sets at T' = 20,
+without intervals, for it prints none. Input perturbation, or SWA, that a study did not train or measure is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from findings.checksums import read_json
+from findings.ladder import LadderError, Measure, Study
+from findings.ladder_claims import LEVEL, Selection, Weights
+from findings.names import AVERAGES, PAPER_METHODS
+from findings.provenance import ROOT
+from findings.toy_ladder import RegimeStudy
+from findings.toy_study import paper
+from findings.verdicts import mean_interval
+from paper_figs.drawing import methods, panels, style
+
+INPUTS = (
+    "findings/paper_numbers.json",
+    "results/ladder/ring.json",
+    "results/ladder/images.json",
+    "results/ladder/*/*.json",
+)
+
+TOY = ("ring", "images")
+"""Rungs of the toy: all regimes of each are shown."""
+STUDIES = {"mini": "ADM, 8 × 8, all images", "mini-300": "ADM, 8 × 8, 300 images", "tiny": "ADM, 16 × 16"}
+PRINTED = {"cifar10": "paper, CIFAR-10", "lsun-tower": "paper, LSUN Tower", "ffhq": "paper, FFHQ"}
+COLUMNS = 4
+DISTANCE = "distance-20"
+SPACE = "features"
+"""Of two distances, the one that is drawn."""
+
+
+def _row(study: Study, method: str, weights: Weights, measure: Measure) -> dict[str, float] | None:
+    """The interval of a row's log ratio to plain training's raw weights; None where the study lacks the row."""
+    try:
+        dose = 0.0 if method != "sam" else study.dose_of(Selection("sam", "raw", "chosen"))
+        if not isinstance(dose, float):
+            return None
+        of, plain = study.numbers(method, dose, weights, measure), study.numbers("adm", 0.0, "raw", measure)
+    except (LadderError, KeyError):
+        return None
+    if method == "adm" and weights == "raw":
+        return dict.fromkeys(("mean", "low", "high"), 0.0)
+    interval = mean_interval(np.log(of / plain), 1, LEVEL)
+    return {key: float(f"{getattr(interval, key):.5g}") for key in ("mean", "low", "high")}
+
+
+def _rows(study: Study) -> dict[str, dict[str, float]]:
+    measure = next(one for one in study.measures(DISTANCE) if one.space in (SPACE, ""))
+    found = {}
+    for method in PAPER_METHODS:
+        for average in AVERAGES:
+            row = _row(study, method, average, measure)
+            if row is not None:
+                found[f"{method} {average}"] = row
+    return found
+
+
+def _printed(fid: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    found = {}
+    for method in PAPER_METHODS:
+        for average in AVERAGES:
+            name = method if average == "raw" else f"{method}+{average}"
+            if name in fid:
+                ratio = math.log(fid[name] / fid["adm"])
+                found[f"{method} {average}"] = dict.fromkeys(("mean", "low", "high"), ratio)
+    return found
+
+
+def title(studies: Mapping[str, Mapping[str, Any]]) -> str:
+    """In how many of our studies, and of the paper's data sets, SAM with EMA is the best of all rows."""
+    counts = []
+    for printed in (False, True):
+        shown = [rows for name, rows in studies.items() if rows and (name in PRINTED.values()) is printed]
+        best = [sorted((float(one["mean"]), row) for row, one in rows.items())[0][1] for rows in shown]
+        counts.append((sum(row.startswith("sam") and not row.endswith("raw") for row in best), len(best)))
+    (ours, of_ours), (theirs, of_theirs) = counts
+    return (
+        f"SAM with an average samples best on {theirs} of the paper's {of_theirs} data sets, and in {ours} of "
+        f"{of_ours} studies here"
+    )
+
+
+def compute() -> dict[str, Any]:
+    """Every study's rows, and which studies are not there."""
+    studies: dict[str, Any] = {}
+    for name in TOY:
+        path = ROOT / "results" / "ladder" / f"{name}.json"
+        rows = read_json(path)["rows"] if path.exists() else []
+        for regime in dict.fromkeys(row["regime"] for row in rows):
+            try:
+                studies[f"{name}, {regime}"] = _rows(RegimeStudy(rows, regime))
+            except LadderError:
+                continue
+        if not rows:
+            studies[name] = {}
+    for folder, face in STUDIES.items():
+        try:
+            study = Study(ROOT / "results" / "ladder" / folder)
+            studies[face] = _rows(study)
+        except (LadderError, ValueError):
+            studies[face] = {}
+    fid = paper()["fid"]
+    studies |= {face: _printed(fid[data]["20"]) for data, face in PRINTED.items()}
+    return {
+        "title": title(studies),
+        "missing": [f"Not measured yet: {name}" for name, rows in studies.items() if not rows],
+        "studies": studies,
+        "level": LEVEL,
+    }
+
+
+FACES: dict[str, dict[str, Any]] = {
+    "raw": {},
+    "ema": {"markerfacecolor": "white"},
+    "swa": {"markerfacecolor": style.GREY},
+}
+
+
+def _panel(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
+    axes.axhline(1.0, color=style.GREY, linewidth=0.6)
+    for place, method in enumerate(PAPER_METHODS):
+        for shift, average in zip((-0.25, 0.0, 0.25), AVERAGES, strict=True):
+            found = rows.get(f"{method} {average}")
+            if found is None:
+                continue
+            mean, low, high = (math.exp(found[key]) for key in ("mean", "low", "high"))
+            look = {**methods.LOOKS[method], "linestyle": "none", "markersize": 3.5, **FACES[average]}
+            spread = [[mean - low], [high - mean]] if high > low else None
+            axes.errorbar([place + shift], [mean], spread, elinewidth=0.7, capsize=1.2, **look)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(range(len(PAPER_METHODS)), [method.upper() for method in PAPER_METHODS])
+    axes.set_xlim(-0.6, len(PAPER_METHODS) - 0.4)
+
+
+def draw(data: dict[str, Any]) -> Figure:
+    """A panel a study, four in a row."""
+    from matplotlib.lines import Line2D
+
+    shown = {name: rows for name, rows in data["studies"].items() if rows}
+    lines = -(-len(shown) // COLUMNS)
+    figure = panels.wide(1.5 * lines + 0.6)
+    panels.headline(figure, data["title"])
+    for place, (name, rows) in enumerate(shown.items()):
+        axes = figure.add_subplot(lines, COLUMNS, place + 1)
+        panels.name(axes, panels.wrapped(name, 1.6))
+        _panel(axes, rows)
+        if place % COLUMNS == 0:
+            axes.set_ylabel("distance, ratio\nto plain raw")
+    marks = {
+        name: Line2D(
+            [],
+            [],
+            color=style.BLACK,
+            marker="o",
+            linestyle="none",
+            **{"markerfacecolor": style.BLACK, **FACES[average]},
+        )
+        for average, name in (("raw", "no averaging"), ("ema", "EMA"), ("swa", "SWA"))
+    }
+    figure.legend(marks.values(), marks, loc="outside lower center", ncols=3)
+    return figure
