@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo figs docs test theory ledger thorough proofs bench lint clean
+.PHONY: help demo figs docs test theory ledger thorough proofs bench mutants torture lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ proofs: ## check the proofs for every d and m with Coq; says which Debian packag
 
 bench: $(STAMP) ## speed and memory, side by side with peers
 	@$(BIN)/python -m benchmarks
+
+mutants: $(STAMP) ## change the instruments in one place at a time: do the tests notice? (hours; goes on; GROUPS="curvature ...")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
+	@nice -n 15 $(BIN)/python -m tests.hardening.mutants $(GROUPS)
+
+torture: $(STAMP) ## kill every command at random moments and damage its files (hours; KILLS=50 DAMAGES=50)
+	@$(BIN)/python -m tests.hardening.torture --kills $(or $(KILLS),50) --damages $(or $(DAMAGES),50)
 
 lint: $(STAMP) ## ruff and mypy
 	@echo "==> linting and type checking"

@@ -205,7 +205,7 @@ def ritz(hessian: Tensor, start: Tensor, steps: int) -> tuple[float, float]:
 
 
 def lanczos(hessian: Tensor, start: Tensor, steps: int, tolerance: float) -> tuple[float, float, int]:
-    return implementation._lanczos(
+    return implementation._largest(
         lambda vector: [hessian @ vector[0]], [start], steps, tolerance, lambda step: None
     )  # fmt: skip
 
@@ -239,8 +239,8 @@ def check_lanczos() -> None:
 
 def changed_lanczos(change: Callable[[float, float, int], tuple[float, float, int]]) -> Any:
     """Mutant: other results of the recurrence."""
-    right = implementation._lanczos
-    return common.patched(implementation, "_lanczos", lambda *given: change(*right(*given)))
+    right = implementation._largest
+    return common.patched(implementation, "_largest", lambda *given: change(*right(*given)))
 
 
 LANCZOS_MUTANTS: dict[str, Callable[[], Any]] = {
@@ -248,11 +248,11 @@ LANCZOS_MUTANTS: dict[str, Callable[[], Any]] = {
     "no residual": lambda: changed_lanczos(lambda top, residual, steps: (top, 0.0, steps)),
     "a step too many": lambda: changed_lanczos(lambda top, residual, steps: (top, residual, steps + 1)),
     "a matrix of its diagonal": lambda: common.patched(
-        implementation, "_tridiagonal", lambda diagonal, beside: torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+        implementation, "tridiagonal", lambda diagonal, beside: torch.diag(torch.tensor(diagonal, dtype=torch.float64))
     ),
     "never there": lambda: common.patched(
-        implementation, "_lanczos",
-        functools.partial(lambda right, *given: right(*given[:3], 0.0, given[4]), implementation._lanczos),
+        implementation, "_largest",
+        functools.partial(lambda right, *given: right(*given[:3], 0.0, given[4]), implementation._largest),
     ),
 }  # fmt: skip
 

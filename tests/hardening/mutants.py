@@ -69,7 +69,7 @@ GROUPS: dict[str, Group] = {
         ("tests/flatness/test_weight_averaging.py", "tests/flatness/test_post_hoc_ema.py"),
     ),
     "low-pass-filter": _measure("low_pass_filter", "measuring/base", "weights"),
-    "curvature": _measure("curvature"),
+    "curvature": _measure("curvature", "measuring/hessian_products"),
     "worst-case-sharpness": _measure("sharpness", tests=("tests/flatness/test_worst_case_sharpness.py",)),
     "perturbation-curve": _measure("perturbation_curve", "measuring/gradients"),
     "loss-surface": _measure("loss_surface"),
@@ -170,16 +170,31 @@ def outcomes(name: str) -> Iterator[tuple[str, str, str]]:
                 yield module, mutant, "not run" if status is None else PLAIN.get(status, f"status {status}")
 
 
-def changes(name: str, mutants: Sequence[str]) -> dict[str, list[str]]:
-    """The lines that each mutant takes away and puts in their place."""
-    shown = {}
-    for mutant in mutants:
-        command = [str(Path(sys.executable).with_name("mutmut")), "show", mutant]
-        text = subprocess.run(command, cwd=RUNS / name, capture_output=True, text=True, check=True).stdout
-        shown[mutant] = [
-            line.rstrip() for line in text.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")
-        ]  # fmt: skip
-    return shown
+SHOWN = """
+import json, sys
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+json.dump({name: get_diff_for_mutant(name, path=path) for name, path in json.load(sys.stdin)}, sys.stdout)
+"""
+
+
+def changes(name: str, mutants: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The lines that each mutant takes away and puts in their place.
+
+    Args:
+        name: of the group.
+        mutants: names and modules.
+    """
+    if not mutants:
+        return {}
+    # In the group's folder, where mutmut looks for its settings when it is imported
+    done = subprocess.run(
+        [sys.executable, "-c", SHOWN], cwd=RUNS / name, input=json.dumps(mutants), capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return {
+        mutant: [line.rstrip() for line in text.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+        for mutant, text in json.loads(done.stdout).items()
+    }
 
 
 def summary(explained: dict[tuple[str, tuple[str, ...]], str]) -> dict[str, Any]:
@@ -195,7 +210,7 @@ def summary(explained: dict[tuple[str, tuple[str, ...]], str]) -> dict[str, Any]
             continue
         counts = collections.Counter(outcome for _, _, outcome in found)
         alive = [(module, mutant) for module, mutant, outcome in found if outcome == "survived"]
-        lines = changes(name, [mutant for _, mutant in alive])
+        lines = changes(name, [(mutant, module) for module, mutant in alive])
         survivors = []
         for module, mutant in alive:
             place, change = function(mutant), lines[mutant]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.commands import COMMANDS, gpu, plan, train_options
+from experiments.commands import COMMANDS, gpu, plan, reproduce, train_options
 from experiments.configuration import PRESETS, Configuration
+from experiments.gpu.wheels import recorded
 from experiments.measures.options import EVALUATIONS
 from experiments.measures.tasks import passes_of, tasks
 from experiments.training import planning
@@ -48,6 +49,25 @@ def test_minutes_from_a_fresh_machine_are_the_plans() -> None:
     for what, pflop in (("trained", training), ("measured at the paper's sizes", measuring)):
         (minutes,) = re.findall(rf"{what} \| (\d+) \|", page)
         assert int(minutes) == round(pflop * 1e15 / plan.ASSUMED / 60)
+
+
+def test_the_wheels_to_fetch_are_those_recorded() -> None:
+    (gibibytes,) = re.findall(r"([\d.]+) GiB of wheels", README.read_text())
+    assert float(gibibytes) == round(sum(wheel.size for wheel in recorded().values()) / 2**30, 1)
+
+
+def test_the_fresh_machines_commands_are_five_and_known() -> None:
+    (section,) = re.findall(r"## From a fresh GPU machine\n(.*?)\n## ", README.read_text(), re.DOTALL)
+    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    assert len(lines) == 5
+    assert lines[0].startswith("pip install")
+    words = [shlex.split(line.removeprefix("python -m experiments ")) for line in lines[1:]]
+    assert [command for command, *_ in words] == ["gpu", "gpu", "data", "reproduce"]
+    # The paper's configuration is measured at its sizes without being told
+    asked = reproduce.parse(words[-1][1:])
+    assert asked.config == "cifar10"
+    assert asked.options == EVALUATIONS["full"]
 
 
 def test_the_gpu_script_passes_its_arguments_on() -> None:

@@ -61,8 +61,9 @@ def study() -> StudyMaterial:
 
 
 def subject_of(network: nn.Module) -> Subject:
-    made = Subject(network, Process(ProcessOptions(steps=STEPS)), OPTIONS, material(PixelFeatures()), BATCH)
-    assert len(made.batches) == BATCHES
+    with emulation():
+        made = Subject(network, Process(ProcessOptions(steps=STEPS)), OPTIONS, material(PixelFeatures()), BATCH)
+        assert len(made.batches) == BATCHES
     return made
 
 
