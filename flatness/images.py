@@ -244,12 +244,19 @@ def image_files(folder: Path) -> ImageFiles:
             path = inner / name
             if is_hidden(path):
                 found.hidden += 1
+            elif _is_special(folder / path):
+                found.others.append(path)
             elif path.suffix.lower() in ENDINGS or _looks_like_an_image(folder / path):
                 found.images.append(path)
             else:
                 found.others.append(path)
     found.images.sort()
     return found
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device, of which reading may never end; a link to nothing is none."""
+    return path.exists() and not path.is_file()
 
 
 def _looks_like_an_image(path: Path) -> bool:
