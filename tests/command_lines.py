@@ -11,6 +11,7 @@ import re
 import runpy
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,15 @@ def run(module: str, words: Sequence[str]) -> Ended:
     sys.argv = [module, *words]
     status: object = None
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), limited(LONGEST):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            limited(LONGEST),
+        ):
+            warnings.filterwarnings(
+                "ignore", message=".* found in sys.modules after import of package"
+            )  # by other tests
             runpy.run_module(module, run_name="__main__", alter_sys=False)
     except SystemExit as error:
         status = error.code

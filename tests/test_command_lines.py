@@ -132,6 +132,24 @@ def test_a_value_that_is_empty_is_refused_and_not_taken_for_this_folder(name: st
     assert sorted(place.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("plan", ("--micro-batch", "32")),
+        ("toy", ("--workers", "2")),
+        ("toy", ("--data", "EMPTY")),
+        ("train, dry", ("--rho", "0.1")),
+    ],
+)
+def test_an_option_that_cannot_apply_is_refused_at_its_defaults_value(
+    name: str, words: tuple[str, ...], place: Path
+) -> None:
+    ended = line(name, place, *words)
+    check(ended, name)
+    assert ended.status == 2
+    assert words[0].lstrip("-") in ended.err
+
+
 def test_every_module_that_is_a_command_is_swept() -> None:
     root = Path(__file__).parent.parent
     rooms = ("flatness", "toy", "theory", "paper_figs", "findings", "benchmarks", "experiments")

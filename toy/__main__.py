@@ -28,6 +28,7 @@ from toy.claims import PREDICTIONS
 from toy.predictions import Prediction, judge
 
 DEFAULT_OUT = ROOT / "results" / "toy.json"
+WORKERS = 2
 PARTS = ("all", "predictions", "regimes", "images")
 COLOURS = {Verdict.CONFIRMED: "green", Verdict.REFUTED: "red", Verdict.UNDECIDED: "yellow"}
 
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "Writes nothing unless --out is given",
     )
     parser.add_argument("--seeds", type=int, metavar="N", help=f"number of seeds; verdicts take {FEWEST_SEEDS} or more")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes, one thread each (default 2)")
+    parser.add_argument("--workers", type=int, metavar="N", help=f"processes, one thread each (default {WORKERS})")
     parser.add_argument(
         "--out",
         type=Path,
@@ -64,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "rows, go (default results/toy.json, results/ladder/ring.json, results/ladder/images.json)",
     )
     parser.add_argument("--so-far", action="store_true", help="write the rows of the runs that are done; run nothing")
-    parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", default=images.ROOT, help="Fashion-MNIST's files (default %(default)s)"
-    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help=f"Fashion-MNIST's files (default {images.ROOT})")
     return parser
 
 
@@ -106,10 +105,16 @@ def main(arguments: list[str] | None = None) -> int:
         settings = settings if options.seeds is None else settings.with_seeds(options.seeds)
     except ValueError as error:
         parser.error(str(error))
-    if options.workers < 0:
+    if options.workers is not None and options.workers < 0:
         parser.error(f"--workers is {options.workers}; allowed: 0 (this process) or more")
     if options.so_far and options.part not in ("regimes", "images"):
         parser.error(f"--so-far goes with regimes or images, not with {options.part}")
+    if options.data is not None and options.part != "images":
+        parser.error(f"--data goes with images, not with {options.part}")
+    if options.workers is not None and options.so_far:
+        parser.error("--workers goes with runs that are made, and --so-far makes none")
+    options.data = images.ROOT if options.data is None else options.data
+    options.workers = WORKERS if options.workers is None else options.workers
     command = shlex.join(["python", "-m", "toy", *given])
     try:
         rungs = [

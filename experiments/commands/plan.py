@@ -22,6 +22,7 @@ SAMPLING_STEPS = (20, 100)
 RADII = 3
 """Values of rho that the paper searches."""
 ASSUMED = 1e14
+MICRO_BATCH = 32
 ASSUMED_WORDS = "assumed: a tenth of an H100's dense bfloat16 peak, a third of an A100's; --measure times your device"
 
 
@@ -54,6 +55,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.flops is not None and not options.flops > 0:
         parser.error(f"argument --flops: is {options.flops:g}; allowed: a number greater than 0")
+    if options.micro_batch is not None and not options.measure:
+        parser.error("argument --micro-batch: allowed with --measure, which times passes")
+    options.micro_batch = MICRO_BATCH if options.micro_batch is None else options.micro_batch
     if options.micro_batch < 1:
         parser.error(f"argument --micro-batch: is {options.micro_batch}; allowed: a whole number of at least 1")
     console = Console()
@@ -90,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "in bfloat16 on CUDA and float32 elsewhere",
     )  # fmt: skip
     parser.add_argument(
-        "--micro-batch", type=int, default=32, metavar="N", help="images in a timed pass on CUDA (default: 32)"
+        "--micro-batch", type=int, metavar="N", help=f"images in a timed pass on CUDA (default: {MICRO_BATCH})"
     )
     return parser
 
