@@ -85,8 +85,7 @@ GROUPS: dict[str, Group] = {
          "tests/flatness/test_predictions.py"),
     ),
     "process": Group(
-        ("experiments/diffusion/process.py", "experiments/diffusion/schedules.py",
-         "experiments/diffusion/timesteps.py"),
+        ("experiments/diffusion/process.py", "experiments/diffusion/timesteps.py"),
         ("tests/experiments/diffusion",),
     ),
     "worst-case": Group(
