@@ -133,24 +133,24 @@ def prepared(name: str) -> Path:
 def run(name: str) -> int:
     """mutmut's status on one group, in one process of low priority; what was done before stands."""
     folder = prepared(name)
-    _take_over_tests(name)
+    _take_over_changes(name)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "1", "COLUMNS": "100"}
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
     return subprocess.run(command, cwd=folder, env=environment).returncode
 
 
-def _take_over_tests(name: str) -> None:
-    """Where tests have changed since the last run, copy them anew, and have survivors tried again.
-
-    That a module has changed mutmut sees itself.
-    """
-    files = sorted(path for test in GROUPS[name].tests for path in (ROOT / test, *(ROOT / test).rglob("*.py")))
+def _take_over_changes(name: str) -> None:
+    """Where tests or modules have changed since the last run: copy the tests anew, ask anew which of them reach which
+    function, and have all but the killed mutants tried again. Functions that have changed mutmut sees itself."""
+    group = GROUPS[name]
+    files = sorted(path for one in (*group.tests, *group.modules) for path in (ROOT / one, *(ROOT / one).rglob("*.py")))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
-    stamp = RUNS / name / "tests.sha256"
+    stamp = RUNS / name / "sha256"
     if stamp.exists() and stamp.read_text() == digest:
         return
     shutil.rmtree(RUNS / name / "mutants" / "tests", ignore_errors=True)
-    for module in GROUPS[name].modules:
+    (RUNS / name / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    for module in group.modules:
         meta = RUNS / name / "mutants" / f"{module}.meta"
         if meta.exists():
             document = json.loads(meta.read_bytes())
