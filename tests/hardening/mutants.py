@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import collections
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.provenance import provenance
 from findings.documents import json_text
 from findings.files import write_whole
 
@@ -233,6 +235,7 @@ def summary(explained: dict[tuple[str, tuple[str, ...]], str]) -> dict[str, Any]
     return {
         "what": "mutants of the instruments, and whether the tests near them notice",
         "made_by": "make mutants",
+        "provenance": {**provenance(), "mutmut": importlib.metadata.version("mutmut")},
         "complete": whole,
         "not_run": [name for name in GROUPS if name not in groups],
         "groups": groups,

@@ -94,6 +94,7 @@ def test_a_summary_counts_and_keeps_explanations(tmp_path: Path, monkeypatch: py
     meta.parent.mkdir(parents=True)
     meta.write_text(json.dumps({"exit_code_by_key": codes}))
     monkeypatch.setattr(mutants, "RUNS", tmp_path)
+    monkeypatch.setattr(mutants.importlib.metadata, "version", lambda name: "1")  # an extra that tests do without
     monkeypatch.setattr(mutants, "changes", lambda group, alive: {mutant: ["-a", "+b"] for mutant, _ in alive})
     group = mutants.summary({})["groups"][name]
     assert group["counts"] == {"killed": 1, "no tests": 1, "not run": 1, "survived": 1, "timeout": 1}
