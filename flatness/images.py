@@ -125,6 +125,8 @@ def _decoding(source: Path | bytes, pixel_limit: int) -> Iterator[Any]:
     """The file as Pillow opens it, among `FORMATS`; whatever its decoders raise becomes one kind of error."""
     from PIL import Image
 
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise ImageError("it is no regular file")  # a pipe or a device may never end
     # Pillow's own limit is a global of the process, in place of which the size is checked here
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
