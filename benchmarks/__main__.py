@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.timing import Row
+from findings.boundary import REFUSED, empty_value, guarded
 
 # Not torch: the processes whose memory rooms measure begin by importing this module
 
@@ -21,8 +23,11 @@ ROOMS = ("package", "theory", "instruments", "toy", "adm", "data", "training", "
 OUT = "keep the results in this JSON file, such as results/benchmarks.json; rooms that are not run stay as they are"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    if wrong := empty_value(sys.argv[1:] if arguments is None else arguments):
+        print(f"error: {wrong}", file=sys.stderr)
+        return REFUSED
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ROOMS)}; all by default")
     parser.add_argument("--out", type=Path, metavar="FILE", help=OUT)
@@ -35,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.out is None:
         for room in rooms:
             measured(room, console)
-        return
+        return 0
     from benchmarks import results
 
     try:
@@ -49,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         entries[room] = results.entry(title, rows, where, time.perf_counter() - start)
     results.write(given.out, entries, ROOMS)
     console.print(f"results: {given.out}", markup=False, highlight=False, soft_wrap=True)
+    return 0
 
 
 def measured(room: str, console: Console) -> tuple[str, list[Row]]:
@@ -68,4 +74,4 @@ def measured(room: str, console: Console) -> tuple[str, list[Row]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from findings.boundary import REFUSED, empty_value, guarded
 from findings.ladder_page import DOSES_PAGE, FOLDER, PAGE, main
 
 
-def command() -> None:
-    """Run the command line."""
+def command() -> int:
+    """Run the command line; the exit status."""
+    if wrong := empty_value(sys.argv[1:]):
+        print(f"error: {wrong}", file=sys.stderr)
+        return REFUSED
     parser = argparse.ArgumentParser(prog="python -m findings", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the ladder's results (default %(default)s)")
     folder = parser.parse_args().folder
@@ -17,7 +22,8 @@ def command() -> None:
         parser.error(f"--folder is {folder}; allowed: a folder")
     columns = main(folder)
     print(f"{len(columns)} studies; wrote {folder / PAGE}, {folder / DOSES_PAGE} and their .json")
+    return 0
 
 
 if __name__ == "__main__":
-    command()
+    sys.exit(guarded(command))

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 TRACEBACK = "FLATNESS_TRACEBACK"
 FAILED = 1
+REFUSED = 2
 INTERRUPTED = 130
 """The shell's status of a program that Ctrl-C ended."""
 CUT_OFF = 141
 """The shell's status of a program whose reader has gone, as `head` does."""
 EXPECTED = (ValueError, OSError, FloatingPointError, RuntimeWarning)
 """Errors whose text says what a person can do."""
+CAPTION = "--caption"
+"""The option that may be empty: of no words."""
 WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -50,6 +53,21 @@ def _place(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return "no place known" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+
+
+def empty_value(words: Sequence[str]) -> str | None:
+    """What is wrong with a command line in which a value is empty, as where a shell's variable is not set; or None.
+
+    An empty path would be the folder that the command runs in.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        if before == CAPTION or word == f"{CAPTION}=":
+            continue
+        if word == "":
+            return f"{before or 'an argument'} is ''; allowed: a value that is not empty"
+        if word.startswith("--") and word.endswith("=") and word[2:-1].replace("-", "").isalnum():
+            return f"{word[:-1]} is ''; allowed: a value that is not empty"
+    return None
 
 
 def tracebacks() -> bool:

@@ -68,7 +68,8 @@ def count(name: str, value: object, at_least: int = 0) -> int:
         or not isinstance(value, numbers.Integral)
         or not at_least <= int(value) <= LARGEST_COUNT
     ):
-        raise refuse(name, value, f"a whole number of at least {at_least} and of at most 64 bits")
+        large = isinstance(value, numbers.Integral) and int(value) > LARGEST_COUNT
+        raise refuse(name, value, f"a whole number of at least {at_least}{' and of at most 64 bits' * large}")
     return int(value)
 
 

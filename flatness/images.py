@@ -125,6 +125,8 @@ def _decoding(source: Path | bytes, pixel_limit: int) -> Iterator[Any]:
     """The file as Pillow opens it, among `FORMATS`; whatever its decoders raise becomes one kind of error."""
     from PIL import Image
 
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise ImageError("it is no regular file")  # a pipe or a device may never end
     # Pillow's own limit is a global of the process, in place of which the size is checked here
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -242,12 +244,19 @@ def image_files(folder: Path) -> ImageFiles:
             path = inner / name
             if is_hidden(path):
                 found.hidden += 1
+            elif _is_special(folder / path):
+                found.others.append(path)
             elif path.suffix.lower() in ENDINGS or _looks_like_an_image(folder / path):
                 found.images.append(path)
             else:
                 found.others.append(path)
     found.images.sort()
     return found
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device, of which reading may never end; a link to nothing is none."""
+    return path.exists() and not path.is_file()
 
 
 def _looks_like_an_image(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -16,11 +17,12 @@ from rich.console import Console
 
 import flatness
 from findings import toy_ladder
+from findings.checksums import read_json
 from findings.estimates import significant
 from findings.provenance import ROOT, commit, versions
 from findings.verdicts import FEWEST_SEEDS
 from toy import ladder, ladder_measures, regimes, report
-from toy.regimes import Rung
+from toy.regimes import Arm, Rung
 
 KEPT = ROOT / "runs" / "toy"
 OUT = ROOT / "results" / "ladder"
@@ -66,7 +68,7 @@ def make(
         ValueError, FloatingPointError, OSError: as `toy.ladder.run`.
     """
     with _folder(quick) as folder:
-        store = ladder.Kept(folder, rung)
+        store = CheckedRuns(folder, rung)
         work = ladder.work_of(rung, store)
         console.print(f"{rung.name}: {work.words(workers)}", markup=False, highlight=False)
         if so_far:
@@ -81,6 +83,28 @@ def make(
         return
     report.write_whole(out, content)
     console.print(f"wrote {out}: {len(rows)} rows", markup=False, highlight=False)
+
+
+class CheckedRuns(ladder.Kept):
+    """Results of runs on disk, held against their checksums: one that is not as it was written is made anew.
+
+    It stands here and not in `toy.ladder`, whose text is part of the names of all results.
+    """
+
+    def get(self, arm: Arm) -> list[ladder.Row] | None:
+        """A run's rows; None where they are not there, or are damaged, with a warning."""
+        path = self.path(arm)
+        if not path.exists():
+            return None
+        try:
+            rows = [ladder.Row(**row) for row in read_json(path)["rows"]]
+            fits = all(isinstance(row.measures, dict) and row.regime == arm.regime.name for row in rows)
+            if not rows or not fits:
+                raise ValueError(f"{path} holds no rows of {arm.label}")
+        except (ValueError, KeyError, TypeError) as error:
+            warnings.warn(f"{arm.label} is made anew: {error}", stacklevel=2)
+            return None
+        return rows
 
 
 @contextmanager

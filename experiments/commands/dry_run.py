@@ -107,6 +107,7 @@ def _operations(command: Run, world: int) -> list[tuple[str, str]]:
         ),
         ("ranks", f"{world}, each with {c.global_batch // world} images a step in micro-batches of {micro}"),
         ("disk", f"{planning.disk(c) / GIB:.3g} GiB for checkpoints and snapshots"),
+        ("EMA", planning.start_in_words(c, c.steps)),
         ("run", f"{c.steps} steps, {planning.flop_per_step(c) * c.steps / 1e15:.4g} PFLOP"),
     ]
 

@@ -192,6 +192,7 @@ def main(arguments: list[str]) -> int:
     from experiments.measures.rows import Checkpoint
     from experiments.measures.subject import gathered
     from experiments.training.distributed import chosen_device
+    from experiments.training.planning import start_in_words
     from findings.comparisons import failures
     from findings.names import AVERAGES, Average
     from findings.tables import shown
@@ -201,6 +202,9 @@ def main(arguments: list[str]) -> int:
     checkpoint = Checkpoint.of(command.run)
     if checkpoint.configuration.train_split == "all" and part == 0:
         print("note: this run was trained on all images, also on those that are measured here", file=sys.stderr)
+    if command.average in ("all", "ema") and part == 0 and _has(checkpoint, "ema"):
+        step = checkpoint.settings("ema")["step"]
+        print(f"note: the EMA: {start_in_words(checkpoint.configuration, step)}", file=sys.stderr)
     averages: tuple[Average, ...] = AVERAGES if command.average == "all" else (command.average,)
     if command.average == "all":
         averages = tuple(a for a in AVERAGES if _has(checkpoint, a))

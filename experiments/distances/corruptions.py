@@ -8,6 +8,7 @@ with a fault would be no measure of it.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
 from experiments.distances.energy import EnergyDistance, Reference
 from experiments.distances.features import Features, moments_of
 from experiments.distances.frechet import Estimate, Moments, jackknife
+from findings.boundary import guarded
 from flatness import arguments
 
 REFERENCE = 4096
@@ -139,8 +141,8 @@ def table(
     return rows
 
 
-def main() -> None:
-    """Run the command line."""
+def main() -> int:
+    """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments.distances.corruptions", description=__doc__)
     parser.add_argument("--size", type=int, choices=IMAGE_SIZES, default=16, help="image size (default %(default)s)")
     parser.add_argument("--images", type=int, default=2000, help="in each line (default %(default)s)")
@@ -163,6 +165,7 @@ def main() -> None:
         numbers += [1000 * energy.value, 1000 * energy.standard_error]
         printed.add_row(row.name, "" if row.level is None else f"{row.level:g}", *(f"{n:.3f}" for n in numbers))
     Console().print(printed)
+    return 0
 
 
 def _to_pixels(values: Tensor) -> UInt8[Tensor, "N C H W"]:
@@ -170,4 +173,4 @@ def _to_pixels(values: Tensor) -> UInt8[Tensor, "N C H W"]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

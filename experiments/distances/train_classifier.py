@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from experiments.distances.classifier import IMAGE_SIZES, WEIGHTS, Classifier, weights_path
+from findings.boundary import guarded
 from findings.files import write_whole
 from findings.provenance import versions
 from flatness import arguments
@@ -32,8 +34,8 @@ WEIGHT_DECAY = 1e-2
 BATCH = 128
 
 
-def main() -> None:
-    """Run the command line."""
+def main() -> int:
+    """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments.distances.train_classifier", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", choices=IMAGE_SIZES, default=IMAGE_SIZES, help="image sizes")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the training images (default %(default)s)")
@@ -51,6 +53,7 @@ def main() -> None:
         reached = accuracy(network, pixels["test"], labels["test"])
         save(network, options.out / weights_path(size).name, reached, epochs=options.epochs, seed=options.seed)
         print(f"{size} x {size}: test accuracy {reached:.2%} on {len(labels['test'])} images")
+    return 0
 
 
 def train(
@@ -139,4 +142,4 @@ def _mirrored(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -104,8 +104,11 @@ class Metrics:
         write_whole(path, (_text(line) for line in lines))
         self._written = {(line["kind"], line["step"]) for line in lines}
         self._lines = os.open(path, os.O_WRONLY | os.O_APPEND)
-        # TensorBoard leaves out what an earlier part of the run wrote for these steps
-        self._board = SummaryWriter(str(state.options.out / TENSORBOARD), purge_step=step + 1)
+        # TensorBoard leaves out what an earlier part of the run wrote for later steps, of all kinds alike
+        self._board = SummaryWriter(str(state.options.out / TENSORBOARD), purge_step=begun + 1)
+        for line in kept:
+            if line["step"] > begun:
+                self._show(line["kind"], line["step"], {k: v for k, v in line.items() if k not in ("kind", "step")})
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint: the steps since the last line."""
@@ -153,6 +156,10 @@ class Metrics:
         if os.write(self._lines, content) != len(content):  # the next start drops the piece
             raise OSError(f"{FILE}: a line was not written whole; the disk may be full")
         self._written.add((kind, step))
+        self._show(kind, step, values)
+
+    def _show(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        assert self._board is not None
         for name, value in _numbers(values):
             self._board.add_scalar(f"{kind}/{name}", value, step)
 

@@ -30,8 +30,11 @@ from experiments.training.checkpoints import KEPT, snapshot_steps
 from experiments.training.distributed import Ranks, fastest_convolutions
 from experiments.training.randomness import default_generators_kept
 from experiments.training.step import TrainingStep, ascent_size, sam_schedule
+from flatness import EMA
 from flatness.precision import whole_float32
 
+LARGEST_START = 0.01
+"""Of an EMA: a run is too short for it where more than this is the weights that it began from."""
 FLOAT32 = 4
 """Bytes."""
 ADAM_MOMENTS = 2
@@ -276,3 +279,10 @@ def _seconds(device: torch.device, run: Callable[[], object]) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - begin
+
+
+def start_in_words(c: Configuration, steps: int) -> str:
+    """What share of a run's EMA, after so many steps, is the weights that it began from."""
+    share = EMA(c.averages.ema_decay).share_of_start(steps)
+    told = f"{share:.2%} of it is the initial weights after {steps} steps of decay {c.averages.ema_decay:g}"
+    return told + ("; the run is too short for it" if share > LARGEST_START else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatness.cli.errors import CommandError, out_of_memory
+from flatness.cli.errors import CommandError, out_of_memory, text_of
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -58,7 +60,7 @@ def read_arrays(path: Path) -> Arrays:
     except Exception as error:  # zlib's, zipfile's, struct's and numpy's own, for damaged files
         if out_of_memory(error):
             raise CommandError(f"{path} does not fit into memory; an .npy is read where it lies") from error
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = text_of(error)[:200] or type(error).__name__
         raise CommandError(f"{path} cannot be read as an array: {reason}; {UNKNOWN}") from error
 
 
@@ -68,10 +70,47 @@ def _of_archive(path: Path, file: Any) -> Arrays:
         raise CommandError(f"{path} holds {list(file)}; allowed: one of {', '.join(SAMPLES)}")
 
     def first(names: tuple[str, ...]) -> Array | None:
-        return next((file[key] for key in names if key in file), None)
+        return next((_member(path, file, key) for key in names if key in file), None)
 
-    embeddings = {key: file[key] for key in file if key.endswith(EMBEDDINGS) or key == MASK}
-    return Arrays(file[name], first(LABELS), first(CAPTIONS), embeddings)
+    embeddings = {key: _member(path, file, key) for key in file if key.endswith(EMBEDDINGS) or key == MASK}
+    return Arrays(_member(path, file, name), first(LABELS), first(CAPTIONS), embeddings)
+
+
+def _member(path: Path, file: Any, key: str) -> Array:
+    """An array of an archive, once its header is known to say how much there is, and that it fits.
+
+    Raises:
+        CommandError: the header says another size than the archive does, or more than this machine's memory.
+        ValueError: it is no array of numpy's.
+    """
+    name = key if key in file.zip.namelist() else f"{key}.npy"
+    size = file.zip.getinfo(name).file_size
+    with file.zip.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in READERS:
+            raise ValueError(f"{key} is in version {version} of numpy's format")
+        shape, _, dtype = READERS[version](member)
+        header = member.tell()
+    told = header + math.prod(shape) * dtype.itemsize
+    if told != size and not dtype.hasobject:  # objects are refused as they are read
+        raise CommandError(f"{path} is damaged: {key} says that it has {told} bytes, and there are {size}")
+    if size > MEMORY:
+        raise CommandError(f"{path} does not fit into memory: {key} has {size} bytes, and there are {MEMORY}")
+    found: Array = file[key]
+    return found
+
+
+def _memory() -> int:
+    """This machine's, in bytes."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return 2**40
+
+
+MEMORY = _memory()
+READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""Of headers, by version; a third has only names of fields that samples have not."""
 
 
 def checked_samples(path: Path, values: Array, layout: str, shape: Shape | None) -> Array:

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatness import __version__
-from flatness.cli.errors import DONE, FAILED, INTERRUPTED, REFUSED, TRACEBACK, CommandError, reading
+from flatness.cli.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    REFUSED,
+    TRACEBACK,
+    CommandError,
+    out_of_memory,
+    reading,
+    text_of,
+)
 from flatness.cli.options import (
     QUICK,
     DataOptions,
@@ -75,6 +85,16 @@ def add_measuring(command: argparse.ArgumentParser, quick: bool) -> None:
     add_options(command, PlaceOptions, PlaceOptions(), "place")
 
 
+def empty_option(words: Sequence[str]) -> str | None:
+    """The first option with an empty value, which as a path would be this folder; a caption may be empty."""
+    for before, word in zip(["SOURCE", *words], words, strict=False):
+        if word == "" and before != "--caption":
+            return before
+        if word.startswith("--") and word.endswith("=") and word != "--caption=" and "=" not in word[:-1]:
+            return word[:-1]
+    return None
+
+
 def is_quick(arguments: Sequence[str]) -> bool:
     """Whether --quick is given, which other options' defaults depend on."""
     return "--quick" in arguments
@@ -83,6 +103,9 @@ def is_quick(arguments: Sequence[str]) -> bool:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if empty := empty_option(words):
+        tell(f"error: {empty} is ''; allowed: a value that is not empty")
+        return REFUSED
     given = parser(is_quick(words)).parse_args(words)
     return guarded(lambda: _carried_out(given))
 
@@ -97,8 +120,18 @@ def guarded(work: Callable[[], int]) -> int:
     except (CommandError, OSError) as error:
         if os.environ.get(TRACEBACK):
             raise
-        tell(f"{getattr(error, 'trace', '')}error: {error}")
+        tell(f"{getattr(error, 'trace', '')}error: {text_of(error)}")
         return REFUSED
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        from flatness.cli.user_code import one_line, place
+
+        if out_of_memory(error):
+            tell(f"error: out of memory: {text_of(error)[:300]}; fewer images, or a smaller network, take less")
+        else:
+            tell(f"error: {one_line(error)}{place(error)}; with {TRACEBACK}=1 it shows where it arose")
+        return FAILED
 
 
 def _carried_out(given: argparse.Namespace) -> int:

@@ -230,6 +230,11 @@ def _pictures(path: Path, options: DataOptions, shape: Shape | None, classes: Cl
         raise CommandError(f"{path} holds images; the network takes {shape}, neither grey nor colour{hint}")
     if options.resize is not None and options.resize < 1:
         raise CommandError(f"resize is {options.resize}; allowed: at least 1")
+    if options.resize is not None and options.resize**2 > options.pixel_limit:
+        raise CommandError(
+            f"resize is {options.resize}, {options.resize**2} pixels; allowed: at most --pixel-limit, "
+            f"{options.pixel_limit}"
+        )
     grey = is_grey_image(source, options.pixel_limit) if shape is None else shape[0] == 1
     labels = None if classes is None else source.labels(classes.count, classes.numbers)
     return _Images(

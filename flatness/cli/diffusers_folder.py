@@ -210,7 +210,10 @@ def _sample_shape(family: Family, configuration: Configuration) -> Shape | None:
     size = configuration.get("sample_size", family.default_size)
     if size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(type(n) is int and n > 0 for n in sides):
+        raise CommandError(f"sample_size is {size!r} in the network's configuration; allowed: a whole number, or two")
+    height, width = sides
     return (family.channels(configuration), height, width)
 
 

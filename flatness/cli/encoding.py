@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.cli.errors import CommandError, MissingPackageError
+from flatness.cli.errors import CommandError, MissingPackageError, text_of
 from flatness.cli.families.contract import IMAGE_SIZE, CaptionedCall, Configuration, Family
 from flatness.cli.stored_weights import load_stored, stored_weights
 from flatness.diffusion.losses import DiffusionLoss
@@ -250,7 +250,7 @@ def built_network(name: str, configuration: Configuration, place: Path, label: P
     try:
         network: nn.Module = getattr(diffusers, name).from_config(dict(configuration)).float()
     except Exception as error:  # of many kinds, for values of many kinds
-        reason = " ".join(str(error).split())[:300]
+        reason = text_of(error)[:300]
         raise CommandError(f"{label} has a configuration of which no {name} can be built: {reason}") from error
     load_stored(network, stored, str(label))
     return network.eval()
@@ -277,7 +277,7 @@ def _text_part(folder: Path, kind: str, device: torch.device) -> Any:
                 str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
     except Exception as error:  # of many kinds
-        raise CommandError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise CommandError(f"{folder} cannot be loaded: {text_of(error)[:300]}") from error
     told = {words: sorted(map(str, about.get(key) or ())) for words, key in KINDS.items()}
     told["unexpected"] = [name for name in told["unexpected"] if not name.endswith("position_ids")]
     problems = [f"{len(names)} {words} ({', '.join(names[:4])})" for words, names in told.items() if names]

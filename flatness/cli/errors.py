@@ -38,12 +38,20 @@ class MissingPackageError(CommandError):
         super().__init__(f"{what} needs {package}, which {problem}: pip install {install}")
 
 
+def text_of(error: BaseException) -> str:
+    """What an error says, in one line; in place of a text that cannot be had, that."""
+    try:
+        return " ".join(str(error).split())
+    except Exception as second:
+        return f"its text cannot be had ({type(second).__name__})"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether torch or Python had no memory left; torch says so on the CPU in a RuntimeError's text alone."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(
-        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
+        words in text_of(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
 
 
@@ -63,6 +71,6 @@ def reading(what: str) -> Iterator[None]:
             raise
         if out_of_memory(error):
             raise CommandError(f"{what}: out of memory") from error
-        reason = " ".join(str(error).split())[:300]
+        reason = text_of(error)[:300]
         kind = "" if isinstance(error, ValueError) and reason else f"{type(error).__name__}: "
         raise CommandError(f"{what} cannot be read: {kind}{reason}".rstrip(": ")) from error

@@ -41,6 +41,8 @@ from flatness.images import (
 )
 
 Content = Path | bytes
+LARGEST_FILE = 2**30
+"""Bytes of one file within a zip, unpacked."""
 METADATA = ("metadata.jsonl", "metadata.csv")
 DATASET = "dataset.json"
 LABEL_COLUMNS = ("label", "class", "class_label", "labels")
@@ -124,6 +126,9 @@ class Pictures:
 
             def read(index: int) -> bytes:
                 try:
+                    size = archive.getinfo(str(self.keys[index])).file_size
+                    if size > LARGEST_FILE:
+                        raise ValueError(f"it unpacks to {size} bytes; allowed: at most {LARGEST_FILE}")
                     return archive.read(str(self.keys[index]))
                 except Exception as error:  # zlib's, for damaged entries; encrypted ones
                     raise CommandError(f"{self.label(index)} cannot be read: {error}") from error
@@ -140,8 +145,12 @@ class Pictures:
             return None
         try:
             if self.path.is_dir():
+                if not (self.path / inner).is_file():
+                    raise ValueError("it is no regular file")  # a pipe or a device may never end
                 return (self.path / inner).read_text(encoding="utf-8-sig")
             with zipfile.ZipFile(self.path) as archive:
+                if (size := archive.getinfo(str(inner)).file_size) > LARGEST_FILE:
+                    raise ValueError(f"it unpacks to {size} bytes; allowed: at most {LARGEST_FILE}")
                 return archive.read(str(inner)).decode("utf-8-sig")
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise CommandError(f"{self.path / inner} cannot be read as text: {error}") from error

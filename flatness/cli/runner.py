@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from flatness.cli.data import Data, fingerprint
 from flatness.cli.encoding import Samples
-from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory
+from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory, text_of
 from flatness.cli.options import MeasureOptions, PlaceOptions
 from flatness.cli.recording import Advance, precision
 from flatness.cli.subject import Subject
@@ -216,7 +216,7 @@ def with_times(subject: Subject, given: str) -> Subject:
     try:
         loss = dataclasses.replace(subject.loss, times=_times(given, subject.loss))
     except ValueError as error:
-        raise CommandError(f"times is {given}: {error}") from error
+        raise CommandError(f"times is {given}: {text_of(error)}") from error
     return dataclasses.replace(subject, loss=loss, about=subject.about | {"loss": loss.settings()})
 
 
@@ -260,7 +260,7 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
                 with precision(common.options.precision, common.device):
                     outcomes[task.name] = task.run(setting)
             except DoesNotApplyError as error:
-                left_out[task.name] = str(error)
+                left_out[task.name] = text_of(error)
             except Exception as error:  # of the user's code too: what the other measures have given is kept
                 if out_of_memory(error) and not outcomes:
                     raise CommandError(f"{subject.label}: {_less_memory(common)}") from error

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.cli.errors import CommandError
+from flatness.cli.errors import CommandError, text_of
 from flatness.diffusion.losses import DiffusionLoss, EDMLoss
 from flatness.diffusion.noise_paths import EDM_PATH, RECTIFIED_FLOW, DiscretePath
 from flatness.diffusion.predictions import ModelCall
@@ -121,7 +121,7 @@ def _built(label: str, name: str, configuration: Mapping[str, Any]) -> Any:
             warnings.simplefilter("ignore")  # diffusers' own, about what it calls
             return getattr(diffusers, name).from_config(dict(configuration))
     except Exception as error:  # of any kind, for values of any kind
-        reason = " ".join(str(error).split())[:200]
+        reason = text_of(error)[:200]
         raise CommandError(f"{label} has a {name} that cannot be built: {reason or type(error).__name__}") from error
 
 

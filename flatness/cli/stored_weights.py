@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.cli.errors import INSTEAD, CommandError, out_of_memory
+from flatness.cli.errors import INSTEAD, CommandError, out_of_memory, text_of
 
 NAME = "diffusion_pytorch_model"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -171,7 +171,7 @@ def _tensors(stored: Stored, own: set[str], label: str) -> Iterator[tuple[str, T
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             if isinstance(error, CommandError) or out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = text_of(error)[:200]
             raise CommandError(f"{path} cannot be loaded, not whole safetensors: {reason}") from error
 
 

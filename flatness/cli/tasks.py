@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import flatness
+from flatness.cli.errors import text_of
 from flatness.cli.options import MeasureOptions
 from flatness.cli.recording import Advance, RecordedLoss, RecordedNorms
 from flatness.cli.statistics import Part, Uncertain
@@ -429,7 +430,7 @@ def _with_likelihood(loss: DiffusionLoss, variance: str) -> tuple[str | None, st
     try:
         likelihood_loss(loss, variance=variance)
     except ValueError as error:
-        return None, str(error)
+        return None, text_of(error)
     return variance, ""
 
 

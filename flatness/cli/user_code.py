@@ -17,7 +17,7 @@ from types import TracebackType
 import torch
 
 import flatness
-from flatness.cli.errors import CommandError, out_of_memory
+from flatness.cli.errors import CommandError, out_of_memory, text_of
 
 OURS, TORCH = (str(Path(str(package.__file__)).parent) + os.sep for package in (flatness, torch))
 LIBRARY = [str(module.__file__) for module in (contextlib, functools, importlib)]
@@ -28,7 +28,7 @@ LONGEST = 300
 
 def one_line(error: BaseException) -> str:
     """What an error says; of one that is not about a value, its kind before that."""
-    text = " ".join(str(error).split())[:LONGEST]
+    text = text_of(error)[:LONGEST]
     plain = text and isinstance(error, ValueError | RuntimeError | ArithmeticError)
     return text if plain else f"{type(error).__name__}: {text}".rstrip(": ")
 

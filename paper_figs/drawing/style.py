@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
     "lines.markersize": 3.5,
     "patch.linewidth": 0.8,
     "image.cmap": "cividis",
-    "savefig.dpi": 250,
+    "savefig.dpi": 200,
     "pdf.fonttype": 42,
     "pdf.compression": 6,
     "path.simplify": True,

@@ -21,7 +21,7 @@ from paper_figs.report import prose, sourced
 from paper_figs.report.document import Report
 from paper_figs.report.sourced import Number, Source
 
-PIXELS_AN_INCH = 250
+PIXELS_AN_INCH = 200
 """Of the pictures, as `style.SETTINGS` has them; the page shows them 1.6 times as large as print does."""
 CSS_PIXELS_AN_INCH = 154
 KINDS = ("figure", "table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -201,3 +202,14 @@ def test_grey_is_told_from_colour() -> None:
 def test_the_package_does_not_load_pillow() -> None:
     code = "import sys, flatness.images; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_passed_over_and_links_to_nothing_are_images_that_are_missing(tmp_path: Path) -> None:
+    """A pipe would be waited for without end; a link to nothing is damage, which reading it tells."""
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "nowhere.png")
+    found = image_files(tmp_path)
+    assert [str(path) for path in found.images] == ["a.png", "c.png"]
+    assert [str(path) for path in found.others] == ["b.png"]

@@ -155,6 +155,30 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytes
     assert sum(share for _, share in told) == pytest.approx(1.0)
 
 
+def test_a_kept_result_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
+    arm = regimes.arms_of(REGIME)[0]
+    kept = ladder_command.CheckedRuns(tmp_path, RUNG)
+    assert kept.get(arm) is None
+    rows = [ladder.Row(REGIME.name, arm.method, arm.dose, "raw", 60, True, {"loss": [0.25, 0.5]})]
+    kept.put(arm, rows, 1.0)
+    assert kept.get(arm) == rows
+    whole = kept.path(arm).read_text()
+    for damaged in (
+        whole.replace("0.25", "0.26"),
+        whole[:40],
+        "[" * 10**5,
+        "[]",
+        '{"rows": []}',
+        '{"rows": [{"x": 1}]}',
+    ):
+        assert damaged != whole
+        kept.path(arm).write_text(damaged)
+        with pytest.warns(UserWarning, match="is made anew"):
+            assert kept.get(arm) is None
+    kept.put(arm, rows, 1.0)
+    assert kept.get(arm) == rows
+
+
 def test_what_a_result_depends_on_is_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arm = regimes.arms_of(REGIME)[0]
     kept = ladder.Kept(tmp_path, RUNG)

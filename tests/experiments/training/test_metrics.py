@@ -144,14 +144,34 @@ def test_records_need_an_open_file(tmp_path: Path) -> None:
         metrics.record("train", 1, {"loss": 1.0})
 
 
-def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
+def shown(out: Path, tag: str) -> list[tuple[int, float]]:
+    """What TensorBoard shows of one number."""
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
 
+    board = EventAccumulator(str(out / TENSORBOARD))
+    board.Reload()
+    return [(event.step, event.value) for event in board.Scalars(tag)]
+
+
+def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
     run(tmp_path, 0, 7, log_every=2)
     run(tmp_path, 4, 8, log_every=2)
-    board = EventAccumulator(str(tmp_path / TENSORBOARD))
-    board.Reload()
-    found = [(event.step, event.value) for event in board.Scalars("train/loss")]
-    assert found == [(line["step"], line["loss"]) for line in written(tmp_path)]
+    assert shown(tmp_path, "train/loss") == [(line["step"], line["loss"]) for line in written(tmp_path)]
+
+
+@pytest.mark.parametrize("stopped", [4, 5, 6])
+def test_tensorboard_has_no_point_of_a_stop(tmp_path: Path, stopped: int) -> None:
+    """A stop between two lines writes one of what is left, which is not there once the run has gone on."""
+    state, metrics = state_of(tmp_path, log_every=3), Metrics()
+    metrics.started(state, 0)
+    for step in range(1, stopped + 1):
+        metrics.stepped(state, report(step, loss=float(step)))
+    metrics.record("held_out", stopped, {"loss": 0.5})
+    held = metrics.state()
+    metrics.finished(state, stopped)
+    metrics.close()
+    run(tmp_path, stopped, 9, resumed=held, log_every=3, finished=True)
+    assert shown(tmp_path, "train/loss") == [(3, 2.0), (6, 5.0), (9, 8.0)]
+    assert shown(tmp_path, "held_out/loss") == [(stopped, 0.5)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments.data import fashion_mnist
-from experiments.data.errors import DataError
+from experiments.data.roots import DataError
 from experiments.gpu.processes import ROUNDING, gradient_difference
 from experiments.training.checkpoints import checkpoint_folder, read_configuration
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from flatness.cli import arrays, image_data
 from flatness.cli.data import Data, fingerprint, found_data
 from flatness.cli.errors import CommandError
 from flatness.cli.options import DataOptions
@@ -26,6 +30,62 @@ def saved(path: Path, **arrays: Any) -> Path:
     """An .npz."""
     np.savez(path, **arrays)
     return path
+
+
+def declared(path: Path, shape: str, content: bytes) -> Path:
+    """An .npz whose one array has a header of this shape, whatever follows it."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "shape", ["(1000000000000, 4)", "(3, 4)", "(1, 4)", "(2, -4)", "(0, 4)", "(2, 4, 99999999999)"]
+)
+def test_an_archive_holds_what_its_header_says_or_is_refused_unread(shape: str, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="is damaged: x says that it has"):
+        found(declared(tmp_path / "d.npz", shape, bytes(32)))
+    assert len(found(declared(tmp_path / "d.npz", "(2, 4)", bytes(32))).chosen(2, 0)[0]) == 2
+
+
+def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = declared(tmp_path / "bomb.npz", "(4096, 1024)", bytes(2**24))
+    assert path.stat().st_size < 2**16
+    monkeypatch.setattr(arrays, "MEMORY", 2**23)
+    with pytest.raises(CommandError, match="does not fit into memory: x has 16777"):
+        found(path)
+
+
+@pytest.mark.parametrize("name", ["x.png", "metadata.jsonl", "dataset.json", "0.txt"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_among_images_are_not_waited_for(name: str, kind: str, tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(PIXELS[number]).save(tmp_path / f"{number}.png")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    with contextlib.suppress(CommandError):  # refused, or not needed
+        found(tmp_path).chosen(3, 0)
+
+
+def test_what_a_zip_unpacks_to_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(2):
+            archive.writestr(f"{number}.png", bytes(10**6))
+    monkeypatch.setattr(image_data, "LARGEST_FILE", 10**5)
+    with pytest.raises(CommandError, match="it unpacks to 1000000 bytes; allowed: at most 100000"):
+        found(tmp_path / "d.zip").chosen(2, 0)
+
+
+def test_images_are_not_resized_beyond_the_limit_of_pixels(tmp_path: Path) -> None:
+    for number in range(2):
+        Image.fromarray(PIXELS[number]).save(tmp_path / f"{number}.png")
+    with pytest.raises(CommandError, match="resize is 200000, 40000000000 pixels; allowed: at most --pixel-limit"):
+        found(tmp_path, resize=200000)
 
 
 def rows(data: Data, count: int = 5, seed: int = 0) -> torch.Tensor:

@@ -229,3 +229,12 @@ def test_options_for_training_apply_or_are_refused(
     for option in (["--prediction", "epsilon"], ["--train-steps", "50"], ["--beta-end", ".1"]):
         assert run(["measure", str(with_own), "--data", "x", *option]) == 2
         assert f"{option[0]} is for networks without a scheduler" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [8.5, "8", [8], [8, 0], True])
+def test_a_size_that_is_none_is_named(size: object, folder: Path, tmp_path: Path) -> None:
+    configuration = json.loads((folder / "config.json").read_text())
+    shutil.copytree(folder, tmp_path / "odd")
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(configuration | {"sample_size": size}))
+    with pytest.raises(CommandError, match=r"sample_size is .*; allowed: a whole number, or two"):
+        loaded(str(tmp_path / "odd"), SourceOptions(prediction="epsilon", schedule="linear"))
