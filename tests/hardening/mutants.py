@@ -92,7 +92,8 @@ GROUPS: dict[str, Group] = {
     ),
     "worst-case": Group(
         ("theory/model/worst_case.py", "theory/model/divergences.py"),
-        ("theory/tests/test_worst_case.py", "theory/tests/test_foundations.py"),
+        ("theory/tests/test_worst_case.py", "theory/tests/test_foundations.py",
+         "theory/tests/test_section_3_2_which_density.py"),
     ),
     "statistics": Group(
         ("findings/estimates.py", "findings/verdicts.py"),
