@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import collections
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.provenance import provenance
 from findings.documents import json_text
 from findings.files import write_whole
 
@@ -85,13 +87,13 @@ GROUPS: dict[str, Group] = {
          "tests/flatness/test_predictions.py"),
     ),
     "process": Group(
-        ("experiments/diffusion/process.py", "experiments/diffusion/schedules.py",
-         "experiments/diffusion/timesteps.py"),
+        ("experiments/diffusion/process.py", "experiments/diffusion/timesteps.py"),
         ("tests/experiments/diffusion",),
     ),
     "worst-case": Group(
         ("theory/model/worst_case.py", "theory/model/divergences.py"),
-        ("theory/tests/test_worst_case.py", "theory/tests/test_foundations.py"),
+        ("theory/tests/test_worst_case.py", "theory/tests/test_foundations.py",
+         "theory/tests/test_section_3_2_which_density.py"),
     ),
     "statistics": Group(
         ("findings/estimates.py", "findings/verdicts.py"),
@@ -134,24 +136,24 @@ def prepared(name: str) -> Path:
 def run(name: str) -> int:
     """mutmut's status on one group, in one process of low priority; what was done before stands."""
     folder = prepared(name)
-    _take_over_tests(name)
+    _take_over_changes(name)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "1", "COLUMNS": "100"}
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
     return subprocess.run(command, cwd=folder, env=environment).returncode
 
 
-def _take_over_tests(name: str) -> None:
-    """Where tests have changed since the last run, copy them anew, and have survivors tried again.
-
-    That a module has changed mutmut sees itself.
-    """
-    files = sorted(path for test in GROUPS[name].tests for path in (ROOT / test, *(ROOT / test).rglob("*.py")))
+def _take_over_changes(name: str) -> None:
+    """Where tests or modules have changed since the last run: copy the tests anew, ask anew which of them reach which
+    function, and have all but the killed mutants tried again. Functions that have changed mutmut sees itself."""
+    group = GROUPS[name]
+    files = sorted(path for one in (*group.tests, *group.modules) for path in (ROOT / one, *(ROOT / one).rglob("*.py")))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
-    stamp = RUNS / name / "tests.sha256"
+    stamp = RUNS / name / "sha256"
     if stamp.exists() and stamp.read_text() == digest:
         return
     shutil.rmtree(RUNS / name / "mutants" / "tests", ignore_errors=True)
-    for module in GROUPS[name].modules:
+    (RUNS / name / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    for module in group.modules:
         meta = RUNS / name / "mutants" / f"{module}.meta"
         if meta.exists():
             document = json.loads(meta.read_bytes())
@@ -234,6 +236,7 @@ def summary(explained: dict[tuple[str, tuple[str, ...]], str]) -> dict[str, Any]
     return {
         "what": "mutants of the instruments, and whether the tests near them notice",
         "made_by": "make mutants",
+        "provenance": {**provenance(), "mutmut": importlib.metadata.version("mutmut")},
         "complete": whole,
         "not_run": [name for name in GROUPS if name not in groups],
         "groups": groups,

@@ -153,7 +153,7 @@ def tensors(content: bytes) -> tuple[Any, bytes]:
     length = int.from_bytes(content[:8], "little")
     try:
         header = {k: v for k, v in json.loads(content[8 : 8 + length]).items() if k != "__metadata__"}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "no tensors", content
     return header, content[8 + length :]
 
