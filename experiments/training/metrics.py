@@ -106,7 +106,7 @@ class Metrics:
         self._lines = os.open(path, os.O_WRONLY | os.O_APPEND)
         # TensorBoard leaves out what an earlier part of the run wrote for later steps, of all kinds alike
         self._board = SummaryWriter(str(state.options.out / TENSORBOARD), purge_step=begun + 1)
-        for line in kept:
+        for line in lines:
             if line["step"] > begun:
                 self._show(line["kind"], line["step"], {k: v for k, v in line.items() if k not in ("kind", "step")})
 
