@@ -202,9 +202,6 @@ def main(arguments: list[str]) -> int:
     checkpoint = Checkpoint.of(command.run)
     if checkpoint.configuration.train_split == "all" and part == 0:
         print("note: this run was trained on all images, also on those that are measured here", file=sys.stderr)
-    if command.average in ("all", "ema") and part == 0 and _has(checkpoint, "ema"):
-        step = checkpoint.settings("ema")["step"]
-        print(f"note: the EMA: {start_in_words(checkpoint.configuration, step)}", file=sys.stderr)
     averages: tuple[Average, ...] = AVERAGES if command.average == "all" else (command.average,)
     if command.average == "all":
         averages = tuple(a for a in AVERAGES if _has(checkpoint, a))
@@ -217,6 +214,9 @@ def main(arguments: list[str]) -> int:
         checkpoint.configuration, options, run, root=place.data, features=place.features,
         inception=place.inception_weights, download=place.inception_download, device=device,
     )  # fmt: skip
+    if command.average in ("all", "ema") and part == 0 and _has(checkpoint, "ema"):
+        step = checkpoint.settings("ema")["step"]
+        print(f"note: the EMA: {start_in_words(checkpoint.configuration, step)}", file=sys.stderr)
     watch = ShownRows(len(averages[part::parts]))
 
     def row(average: Average, told: Callable[[Any], None]) -> dict[str, Any]:

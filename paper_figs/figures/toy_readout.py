@@ -117,7 +117,7 @@ def draw(data: dict[str, Any]) -> Figure:
     """The readout's LPF rise on top, three panels of bits a kind of error below; the line is equality."""
     errors = data["errors"]
     figure = style.figure(2.9 + 1.15 * len(errors))
-    panels.headline(figure, data["title"])
+    panels.headline(figure, data["title"] + (" (trial)" if data["face"]["trial"] else ""))
     grid = figure.add_gridspec(1 + len(errors), 3, height_ratios=(1.5, *(1 for _ in errors)))
     top = figure.add_subplot(grid[0, :])
     _noise(top, data)

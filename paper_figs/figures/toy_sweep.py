@@ -62,7 +62,7 @@ def _decades(intervals: list[dict[str, Any]]) -> tuple[float, float]:
 def draw(data: dict[str, Any]) -> Figure:
     """Four panels over rho; plain training as a line in its interval."""
     figure = style.figure(3.4)
-    panels.headline(figure, data["title"])
+    panels.headline(figure, data["title"] + (" (trial)" if data["face"]["trial"] else ""))
     grid = figure.subplots(2, 2, sharex=True)
     for axes, (name, title) in zip(grid.flat, PANELS.items(), strict=True):
         adm = data["adm"][name]

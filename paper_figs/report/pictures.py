@@ -15,6 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from findings import toy_study
 from paper_figs.catalogue import Entry
 from paper_figs.fingerprint import declared_inputs
 from paper_figs.report import prose, sourced
@@ -183,7 +184,8 @@ def missing(data: Mapping[str, Any]) -> list[str]:
 def faces(data: Mapping[str, Any]) -> list[str]:
     """A line for each source that is shown: what it is of, and where that lies."""
     sources = [*_columns(data), *dict(data.get("faces") or {}).values()]
-    return [f"{one['face']} [{one['source']}]" for one in sources if "face" in one]
+    toy = [f"{toy_study.sentence(data['face'])} [results/toy.json]"] if isinstance(data.get("face"), Mapping) else []
+    return [f"{one['face']} [{one['source']}]" for one in sources if "face" in one] + toy
 
 
 def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture:

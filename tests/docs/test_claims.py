@@ -12,12 +12,14 @@ import sympy
 from bs4 import BeautifulSoup
 
 from docs.extensions import claim_pages, line_breaks
+from findings.documents import read_document
 from paper_figs.report import prose
 from tests.docs.small_site import CLAIMS, FORMULAS, THEORY, Site, build, build_theory, claim_page
 from theory import ledger
 from theory.proof import notation
 from theory.proof.machine_checked import MachineChecked
 from theory.proof.statement import Falsifier, Fault, Kind, Statement, Verdict
+from toy import sampling_theorems
 
 EVERY = pytest.mark.parametrize(("module", "statement"), ledger.statements().values(), ids=ledger.statements().keys())
 BY_HAND = {path.name: path.read_text(encoding="utf-8") for path in sorted(THEORY.glob("*.md"))}
@@ -183,6 +185,7 @@ def test_numbers_on_pages_written_by_hand_are_the_ledger_s() -> None:
         for piece in statement.evidence:
             if piece.kind in (Kind.EXACT, Kind.PRINTED):
                 known += " ".join(str(comparison) for comparison in piece.check())
+    known += " ".join(sampling_theorems.sentences(read_document(sampling_theorems.DEFAULT_OUT)).values())
     numbers = [abs(float(number)) for number in re.findall(r"-?\d*\.\d+", known)]
     checked = set()
     for name, text in BY_HAND.items():

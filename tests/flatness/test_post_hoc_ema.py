@@ -187,7 +187,7 @@ def test_snapshots_are_copies_that_load_as_plain_weights() -> None:
 def test_arguments() -> None:
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: PowerEMA.of_width(0.3), r"sigma_rel is 0\.3"),
-        (lambda: fit([], (1.0, 1.0)), "at most 0"),
+        (lambda: fit([], (1.0, 1.0)), "profiles is empty"),
         (lambda: fit([(1.0, 5.0)], (1.0, 6.0)), "target has 6.0 steps; allowed: at most 5.0"),
         (lambda: fit([(-1.0, 5.0)], (1.0, 5.0)), r"gamma of profiles is -1\.0"),
         (lambda: reconstruct([], PowerEMA(1.0)), "snapshots is empty"),

@@ -17,6 +17,7 @@ from paper_figs import catalogue, fingerprint
 from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import style
 from paper_figs.figures import toy_readout
+from paper_figs.report import pictures
 
 NAMES = [name for name in catalogue.figures() if name.startswith("toy_")]
 Data = dict[str, Any]
@@ -48,8 +49,8 @@ def test_results_are_declared(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_says_data_and_seeds(name: str, data_of: Callable[[str], Data], results: Data) -> None:
     data = data_of(name)
+    said = "\n".join(pictures.faces(data))
     with style.applied():
-        said = _texts(import_module(f"paper_figs.figures.{name}").draw(data))
         trial = _texts(
             import_module(f"paper_figs.figures.{name}").draw({**data, "face": {**data["face"], "trial": True}})
         )

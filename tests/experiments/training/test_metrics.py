@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,7 @@ def shown(out: Path, tag: str) -> list[tuple[int, float]]:
 
 def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
     run(tmp_path, 0, 7, log_every=2)
+    time.sleep(1.0)  # as below
     run(tmp_path, 4, 8, log_every=2)
     assert shown(tmp_path, "train/loss") == [(line["step"], line["loss"]) for line in written(tmp_path)]
 
@@ -172,6 +174,7 @@ def test_tensorboard_has_no_point_of_a_stop(tmp_path: Path, stopped: int) -> Non
     held = metrics.state()
     metrics.finished(state, stopped)
     metrics.close()
+    time.sleep(1.0)  # as a later process; files of one second are read by name, 10 before 9
     run(tmp_path, stopped, 9, resumed=held, log_every=3, finished=True)
     assert shown(tmp_path, "train/loss") == [(3, 2.0), (6, 5.0), (9, 8.0)]
     assert shown(tmp_path, "held_out/loss") == [(stopped, 0.5)]
