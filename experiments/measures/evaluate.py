@@ -1,6 +1,7 @@
 """One row of the tables: all measures of one average of one run, in one result file, resumed measure by measure.
 
 version, what, row ("sam+ema"), method, average
+share_of_start  of an EMA, how much of it is the weights that the run began from
 settings      configuration, checkpoint (average, step, sha256 of the weights), data (and how many images were used),
               features, device (its kind), evaluation: all that the numbers depend on but for rounding
 provenance    a list of versions, commit and device, each with the measures that were taken so, in part at least
@@ -35,6 +36,7 @@ from experiments.measures.subject import GRADIENT_BATCH, Material, Subject
 from experiments.measures.tasks import tasks_of
 from findings.documents import ResultFile
 from findings.names import Average, RowName
+from flatness import EMA
 
 
 def evaluate(
@@ -100,4 +102,7 @@ def evaluate(
         "method": configuration.method,
         "average": settings["checkpoint"]["average"],
     }
+    if average == "ema":
+        steps = settings["checkpoint"]["step"]
+        about["share_of_start"] = EMA(configuration.averages.ema_decay).share_of_start(steps)
     return measured(result, name, about, work, device, watch)

@@ -57,6 +57,8 @@ def test_each_row_is_of_its_own_weights_and_has_every_measure_and_its_provenance
         assert list(found["measures"]) == list(tasks_of(subject)) == list(found["seconds"])
         assert not any(FAILED in measure for measure in found["measures"].values())
         assert found["row"] == str(RowName("adm", average))
+        start = CONFIGURATION.averages.ema_decay**CONFIGURATION.steps  # of the weights that the EMA began from
+        assert found.get("share_of_start") == (pytest.approx(start) if average == "ema" else None)
         assert found["settings"]["configuration"] == CONFIGURATION.to_dict() | _lists(CONFIGURATION.to_dict())
         assert found["settings"]["checkpoint"]["step"] == CONFIGURATION.steps
         assert found["settings"]["features"]["sha256"] == MATERIAL.features.identity  # type: ignore[union-attr]
