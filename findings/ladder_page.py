@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from findings import ladder_doses
 from findings.checksums import ResultError, read_json, with_checksum
+from findings.comparisons import FEWEST_SEEDS
 from findings.documents import json_text
 from findings.estimates import significant
 from findings.files import write_whole
@@ -109,9 +110,13 @@ def study_column(folder: Path) -> Column:
     """A folder of runs.
 
     Raises:
-        LadderError: it holds no runs that can be judged.
+        LadderError: it holds no runs that can be judged, or too few seeds.
     """
     study = Study(folder)
+    if len(study.seeds) < FEWEST_SEEDS:
+        raise LadderError(
+            f"{folder} has {len(study.seeds)} seeds so far; {FEWEST_SEEDS} are the fewest that are judged"
+        )
     state = study.regime()
     about = {
         "regimes": state["regimes"],
@@ -148,7 +153,7 @@ def columns_of(folder: Path = FOLDER) -> list[Column]:
         if (folder / name).is_dir():
             try:
                 columns.append(study_column(folder / name))
-            except (LadderError, ValueError):  # fewer than two seeds so far
+            except (LadderError, ValueError):
                 continue
     return columns and [*columns, printed_column()]
 

@@ -143,3 +143,12 @@ def test_what_is_open_is_counted_by_what_would_decide_it() -> None:
     sentence = undecided([Column("0", "ring", {"regimes": []}, cells)])
     assert sentence.startswith("Of 4 verdicts 3 are open. With 2 times the seeds 1 of these would")
     assert "; 1 take more, and for 1 no 1000 seeds" in sentence
+
+
+def test_a_study_of_fewer_than_three_seeds_is_not_judged_yet(tmp_path: Path) -> None:
+    study(tmp_path / "mini")
+    assert "mini" in [column.name for column in columns_of(tmp_path)]
+    for path in (tmp_path / "mini").glob("*-[2-9].json"):
+        path.unlink()
+    assert len(Study(tmp_path / "mini").seeds) == 2
+    assert columns_of(tmp_path) == []
