@@ -142,7 +142,7 @@ class Printer:
         shared = number.source.at(IN_TITLE)
         name = self._notes.setdefault(shared, f"{self._prefix}-{len(self._notes) + 1}")
         return Markup(
-            '<span class="number"><button type="button" popovertarget="{}" title="{}">{}</button></span>'
+            '<span class="number"><button popovertarget="{}" title="{}">{}</button></span>'
         ).format(name, number.source.key, number.text)
 
     def notes(self) -> Markup:
