@@ -4,8 +4,6 @@ The processes run this file as a script, meet through a file (no port), and save
 """
 
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+
+from tests.ranks import join, run_script
 
 RANKS = 2
 STEPS = 5
@@ -182,9 +182,7 @@ SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(str(folder / "store"), RANKS)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    join(rank, RANKS, folder)
     torch.save({name: scenario(rank) for name, scenario in SCENARIOS.items()}, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -194,27 +192,8 @@ def run_rank(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this build of torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host name that resolves to nothing does no harm then
-    command = [sys.executable, __file__, str(folder)]
-    processes = []
-    try:
-        for rank in range(RANKS):
-            output = (folder / f"{rank}.log").open("w")
-            processes.append(subprocess.Popen([*command, str(rank)], env=environment, stdout=output, stderr=output))
-            output.close()
-        codes = [process.wait(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    logs = "\n".join((folder / f"{rank}.log").read_text() for rank in range(RANKS))
-    assert codes == [0] * RANKS, logs
+    run_script(__file__, folder, RANKS, TIMEOUT)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 

@@ -6,8 +6,6 @@ The processes run this file as a script, meet through a file (no port), and save
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from flatness import EMA, SAM, SWA, FriendlySAM, PowerEMA, RandomSAM, RandomWeightPerturbation, Shadows
 from flatness.training.weight_averaging import Rule
+from tests.ranks import join, run_script
 
 RANKS = 2
 STEPS = 4
@@ -151,9 +150,7 @@ def sharded() -> nn.Module:
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(str(folder / "store"), RANKS)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    join(rank, RANKS, folder)
     part = slice(rank, None, RANKS)
     found: dict[str, Any] = {str(adaptive): trained(sharded(), part, adaptive) for adaptive in (False, True)}
     found["refusals"] = refusals(sharded())
@@ -163,26 +160,8 @@ def run_rank(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this build of torch has no gloo")
     folder = tmp_path_factory.mktemp("shards")
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    processes = []
-    try:
-        for rank in range(RANKS):
-            with (folder / f"{rank}.log").open("w") as output:
-                command = [sys.executable, __file__, str(folder), str(rank)]
-                processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
-        codes = [process.wait(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    logs = "\n".join((folder / f"{rank}.log").read_text() for rank in range(RANKS))
-    assert codes == [0] * RANKS, logs
+    run_script(__file__, folder, RANKS, TIMEOUT)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 

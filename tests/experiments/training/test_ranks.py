@@ -6,7 +6,6 @@ The processes run this file as a script and meet through a file (no port).
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from tests.experiments.training.small_runs import (
     run_options,
     stored,
 )
+from tests.ranks import join, run_script
 
 RANKS = 2
 TIMEOUT = 200
@@ -121,9 +121,7 @@ def fails_to_write(out: Path, contents: Contents) -> Path:
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(str(folder / "store"), RANKS)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    join(rank, RANKS, folder)
     for name, (configuration, micro_batch) in (ALIKE | OTHERS).items():
         assert train(configuration, run_options(folder / name, micro_batch=micro_batch), images()) == STEPS
     c, micro_batch = ALIKE["everything"]
@@ -161,25 +159,8 @@ def run_rank(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of what two processes have made."""
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this build of torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    paths = [str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host name that resolves to nothing does no harm then
-    processes = []
-    try:
-        for rank in range(RANKS):
-            with (folder / f"{rank}.log").open("w") as log:
-                command = [sys.executable, "-W", "error", __file__, str(folder), str(rank)]
-                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-        codes = [process.wait(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert codes == [0] * RANKS, "\n".join((folder / f"{rank}.log").read_text() for rank in range(RANKS))
+    run_script(__file__, folder, RANKS, TIMEOUT, options=("-W", "error"))
     return folder
 
 
