@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from docs.extensions import claim_pages
 from tests.browser import DESK, PATIENCE, PHONE, chromium
 from tests.docs.small_site import Site, build_theory, claim_page
 from theory import ledger
@@ -130,7 +129,7 @@ def test_switches_hide_the_claims_of_a_verdict(opened: Opener) -> None:
     assert rows.count() == len(ledger.statements())
     for verdict in Verdict:
         page.get_by_label(verdict.value, exact=True).uncheck()
-        assert not page.locator(f".of-{claim_pages.css_class(verdict)}").first.is_visible()
+        assert not page.locator(f'[data-verdict="{verdict.value}"]').first.is_visible()
         shown = sum(statement.verdict is not verdict for _, statement in ledger.statements().values())
         assert sum(rows.nth(number).is_visible() for number in range(rows.count())) == shown
         page.get_by_label(verdict.value, exact=True).check()
