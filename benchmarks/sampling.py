@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers import imported
 from benchmarks.timing import Row, interleaved
 from experiments.adm import ADM, ADMOptions
 from experiments.configuration import PRESETS, PresetName
 from experiments.diffusion import Process, ProcessOptions
 from experiments.sampling.chains import generate
 from experiments.sampling.noise import ImageNoise
+from flatness.optional_imports import imported
 from flatness.precision import whole_float32
 
 IMAGES = {"cpu": 16, "cuda": 256}

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from theory.model.perturbations import is_admissible, loss_rise, perturbation_divergence
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius, is_admissible, loss_rise, perturbation_divergence
 from toy.gap_tolerance import SCALES, Setting, curve, least_direction, measured_rise, random_directions, tolerance
 
 SETTING = Setting(directions=10, points=4000)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from theory.claims.corollary_3_9_first_line import bracket_of
 from theory.model import brute_force, perturbations
 from theory.model.divergences import DIVERGENCES, TAU
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius
 from theory.proof import exact, strategies
 from theory.proof.intervals import certify_above
 from theory.proof.machine_checked import machine_checked

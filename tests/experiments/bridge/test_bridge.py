@@ -21,8 +21,7 @@ from findings.estimates import Cell
 from tests.experiments.bridge.made_bridge import Sizes, folder, linearisation, write
 from tests.experiments.measures.linear_networks import LinearFeatures, linear_subject, of_noise
 from tests.experiments.measures.small_rows import contents
-from theory.model.perturbations import perturbation_divergence
-from theory.model.robustness import flat_radius
+from theory.model.perturbations import flat_radius, perturbation_divergence
 from theory.model.worst_case import worst_case_divergence
 
 TOY, PAPER = BridgeCommand(folder=Path()).toy, BridgeCommand(folder=Path()).paper

@@ -13,8 +13,7 @@ from experiments.measures.noise_tolerance import divergence_of, measured_toleran
 from tests.experiments.measures.linear_networks import DIMENSION, LinearFeatures, exact, linear_subject
 from tests.experiments.measures.small_rows import subject
 from tests.experiments.measures.test_tolerance import Zero
-from theory.model.perturbations import loss_rise, perturbation_divergence
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius, loss_rise, perturbation_divergence
 
 T = 300
 LEVELS = (0.01, 0.05, 0.25, 1.25, 6.25)

@@ -15,7 +15,7 @@ from experiments.measures.noise_tolerance import batches_at
 from experiments.measures.subject import Subject
 from tests.experiments.measures.linear_networks import DIMENSION, FEATURES, LinearFeatures, linear_subject, of_noise
 from tests.experiments.measures.small_rows import Readout, subject
-from theory.model.robustness import flat_radius
+from theory.model.perturbations import flat_radius
 from theory.model.worst_case import worst_case_divergence
 
 T = 300
