@@ -158,8 +158,8 @@ def noise() -> list[Row]:
         network = network_of(options, device)
         x, t = image_noise.start(), torch.full((images,), 500, device=device)
 
-        def drawn(found: ImageNoise = image_noise) -> None:
-            found(1)
+        def drawn(source: ImageNoise = image_noise) -> None:
+            source(1)
             _finish()
 
         @torch.no_grad()

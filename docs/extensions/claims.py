@@ -132,12 +132,12 @@ def expression(name: str) -> sympy.Basic:
     if not path.is_file():
         raise LookupError(f"formula is {name!r}; allowed: module.NAME, with a module of theory/claims")
     known_there = vars(importlib.import_module(f"theory.{path.parent.name}.{path.stem}"))
-    found = known_there.get(constant)
-    if not isinstance(found, sympy.Basic):
+    formula = known_there.get(constant)
+    if not isinstance(formula, sympy.Basic):
         allowed = [other for other, value in known_there.items() if isinstance(value, sympy.Basic)]
         where = path.relative_to(ledger.ROOM.parent).as_posix()
         raise LookupError(f"formula is {name!r}; allowed in {where}: {', '.join(allowed)}")
-    return found
+    return formula
 
 
 class FormulaRole(SphinxRole):

@@ -284,5 +284,5 @@ def _seconds(device: torch.device, run: Callable[[], object]) -> float:
 def start_in_words(c: Configuration, steps: int) -> str:
     """What share of a run's EMA, after so many steps, is the weights that it began from."""
     share = EMA(c.averages.ema_decay).share_of_start(steps)
-    told = f"{share:.2%} of it is the initial weights after {steps} steps of decay {c.averages.ema_decay:g}"
-    return told + ("; the run is too short for it" if share > LARGEST_START else "")
+    words = f"{share:.2%} of it is the initial weights after {steps} steps of decay {c.averages.ema_decay:g}"
+    return words + ("; the run is too short for it" if share > LARGEST_START else "")

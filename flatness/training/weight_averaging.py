@@ -269,7 +269,7 @@ class Shadows:
 
     def snapshots(self) -> list[Snapshot]:
         """Copies on the CPU of all power-function EMAs as they stand, to be saved for `reconstruct`."""
-        found: list[Snapshot] = []
+        taken: list[Snapshot] = []
         for name, rule in self.rules.items():
             steps = int(self._shadows[name].n_averaged)
             if isinstance(rule, PowerEMA) and steps > 0:
@@ -278,8 +278,8 @@ class Shadows:
                     shadow.weights.items() if isinstance(shadow, ShardedAverage) else shadow.module.named_parameters()
                 )
                 weights = {plain_name(key): gathered(p.detach()).to("cpu", copy=True) for key, p in named}
-                found.append({"gamma": rule.gamma, "steps": steps, "weights": weights})
-        return found
+                taken.append({"gamma": rule.gamma, "steps": steps, "weights": weights})
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """All averages, in plain types and tensors (not copied, as in torch's modules)."""

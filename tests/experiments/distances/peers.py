@@ -91,7 +91,7 @@ def inception_features(folder: Path) -> dict[str, list[list[float]]]:
     theirs = network.FeatureExtractorInceptionV3("peer", ["2048"], str(weights))
     del network.FeatureExtractorInceptionV3.load_state_dict
     torch.save(theirs.state_dict(), weights)
-    inception.SHA256 = inception.hash_file(weights).sha256
+    inception.SHA256 = inception.sha256_of(weights)
     images = torch.randint(0, 256, (2, 1, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     ours = inception.InceptionFeatures(weights)(images)
     with torch.no_grad():
