@@ -66,8 +66,8 @@ def test_a_claim_s_page_says_what_the_ledger_says(module: str, statement: Statem
     if statement.fault is not None:
         assert f"A {statement.fault.value}. {claim_pages.FAULTS[statement.fault]}" in text
     assert statement.rescue in text
-    said = " ".join((importlib.import_module(f"theory.claims.{module}").__doc__ or "").split("\n\n")[-1].split())
-    assert said in text
+    docstring = " ".join((importlib.import_module(f"theory.claims.{module}").__doc__ or "").split("\n\n")[-1].split())
+    assert docstring in text
     assert f"python -m theory explain {statement.label}" in text
     assert f"pytest theory/tests/test_{module}.py" in text
 
@@ -213,8 +213,8 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Changer:
     def change(label: str, **attributes: object) -> None:
         module, statement = original[label]
         others = {label: (module, dataclasses.replace(statement, **attributes))} if attributes else {}  # type: ignore[arg-type]
-        kept = {name: pair for name, pair in original.items() if name != label or attributes}
-        monkeypatch.setattr(ledger, "statements", lambda: kept | others)
+        pairs = {name: pair for name, pair in original.items() if name != label or attributes}
+        monkeypatch.setattr(ledger, "statements", lambda: pairs | others)
 
     return change
 

@@ -24,13 +24,13 @@ def run_rank(folder: Path) -> None:
     """The example's loop in float64 in both modes, then its main, which makes a process group of its own."""
     rank = int(os.environ["RANK"])
     join(rank, RANKS, folder)  # not by torchrun's own store, which serves one group, that of main
-    found = {}
+    weights = {}
     for gradients in MODES:
         network = small()
         model = torch.nn.parallel.DistributedDataParallel(network)
         train(model, data(), RHO, MICRO_BATCH, gradients)
-        found[gradients] = network.state_dict()
-    torch.save(found, folder / f"{rank}.pt")
+        weights[gradients] = network.state_dict()
+    torch.save(weights, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
     main(["--steps", "2", "--batch", "8"])
 

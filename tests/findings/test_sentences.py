@@ -22,10 +22,12 @@ def column(name: str, verdict: str, mean: float, **others: str) -> Column:
 
 
 def test_a_tally_counts_studies_and_quotes_the_clearest() -> None:
-    found = tally([column("a", "confirmed", -0.2), column("b", "refuted", 0.9), column("c", "cannot say", 0.0)], "L1a")
-    assert (found.confirmed, found.refuted, found.other, found.studies) == (1, 1, 0, 2)
-    assert found.words() == "in 1 of 2 studies (1 refuted)"
-    assert found.example == (
+    counted = tally(
+        [column("a", "confirmed", -0.2), column("b", "refuted", 0.9), column("c", "cannot say", 0.0)], "L1a"
+    )
+    assert (counted.confirmed, counted.refuted, counted.other, counted.studies) == (1, 1, 0, 2)
+    assert counted.words() == "in 1 of 2 studies (1 refuted)"
+    assert counted.example == (
         "b: the distance of samples at T' = 20, at the dose 0.03, times "
         f"{math.exp(0.9):.2f} [{math.exp(0.8):.2f}, {math.exp(1.0):.2f}]"
     )
@@ -40,14 +42,14 @@ def test_a_tally_counts_studies_and_quotes_the_clearest() -> None:
     ],
 )
 def test_titles_turn_with_the_verdicts(verdict: str, title: str) -> None:
-    found = sentences([column(name, "confirmed", -0.5, L1a=verdict) for name in "abc"])
-    assert title in [sentence.title for sentence in found]
+    sentence_of = sentences([column(name, "confirmed", -0.5, L1a=verdict) for name in "abc"])
+    assert title in [sentence.title for sentence in sentence_of]
 
 
 def test_half_of_the_studies_is_no_majority() -> None:
-    found = sentences([column("a", "confirmed", -0.5), column("b", "refuted", 0.5)])
+    sentence_of = sentences([column("a", "confirmed", -0.5), column("b", "refuted", 0.5)])
     words = ("mixed", "open", "depends", "not settled")
-    assert all(any(word in one.title for word in words) for one in found)
+    assert all(any(word in one.title for word in words) for one in sentence_of)
 
 
 def test_where_samples_gain_and_held_out_loss_does_not_the_title_says_both() -> None:
@@ -64,8 +66,8 @@ def test_memorised_studies_are_not_among_those_where_nothing_is() -> None:
 
 
 def test_what_is_not_measured_is_said() -> None:
-    found = sentences([column("a", "confirmed", -0.5, L3a="cannot say", L3b="cannot say")])
-    memorised = next(one for one in found if "memorised" in one.title)
+    sentence_of = sentences([column("a", "confirmed", -0.5, L3a="cannot say", L3b="cannot say")])
+    memorised = next(one for one in sentence_of if "memorised" in one.title)
     assert memorised.title.endswith("is open")
     assert "not measured" in memorised.text
 

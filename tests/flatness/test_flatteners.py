@@ -165,13 +165,13 @@ def check_randomness(make: Make) -> None:
 def check_moves(make: Make) -> None:
     """The gradient of the step is not the plain one, by more than rounding."""
     x, y = data()
-    found = []
+    moves = []
     for size in (0.0, SIZE):
         model = network()
         flattener = make(torch.optim.SGD(model.parameters(), lr=0.1), size)
         flattener.step(closure_of(flattener, model, x, y))
-        found.append(torch.cat([p.flatten() for p in weights(model)]))
-    assert float((found[0] - found[1]).norm()) > 1e-4
+        moves.append(torch.cat([p.flatten() for p in weights(model)]))
+    assert float((moves[0] - moves[1]).norm()) > 1e-4
 
 
 # Mutants: what any flattener can get wrong.

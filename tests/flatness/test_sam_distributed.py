@@ -103,7 +103,7 @@ def kin(model: nn.Module, module: nn.Module) -> dict[str, Any]:
 
 
 def scenario_kin(rank: int, ranks: int = RANKS) -> dict[str, Any]:
-    found = {}
+    results = {}
     for name in kin(network(), network()):
         model: nn.Module = network()
         model = nn.parallel.DistributedDataParallel(model) if ranks > 1 else model
@@ -118,15 +118,15 @@ def scenario_kin(rank: int, ranks: int = RANKS) -> dict[str, Any]:
                 return loss
 
             flattener.step(closure)
-        found[name] = [p.detach() for p in model.parameters()]
-    return found
+        results[name] = [p.detach() for p in model.parameters()]
+    return results
 
 
 def scenario_not_finite(rank: int) -> dict[str, Any]:
     """At step 2 rank 1 alone has a gradient at w that is not finite: the step is void on both."""
     from flatness.training.sam import SAM
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for policy in ("skip", "raise"):
         model = nn.parallel.DistributedDataParallel(network())
         sam = SAM(optimizer_of(model), rho=RHO, model=model, on_nonfinite=policy)
@@ -141,14 +141,14 @@ def scenario_not_finite(rank: int) -> dict[str, Any]:
             try:
                 sam.step()
             except FloatingPointError:
-                found["raised at"] = step
+                results["raised at"] = step
                 break
             if step == 2:
-                kept = (torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
-                found["weights kept"] = all(kept)
-        found[policy] = (sam.steps, sam.skipped)
-        found[policy + " weights"] = [p.detach() for p in model.parameters()]
-    return found
+                unmoved = (torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+                results["weights kept"] = all(unmoved)
+        results[policy] = (sam.steps, sam.skipped)
+        results[policy + " weights"] = [p.detach() for p in model.parameters()]
+    return results
 
 
 def scenario_refusals(rank: int) -> dict[str, Any]:
@@ -156,19 +156,19 @@ def scenario_refusals(rank: int) -> dict[str, Any]:
 
     model = nn.parallel.DistributedDataParallel(network())
     x, y = data(rank)
-    found = {}
+    messages = {}
     try:
         SAM(optimizer_of(model))
     except ValueError as error:
-        found["no model"] = str(error)
+        messages["no model"] = str(error)
     sam = SAM(optimizer_of(model), model=model)
     loss_of(model, x, y).backward()
     try:
         with sam.perturbed():
             pass
     except RuntimeError as error:
-        found["averaged by mistake"] = str(error)
-    return found
+        messages["averaged by mistake"] = str(error)
+    return messages
 
 
 SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -237,27 +237,27 @@ def distance(a: list[Tensor], b: list[Tensor]) -> float:
 def test_ranks_make_the_step_of_one_process(
     ranks: list[dict[str, dict[str, Any]]], scenario: str, gradients: str, every: int
 ) -> None:
-    found = [rank[scenario]["weights"] for rank in ranks]
-    assert distance(found[0], found[1]) == 0
-    assert distance(found[0], reference(gradients, every)) <= ROUNDING
+    weights = [rank[scenario]["weights"] for rank in ranks]
+    assert distance(weights[0], weights[1]) == 0
+    assert distance(weights[0], reference(gradients, every)) <= ROUNDING
     other = {"local": "averaged", "averaged": "local"}[gradients]
-    assert distance(found[0], reference(other, every)) > LOCAL_AND_AVERAGED_DIFFER
+    assert distance(weights[0], reference(other, every)) > LOCAL_AND_AVERAGED_DIFFER
 
 
 @pytest.mark.parametrize("name", list(kin(network(), network())))
 def test_kin_of_sam_make_the_step_of_one_process(ranks: list[dict[str, dict[str, Any]]], name: str) -> None:
-    found = [rank["kin"][name] for rank in ranks]
+    weights = [rank["kin"][name] for rank in ranks]
     alone = scenario_kin(0, ranks=1)
-    assert distance(found[0], found[1]) == 0
-    assert distance(found[0], alone[name]) <= ROUNDING
-    assert all(distance(found[0], alone[other]) > LOCAL_AND_AVERAGED_DIFFER for other in alone if other != name)
+    assert distance(weights[0], weights[1]) == 0
+    assert distance(weights[0], alone[name]) <= ROUNDING
+    assert all(distance(weights[0], alone[other]) > LOCAL_AND_AVERAGED_DIFFER for other in alone if other != name)
 
 
 def test_a_step_that_is_void_on_one_rank_is_void_on_all(ranks: list[dict[str, dict[str, Any]]]) -> None:
     for rank in ranks:
-        found = rank["not finite"]
-        assert (found["skip"], found["weights kept"]) == ((4, 1), True)
-        assert (found["raise"], found["raised at"]) == ((2, 0), 2)
+        results = rank["not finite"]
+        assert (results["skip"], results["weights kept"]) == ((4, 1), True)
+        assert (results["raise"], results["raised at"]) == ((2, 0), 2)
     for policy in ("skip", "raise"):
         a, b = (rank["not finite"][f"{policy} weights"] for rank in ranks)
         assert distance(a, b) == 0

@@ -75,7 +75,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda network: whole(network, backend="eager"))
 
 
-def told(folder: Path, name: str, configuration: Configuration, watchers: Sequence[Watcher] = ()) -> None:
+def note_error(folder: Path, name: str, configuration: Configuration, watchers: Sequence[Watcher] = ()) -> None:
     """A run that fails; what each rank says of it."""
     rank = torch.distributed.get_rank()
     try:
@@ -133,12 +133,12 @@ def run_rank(rank: int, folder: Path) -> None:
         train(ALIKE["sam"][0], run_options(folder / "compiled", compile=True), images())
     if rank == 0:
         shutil.copytree(folder / "plain", folder / "refused")
-    told(folder, "refused", configured(seed=9))
+    note_error(folder, "refused", configured(seed=9))
     for step in (-1, 0, 6, STEPS):
-        told(folder, f"watcher at {step}", configured(), [Failing(step)])
+        note_error(folder, f"watcher at {step}", configured(), [Failing(step)])
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(writer, "write_checkpoint", fails_to_write)
-        told(folder, "unwritten", configured())
+        note_error(folder, "unwritten", configured())
     # One rank alone is told to stop, then has a gradient that is not finite; both act
     if rank == 1:
         spoiling(5, lambda _: os.kill(os.getpid(), signal.SIGTERM))
@@ -148,7 +148,7 @@ def run_rank(rank: int, folder: Path) -> None:
         assert train(configured(), run_options(folder / "stopped"), images()) == 6
         # No rank leaves, which would have the launcher end all, before the checkpoint is there
         assert verify(checkpoint_folder(folder / "stopped", 6))["step"] == 6
-        told(folder, "stopped", configured())
+        note_error(folder, "stopped", configured())
         assert verify(checkpoint_folder(folder / "stopped", 8))["step"] == 8
     torch.distributed.destroy_process_group()
 
@@ -180,9 +180,9 @@ def test_each_rank_climbs_its_own_gradient_accumulated(ranks: Path) -> None:
     """Three images and one, on each of two ranks."""
     stored_moments = load_file(checkpoint_folder(ranks / "four", 4) / "optimizer.safetensors")
     expected = by_hand(4, ranks=2, method="sam", sam=LOCAL)
-    found = {name: stored_moments[f"{name}.exp_avg"] for name in expected}
-    assert apart(expected, found) <= ROUNDING
-    assert apart(by_hand(4, method="sam", sam=LOCAL), found) > 100 * ROUNDING  # the averaged gradient's ascent
+    moments = {name: stored_moments[f"{name}.exp_avg"] for name in expected}
+    assert apart(expected, moments) <= ROUNDING
+    assert apart(by_hand(4, method="sam", sam=LOCAL), moments) > 100 * ROUNDING  # the averaged gradient's ascent
 
 
 def test_ranks_of_a_compiled_network_make_the_same_weights(ranks: Path) -> None:
