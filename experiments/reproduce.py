@@ -213,6 +213,8 @@ class Matrix:
             state = "done" if not left else f"about {duration(left)}"
             lines.append(f"{run.name}: {training:,.0f} passes of training, {measuring:,.0f} of measuring; {state}")
         share = total / max(workers, 1)
+        base = self.runs[0].configuration
+        lines.append(f"EMA of each run: {planning.start_in_words(base, base.steps)}")
         return [*lines, f"In all about {duration(total)} of one process, {duration(share)} with {workers}"]
 
     def side_by_side(self, workers: int, command: Callable[[str], Sequence[str]]) -> list[str]:

@@ -12,6 +12,7 @@ from experiments.commands import reproduce as command
 from experiments.configuration import PRESETS
 from experiments.data import Images, fashion_mnist
 from experiments.measures.options import EVALUATIONS
+from flatness import EMA
 from tests.experiments.commands.test_evaluate import small
 from tests.experiments.measures.small_rows import CONFIGURATION, images
 
@@ -32,6 +33,8 @@ def test_options_change_the_preset_and_leave_the_rest() -> None:
         == PRESETS["fashion-mnist-tiny"]
     )
     assert options.run_options(Path("o")).checkpoint_every == 40
+    options = command.parse([*given, "--ema-start", "0.5", "--ema-warmup", "0.75"])
+    assert options.base().ema == EMA(base.averages.ema_decay, start=200, warmup=0.75)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -54,6 +57,8 @@ def test_the_papers_configurations_are_measured_at_its_sizes(preset: str) -> Non
         (["--noise-sigma", "-1"], "noise_sigma is -1"),
         (["--noise-sigma", "0.1", "--methods", "adm"], "noises is"),
         (["--training-images", "0"], "training_images is 0"),
+        (["--ema-start", "1"], "averages.ema_start is 1"),
+        (["--ema-warmup", "0"], "ema_warmup is 0"),
         (["--at", "5000"], "at is"),
         (["--only", "nobody"], "only is 'nobody'"),
         (["--no-rows"], "rows is False"),
@@ -104,6 +109,7 @@ def test_the_matrix_is_carried_out_shown_and_its_shortness_said(
 
     monkeypatch.setattr(data, "load", load)
     preset = dataclasses.replace(CONFIGURATION, steps=20, train_split="all")
+    preset = dataclasses.replace(preset, averages=dataclasses.replace(preset.averages, ema_decay=0.99))
     monkeypatch.setitem(PRESETS, "fashion-mnist-tiny", preset)
     changes: dict[str, Any] = {"surface_points": 0, "gradient_distances": (), "sampling_steps": (2,), "samples": (24,)}
     given = [
@@ -123,6 +129,7 @@ def test_the_matrix_is_carried_out_shown_and_its_shortness_said(
     assert "sam+swa" in captured.out
     assert "These runs made 2 steps; fashion-mnist-tiny is meant to make 20" in captured.out.replace("\n", " ")
     assert "prove nothing about the paper" in captured.out.replace("\n", " ")
+    assert f"The EMA: {0.9**2:.2%} of it is the initial weights after 2 steps" in captured.out.replace("\n", " ")
     assert "Differences are called lower or higher" in captured.out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "plan.json",

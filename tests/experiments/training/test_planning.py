@@ -147,5 +147,22 @@ def test_timing_leaves_torch_as_it_was() -> None:
     assert timing.peak_memory is None
 
 
+@pytest.mark.parametrize(
+    ("averages", "steps", "told"),
+    [
+        ({}, 12, "28.24% of it is the initial weights after 12 steps of decay 0.9; the run is too short for it"),
+        ({"ema_start": 0.5}, 6, "it is the weights themselves until step 6, of which 6 are made"),
+        ({"ema_start": 0.5}, 12, "53.14% of it is the weights of step 6 after 12 steps of decay 0.9; the run is"),
+        ({"ema_warmup": 0.75}, 12, "0.00% of it is the initial weights after 12 steps of decay 0.9, rising by the "
+         "exponent 0.75"),
+    ],
+)  # fmt: skip
+def test_the_share_of_the_start_in_words(averages: dict[str, float], steps: int, told: str) -> None:
+    c = configured(averages=dataclasses.replace(configured().averages, **averages))  # type: ignore[arg-type]
+    found = planning.start_in_words(c, steps)
+    assert found.startswith(told)
+    assert ("too short" in found) == ("too short" in told or "the run is" in told)
+
+
 def test_a_spent_budget_ends_the_repetitions() -> None:
     assert len(planning.timed(configured(), CPU, images=1, repetitions=50, budget=0.0).passes) == 1
