@@ -141,18 +141,6 @@ def module(name: str, value: object) -> nn.Module:
     return with_values(name, checked)
 
 
-def trainable_parameters(name: str, value: object) -> dict[str, nn.Parameter]:
-    """The parameters of a module that require gradients, by name, each once also where modules share it.
-
-    Raises:
-        ValueError: not a module, or none of its parameters requires a gradient.
-    """
-    trainable = {key: p for key, p in instance(name, value, nn.Module).named_parameters() if p.requires_grad}
-    if not trainable:
-        raise ValueError(f"{name} has no parameter that requires a gradient; allowed: a module with at least one")
-    return trainable
-
-
 def finite_tensor(name: str, value: object) -> Tensor:
     """A floating-point tensor, not empty, all entries finite. Reads the values: on an accelerator this waits for them.
 
