@@ -41,9 +41,9 @@ def absolute(page: str, repository: str, branch: str = "main") -> str:
     if not re.fullmatch(r"https://[\w./-]+[\w-]", repository):
         raise ValueError(f"repository is {repository!r}; allowed: https://host/owner/name, or nothing")
 
-    def led(found: re.Match[str]) -> str:
-        kind = "raw" if found["path"].lower().endswith(IMAGES) else "blob"
-        return f"{found['before']}{repository}/{kind}/{branch}/{found['path'].removeprefix('./')}"
+    def led(link: re.Match[str]) -> str:
+        kind = "raw" if link["path"].lower().endswith(IMAGES) else "blob"
+        return f"{link['before']}{repository}/{kind}/{branch}/{link['path'].removeprefix('./')}"
 
     return RELATIVE.sub(led, page)
 

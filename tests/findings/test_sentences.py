@@ -23,11 +23,11 @@ def column(name: str, verdict: str, mean: float, **others: str) -> Column:
 
 def test_a_tally_counts_studies_and_quotes_the_clearest_that_confirms() -> None:
     columns = [column("a", "confirmed", -0.2), column("b", "refuted", 0.9), column("c", "cannot say", 0.0)]
-    found = tally(columns, "L1a")
-    assert (found.confirmed, found.refuted, found.other, found.studies) == (1, 1, 0, 2)
-    assert found.words() == "in 1 of 2 studies (contradicted in 1)"
-    assert found.either_way("better", "worse") == "better in 1 of 2 studies, worse in 1"
-    assert found.example == "samples lie 18% (9.5 to 26%) closer to the data, for 8 × 8 images (ADM)"
+    counted = tally(columns, "L1a")
+    assert (counted.confirmed, counted.refuted, counted.other, counted.studies) == (1, 1, 0, 2)
+    assert counted.words() == "in 1 of 2 studies (contradicted in 1)"
+    assert counted.either_way("better", "worse") == "better in 1 of 2 studies, worse in 1"
+    assert counted.example == "samples lie 18% (9.5 to 26%) closer to the data, for 8 × 8 images (ADM)"
     against = tally(columns[1:], "L1a")
     assert against.example.startswith("samples lie 146% (123 to 172%) farther from the data")
     assert against.either_way("better", "worse") == "worse in 1 of 1 study"
@@ -49,8 +49,8 @@ def test_a_tally_counts_studies_and_quotes_the_clearest_that_confirms() -> None:
 def test_a_change_is_said_in_percent_with_its_interval(
     quantity: str, ends: tuple[float, float, float], words: str
 ) -> None:
-    found = changed({"quantity": quantity, **dict(zip(("mean", "low", "high"), ends, strict=True))})
-    assert found.startswith(words)
+    words_of = changed({"quantity": quantity, **dict(zip(("mean", "low", "high"), ends, strict=True))})
+    assert words_of.startswith(words)
 
 
 def test_a_study_is_named_for_people() -> None:
@@ -68,15 +68,15 @@ def test_a_study_is_named_for_people() -> None:
     ],
 )
 def test_titles_turn_with_the_verdicts(verdict: str, title: str) -> None:
-    found = sentences([column(name, "confirmed", -0.5, L1a=verdict) for name in "abc"])
-    assert found[1].title == title
+    sentence_of = sentences([column(name, "confirmed", -0.5, L1a=verdict) for name in "abc"])
+    assert sentence_of[1].title == title
 
 
 def test_half_of_the_studies_is_no_majority() -> None:
-    found = sentences([column("a", "confirmed", -0.5), column("b", "refuted", 0.5)])
-    assert found[0].title == "Whether SAM flattens depends on the study"
-    assert found[2].title == "With averaging (EMA), SAM's samples are better in 1 of 2 studies, worse in 1"
-    assert found[3].title.endswith("whether rounding to 8 bits harms plain training is open")
+    sentence_of = sentences([column("a", "confirmed", -0.5), column("b", "refuted", 0.5)])
+    assert sentence_of[0].title == "Whether SAM flattens depends on the study"
+    assert sentence_of[2].title == "With averaging (EMA), SAM's samples are better in 1 of 2 studies, worse in 1"
+    assert sentence_of[3].title.endswith("whether rounding to 8 bits harms plain training is open")
 
 
 def test_memorised_studies_are_not_among_those_where_nothing_is() -> None:
@@ -87,9 +87,9 @@ def test_memorised_studies_are_not_among_those_where_nothing_is() -> None:
 
 
 def test_what_is_not_measured_is_said() -> None:
-    found = sentences([column("a", "confirmed", -0.5, L3b="cannot say", L8c="cannot say")])
-    assert "at its best radius is not measured so far" in found[2].text
-    assert "in no study so far (not measured)" in found[3].text
+    sentence_of = sentences([column("a", "confirmed", -0.5, L3b="cannot say", L8c="cannot say")])
+    assert "at its best radius is not measured so far" in sentence_of[2].text
+    assert "in no study so far (not measured)" in sentence_of[3].text
 
 
 def test_without_results_there_are_no_sentences() -> None:
