@@ -115,14 +115,6 @@ def name(axes: Axes, words: str) -> None:
     axes.set_title(text, fontsize=SMALL, loc="left", pad=3, linespacing=LINE)
 
 
-def same_heights(panels: Iterable[Axes]) -> None:
-    """One vertical scale for these panels, wide enough for each."""
-    shown = list(panels)
-    limits = [axes.get_ylim() for axes in shown]
-    for axes in shown:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-
-
 def legend(figure: Figure, panels: Iterable[Axes], columns: int, **keywords: Any) -> None:
     """One legend below all panels, each label once."""
     handles = {

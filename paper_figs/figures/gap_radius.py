@@ -18,8 +18,8 @@ from paper_figs.drawing import panels, style
 from theory.claims.theorem_t4_robust_radius import HOLDS
 from theory.model.brute_force import least_divergence
 from theory.model.divergences import DIVERGENCES
+from theory.model.perturbations import flat_radius, gap_radius
 from theory.model.random_features import feature_second_moment
-from theory.model.robustness import flat_radius, gap_radius
 from theory.proof.notation import latex
 
 MODELS = ((2, 4, 100.0, 0.0), (3, 8, 10.0, 0.3), (4, 6, 1.0, 1.0), (2, 16, 0.1, 3.0), (6, 8, 0.01, 1.0))

@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from findings import toy_study
 from findings.names import PAPER_METHODS
 from paper_figs.drawing import methods, panels, style
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius
 
 INPUTS = ("results/toy.json",)
 

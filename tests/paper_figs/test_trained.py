@@ -155,6 +155,25 @@ def test_a_number_that_a_measure_lacks_is_named(root: Path) -> None:
         study.value("adm", "curve-random", "losses")
 
 
+def test_a_row_of_a_later_version_than_the_plans_is_of_the_same_run(root: Path) -> None:
+    """As where a study was gone on with by later code: what both say has to agree."""
+    study = _one(root, grids=False)
+    row = study.folder / "rows" / "run-1-ema.json"
+    whole = json.loads(row.read_bytes())
+    c = whole["settings"]["configuration"]
+    there = c.get("version")
+
+    def rows_of(configuration: dict[str, Any]) -> list[Any]:
+        row.write_text(json.dumps(whole | {"settings": whole["settings"] | {"configuration": configuration}}))
+        return trained.studies()[0].rows
+
+    later = c | {"version": 99, "option": 1, "sam": c["sam"] | {"option": 1}}
+    assert len(rows_of(later)) == len(study.rows)
+    for other in (later | {"version": there}, later | {"seed": c["seed"] + 1}, later | {"sam": {"rho": 7.0}}):
+        with pytest.raises(ValueError, match=r"settings\.configuration is not that of run-1"):
+            rows_of(other)
+
+
 def _edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_bytes()), **changes}))
 
