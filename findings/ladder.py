@@ -216,24 +216,27 @@ class Study:
             LadderError: no point has it.
         """
         steps = self.documents[key]["settings"]["configuration"]["steps"]
-        values = self._values(key, weights, quantity, LATE * steps if weights == "raw" else steps)
-        if not values:
+        first = LATE * steps if weights == "raw" else steps
+        values = self._values(key, weights, quantity, first)
+        # At the same points: one checkpoint over the mean of five would bring in the scatter between them
+        over = self._values(key, weights, quantity.over, first) if quantity.over else dict.fromkeys(values, 1.0)
+        both = values.keys() & over.keys()
+        if not both:
             raise LadderError(f"{key} has no {quantity.kind} of its {weights} weights")
-        mean = sum(values) / len(values)
-        return mean if quantity.over is None else mean / self.number(key, weights, quantity.over)
+        return sum(values[step] for step in both) / sum(over[step] for step in both)
 
-    def _values(self, key: RunKey, weights: Weights, quantity: Quantity, first: float) -> list[float]:
-        """At each point from a step on that has the quantity."""
+    def _values(self, key: RunKey, weights: Weights, quantity: Quantity, first: float) -> dict[int, float]:
+        """By step, at each point from one on that has the quantity."""
         document = self.documents[key]
         wanted = (weights, quantity.kind, quantity.sampling_steps, quantity.bits)
-        values = []
+        values = {}
         for point in document["points"]:
             result = document["measures"][point["name"]]
             fields = (point["weights"], point["kind"], point["sampling_steps"], point["bits"])
             if fields == wanted and point["step"] >= first and "failed" not in result:
                 for part in quantity.path:
                     result = result[part]
-                values.append(float(result))
+                values[point["step"]] = float(result)
         return values
 
     def numbers(self, method: str, dose: float, weights: Weights, measure: Measure) -> ndarray:
@@ -270,7 +273,7 @@ class Study:
         values = self._values(key, "raw", quantity_of(measure), LATE * steps)
         if not values:
             raise LadderError(f"{key} has no {measure.words} of its raw weights")
-        return np.array(values)
+        return np.array([values[step] for step in sorted(values)])
 
     def regime(self) -> dict[str, Any]:
         """Which regimes the study is in, with the numbers that say so: relative excesses, intervals at LEVEL."""

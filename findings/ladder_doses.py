@@ -19,7 +19,6 @@ import numpy as np
 from findings.estimates import significant
 from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, RowKey, RunKey, Study
 from findings.ladder_claims import LEVEL, Selection, Weights
-from findings.toy_ladder import RegimeStudy
 
 WORST = Measure("worst_case_rise")
 GRADIENT, TRAINED_LOSS = Measure("gradient_norm"), Measure("trained_loss")
@@ -46,7 +45,7 @@ class DoseRow(NamedTuple):
         passes: gradients a step, in the mean; None where the results do not say.
         ratios: by weights and measure; what was not measured is left out.
         scatter: standard deviation of log distance at T' = 20 over the late points of a run, in the root mean square
-            over seeds, then over seeds of the late points' mean: by space; none for the toy.
+            over seeds, then over seeds of the late points' mean: by space; none where the end alone was measured.
     """
 
     method: str
@@ -90,10 +89,8 @@ def _row(study: Study, method: str, dose: float, roles: tuple[str, ...]) -> Dose
             ratio = _ratio(study, RowKey(method, dose, weights), measure) if method != "adm" else None
             if ratio is not None:
                 ratios[weights, measure] = ratio
-    scatter = {} if isinstance(study, RegimeStudy) else _scatter(study, method, dose)
-    return DoseRow(
-        method, dose, roles, _relative_dose(study, method, dose), study.passes(method, dose), ratios, scatter
-    )
+    relative, passes = _relative_dose(study, method, dose), study.passes(method, dose)
+    return DoseRow(method, dose, roles, relative, passes, ratios, _scatter(study, method, dose))
 
 
 def _ratio(study: Study, row: RowKey, measure: Measure) -> Ratio | None:

@@ -2,7 +2,8 @@
 
 A regime of a rung is a study of its own: the claims of `findings.ladder_claims` and those of `toy_ladder_claims` are
 judged in it, comparisons of a group corrected together within the regime. Claims between regimes are judged once a
-rung. Selections of doses are those of `findings.ladder`, with one distance.
+rung. Selections of doses are those of `findings.ladder`, with one distance; and so is what a raw row is: its numbers
+are means over the run's last fifth, where they were measured there. The first results had the end alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy import ndarray
 from findings.estimates import significant
 from findings.ladder import (
     CHOOSING,
+    LATE,
     RISE,
     TRAINING_LOSS,
     VALUE,
@@ -26,6 +28,7 @@ from findings.ladder import (
     Measure,
     Quantity,
     RowKey,
+    RunKey,
     Study,
     case,
     decided,
@@ -67,6 +70,14 @@ class RegimeStudy(Study):
             for row in rows
             if row["regime"] == regime and row["last"]
         }
+        ends = {(row["method"], row["dose"]): row["step"] for row in rows if row["regime"] == regime and row["last"]}
+        self.late_rows: dict[RowKey, list[dict[str, ndarray]]] = {}
+        for row in sorted(rows, key=lambda one: int(one["step"])):
+            end = ends.get((row["method"], row["dose"]))
+            if row["regime"] == regime and row["weights"] == "raw" and end is not None and row["step"] >= LATE * end:
+                key = RowKey(row["method"], float(row["dose"]), "raw")
+                numbers = {name: np.array(values) for name, values in row["measures"].items()}
+                self.late_rows.setdefault(key, []).append(numbers)
         if PLAIN not in self.table:
             raise LadderError(f"{regime} has no run of plain training")
 
@@ -100,7 +111,11 @@ class RegimeStudy(Study):
             LadderError: there is no such row, or it lacks the measure.
         """
         if measure.name in RATIOS:
-            above, below = (self.numbers(method, dose, weights, Measure(name)) for name in RATIOS[measure.name])
+            end = self.table.get(RowKey(method, dose, weights), {})  # both sides at the end, where both are measured
+            for name in RATIOS[measure.name]:
+                if name not in end:
+                    raise LadderError(f"the toy measures no {name} of the {weights} weights of {method} at {dose:g}")
+            above, below = (end[name] for name in RATIOS[measure.name])
             return np.asarray(above / below)
         row = self.table.get(RowKey(method, dose, weights))
         if row is None:
@@ -112,7 +127,21 @@ class RegimeStudy(Study):
             name = "train_loss" if "train_loss" in row else "held_out_loss"
         if name not in row:
             raise LadderError(f"the toy measures no {name}")
-        return row[name]
+        late = [one[name] for one in self.late_rows.get(RowKey(method, dose, weights), ()) if name in one]
+        return np.asarray(np.mean(late, axis=0)) if late else row[name]
+
+    def late(self, key: RunKey, measure: Measure) -> ndarray:
+        """A raw row's number at each late point of a seed's run, (P,).
+
+        Raises:
+            LadderError: no point has it.
+        """
+        name = TOY_NAMES.get(measure.name, measure.name)
+        late = self.late_rows.get(RowKey(key.method, key.dose, "raw"), ())
+        values = [float(one[name][key.seed]) for one in late if name in one]
+        if not values:
+            raise LadderError(f"{key} has no {measure.words} of its raw weights")
+        return np.array(values)
 
     def _plain(self, weights: Weights, quantity: Quantity) -> ndarray:
         raise LadderError(f"the toy measures no {quantity.kind}")

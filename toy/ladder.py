@@ -33,6 +33,9 @@ COMPUTING = (
     "sampling", "training", "training_sets",
 )  # fmt: skip
 """Modules of this package on which a run's numbers depend."""
+LATE_SHARES = (0.8, 0.85, 0.9, 0.95)
+"""Of a run's steps, where raw weights are measured besides: a raw row is the mean over these and the end, as the
+ladder's claims have it (`findings.ladder_claims.SHARES_OF_THE_RUN`)."""
 DIGITS = 5
 """Significant ones that are kept of each number."""
 THOROUGH = ("", "ema")
@@ -81,11 +84,16 @@ def run_arm(arm: Arm, rung: Rung) -> list[Row]:
     regime, seeds = arm.regime, range(rung.seeds)
     held_out, data = data_of(regime, seeds, rung.images)
     plan = Plan(arm.steps, regime.batch, regime.learning_rate, regime.averages(arm.method, arm.steps))
-    at = sorted({max(round(share * arm.steps), 1) for share in SHARES})
+    early, late = ({max(round(share * arm.steps), 1) for share in shares} for shares in (SHARES, LATE_SHARES))
+    at = sorted(early | late)
     run = train(initial_models(regime, rung.seeds), data, arm.how, plan, seeds, at=at, progress=False)
     cost = torch.full((rung.seeds,), run.gradient_points / (regime.batch * regime.steps), dtype=torch.float64)
     rows = []
     for step, models in run.points.items():
+        if step in late:
+            found = ladder_measures.late_measures(models[""], held_out, data, seeds, rung.measuring)
+            rows.append(_row(arm, "", step, found))
+            continue
         for name in ("", "ema"):
             found = ladder_measures.brief_measures(models[name], held_out, data, seeds, rung.measuring)
             rows.append(_row(arm, name, step, found))
@@ -176,7 +184,7 @@ class Work:
 
 def seconds_of(arm: Arm, rung: Rung) -> float:
     """An estimate for one core."""
-    rows = 2.5 + (len(SHARES) * 2) / 8.0
+    rows = 2.5 + (len(SHARES) * 2) / 8.0 + len(LATE_SHARES) / 4.0
     wider = arm.regime.features / 128 * (1.0 if arm.regime.source == "ring" else 3.0)
     size = rung.seeds / 20 * rung.measuring.chains / 2048
     return 2.0 * arm.cost * rung.seeds / FLOPS + rows * SECONDS_A_ROW * wider * size

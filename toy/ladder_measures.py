@@ -15,7 +15,7 @@ A seed's points, noise and directions are functions of its number alone, so meth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -166,14 +166,43 @@ def brief_measures(
     models: ScoreModels, held_out: Distribution, train: Data, seeds: Sequence[int], measuring: Measuring
 ) -> dict[str, PerSeed]:
     """What is measured along a run: losses, the rise, samples in the fewest steps."""
+    fewer = replace(measuring, draws=max(measuring.draws // 2, 1))
+    _, found = _losses(models, held_out, train, seeds, fewer)
+    return found | sample_measures(models, held_out, seeds, measuring.counts[0], measuring)
+
+
+@torch.no_grad()
+def late_measures(
+    models: ScoreModels, held_out: Distribution, train: Data, seeds: Sequence[int], measuring: Measuring
+) -> dict[str, PerSeed]:
+    """Of raw weights late in a run: all that scatters from step to step and is cheap, on the end's points and noise."""
+    _, found = _losses(models, held_out, train, seeds, measuring)
+    for count in measuring.counts:
+        found |= sample_measures(models, held_out, seeds, count, measuring)
+    return found | _choice(models, held_out, seeds, measuring)
+
+
+def _losses(
+    models: ScoreModels, held_out: Distribution, train: Data, seeds: Sequence[int], measuring: Measuring
+) -> tuple[Losses, dict[str, PerSeed]]:
+    """On held-out points, on the training set where there is one, and under weight noise."""
     losses = Losses(models, measures.evaluation_points(held_out, models.process, seeds, measuring.points))
     loss = losses(losses.weights)
-    rise = measures.low_pass_rise(losses, measuring.sigma, max(measuring.draws // 2, 1))
+    rise = measures.low_pass_rise(losses, measuring.sigma, measuring.draws)
     found = {"held_out_loss": loss, "lpf_rise": rise, "lpf": loss + rise}
     if not isinstance(train, GaussianMixture):
         seen = Losses(models, measures.evaluation_points(train, models.process, seeds, measuring.points))
         found["train_loss"] = seen(losses.weights)
-    return found | sample_measures(models, held_out, seeds, measuring.counts[0], measuring)
+    return losses, found
+
+
+def _choice(
+    models: ScoreModels, held_out: Distribution, seeds: Sequence[int], measuring: Measuring
+) -> dict[str, PerSeed]:
+    """The distance by which doses are chosen."""
+    first, others = measuring.counts[0], [CHOICE + number for number in seeds]
+    chosen = _distance(models, held_out, others, first, measuring.chains, "choice data")
+    return {f"choice_distance-{first}": chosen}
 
 
 @torch.no_grad()
@@ -198,26 +227,19 @@ def all_measures(
         measuring: sizes.
         thorough: False leaves out the readout and rounded weights.
     """
-    losses = Losses(models, measures.evaluation_points(held_out, models.process, seeds, measuring.points))
-    loss = losses(losses.weights)
-    rise = measures.low_pass_rise(losses, measuring.sigma, measuring.draws)
-    found = {"held_out_loss": loss, "lpf_rise": rise, "lpf": loss + rise}
+    losses, found = _losses(models, held_out, train, seeds, measuring)
     found["worst_case_rise"] = worst_case_rise(losses, measuring.radius)
-    if not isinstance(train, GaussianMixture):
-        seen = Losses(models, measures.evaluation_points(train, models.process, seeds, measuring.points))
-        found["train_loss"] = seen(losses.weights)
     found |= gradient_measures(models, train, seeds, batch)
     for count in measuring.counts:
         found |= sample_measures(models, held_out, seeds, count, measuring)
-    first = measuring.counts[0]
-    others = [CHOICE + number for number in seeds]
-    found[f"choice_distance-{first}"] = _distance(models, held_out, others, first, measuring.chains, "choice data")
+    found |= _choice(models, held_out, seeds, measuring)
     if not thorough:
         return found
+    first = measuring.counts[0]
     found |= _readout(losses, seeds, measuring)
     for bits in measuring.bits:
         rounded = measures.quantized_weights(losses.weights, bits)
-        found[f"rounding_rise-{bits}"] = losses(rounded) - loss
+        found[f"rounding_rise-{bits}"] = losses(rounded) - found["held_out_loss"]
         coarse = models.replaced(*rounded)
         found[f"distance-{first}-bits-{bits}"] = _distance(
             coarse, held_out, seeds, first, measuring.chains, "fresh data"

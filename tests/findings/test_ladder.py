@@ -14,7 +14,7 @@ import pytest
 
 from findings.documents import VERSION
 from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, Quantity, RunKey, Study, judged, quantity_of
-from findings.ladder_claims import CLAIMS, LadderClaim, Selection
+from findings.ladder_claims import AT_8_BITS, CLAIMS, LadderClaim, Selection
 
 STEPS = 1000
 LATE = (800, 900, 1000)
@@ -91,6 +91,17 @@ def study(folder: Path, row: Row = plain, without: tuple[str, ...] = ()) -> Stud
                 path = folder / f"{method}-{dose:g}-{seed}.json"
                 path.write_text(json.dumps(document(method, dose, seed, row)))
     return Study(folder)
+
+
+def test_rounded_weights_are_held_against_the_same_checkpoints(tmp_path: Path) -> None:
+    """Of bits at two of three late points the ratio is of these two, and no scatter between checkpoints enters."""
+    study(tmp_path)
+    for path in tmp_path.glob("*.json"):
+        stored = json.loads(path.read_text())
+        stored["points"] = [p for p in stored["points"] if (p["step"], p["bits"]) != (900, 8)]
+        path.write_text(json.dumps(stored))
+    at_8_bits = quantity_of(Measure(AT_8_BITS, "features"))
+    assert Study(tmp_path).number(RunKey("adm", 0.0, 1), "raw", at_8_bits) == pytest.approx(1.0, rel=1e-12)
 
 
 def claim(identifier: str) -> LadderClaim:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from findings.ladder import CANNOT_SAY, LadderError
+from findings.ladder import CANNOT_SAY, LadderError, Measure, RunKey
+from findings.ladder_claims import AT_8_BITS
 from findings.toy_ladder import RegimeStudy, judged_between, judged_regime, verdicts
 
-SEEDS = 20
+SEEDS, STEPS = 20, 1000
 RADII = (0.0055, 0.0156, 0.0442, 0.125, 1.0)
 
 
@@ -23,7 +24,8 @@ def row(regime: str, method: str, dose: float, weights: str, values: dict[str, f
     """A row of which every measure scatters in its own way, by its name."""
     measures = {name: number(value, sum(map(ord, name)) + round(1e4 * dose)) for name, value in values.items()}
     measures["choice_distance-20"] = [1.001 * v for v in measures["distance-20"]]
-    return {"regime": regime, "method": method, "dose": dose, "weights": weights, "last": True, "measures": measures}
+    about = {"regime": regime, "method": method, "dose": dose, "weights": weights, "step": STEPS, "last": True}
+    return {**about, "measures": measures}
 
 
 def made(regime: str, helps: float, noise: float = 0.05, train: float | None = None) -> list[dict[str, Any]]:
@@ -62,6 +64,31 @@ def test_regimes_are_measured() -> None:
     assert RegimeStudy(made("a", 0.8), "a").regime()["regimes"] == ["step noise"]
     assert RegimeStudy(made("a", 0.8, noise=0.001), "a").regime()["regimes"] == ["neither"]
     assert RegimeStudy(made("a", 0.8, train=0.3), "a").regime()["regimes"] == ["step noise", "memorised"]
+
+
+def test_a_raw_row_is_the_mean_over_the_last_fifth_and_an_average_is_the_end() -> None:
+    rows = made("a", 0.8)
+    ends = {(one["method"], one["dose"], one["weights"]): one["measures"] for one in rows}
+    for (method, dose, weights), measures in list(ends.items()):
+        for step, factor in ((500, 100.0), (800, 2.0), (900, 3.0)):
+            moved = {name: [factor * v for v in measures[name]] for name in ("distance-20", "held_out_loss")}
+            about = {"regime": "a", "method": method, "dose": dose, "weights": weights, "step": step, "last": False}
+            rows.append({**about, "measures": moved})
+    np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
+    study, distance = RegimeStudy(rows, "a"), Measure("distance-20")
+    for method, dose in (("adm", 0.0), ("sam", 0.0156)):
+        raw, ema = (np.array(ends[method, dose, weights]["distance-20"]) for weights in ("raw", "ema"))
+        assert study.numbers(method, dose, "raw", distance) == pytest.approx(2 * raw)
+        assert study.numbers(method, dose, "ema", distance) == pytest.approx(ema)
+        assert study.late(RunKey(method, dose, 3), distance) == pytest.approx(raw[3] * np.array([2.0, 3.0, 1.0]))
+        gap = Measure("mean_absolute_gap-20")  # at the end alone
+        assert study.numbers(method, dose, "raw", gap) == pytest.approx(ends[method, dose, "raw"][gap.name])
+        assert study.late(RunKey(method, dose, 3), gap).shape == (1,)
+        at_8_bits = Measure(AT_8_BITS)
+        bits = np.array(ends[method, dose, "raw"]["distance-20-bits-8"])
+        assert study.numbers(method, dose, "raw", at_8_bits) == pytest.approx(bits / raw), "of one checkpoint"
+    with pytest.raises(LadderError, match="raw weights"):
+        study.late(RunKey("adm", 0.0, 3), Measure("feature_energy"))
 
 
 @pytest.mark.parametrize(("helps", "expected"), [(0.8, "confirmed"), (1.3, "refuted"), (1.0, "undecided")])

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import flatness
+from findings.ladder import LATE
+from findings.ladder_claims import SHARES_OF_THE_RUN
 from toy import __main__ as command
 from toy import ladder, ladder_command, ladder_measures, measures, regimes
 from toy.data import ring
@@ -107,6 +109,15 @@ def test_choices_are_made_by_other_noise_and_other_points(trained: ScoreModels) 
     assert set(finite) - set(found) == {"train_loss"}
 
 
+def test_late_points_are_those_of_the_claims_and_measured_as_the_end_is() -> None:
+    assert tuple(share for share in SHARES_OF_THE_RUN if LATE <= share < 1) == ladder.LATE_SHARES
+    models, data = random_models(2, 2, 8, PROCESS, learn_features=True, divisor=1.0), training_sets(ring(), 5, SEEDS)
+    late = ladder_measures.late_measures(models, ring(), data, SEEDS, SMALL)
+    end = ladder_measures.all_measures(models, ring(), data, SEEDS, 8, SMALL)
+    assert {"held_out_loss", "train_loss", "lpf_rise", "distance-4", "distance-6", "choice_distance-4"} <= late.keys()
+    assert all(torch.equal(values, end[name]) for name, values in late.items())
+
+
 def test_arms_are_every_method_at_every_dose_once() -> None:
     for rung in regimes.RUNGS.values():
         for regime in rung.regimes:
@@ -200,7 +211,8 @@ def test_rows_are_finite_numbers_of_every_seed(tmp_path: Path) -> None:
         for weights in ("raw", "ema", "swa", *(("power 0.05", "power 0.1") if method == "adm" else ()))
     }
     assert all(len(values) == 2 for row in rows for values in row.measures.values())
-    assert {row.step for row in rows if row.method == "adm"} == {6, 15, 30, 60}
+    assert {row.step for row in rows if row.method == "adm"} == {6, 15, 30, 48, 51, 54, 57, 60}
+    assert {row.weights for row in rows if row.step > 30 and not row.last} == {"raw"}
     sam = next(row for row in last if row.method == "sam" and row.dose == 0.1)
     dose = [
         0.1 * g / held for g, held in zip(sam.measures["gradient_norm"], sam.measures["held_out_loss"], strict=True)
