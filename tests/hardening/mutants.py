@@ -109,12 +109,14 @@ def settings(group: Group) -> str:
     values: dict[str, Any] = {
         "source_paths": list(ROOMS),
         "only_mutate": list(group.modules),
-        "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*warnings\.warn\("],
+        "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*warnings\.warn\(", r'^\s*f?"[^"]*"$'],
         "also_copy": ["conftest.py", "results", "README.md", "constraints.txt"],
         "pytest_add_cli_args_test_selection": list(group.tests),
         "pytest_add_cli_args": ["--numprocesses=0", "-p", "no:cacheprovider"],
-        "timeout_multiplier": 10.0,
-        "timeout_constant": 20.0,
+        # One process imports torch and the tests, and each mutant is a fork of it
+        "process_isolation": "forkserver",
+        "timeout_multiplier": 6.0,
+        "timeout_constant": 6.0,
         "use_git_change_detection": False,
     }
     # JSON's strings, lists, numbers and truth values are TOML's
