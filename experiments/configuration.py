@@ -23,12 +23,12 @@ from typing import Any, Literal
 from experiments.adm.options import ADMOptions
 from experiments.diffusion.process import ProcessOptions
 from findings.names import Method
-from flatness import arguments
+from flatness import EMA, arguments
 
 DatasetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist"]
-VERSION = 2
+VERSION = 3
 """Of the stored form; a reader takes earlier ones too, and refuses others."""
-ADDED = {2: ("training_images", "weight_noise")}
+ADDED = {2: ("training_images", "weight_noise"), 3: ("averages.ema_start", "averages.ema_warmup")}
 """Fields by the version that has them first: a run of an earlier one had their defaults."""
 WITHOUT_EFFECT = ("network.activation_checkpointing",)
 """Fields that may change when a run is resumed."""
@@ -115,6 +115,11 @@ class AverageOptions:
 
     ema_decay: float = 0.9999
     """EMA's rate."""
+    ema_start: float = 0.0
+    """Share of the run at which EMA begins; until then it is the weights themselves."""
+    ema_warmup: float | None = None
+    """Exponent p of a rate that rises to EMA's, 1 - (1 + k)^-p at the k-th step since its start (2/3 and 3/4 are
+    common); none by default: EMA's rate from the first step on."""
     swa_start: float = 0.9
     """Share of the run after which SWA begins."""
     swa_cycle: int = 100
@@ -125,6 +130,9 @@ class AverageOptions:
     def __post_init__(self) -> None:
         """Check all fields."""
         arguments.number("ema_decay", self.ema_decay, at_least=0, at_most=1)
+        arguments.number("ema_start", self.ema_start, at_least=0, at_most=1)
+        if self.ema_warmup is not None:
+            arguments.number("ema_warmup", self.ema_warmup, above=0)
         arguments.number("swa_start", self.swa_start, at_least=0, at_most=1)
         arguments.count("swa_cycle", self.swa_cycle, at_least=1)
         for width in self.power_widths:
@@ -184,6 +192,9 @@ class Configuration:
         arguments.flag("flip", self.flip)
         arguments.count("seed", self.seed)
         arguments.choice("precision", self.precision, ("float32", "bfloat16"))
+        if round(self.averages.ema_start * self.steps) >= self.steps:
+            allowed = f"so little of the {self.steps} steps that EMA averages at least one"
+            raise arguments.refuse("averages.ema_start", self.averages.ema_start, allowed)
         if self.network.learn_sigma != self.process.learn_sigma:
             raise ValueError(
                 f"network.learn_sigma is {self.network.learn_sigma}; allowed: process.learn_sigma, "
@@ -191,6 +202,12 @@ class Configuration:
             )
         if self.network.num_classes is not None:
             raise arguments.refuse("network.num_classes", self.network.num_classes, "None: training is unconditional")
+
+    @property
+    def ema(self) -> EMA:
+        """How its EMA is made."""
+        averages = self.averages
+        return EMA(averages.ema_decay, round(averages.ema_start * self.steps), averages.ema_warmup)
 
     @property
     def swa_models(self) -> int:
@@ -227,9 +244,9 @@ class Configuration:
         version = stored.get("version") if isinstance(stored, dict) else stored
         if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
             raise ValueError(f"the stored configuration's version is {version!r}; allowed: 1 to {VERSION}")
-        defaults = dataclasses.asdict(cls())
-        later = [name for since, names in ADDED.items() if since > version for name in names]
-        present = {**{name: defaults[name] for name in later}, **{k: v for k, v in stored.items() if k != "version"}}
+        present = {name: value for name, value in stored.items() if name != "version"}
+        for name in (name for since, names in ADDED.items() if since > version for name in names):
+            present = _completed(present, name.split("."), dataclasses.asdict(cls()))
         return typing.cast("Configuration", _built(cls, present, ""))
 
     def differences(self, other: Configuration) -> list[str]:
@@ -301,6 +318,15 @@ def _current(stored: Any) -> Any:
         return Configuration.from_dict(stored).to_dict()
     except (ValueError, TypeError, AttributeError):
         return stored  # which is then told apart from what is asked for
+
+
+def _completed(stored: dict[str, Any], names: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
+    """A stored form with a field, named part by part, at its default; one that is there stays."""
+    first, *inside = names
+    if not inside:
+        return {first: defaults[first], **stored}
+    part = stored.get(first)
+    return stored | {first: _completed(part, inside, defaults[first])} if isinstance(part, dict) else stored
 
 
 def _flat(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -45,7 +45,7 @@ from flatness.training.schedules import Always, EveryK, Late
 from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
 from flatness.weights import moved, perturbed_weights
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "EMA",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -49,6 +49,10 @@ class Reproduce:
     """Train each run on so many images alone, drawn by its seed; on all by default."""
     seeds: tuple[int, ...] = ()
     """Training seeds, the whole matrix for each; the preset's by default."""
+    ema_start: float | None = None
+    """Share of each run at which its EMA begins; the preset's by default."""
+    ema_warmup: float | None = None
+    """Exponent of EMA's warm-up, as of `train`; the preset's by default."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Of the network's passes in training; the preset's by default."""
     micro_batch: int | None = None
@@ -94,8 +98,11 @@ class Reproduce:
         from experiments.reproduce import shortened
 
         preset = PRESETS[self.config]
+        own = {"ema_start": self.ema_start, "ema_warmup": self.ema_warmup}
+        averages: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         configuration = dataclasses.replace(
             preset,
+            averages=dataclasses.replace(preset.averages, **averages),
             global_batch=preset.global_batch if self.global_batch is None else self.global_batch,
             precision=self.precision or preset.precision,
             training_images=self.training_images,
@@ -256,14 +263,22 @@ def chosen_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
 
 def warnings_of(base: Configuration, command: Reproduce) -> list[str]:
     """How far the runs are from what the preset, and the paper, mean by one."""
-    meant = PRESETS[command.config].steps
+    from experiments.training.planning import LARGEST_START, start_in_words
+
+    meant, share = PRESETS[command.config].steps, base.ema.share_of_start(base.steps)
+    warnings = [f"The EMA: {start_in_words(base, base.steps)}."] if share > LARGEST_START else []
     if base.steps >= meant:
-        return (
-            []
-            if meant >= PAPER_STEPS
-            else [f"The paper trains for {PAPER_STEPS:,} steps; {command.config}, {base.steps:,}."]
-        )
+        return [
+            *warnings,
+            *(
+                []
+                if meant >= PAPER_STEPS
+                else [f"The paper trains for {PAPER_STEPS:,} steps; {command.config}, {base.steps:,}."]
+            ),
+        ]
     return [
+        *warnings,
         f"These runs made {base.steps:,} steps; {command.config} is meant to make {meant:,}, the paper's "
-        f"{PAPER_STEPS:,}. Runs this short prove nothing about the paper: they show that every part of the chain works."
+        f"{PAPER_STEPS:,}. Runs this short prove nothing about the paper: they show that every part of the chain "
+        "works.",
     ]

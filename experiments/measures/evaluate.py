@@ -36,7 +36,6 @@ from experiments.measures.subject import GRADIENT_BATCH, Material, Subject
 from experiments.measures.tasks import tasks_of
 from findings.documents import ResultFile
 from findings.names import Average, RowName
-from flatness import EMA
 
 
 def evaluate(
@@ -104,5 +103,5 @@ def evaluate(
     }
     if average == "ema":
         steps = settings["checkpoint"]["step"]
-        about["share_of_start"] = EMA(configuration.averages.ema_decay).share_of_start(steps)
+        about["share_of_start"] = configuration.ema.share_of_start(steps)
     return measured(result, name, about, work, device, watch)

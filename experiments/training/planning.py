@@ -30,7 +30,6 @@ from experiments.training.checkpoints import KEPT, snapshot_steps
 from experiments.training.distributed import Ranks, fastest_convolutions
 from experiments.training.randomness import default_generators_kept
 from experiments.training.step import TrainingStep, ascent_size, sam_schedule
-from flatness import EMA
 from flatness.precision import whole_float32
 
 LARGEST_START = 0.01
@@ -283,6 +282,10 @@ def _seconds(device: torch.device, run: Callable[[], object]) -> float:
 
 def start_in_words(c: Configuration, steps: int) -> str:
     """What share of a run's EMA, after so many steps, is the weights that it began from."""
-    share = EMA(c.averages.ema_decay).share_of_start(steps)
-    told = f"{share:.2%} of it is the initial weights after {steps} steps of decay {c.averages.ema_decay:g}"
-    return told + ("; the run is too short for it" if share > LARGEST_START else "")
+    rule, share = c.ema, c.ema.share_of_start(steps)
+    if rule.start and steps <= rule.start:
+        return f"it is the weights themselves until step {rule.start}, of which {steps} are made"
+    began = f"the weights of step {rule.start}" if rule.start else "the initial weights"
+    rising = "" if rule.warmup is None else f", rising by the exponent {rule.warmup:g}"
+    words = f"{share:.2%} of it is {began} after {steps} steps of decay {rule.decay:g}{rising}"
+    return words + ("; the run is too short for it" if share > LARGEST_START else "")

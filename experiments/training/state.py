@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from experiments.adm import ADM
-from experiments.configuration import AverageOptions, Configuration
+from experiments.configuration import Configuration
 from experiments.provenance import device_name, versions
 from experiments.training.checkpoints import WEIGHTS, CheckpointError, Contents, shadow_file
 from experiments.training.distributed import Ranks
@@ -21,7 +21,7 @@ from experiments.training.randomness import initialized_by
 from experiments.training.step import TrainingStep
 from findings.checksums import parse_object
 from findings.provenance import commit
-from flatness import EMA, SWA, PowerEMA, Shadows
+from flatness import SWA, PowerEMA, Shadows
 from flatness.precision import tf32
 from flatness.training.weight_averaging import Rule
 
@@ -44,11 +44,12 @@ def initial_network(configuration: Configuration, device: torch.device) -> nn.Mo
     return network
 
 
-def shadow_rules(options: AverageOptions, steps: int) -> dict[str, Rule]:
+def shadow_rules(configuration: Configuration) -> dict[str, Rule]:
     """The averages that every run carries, by name: ema, swa, and power-<width> for each width."""
+    options = configuration.averages
     power: dict[str, Rule] = {f"power-{width:g}": PowerEMA.of_width(width) for width in options.power_widths}
-    swa = SWA(start=round(options.swa_start * steps), cycle=options.swa_cycle)
-    return {"ema": EMA(options.ema_decay), "swa": swa, **power}
+    swa = SWA(start=round(options.swa_start * configuration.steps), cycle=options.swa_cycle)
+    return {"ema": configuration.ema, "swa": swa, **power}
 
 
 class TrainingState:
@@ -87,7 +88,7 @@ class TrainingState:
         if checkpoint is not None:
             _load(checkpoint, lambda: self.network.load_state_dict(load_file(checkpoint / WEIGHTS)))
         self.stepper = TrainingStep(configuration, self.network, ranks, micro_batch, compiled)
-        rules = shadow_rules(configuration.averages, configuration.steps)
+        rules = shadow_rules(configuration)
         self.shadows = Shadows(self.network, rules) if ranks.first else None
         if checkpoint is not None:
             _load(checkpoint, lambda: self._restore(checkpoint))

@@ -35,11 +35,11 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def document(
-    found: Sequence[Measured], common: Common, data: Data, differences: Sequence[Mapping[str, Any]] | None = None
+    networks: Sequence[Measured], common: Common, data: Data, differences: Sequence[Mapping[str, Any]] | None = None
 ) -> Any:
     """Everything for the JSON file, in its types."""
     whole = common_entry(common, data) | {"settings": dataclasses.asdict(common.options)}
-    whole |= {"sources": {one.label: _entry(one) for one in found}}
+    whole |= {"sources": {one.label: _entry(one) for one in networks}}
     return plain(whole | ({"differences": differences} if differences is not None else {}))
 
 

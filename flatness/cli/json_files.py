@@ -18,9 +18,9 @@ def read_object(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise CommandError(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise CommandError(f"{path} holds {type(found).__name__}; allowed: an object")
-    return found
+    if not isinstance(content, dict):
+        raise CommandError(f"{path} holds {type(content).__name__}; allowed: an object")
+    return content

@@ -18,15 +18,17 @@ from experiments.configuration import (
     SAMOptions,
     current_settings,
 )
+from experiments.reproduce import shortened
 from findings.checksums import ResultError
 from findings.documents import ResultFile, read_document
+from flatness import EMA
 
 TINY = PRESETS["fashion-mnist-tiny"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_json_and_back_is_the_same(preset: str) -> None:
-    c: Configuration = {str(name): found for name, found in PRESETS.items()}[preset]
+    c: Configuration = {str(name): configuration for name, configuration in PRESETS.items()}[preset]
     assert Configuration.from_dict(json.loads(json.dumps(c.to_dict()))) == c
 
 
@@ -44,8 +46,25 @@ def test_a_run_of_an_earlier_version_had_the_defaults_of_what_came_later() -> No
     assert Configuration.from_dict(earlier | {"version": 1}) == TINY
     with pytest.raises(ValueError, match="lacks"):
         Configuration.from_dict(earlier)  # of this version, and incomplete
-    with pytest.raises(ValueError, match="version is 3"):
-        Configuration.from_dict(TINY.to_dict() | {"version": 3})
+    averages = {name: value for name, value in earlier["averages"].items() if name not in ("ema_start", "ema_warmup")}
+    for version, there in ((1, earlier), (2, TINY.to_dict())):
+        assert Configuration.from_dict(there | {"version": version, "averages": averages}) == TINY
+    with pytest.raises(ValueError, match=r"lacks averages\..*ema_start"):
+        Configuration.from_dict(TINY.to_dict() | {"averages": averages})
+    with pytest.raises(ValueError, match="unknown"):
+        Configuration.from_dict(TINY.to_dict() | {"version": 2, "averages": averages | {"ema_rate": 0.9}})
+    for broken in (None, 3, [averages]):
+        with pytest.raises((ValueError, TypeError)):
+            Configuration.from_dict(TINY.to_dict() | {"version": 2, "averages": broken})
+    with pytest.raises(ValueError, match=f"version is {VERSION + 1}"):
+        Configuration.from_dict(TINY.to_dict() | {"version": VERSION + 1})
+
+
+def test_the_ema_is_as_the_options_say_its_start_a_share_of_the_run() -> None:
+    assert TINY.ema == EMA(0.995)
+    averages = AverageOptions(ema_decay=0.9, ema_start=0.25, ema_warmup=0.75)
+    assert dataclasses.replace(TINY, averages=averages).ema == EMA(0.9, start=1000, warmup=0.75)
+    assert shortened(dataclasses.replace(TINY, averages=averages), 400).ema.start == 100
 
 
 def test_differences_name_each_field_and_both_values() -> None:
@@ -81,6 +100,8 @@ def test_swa_models_are_those_that_shadows_take_in(steps: int, start: float, cyc
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"network": ADMOptions(learn_sigma=False)}, "network.learn_sigma is False"),
         ({"network": ADMOptions(num_classes=10)}, "network.num_classes is 10"),
+        ({"averages": AverageOptions(ema_start=1.0)}, r"averages.ema_start is 1\.0; allowed: so little of the 4000"),
+        ({"averages": AverageOptions(ema_start=0.9), "steps": 3}, r"averages.ema_start is 0\.9"),
     ],
 )
 def test_values_that_are_not_allowed(changes: dict[str, Any], message: str) -> None:
@@ -94,6 +115,9 @@ def test_values_that_are_not_allowed(changes: dict[str, Any], message: str) -> N
         (SAMOptions, {"rho": -0.1}, r"rho is -0\.1"),
         (SAMOptions, {"ascent_share": 0.0}, r"ascent_share is 0\.0"),
         (AverageOptions, {"swa_cycle": 0}, "swa_cycle is 0"),
+        (AverageOptions, {"ema_start": -0.1}, r"ema_start is -0\.1"),
+        (AverageOptions, {"ema_start": 1.1}, r"ema_start is 1\.1"),
+        (AverageOptions, {"ema_warmup": 0.0}, r"ema_warmup is 0\.0"),
         (AverageOptions, {"power_widths": (0.5,)}, r"power_widths is 0\.5"),
         (RunOptions, {"out": "runs", "micro_batch": 0}, "micro_batch is 0"),
         (RunOptions, {"out": "runs", "device": "tpu"}, "device is 'tpu'"),

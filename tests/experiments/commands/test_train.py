@@ -129,6 +129,8 @@ def test_a_dry_run_says_it_all_and_writes_nothing(
         "of it is the initial weights after 6 steps of decay 0.995; the run is too short for it",
     ):  # fmt: skip
         assert text in shown
+    assert main([*WORDS, "--dry-run", "--ema-start", "0.5", "--ema-warmup", "0.75"]) == 0
+    assert "0.00% of it is the weights of step 3 after 6 steps of decay 0.995, rising by" in capsys.readouterr().out
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main([*WORDS, "--dry-run"]) == 0
     assert "2, each with 4 images a step in micro-batches of 4" in capsys.readouterr().out

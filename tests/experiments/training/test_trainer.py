@@ -1,19 +1,22 @@
 """Whole runs: what watchers are told, what a run depends on, how it ends, and that it goes on where it was."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from experiments.configuration import SAMOptions
+from experiments.configuration import Configuration, SAMOptions
 from experiments.training import writer
-from experiments.training.checkpoints import CheckpointError, checkpoints
+from experiments.training.checkpoints import CheckpointError, checkpoints, read_configuration
 from experiments.training.events import RunState, StepReport
 from experiments.training.grids import SampleGrids
 from experiments.training.held_out import HeldOutLoss
@@ -23,7 +26,7 @@ from experiments.training.step import TrainingStep
 from experiments.training.trainer import train
 from findings.checksums import checked
 from flatness.precision import tf32
-from tests.experiments.training.small_runs import STEPS, Recorder, configured, images, run_options, stored
+from tests.experiments.training.small_runs import BASE, STEPS, Recorder, configured, images, run_options, stored
 
 EVERYTHING = configured(
     dropout=0.3,
@@ -85,6 +88,43 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
         whole
     )
     assert len(list((tmp_path / "parts" / "snapshots").iterdir())) == 2 * STEPS
+
+
+def test_an_ema_that_starts_later_and_warms_up_is_the_average_by_hand_resumed_or_not(tmp_path: Path) -> None:
+    averages = dataclasses.replace(BASE.averages, ema_start=0.5, ema_warmup=0.75)
+    c = configured(averages=averages)
+    points = tuple(range(1, STEPS + 1))
+    train(c, run_options(tmp_path / "whole", points=points), images())
+    for until in (3, 8, None):  # before its start and after it
+        train(c, run_options(tmp_path / "parts", until=until), images())
+    assert stored(tmp_path / "whole") == stored(tmp_path / "parts")
+    expected: dict[str, torch.Tensor] = {}
+    for step in points:
+        folder = tmp_path / "whole" / "points" / f"step-{step:08d}"
+        weights, average = (load_file(folder / name) for name in ("weights.safetensors", "shadow-ema.safetensors"))
+        decay = 0.0 if step <= STEPS // 2 else min(0.9, 1 - (step - STEPS // 2) ** -0.75)
+        expected = {name: torch.lerp(expected.get(name, w), w, 1 - decay) for name, w in weights.items()}
+        for name, w in expected.items():
+            torch.testing.assert_close(average[name], w, rtol=1e-6, atol=1e-7)
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(BASE, run_options(tmp_path / "whole"), images())
+
+    def of_version_2(c: Configuration) -> dict[str, Any]:
+        form: dict[str, Any] = {"version": 2, **dataclasses.asdict(c)}
+        del form["averages"]["ema_start"], form["averages"]["ema_warmup"]
+        return form
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Configuration, "to_dict", of_version_2)
+        train(BASE, run_options(tmp_path / "parts", until=5), images())
+    assert read_configuration(tmp_path / "parts/checkpoints/step-00000005") == BASE
+    assert train(BASE, run_options(tmp_path / "parts"), images()) == STEPS
+    assert stored(tmp_path / "parts") == stored(tmp_path / "whole")
+    later = dataclasses.replace(BASE, averages=dataclasses.replace(BASE.averages, ema_start=0.5))
+    with pytest.raises(CheckpointError, match=r"averages.ema_start: 0\.0, 0\.5"):
+        train(later, run_options(tmp_path / "parts"), images())
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
