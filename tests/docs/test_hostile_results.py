@@ -33,7 +33,8 @@ def ladder() -> dict[str, Any]:
 def names(document: dict[str, Any]) -> list[str]:
     """What a ladder's document calls things, outside of its rows and what they were configured with; and its regime."""
     own = {key: value for key, value in document.items() if key not in ("rows", "configuration")}
-    return sorted({REGIME, *(functools.reduce(operator.getitem, where, own) for where in places(own))})
+    texts: list[Any] = [functools.reduce(operator.getitem, where, own) for where in places(own)]
+    return sorted({REGIME, *texts})
 
 
 @pytest.fixture(scope="module")

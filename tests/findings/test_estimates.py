@@ -120,7 +120,9 @@ def test_a_paired_ratio_is_the_jackknife_s_to_first_order() -> None:
 
 def test_a_logarithm_has_the_relative_error() -> None:
     found = estimates.logarithm(Cell(4.0, 0.8, 6))
-    assert found == Cell(math.log(4.0), pytest.approx(0.2), 6)  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.value, found.degrees) == (math.log(4.0), 6)
+    assert found.error == pytest.approx(0.2)
     assert estimates.logarithm(Cell(4.0)) == Cell(math.log(4.0), None, math.inf)
     assert [estimates.logarithm(cell) for cell in (None, Cell(0.0, 1.0), Cell(-1.0, 1.0))] == [None] * 3
 
@@ -135,7 +137,8 @@ def test_regions_are_open_to_one_side() -> None:
 def test_two_seeds_are_enough_for_an_interval_at_a_level_of_its_own() -> None:
     found = mean_interval([1.0, 2.0], level=0.5)
     # Student's t with one degree of freedom is Cauchy: its upper quartile is 1
-    assert (found.mean, found.level, found.high) == (1.5, 0.5, pytest.approx(1.5 + 0.5))
+    assert (found.mean, found.level) == (1.5, 0.5)
+    assert found.high == pytest.approx(1.5 + 0.5)
     with pytest.raises(ValueError, match="comparisons is True"):
         mean_interval([1.0, 2.0], True)
 
@@ -156,8 +159,8 @@ def test_one_number_has_the_interval_of_its_own_error() -> None:
     one = verdicts.interval_of_cells([Cell(2.0, 0.5, 4)], 2)
     assert one is not None
     half = 0.5 * stats.t.ppf(1.0 - 0.01 / 2 / 2, 4)
-    assert (one.mean, one.seeds, one.level) == (2.0, 1, pytest.approx(0.995))
-    assert (one.low, one.high) == (pytest.approx(2.0 - half), pytest.approx(2.0 + half))
+    assert (one.mean, one.seeds) == (2.0, 1)
+    assert [one.level, one.low, one.high] == pytest.approx([0.995, 2.0 - half, 2.0 + half])
     assert verdicts.interval_of_cells([Cell(2.0, 0.0)], 1) == Interval(2.0, 2.0, 2.0, 1, LEVEL)
     assert verdicts.interval_of_cells([Cell(2.0)], 1) is None
     assert verdicts.interval_of_cells([Cell(2.0, math.inf)], 1) is None
