@@ -134,21 +134,28 @@ class MeasureOptions:
         for value in self.steps:
             at_least("steps", value, 2)
 
-    def check_needs(self) -> None:
+    def check_needs(self, named: Collection[str] | None = None) -> None:
         """Raise for an option of a measure that is not taken.
+
+        Args:
+            named: the options that were given, whatever their values, with underscores; by default those of which the
+                value is not the default.
 
         Raises:
             CommandError: there is one.
         """
-        needs = {
-            "probes": ("curvature",), "lanczos_steps": ("curvature", "spectrum"), "rho": ("worst_case",),
-            "ascent_steps": ("worst_case",), "surface_range": ("surface",),
-        }  # fmt: skip
-        for name, others in needs.items():
-            default = next(field.default for field in dataclasses.fields(self) if field.name == name)
-            if getattr(self, name) != default and not any(getattr(self, other) for other in others):
+        if named is None:
+            fields = dataclasses.fields(self)
+            named = [field.name for field in fields if getattr(self, field.name) != field.default]
+        for name, others in NEEDS.items():
+            if name in named and not any(getattr(self, other) for other in others):
                 wanted = " or ".join(f"--{other.replace('_', '-')}" for other in others)
                 raise CommandError(f"--{name.replace('_', '-')} does nothing without {wanted}")
+        relative = any(scale != "absolute" for scale in self.scales)
+        if "sigma" in named and "absolute" not in self.scales:
+            raise CommandError("--sigma does nothing without --scales absolute")
+        if "relative_sigma" in named and not (relative or self.readout or (self.by_timestep and not self.scales)):
+            raise CommandError("--relative-sigma does nothing without --scales layer, filter or weight, or --readout")
 
     def resolved(self, weights: int, pixels: int, available: int) -> MeasureOptions:
         """The same with the number of images settled, for a network of so many weights and samples of so many pixels.
@@ -163,6 +170,21 @@ class MeasureOptions:
             wanted = min(max(affordable, QUICK_IMAGES), FULL_IMAGES)
         exposure = min(self.exposure_images, available)
         return dataclasses.replace(self, images=min(wanted, available), exposure_images=exposure)
+
+
+NEEDS = {
+    "draws": ("scales", "by_timestep"), "curve_draws": ("curve_rms",), "granularity": ("bits",),
+    "exposure_images": ("steps",), "probes": ("curvature",), "lanczos_steps": ("curvature", "spectrum"),
+    "rho": ("worst_case",), "ascent_steps": ("worst_case",), "surface_range": ("surface",),
+    "gradient_batch": ("curvature", "spectrum", "worst_case"),
+}  # fmt: skip
+"""Options that do nothing unless one of some others is taken."""
+
+
+def named_options(words: Sequence[str]) -> frozenset[str]:
+    """The options that a command line names, with underscores."""
+    found = (word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--"))
+    return frozenset(name.removeprefix("no_") for name in found)
 
 
 def _option_of(kind: type, name: str) -> Any:
@@ -259,7 +281,9 @@ class PlaceOptions:
 
     device: str = option("auto", "auto takes CUDA, then the CPU", choices=("auto", "cpu", "cuda", "mps"))
     batch_size: int = option(64, "images in one pass", metavar="N")
-    gradient_batch: int = option(8, "images in one pass of --curvature, which needs more memory", metavar="N")
+    gradient_batch: int = option(
+        8, "images in one pass of --curvature, --spectrum and --worst-case, which need more memory", metavar="N"
+    )
     out: str | None = option(
         None, "folder for results: a JSON, and PNG plots where matplotlib is installed", metavar="DIR"
     )
@@ -309,5 +333,5 @@ def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
             values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
     found = kind(**values, **own)
     if isinstance(found, MeasureOptions):
-        found.check_needs()
+        found.check_needs(getattr(given, "named", None))
     return found
