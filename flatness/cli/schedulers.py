@@ -40,6 +40,7 @@ WITH_BETAS = (
     "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler", "LCMScheduler", "TCDScheduler",
 )  # fmt: skip
 DISTILLED = ("LCMScheduler", "TCDScheduler")
+DISTILLATION = "the loss is that of plain training, not the one of the distillation that its scheduler tells of"
 FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 CONSISTENCY = ("CMStochasticIterativeScheduler",)
@@ -183,7 +184,9 @@ def _with_betas(label: str, name: str, own: dict[str, Any], prediction: str, bar
         why = f"its variance_type {variance!r} is not known here"
     elif own.get("rescale_betas_zero_snr") or bool((path.coefficients(path.grid())[0] == 0).any()):
         why = "its schedule ends without signal"
-    return Training(loss, VARIANCES.get(variance, "small"), clip, why, own)
+    return Training(
+        loss, VARIANCES.get(variance, "small"), clip, why, own, (DISTILLATION,) if name in DISTILLED else ()
+    )
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,9 @@ def _flow(label: str, name: str, own: dict[str, Any], call: ModelCall, tokens: i
     if shift != 1.0:
         remarks = (f"times are even steps shifted by {shift:.4g}, as its scheduler's; --times gives others",)
     loss = DiffusionLoss(RECTIFIED_FLOW, "flow", ShiftedTimes(shift), call)
-    why = f"a {name} samples by consistency, not ancestrally" if name == "FlowMatchLCMScheduler" else ""
+    why = ""
+    if name == "FlowMatchLCMScheduler":
+        why, remarks = f"a {name} samples by consistency, not ancestrally", (*remarks, DISTILLATION)
     return Training(loss, "small", None, why, own, remarks)
 
 

@@ -97,7 +97,7 @@ def test_a_folder_is_measured_twice_to_the_same_bits_and_encoded_once(
     ((_, source),) = first["sources"].items()
     assert source["numbers"]["lpf-absolute.rise"]["value"] != 0
     left_out = {key for key, value in source["measures"].items() if "left out" in value}
-    assert ("exposure-3" in left_out) == (name == "consistency")
+    assert ("exposure-3" in left_out) == (name in ("consistency", "latent_consistency"))
     assert "failed" not in json.dumps(source["measures"])
     if name in PIXELS:
         assert not (tmp_path / "a" / "encoded").exists()
@@ -147,6 +147,10 @@ def predicted(name: str, pipeline: Any, x_t: Tensor, t: Tensor, captions: list[s
     if name == "stable_diffusion":
         embeds, _ = pipeline.encode_prompt(captions, "cpu", 1, False)
         return pipeline.unet(x_t, t, encoder_hidden_states=embeds).sample
+    if name == "latent_consistency":
+        embeds, _ = pipeline.encode_prompt(captions, "cpu", 1, False)
+        strength = pipeline.get_guidance_scale_embedding(torch.ones(len(x_t)) - 1, 6)
+        return pipeline.unet(x_t, t, encoder_hidden_states=embeds, timestep_cond=strength).sample
     if name == "stable_diffusion_xl":
         embeds, _, pooled, _ = pipeline.encode_prompt(captions, do_classifier_free_guidance=False)
         side = float(2 * SIZE)

@@ -158,6 +158,15 @@ def stable_diffusion(diffusers: ModuleType, folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
+def latent_consistency(diffusers: ModuleType, folder: Path) -> None:
+    """Distilled, and told a strength of guidance."""
+    scheduler = diffusers.LCMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    diffusers.LatentConsistencyModelPipeline(
+        autoencoder(diffusers), clip(), clip_tokenizer(folder / "own"),
+        conditioned_unet(diffusers, 8, time_cond_proj_dim=6), scheduler, None, None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+
+
 def stable_diffusion_xl(diffusers: ModuleType, folder: Path) -> None:
     """Two text encoders."""
     network = conditioned_unet(
@@ -232,6 +241,7 @@ LATENTS: dict[str, Callable[[ModuleType, Path], None]] = {"ldm": ldm, "dit": dit
 CAPTIONED: dict[str, Callable[[ModuleType, Path], None]] = {
     "pixart": pixart, "stable_diffusion": stable_diffusion, "stable_diffusion_xl": stable_diffusion_xl,
     "stable_diffusion_3": stable_diffusion_3, "flux": flux, "sana": sana,
+    "latent_consistency": latent_consistency,
 }  # fmt: skip
 
 
