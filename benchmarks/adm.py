@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.peers import imported
 from benchmarks.timing import Row, alone, interleaved
 from experiments.adm import ADM, ADMOptions
 from experiments.diffusion import Process, ProcessOptions
+from flatness.optional_imports import imported
 
 REFERENCE = "guided_diffusion"
 MISSING = {

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers import imported
 from benchmarks.timing import Row, interleaved
 from experiments.adm import ADM, ADMOptions
 from experiments.configuration import PRESETS, PresetName
 from experiments.diffusion import Process, ProcessOptions
 from experiments.sampling.chains import generate
 from experiments.sampling.noise import ImageNoise
+from flatness.optional_imports import imported
 from flatness.precision import whole_float32
 
 IMAGES = {"cpu": 16, "cuda": 256}
@@ -158,8 +158,8 @@ def noise() -> list[Row]:
         network = network_of(options, device)
         x, t = image_noise.start(), torch.full((images,), 500, device=device)
 
-        def drawn(found: ImageNoise = image_noise) -> None:
-            found(1)
+        def drawn(source: ImageNoise = image_noise) -> None:
+            source(1)
             _finish()
 
         @torch.no_grad()

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> list[LowPassFilter]:
     options = options_of.parse_args(argv)
 
     accelerator = Accelerator(cpu=options.cpu, mixed_precision=options.mixed_precision)
-    found = []
+    rises = []
     for name, rho in (("plain", 0.0), ("SAM", options.rho)):
         accelerator.print(f"{name}: {options.steps} steps of {options.batch} points on each process, rho {rho:g}")
         generator = torch.Generator().manual_seed(options.seed)
@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> list[LowPassFilter]:
         model = Denoiser(seed=options.seed)
         train(accelerator, model, loader, options.steps, rho, options.seed, options.micro_batch)
         if accelerator.is_main_process:
-            found.append(report(name, model))
+            rises.append(report(name, model))
     accelerator.end_training()
-    return found
+    return rises
 
 
 if __name__ == "__main__":

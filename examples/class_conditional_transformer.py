@@ -26,7 +26,7 @@ CLASSES, SIZE = 4, 16
 
 def batches(steps: int, size: int, seed: int = 0) -> list[Batch]:
     """Noisy images (n, 1, 16, 16), times (n,), labels (n,) and the noise, one batch a step; cosine noise."""
-    generator, found = torch.Generator().manual_seed(seed), []
+    generator, made = torch.Generator().manual_seed(seed), []
     for _ in range(arguments.count("steps", steps, at_least=1)):
         labels = torch.randint(CLASSES, (size,), generator=generator)
         row, column = (torch.randint(1, 4, (size,), generator=generator) + 8 * k for k in (labels // 2, labels % 2))
@@ -35,8 +35,8 @@ def batches(steps: int, size: int, seed: int = 0) -> list[Batch]:
         x_0 = 2 * (rows[:, :, None] * columns[:, None, :])[:, None] - 1
         t, noise = torch.rand(size, generator=generator), torch.randn(x_0.shape, generator=generator)
         angle = math.pi / 2 * t[:, None, None, None]
-        found.append((angle.cos() * x_0 + angle.sin() * noise, t, labels, noise))
-    return found
+        made.append((angle.cos() * x_0 + angle.sin() * noise, t, labels, noise))
+    return made
 
 
 def losses(model: nn.Module, batch: Batch) -> Tensor:
@@ -72,17 +72,17 @@ def main(argv: Sequence[str] | None = None) -> list[LowPassFilter]:
     parser.add_argument("--steps", type=int, default=500, help="(default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="images a step sees (default: %(default)s)")
     options = parser.parse_args(argv)
-    data, held_out, found = batches(options.steps, options.batch), batches(2, 128, seed=10**6), []
+    data, held_out, rises = batches(options.steps, options.batch), batches(2, 128, seed=10**6), []
     for name, rho in (("plain", 0.0), ("SAM", options.rho)):
         print(f"{name}: {options.steps} steps of {options.batch} images, rho {rho:g} at every second step")
         torch.manual_seed(0)
         model = Transformer(CLASSES, SIZE)
         train(model, data, rho)
-        found.append(low_pass_filter(model, losses, held_out, sigma=0.02, draws=10))  # in evaluation mode
-        rise = found[-1].rise
-        print(f"{name:>8}: held-out loss {found[-1].loss.value:.4f}; rise under weight noise of sigma 0.02:", end=" ")
+        rises.append(low_pass_filter(model, losses, held_out, sigma=0.02, draws=10))  # in evaluation mode
+        rise = rises[-1].rise
+        print(f"{name:>8}: held-out loss {rises[-1].loss.value:.4f}; rise under weight noise of sigma 0.02:", end=" ")
         print(f"{rise.value:.4f} (standard error over 10 draws {rise.draw_standard_error:.4f})")
-    return found
+    return rises
 
 
 if __name__ == "__main__":

@@ -76,21 +76,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, LowPassFilter]:
     images, held_out = (read_images(options.data, part) for part in ("train", "t10k"))
 
     unfinished = options.out.with_name(options.out.name + ".unfinished")
-    scheduler, found = DDPMScheduler(num_train_timesteps=1000), {}
+    scheduler, rises = DDPMScheduler(num_train_timesteps=1000), {}
     for name, rho in (("plain", 0.0), ("SAM", options.rho)):
         print(f"{name}: {options.steps} steps of {options.batch} images, rho {rho:g} in the last fifth of them")
         torch.manual_seed(0)
         unet = network(options.width).to(options.device)
         shadows = train(unet, scheduler, images, options.steps, options.batch, rho)
-        found[name] = report(name, unet, held_out, scheduler)
-        found[f"{name} EMA"] = report(f"{name} EMA", shadows["ema"], held_out, scheduler)
+        rises[name] = report(name, unet, held_out, scheduler)
+        rises[f"{name} EMA"] = report(f"{name} EMA", shadows["ema"], held_out, scheduler)
         shadows.copy_to("ema", unet)
         DDPMPipeline(unet, scheduler).save_pretrained(unfinished / name.lower())
     pixels = (127.5 * (held_out[:SAVED_IMAGES] + 1)).round().to(torch.uint8)
     np.save(unfinished / "test-images.npy", pixels.numpy())
     unfinished.rename(options.out)  # there whole or not at all
     print(f"the EMAs are in {options.out / 'plain'} and {options.out / 'sam'}")
-    return found
+    return rises
 
 
 if __name__ == "__main__":

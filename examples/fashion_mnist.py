@@ -32,8 +32,8 @@ def read_images(folder: Path, part: str) -> Tensor:
         head, pixels = file.read(16), bytearray(file.read())
     magic, number, height, width = struct.unpack(">4I", head.ljust(16, b"\0"))
     if (magic, height, width) != (0x803, 28, 28) or number == 0 or len(pixels) != number * 28 * 28:
-        found = f"magic number {magic:#x}, {number} images of {height} x {width}, {len(pixels)} bytes"
-        raise ValueError(f"{path} has {found}; allowed: magic number 0x803, images of 28 x 28, all their bytes")
+        header = f"magic number {magic:#x}, {number} images of {height} x {width}, {len(pixels)} bytes"
+        raise ValueError(f"{path} has {header}; allowed: magic number 0x803, images of 28 x 28, all their bytes")
     return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, 1, 28, 28).float() / 127.5 - 1
 
 

@@ -50,16 +50,16 @@ def main(argv: Sequence[str] | None = None) -> list[LowPassFilter]:
     options = options_of.parse_args(argv)
 
     data = batches(options.steps, options.batch, options.seed)
-    found, models = [], []
+    rises, models = [], []
     runs = (("plain", 0.0, options.batch), ("micro", options.rho, options.micro_batch))
     for name, rho, micro_batch in (*runs, ("whole", options.rho, options.batch)):
         print(f"{name}: {options.steps} steps of {options.batch} points, {micro_batch} at a time, rho {rho:g}")
         models.append(Denoiser(seed=options.seed))
         train(models[-1], data, rho, micro_batch)
-        found.append(report(name, models[-1]))
+        rises.append(report(name, models[-1]))
     micro, whole = (nn.utils.parameters_to_vector(model.parameters()).detach() for model in models[1:])
     print(f"largest difference of a weight, micro against whole: {float((micro - whole).abs().max()):.2g}")
-    return found
+    return rises
 
 
 if __name__ == "__main__":

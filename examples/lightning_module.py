@@ -61,15 +61,15 @@ def main(argv: Sequence[str] | None = None) -> list[LowPassFilter]:
     options_of.add_argument("--micro-batch", type=int, default=48, help="(default: %(default)s)")
     options = options_of.parse_args(argv)
     data = batches(options.steps, options.batch, options.seed)
-    found = []
+    rises = []
     for name, rho in (("plain", 0.0), ("SAM", options.rho)):
         print(f"{name}: {options.steps} steps of {options.batch} points, rho {rho:g}")
         module = Diffusion(Denoiser(seed=options.seed), rho, micro_batch=options.micro_batch)
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = pl.Trainer(max_epochs=1, enable_checkpointing=False, **quiet)
         trainer.fit(module, DataLoader(data, batch_size=None))  # type: ignore[arg-type]
-        found.append(report(name, module.model))
-    return found
+        rises.append(report(name, module.model))
+    return rises
 
 
 if __name__ == "__main__":

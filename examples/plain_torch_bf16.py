@@ -40,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> list[LowPassFilter]:
     options = options_of.parse_args(argv)
 
     data = batches(options.steps, options.batch, options.seed, options.device)
-    found = []
+    rises = []
     for name, rho in (("plain", 0.0), ("SAM", options.rho)):
         print(f"{name}: {options.steps} steps of {options.batch} points, rho {rho:g}, bfloat16, {options.device}")
         model = Denoiser(seed=options.seed).to(options.device)
         train(model, data, rho)
-        found.append(report(name, model))
-    return found
+        rises.append(report(name, model))
+    return rises
 
 
 if __name__ == "__main__":

@@ -293,7 +293,7 @@ class Matrix:
         while not self.measured:  # by other parts; a launcher ends this process where one of theirs fails
             time.sleep(POLL)
         results = [self._row(run, average) for run, average in self._rows()]
-        self._failures = [said for run in self.runs for said in self._grids(run)]
+        self._failures = [failure for run in self.runs for failure in self._grids(run)]
         return self._tables(results)
 
     def _folder(self, run: Run) -> Path:
@@ -384,7 +384,7 @@ class Matrix:
         write_whole(self.out / "tables.md", self._page(shown, statement).encode())
         return Reproduction(results, shown, statement)
 
-    def _page(self, found: Sequence[tables.Table], said: Sequence[str]) -> str:
+    def _page(self, of_rows: Sequence[tables.Table], statement: Sequence[str]) -> str:
         c = self.runs[0].configuration
         about = f"{c.dataset} at {c.network.image_size} pixels, {c.steps} steps of {c.global_batch} images"
         radii = dict.fromkeys(run.configuration.sam.rho for run in self.runs if run.configuration.perturbs_weights)
@@ -399,4 +399,4 @@ class Matrix:
             f"standard error, {errors}. What it was computed with stands in plan.json and in each row's file.",
             "",
         ]
-        return "\n".join([*head, tables.markdown(found), *(f"- {line}" for line in said), ""])
+        return "\n".join([*head, tables.markdown(of_rows), *(f"- {line}" for line in statement), ""])

@@ -97,7 +97,7 @@ def compared(results: Sequence[Result]) -> list[Comparison]:
 
 
 def _pairs(rows: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
-    by_kind = {(found[0]["method"], found[0]["average"]): label for label, found in rows.items()}
+    by_kind = {(alike[0]["method"], alike[0]["average"]): label for label, alike in rows.items()}
     pairs = []
     for label, results in rows.items():
         method, average = results[0]["method"], results[0]["average"]
@@ -144,13 +144,13 @@ def _by_seed(ours: Sequence[Result], theirs: Sequence[Result]) -> list[tuple[Res
     return [(result, others[seed(result)]) for result in ours if seed(result) in others]
 
 
-def statement(results: Sequence[Result], found: Sequence[Comparison]) -> list[str]:
+def statement(results: Sequence[Result], compared: Sequence[Comparison]) -> list[str]:
     """What came out, one line a measure, of the raw weights against adm's and of adm's EMA against its raw weights.
 
     Computed from the numbers; nothing in it is written beforehand but the words.
     """
     rows = grouped(results)
-    worth_telling = [one for one in found if _is_told(rows, one)]
+    worth_telling = [one for one in compared if _is_told(rows, one)]
     lines = [_how(min(len(of) for of in rows.values()), len(worth_telling))]
     for words in dict.fromkeys(one.words for one in worth_telling):
         ours = [one for one in worth_telling if one.words == words]
@@ -175,8 +175,8 @@ def failures(results: Sequence[Result]) -> list[str]:
     """A line for each measure that failed, which no table has a number of."""
     return [
         f"{label} (seed {result['settings']['configuration']['seed']}): {name} failed: {measure[FAILED]}."
-        for label, found in grouped(results).items()
-        for result in found
+        for label, alike in grouped(results).items()
+        for result in alike
         for name, measure in result["measures"].items()
         if FAILED in measure
     ]

@@ -85,7 +85,7 @@ def summary(document: Document) -> list[str]:
     for name, title in TITLES.items():
         ours = [one for one in document["predictions"] if group(one) == name]
         counted = {verdict: [one for one in ours if one["verdict"] == verdict] for verdict in VERDICTS}
-        counts = [f"{len(found)} {verdict}" for verdict, found in counted.items() if found]
+        counts = [f"{len(judged)} {verdict}" for verdict, judged in counted.items() if judged]
         lines.append(f"{name} ({title}): {', '.join(counts) or 'nothing to say'}.")
         for one in counted["refuted"]:
             deciding = f"{one['deciding']}: {interval(one)}; claimed {region(one)}"

@@ -135,22 +135,10 @@ def module(name: str, value: object) -> nn.Module:
     Raises:
         ValueError: anything else, naming the argument, its value and what is allowed.
     """
-    found = instance(name, value, nn.Module)
-    if next(found.parameters(), None) is None:
-        raise ValueError(f"{name} is a {type(found).__name__} without parameters; allowed: a module with parameters")
-    return with_values(name, found)
-
-
-def trainable_parameters(name: str, value: object) -> dict[str, nn.Parameter]:
-    """The parameters of a module that require gradients, by name, each once also where modules share it.
-
-    Raises:
-        ValueError: not a module, or none of its parameters requires a gradient.
-    """
-    found = {key: p for key, p in instance(name, value, nn.Module).named_parameters() if p.requires_grad}
-    if not found:
-        raise ValueError(f"{name} has no parameter that requires a gradient; allowed: a module with at least one")
-    return found
+    checked = instance(name, value, nn.Module)
+    if next(checked.parameters(), None) is None:
+        raise ValueError(f"{name} is a {type(checked).__name__} without parameters; allowed: a module with parameters")
+    return with_values(name, checked)
 
 
 def finite_tensor(name: str, value: object) -> Tensor:
@@ -159,12 +147,12 @@ def finite_tensor(name: str, value: object) -> Tensor:
     Raises:
         ValueError: anything else, naming the argument, its value and what is allowed.
     """
-    found = floating_tensor(name, value)
-    if found.is_meta:
+    tensor = floating_tensor(name, value)
+    if tensor.is_meta:
         raise refuse(name, value, "a tensor with values")
-    if found.numel() == 0 or not bool(torch.isfinite(found).all()):
+    if tensor.numel() == 0 or not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} is empty or has entries that are not finite; allowed: finite entries, at least one")
-    return found
+    return tensor
 
 
 def floating_tensor(name: str, value: object) -> Tensor:

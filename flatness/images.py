@@ -116,8 +116,8 @@ def is_grey(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> bool:
 
 def pixels_of(image: Image) -> np.ndarray[Any, Any]:
     """The pixels (C, H, W), uint8: C 1 or 3."""
-    found = np.array(image, dtype=np.uint8)
-    return found[None] if found.ndim == 2 else np.ascontiguousarray(found.transpose(2, 0, 1))
+    pixels = np.array(image, dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def image_files(folder: Path) -> ImageFiles:
         OSError: a folder cannot be read.
         ImportError: Pillow is not installed.
     """
-    found, seen = ImageFiles(), set()
+    files, seen = ImageFiles(), set()
 
     def fail(error: OSError) -> None:
         raise error
@@ -243,15 +243,15 @@ def image_files(folder: Path) -> ImageFiles:
         for name in names:
             path = inner / name
             if is_hidden(path):
-                found.hidden += 1
+                files.hidden += 1
             elif _is_special(folder / path):
-                found.others.append(path)
+                files.others.append(path)
             elif path.suffix.lower() in ENDINGS or _looks_like_an_image(folder / path):
-                found.images.append(path)
+                files.images.append(path)
             else:
-                found.others.append(path)
-    found.images.sort()
-    return found
+                files.others.append(path)
+    files.images.sort()
+    return files
 
 
 def _is_special(path: Path) -> bool:

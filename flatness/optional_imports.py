@@ -29,15 +29,21 @@ def hide_an_unusable_torchvision() -> None:
         sys.modules["torchvision"] = None  # type: ignore[assignment]
 
 
-def imported_diffusers() -> ModuleType | None:
-    """diffusers, or None where it is not installed. Its warnings about itself are not shown."""
-    hide_an_unusable_torchvision()
+def imported(name: str) -> ModuleType | None:
+    """A module, or None where it is not installed. Its warnings about itself are not shown."""
+    if name.split(".")[0] == "diffusers":
+        hide_an_unusable_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return importlib.import_module("diffusers")
+            return importlib.import_module(name)
         except ImportError:
             return None
+
+
+def imported_diffusers() -> ModuleType | None:
+    """diffusers, or None where it is not installed."""
+    return imported("diffusers")
 
 
 def diffusers_parameters(name: str) -> dict[str, inspect.Parameter]:

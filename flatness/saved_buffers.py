@@ -24,7 +24,7 @@ class SavedBuffers:
             (module, dict(module._buffers), {name: _copied(buffer) for name, buffer in module._buffers.items()})
             for module in model.modules()
         ]
-        self.computed = [(module, found) for module in model.modules() if (found := _computed(module))]
+        self.computed = [(module, attributes) for module in model.modules() if (attributes := _computed(module))]
 
     @torch.no_grad()
     def put_back(self, compare: bool = True) -> None:

@@ -50,7 +50,7 @@ def sum_over_shards(tensors: Sequence[Tensor], total: Callable[[list[Tensor]], T
     for tensor in tensors:
         key = (tensor.device_mesh, tuple(tensor.placements)) if is_sharded(tensor) else None  # type: ignore[attr-defined]
         groups.setdefault(key, []).append(local(tensor))
-    found = []
+    sums = []
     for key, parts in groups.items():
         value = total(parts)
         for dimension, placement in enumerate(key[1] if key else ()):
@@ -58,5 +58,5 @@ def sum_over_shards(tensors: Sequence[Tensor], total: Callable[[list[Tensor]], T
                 raise RuntimeError("a sharded tensor's parts are yet to be summed: call redistribute() on it before")
             if placement.is_shard():
                 torch.distributed.all_reduce(value, group=key[0].get_group(dimension))
-        found.append(value)
-    return torch.stack([value.to(found[0].device) for value in found]).sum()
+        sums.append(value)
+    return torch.stack([value.to(sums[0].device) for value in sums]).sum()

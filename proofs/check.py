@@ -78,15 +78,15 @@ def without_comments(text: str) -> str:
 def gaps(text: str) -> list[str]:
     """What in a Coq text leaves a gap: a word of FORBIDDEN, or something assumed outside of every section."""
     code = without_comments(text)
-    found = [word for word in FORBIDDEN if re.search(rf"(?<![\w.']){re.escape(word)}(?![\w'])", code)]
+    forbidden = [word for word in FORBIDDEN if re.search(rf"(?<![\w.']){re.escape(word)}(?![\w'])", code)]
     marks = sorted([*_SECTIONS.finditer(code), *_ASSUMED.finditer(code)], key=lambda mark: mark.start())
     open_sections = 0
     for mark in marks:
         if mark.re is _SECTIONS:
             open_sections += 1 if mark.group(1) else -1
         elif open_sections == 0:
-            found.append(f"{mark.group().strip()} outside of a section")
-    return found
+            forbidden.append(f"{mark.group().strip()} outside of a section")
+    return forbidden
 
 
 def named(text: str) -> dict[str, str]:
@@ -186,8 +186,8 @@ def checked(folder: Path = FOLDER, verbose: bool = True) -> dict[str, dict[str, 
     """
     files = sources(folder)
     for path in files:
-        if found := gaps(path.read_text("utf-8")):
-            raise ProofsError(f"{path.name} has a gap: {', '.join(found)}")
+        if flaws := gaps(path.read_text("utf-8")):
+            raise ProofsError(f"{path.name} has a gap: {', '.join(flaws)}")
     with tempfile.TemporaryDirectory() as name:
         build = Path(name)
         for path in files:

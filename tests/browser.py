@@ -20,7 +20,7 @@ PATIENCE = 60_000
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser. Where there is none the test is skipped; in CI it fails."""
-    executable = next((found for name in EXECUTABLES if (found := shutil.which(name))), None)
+    executable = next((path for name in EXECUTABLES if (path := shutil.which(name))), None)
     if executable is None:
         reason = f"no browser: none of {', '.join(EXECUTABLES)} is on the PATH"
         if os.environ.get("CI"):

@@ -63,20 +63,20 @@ def test_the_ladders_claims_and_doses() -> None:
 @every_study
 def test_the_tables_of_a_study(study: Path) -> None:
     results = [read_document(path) for path in sorted((study / "rows").glob("*.json"))]
-    found, compared = tables.tables(results), comparisons.compared(results)
+    of_rows, compared = tables.tables(results), comparisons.compared(results)
     lines = comparisons.statement(results, compared)
     there = read_document(study / "tables.json")
     assert there["statement"][: len(lines)] == lines
     document = {
         "version": VERSION,
         "what": there["what"],
-        "tables": tables.document(found),
+        "tables": tables.document(of_rows),
         "comparisons": [one.entry() for one in compared],
         "statement": there["statement"],  # what could not be drawn stands at its end, and is not in the rows
     }
     assert (study / "tables.json").read_bytes() == json_text(document)
     page = (study / "tables.md").read_text(encoding="utf-8")
-    assert tables.markdown(found) in page
+    assert tables.markdown(of_rows) in page
     assert all(f"- {line}\n" in page for line in lines)
 
 

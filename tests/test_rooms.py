@@ -108,13 +108,13 @@ def test_relative_imports_are_not_used() -> None:
 
 def assigned(path: Path) -> list[tuple[str, ast.expr]]:
     """Module-level constants of a file: name and value."""
-    found: list[tuple[str, ast.expr]] = []
+    constants: list[tuple[str, ast.expr]] = []
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign):
-            found += [(target.id, node.value) for target in node.targets if isinstance(target, ast.Name)]
+            constants += [(target.id, node.value) for target in node.targets if isinstance(target, ast.Name)]
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            found.append((node.target.id, node.value))
-    return found
+            constants.append((node.target.id, node.value))
+    return constants
 
 
 def second_definitions(path: Path) -> list[str]:

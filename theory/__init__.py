@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from theory.model.perturbations import (
         NotNormalizableError,
         diffused,
+        flat_radius,
+        gap_radius,
         is_admissible,
         loss_rise,
         perturbation_divergence,
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     )
     from theory.model.perturbed_density import PerturbedDensity, perturbed_density
     from theory.model.random_features import RandomFeatureScore, feature_second_moment
-    from theory.model.robustness import flat_radius, gap_radius
     from theory.model.sampling_law import ode_law, sde_law
     from theory.model.smoothed_relu import smoothed_relu, two_layer_low_pass_filter
     from theory.model.spectral_ball import spectral_ball_bounds
@@ -134,7 +135,7 @@ _MODULES = {
     **dict.fromkeys(("diffused", "perturbed_noise", "project_admissible", "score_perturbation"), "perturbations"),
     **dict.fromkeys(("PerturbedDensity", "perturbed_density"), "perturbed_density"),
     **dict.fromkeys(("RandomFeatureScore", "feature_second_moment"), "random_features"),
-    **dict.fromkeys(("flat_radius", "gap_radius"), "robustness"),
+    **dict.fromkeys(("flat_radius", "gap_radius"), "perturbations"),
     "spectral_ball_bounds": "spectral_ball",
     **dict.fromkeys(("WorstCase", "worst_case_divergence"), "worst_case"),
 }

@@ -18,8 +18,8 @@ from rich.table import Table
 from findings import files
 from findings.boundary import guarded
 from theory import ledger
-from theory.proof import notation, profiles
-from theory.proof.statement import Report, Statement, Verdict
+from theory.proof import notation
+from theory.proof.statement import Report, Statement, Verdict, register_profiles
 
 _COLOURS = {
     Verdict.HOLDS: "green",
@@ -110,7 +110,7 @@ def _print_in_full(statement: Statement, module: str, run: list[Report], console
 
 def use_profile(thorough: bool) -> None:
     """Search from fixed seeds, so that the same numbers are printed every time."""
-    profiles.register()
+    register_profiles()
     hypothesis.settings.load_profile("fixed-thorough" if thorough else "fixed-default")
 
 

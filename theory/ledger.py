@@ -216,7 +216,7 @@ def with_verdicts(page: str) -> str:
     Raises:
         ValueError: a mark is missing.
     """
-    return files.renewed(page, MARKS, "\n\n".join([headline(), tally_table()]))
+    return files.renewed(page, MARKS, headline())
 
 
 def markdown() -> str:

@@ -142,10 +142,10 @@ def _predictions(settings: sizes.Settings, options: argparse.Namespace, command:
     start = time.monotonic()
     console = Console()
     with _progress() as report:
-        found = study.run(settings, workers=options.workers, report=report)
-    outcomes = judge(found.table, PREDICTIONS)
+        measured = study.run(settings, workers=options.workers, report=report)
+    outcomes = judge(measured.table, PREDICTIONS)
     content = results.document(
-        found, outcomes, quick=options.quick, command=command, wall_seconds=time.monotonic() - start
+        measured, outcomes, quick=options.quick, command=command, wall_seconds=time.monotonic() - start
     )
     out = options.out or (None if options.quick else DEFAULT_OUT)
     if out is not None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from flatness import arguments
 from flatness.measuring.quantization import Grid, step_size
-from theory.model import robustness
+from theory.model import perturbations
 from toy.data import GaussianMixture, generator_of
 from toy.measures import Evaluation, PerSeed
 from toy.models import ScoreModels
@@ -129,7 +129,7 @@ def flat_radius(moments: Moments, kappa: float) -> float:
         ValueError: a negative kappa.
     """
     m = moments.second.shape[0]
-    in_units_of_m = robustness.flat_radius(moments.G.numpy(), moments.dimension * kappa)
+    in_units_of_m = perturbations.flat_radius(moments.G.numpy(), moments.dimension * kappa)
     return in_units_of_m * moments.divisor / m
 
 
@@ -141,7 +141,7 @@ def gap_radius(moments: Moments, kappa: float, divergence: str = "kl") -> float:
     Raises:
         ValueError: a negative kappa, an unknown divergence.
     """
-    return robustness.gap_radius(moments.dimension * kappa, divergence)
+    return perturbations.gap_radius(moments.dimension * kappa, divergence)
 
 
 def least_loss(data: GaussianMixture, process: Process, number: int = 2**17, seed: int = 0) -> tuple[float, float]:

@@ -14,8 +14,14 @@ import numpy as np
 from numpy import ndarray
 
 from flatness.weights import derived_seed
-from theory.model.perturbations import loss_rise, perturbation_divergence, perturbed_noise, project_admissible
-from theory.model.robustness import flat_radius, gap_radius
+from theory.model.perturbations import (
+    flat_radius,
+    gap_radius,
+    loss_rise,
+    perturbation_divergence,
+    perturbed_noise,
+    project_admissible,
+)
 from theory.model.worst_case import worst_case_divergence
 
 SCALES = (0.5, 1.0, 2.0)

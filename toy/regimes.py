@@ -30,8 +30,6 @@ DEVIATIONS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 """Of random weight perturbation on the ring."""
 SHARES = (0.1, 0.25, 0.5)
 """Of a run's steps, where it is measured in brief; in full at its end."""
-BASIC = ("", "ema", "swa")
-"""Averages of every method; plain training has power-function EMAs besides."""
 POWER_WIDTHS = (0.05, 0.1)
 """Relative standard deviations of the power-function EMAs, of which a post-hoc EMA is made (Karras et al., 2024)."""
 

@@ -58,7 +58,7 @@ def document(
         "interval": f"mean over seeds with Student's t interval; {LEVEL:.0%} in measures and series, Bonferroni within "
         "P1, ..., P9 in predictions",
         "predictions": [verdict_entry(outcome, study.table) for outcome in outcomes],
-        "measures": {row: {name: entry(v) for name, v in found.items()} for row, found in study.table.items()},
+        "measures": {row: {name: entry(v) for name, v in measures.items()} for row, measures in study.table.items()},
         "pairs": pairs(study),
         "series": {row: plain(series) for row, series in study.series.items() if series},
         "sweep": [{"rho": rho, "row": "learnt/sam" if rho == 0.1 else f"learnt/sam rho={rho:g}"} for rho in SWEEP],
@@ -162,13 +162,13 @@ def pairs(study: Study) -> dict[str, Any]:
     return {
         row: {
             measured: {
-                "predicted": [significant(v, 5) for v in found[predicted]],
-                "measured": [significant(v, 5) for v in found[measured]],
+                "predicted": [significant(v, 5) for v in measures[predicted]],
+                "measured": [significant(v, 5) for v in measures[measured]],
             }
             for predicted, measured in PAIRS
         }
-        for row, found in study.table.items()
-        if "readout_rise" in found
+        for row, measures in study.table.items()
+        if "readout_rise" in measures
     }
 
 

@@ -34,9 +34,9 @@ class Row:
     measures: dict[str, ndarray] = field(default_factory=dict)
     series: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, found: dict[str, Tensor]) -> None:
+    def add(self, measures: dict[str, Tensor]) -> None:
         """Put in tensors (S,)."""
-        self.measures |= {name: value.double().numpy() for name, value in found.items()}
+        self.measures |= {name: value.double().numpy() for name, value in measures.items()}
 
 
 @torch.no_grad()

@@ -186,12 +186,12 @@ def of_t11(
     """How far rounding moves the samples, by sampler, one number a seed: of pairs, and of laws (sliced W_2)."""
     theta, W, U = quantized_weights([models.theta, models.W, models.U], bits)
     rounded = models.replaced(theta, W, U)
-    lines, found = projections(models.dimension), {}
+    lines, distances = projections(models.dimension), {}
     for sampler, walked in own.items():
         samples = walk(rounded, data, seeds, sampler, setting).samples
-        found[f"{sampler}, pairs"] = np.asarray((samples - walked.samples).square().sum(-1).mean(-1).sqrt())
-        found[f"{sampler}, laws"] = sliced_wasserstein(samples, walked.samples, lines).value.numpy()
-    return found
+        distances[f"{sampler}, pairs"] = np.asarray((samples - walked.samples).square().sum(-1).mean(-1).sqrt())
+        distances[f"{sampler}, laws"] = sliced_wasserstein(samples, walked.samples, lines).value.numpy()
+    return distances
 
 
 def measured(setting: Setting, progress: bool = True) -> dict[str, dict[str, ndarray]]:
@@ -219,19 +219,19 @@ def measured(setting: Setting, progress: bool = True) -> dict[str, dict[str, nda
 
 def comparisons(rows: Mapping[str, Mapping[str, ndarray]]) -> dict[str, Any]:
     """Ratios, in logarithms, each with a 99% interval over seeds: SAM over plain training, and DDIM over ancestral."""
-    found: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
     for name, row in rows.items():
         for bits in BITS:
             for of_what in ("pairs", "laws"):
                 ddim, ancestral = (row[f"{bits} bits, {sampler}, {of_what}"] for sampler in ("ddim", "ancestral"))
-                found[f"{name}: {bits} bits, {of_what}, DDIM over ancestral"] = np.log(ddim / ancestral)
+                ratios[f"{name}: {bits} bits, {of_what}, DDIM over ancestral"] = np.log(ddim / ancestral)
         method, average = name.split(", ")
         if method != "adm":
             plain = rows[f"adm, {average}"]
             measures = [f"{s}: {of_what}" for s in SAMPLERS for of_what in ("slope", "fit error", "gap", "distance")]
             for key in ("path norm", *measures):
-                found[f"{name} over adm: {key}"] = np.log(row[key] / plain[key])
-    return {key: interval_entry(mean_interval(values)) for key, values in found.items()}
+                ratios[f"{name} over adm: {key}"] = np.log(row[key] / plain[key])
+    return {key: interval_entry(mean_interval(values)) for key, values in ratios.items()}
 
 
 def _range(values: Sequence[float], digits: int = 2) -> str:
@@ -245,15 +245,15 @@ def _times(entry: Mapping[str, float]) -> str:
 
 def sentences(document: Mapping[str, Any]) -> dict[str, str]:
     """What was measured of each theorem, in words with numbers, for its page."""
-    rows, found = document["rows"].values(), document["comparisons"]
+    rows, compared = document["rows"].values(), document["comparisons"]
 
     def every(name: str) -> list[float]:
         return [row[f"{sampler}: {name}"]["mean"] for row in rows for sampler in SAMPLERS]
 
     def sam(key: str, average: str) -> str:
-        return _times(found[f"sam 0.1, {average} over adm: {key}"])
+        return _times(compared[f"sam 0.1, {average} over adm: {key}"])
 
-    ddim = [entry for key, entry in found.items() if key.endswith("DDIM over ancestral")]
+    ddim = [entry for key, entry in compared.items() if key.endswith("DDIM over ancestral")]
     clear = sum(entry["low"] > 0 for entry in ddim)
     return {
         "theorem-t10": (

@@ -47,7 +47,7 @@ def _number(comparison: dict[str, Any]) -> str:
 
 def _words(results: dict[str, Any]) -> list[str]:
     """What phi is, what runs of equal loss are, and which claims were made after results had been seen."""
-    stopped = ", ".join(f"{name} after {found['steps']} steps" for name, found in results["equal_loss"].items())
+    stopped = ", ".join(f"{name} after {entry['steps']} steps" for name, entry in results["equal_loss"].items())
     losses = ", ".join(f"{name} {results['measures'][f'learnt/{name}']['loss']['mean']:.3g}" for name in PAPER_METHODS)
     table = [
         "phi is what the readout theta multiplies, as in the theory; E|phi|^2 is the feature energy. The loss is a "

@@ -45,18 +45,18 @@ def room_of(path: Path, room: str) -> Mapping[str, Any]:
         raise MissingResultError(f"{path.name} holds no results of benchmarks ({error!r}); {written}") from error
     if room not in rooms:
         raise MissingResultError(f"room is {room!r}; {path.name} holds: {', '.join(rooms) or 'none'}; {written}")
-    found: Mapping[str, Any] = rooms[room]
-    return found
+    measured: Mapping[str, Any] = rooms[room]
+    return measured
 
 
-def caption(found: Mapping[str, Any]) -> str:
+def caption(measured: Mapping[str, Any]) -> str:
     """Where a room was measured, in a line."""
-    where = found["provenance"]
+    where = measured["provenance"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items() if version is not None)
     digits, plus, changes = (where["commit"] or "none").partition("+")
     commit = digits[:COMMIT] + plus + changes
     place = f"{where['device']} of {where['cores']} cores"
-    return f"Measured on {place}; {versions}; commit {commit}; in {found['wall_seconds']:g} s"
+    return f"Measured on {place}; {versions}; commit {commit}; in {measured['wall_seconds']:g} s"
 
 
 def table(title: str, rows: Sequence[Mapping[str, str]]) -> nodes.table:
@@ -82,10 +82,10 @@ class Benchmarks(SphinxDirective):
         path = Path(self.config.benchmarks_file)
         self.env.note_dependency(path)
         try:
-            found = room_of(path, self.arguments[0])
+            measured = room_of(path, self.arguments[0])
         except MissingResultError as error:
             raise self.error(str(error)) from error
-        made = table(caption(found), found["rows"])
+        made = table(caption(measured), measured["rows"])
         self.set_source_info(made)
         return [made]
 

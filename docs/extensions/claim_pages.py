@@ -71,12 +71,12 @@ def linked(text: str, within: str) -> str:
     names = sorted(map(re.escape, pages), key=len, reverse=True)
     pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-]|\.\d)|(?<![\w,(])\(\d+\)|\bT\d+\b")
     parts, done = [], 0
-    for found in pattern.finditer(text):
-        name = found.group()
+    for match in pattern.finditer(text):
+        name = match.group()
         page = pages.get(name) or pages.get(f"Eq. {name}") or pages.get(f"theorem-{name.lower()}")
         if page and page != within:
-            parts += [escaped(text[done : found.start()]), f"[{escaped(name)}]({page}.md)"]
-            done = found.end()
+            parts += [escaped(text[done : match.start()]), f"[{escaped(name)}]({page}.md)"]
+            done = match.end()
     return "".join([*parts, escaped(text[done:])])
 
 

@@ -25,7 +25,6 @@ A label that the ledger does not have is an error that names those it has. The c
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,6 +40,7 @@ from sphinx.util.docutils import ReferenceRole, SphinxDirective, SphinxRole
 from sphinx.util.typing import OptionSpec
 
 from docs.extensions import claim_pages
+from paper_figs.report import claims, fragments
 from theory import ledger
 from theory.proof import notation
 from theory.proof.statement import Fault, Statement, Verdict
@@ -132,12 +132,12 @@ def expression(name: str) -> sympy.Basic:
     if not path.is_file():
         raise LookupError(f"formula is {name!r}; allowed: module.NAME, with a module of theory/claims")
     known_there = vars(importlib.import_module(f"theory.{path.parent.name}.{path.stem}"))
-    found = known_there.get(constant)
-    if not isinstance(found, sympy.Basic):
+    formula = known_there.get(constant)
+    if not isinstance(formula, sympy.Basic):
         allowed = [other for other, value in known_there.items() if isinstance(value, sympy.Basic)]
         where = path.relative_to(ledger.ROOM.parent).as_posix()
         raise LookupError(f"formula is {name!r}; allowed in {where}: {', '.join(allowed)}")
-    return found
+    return formula
 
 
 class FormulaRole(SphinxRole):
@@ -197,11 +197,12 @@ class ClaimDirective(SphinxDirective):
         return node
 
 
-def _row(*cells: Sequence[nodes.Node], kind: str = "") -> nodes.row:
-    row = nodes.row("", classes=[kind] if kind else [])
-    for cell in cells:
-        row += nodes.entry("", nodes.paragraph("", "", *cell))
-    return row
+def _row(*cells: str) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", cell)) for cell in cells))
+
+
+class LedgerRows(nodes.General, nodes.Element):
+    """Claims by their `labels`, until the builder says where their pages are."""
 
 
 class VerdictsDirective(SphinxDirective):
@@ -217,24 +218,29 @@ class VerdictsDirective(SphinxDirective):
         """The table, in a box with the switches that hide its rows."""
         _depends_on_theory(self.env)
         wanted, fault = self.options.get("of"), self.options.get("fault")
-        body = nodes.tbody()
-        for label, (_, statement) in ledger.statements().items():
-            fits = wanted is None or (statement.source == ledger.OURS) is (wanted == "ours")
-            if fits and fault in (None, statement.fault):
-                claim = [_link(self.env, label, label), nodes.Text(f": {statement.title}")]
-                short = [nodes.Text(ledger.in_short(statement))]
-                kind = f"of-{claim_pages.css_class(statement.verdict)}"
-                verdict: list[nodes.Node] = [_badge(self.env, label)]
-                if statement.fault is not None:
-                    verdict.append(nodes.Text(f" {statement.fault.value}"))
-                body += _row(claim, verdict, short, kind=kind)
-        head = nodes.thead("", _row(*([nodes.Text(title)] for title in ("claim", "verdict", "in short"))))
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (25, 15, 60)), head, body, cols=3)
-        box = nodes.container("", classes=["verdicts"], support_smartquotes=False)
+        labels = [
+            label
+            for label, (_, statement) in ledger.statements().items()
+            if (wanted is None or (statement.source == ledger.OURS) is (wanted == "ours"))
+            and fault in (None, statement.fault)
+        ]
+        box = nodes.container("", classes=["verdicts"])
         if "filter" in self.options:
             box += nodes.raw("", _switches(), format="html")
-        box += nodes.table("", group)
+        box += LedgerRows(labels=labels)
         return [box]
+
+
+def _fill_rows(app: Sphinx, document: nodes.document, page: str) -> None:
+    """Set the rows as the report does, now that a claim's page has an address."""
+    for node in list(document.findall(LedgerRows)):
+        rows = [claims.claim(*ledger.statements()[label], evidence=False) for label in node["labels"]]
+        table = fragments.ledger_rows(
+            rows,
+            "Claims",
+            lambda one: app.builder.get_relative_uri(page, f"{claim_pages.FOLDER}/{one.label.striptags()}"),
+        )
+        node.replace_self(nodes.raw("", f'<div class="fragment">{table}</div>', format="html"))
 
 
 class TallyDirective(SphinxDirective):
@@ -248,9 +254,9 @@ class TallyDirective(SphinxDirective):
         body = nodes.tbody()
         for verdict in Verdict:
             numbers = [str(counts.get((verdict, fault), "")) for fault in kinds]
-            body += _row(*([nodes.Text(cell)] for cell in (verdict.value, *numbers)))
+            body += _row(verdict.value, *numbers)
         heads = ("verdict", "", *(fault.value for fault in Fault))
-        head = nodes.thead("", _row(*([nodes.Text(title)] for title in heads)))
+        head = nodes.thead("", _row(*heads))
         group = nodes.tgroup("", *(nodes.colspec(colwidth=20) for _ in heads), head, body, cols=len(heads))
         sentence = nodes.paragraph("", ledger.headline(), support_smartquotes=False)
         return [sentence, nodes.table("", group, classes=["tally"])]
@@ -259,7 +265,7 @@ class TallyDirective(SphinxDirective):
 def _switches() -> str:
     """A box to tick for each verdict; the style sheet hides the rows of those that are not ticked, without scripts."""
     boxes = "".join(
-        f'<label><input type="checkbox" checked value="{claim_pages.css_class(verdict)}"> {verdict.value}</label> '
+        f'<label><input type="checkbox" checked value="{verdict.value}"> {verdict.value}</label> '
         for verdict in Verdict
     )
     return f'<fieldset class="verdict-switches"><legend>Show</legend> {boxes}</fieldset>'
@@ -288,6 +294,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("config-inited", _add_style)
     app.connect("builder-inited", _write_pages)
+    app.connect("doctree-resolved", _fill_rows)
+    app.setup_extension("docs.extensions.fragments")  # whose style the table of claims has
     app.add_css_file(STYLE.name)
     app.add_role("verdict", VerdictRole())
     app.add_role("claim", ClaimRole())

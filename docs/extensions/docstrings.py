@@ -46,31 +46,31 @@ def pieces(lines: list[str]) -> Iterator[tuple[bool, list[str]]]:
     Columns begin with a line that is further in than the last one before an empty line, and end before the next line
     that is not.
     """
-    found: list[str] = []
+    rows: list[str] = []
     columns, level, last = False, 0, 0
     for number, line in enumerate(lines):
         if line.strip():
             begins = not columns and number > 0 and not lines[number - 1].strip() and _indent(line) >= last + 4
             ends = columns and _indent(line) <= level
             if begins or ends:
-                yield columns, found
-                columns, found = begins, []
+                yield columns, rows
+                columns, rows = begins, []
                 level = last
             last = _indent(line)
-        found.append(line)
-    yield columns, found
+        rows.append(line)
+    yield columns, rows
 
 
 def readable(lines: list[str]) -> list[str]:
     """A docstring's lines as reStructuredText that shows what was meant."""
-    found: list[str] = []
+    blocks: list[str] = []
     for columns, part in pieces(lines):
         if columns:
             margin = " " * min(_indent(line) - 4 for line in part if line.strip())
-            found += [f"{margin}::", "", *part, ""]
+            blocks += [f"{margin}::", "", *part, ""]
         else:
-            found += escaped("\n".join(part)).split("\n")
-    return found
+            blocks += escaped("\n".join(part)).split("\n")
+    return blocks
 
 
 def process(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
@@ -85,9 +85,9 @@ def linked(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: node
     names = [name for name in env.domains.python_domain.objects if f".{name}".endswith(f".{node['reftarget']}")]
     if len(names) != 1:
         return None
-    found = env.domains.python_domain.objects[names[0]]
-    page = app.builder.get_relative_uri(node["refdoc"], found.docname)
-    return nodes.reference("", "", content, internal=True, refuri=f"{page}#{found.node_id}")
+    target = env.domains.python_domain.objects[names[0]]
+    page = app.builder.get_relative_uri(node["refdoc"], target.docname)
+    return nodes.reference("", "", content, internal=True, refuri=f"{page}#{target.node_id}")
 
 
 def dashes(app: Sphinx, tree: nodes.document) -> None:

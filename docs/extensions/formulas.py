@@ -43,8 +43,8 @@ def mathml(latex: str, block: bool = True) -> Markup:
     Raises:
         ValueError: it cannot be set.
     """
-    found = prose.formula(latex.strip(), block)
-    for element in ElementTree.fromstring(found).iter():
+    markup = prose.formula(latex.strip(), block)
+    for element in ElementTree.fromstring(markup).iter():
         tag = element.tag.partition("}")[2]
         if len(element) != _CHILDREN.get(tag, len(element)):
             raise ValueError(f"latex is {latex!r}; a command in it lacks an argument")
@@ -52,7 +52,7 @@ def mathml(latex: str, block: bool = True) -> Markup:
             raise ValueError(f"latex is {latex!r}; & is allowed in matrices and cases only")
         if tag == "mspace" and element.get("linebreak"):
             raise ValueError(f"latex is {latex!r}; between formulas an empty line is allowed, not \\\\")
-    return found
+    return markup
 
 
 def _set(latex: str, block: bool, node: nodes.Node) -> Markup:

@@ -32,10 +32,10 @@ PAGES = {"results/ladder/claims.md": "claims_by_rung.md", "theory/README.md": "t
 def on_site(text: str) -> str:
     """A part's Markdown with its links led to the site's pages."""
 
-    def target(found: re.Match[str]) -> str:
-        path = found[1]
+    def target(link: re.Match[str]) -> str:
+        path = link[1]
         if path.startswith("https://"):
-            return found[0]
+            return link[0]
         return f"](/{PAGES.get(path, path.removeprefix('docs/'))})"
 
     return re.sub(r"\]\(([^)]+)\)", target, text)

@@ -44,8 +44,8 @@ def width(latex: str) -> float:
 def _inside(latex: str) -> list[bool]:
     """For every character, whether it stands within braces or within a pair of brackets."""
     depths = [0] * (len(latex) + 1)
-    for found in _PAIRED.finditer(latex):
-        depths[found.start()] += 1 if found.group() in ("{", r"\left") else -1
+    for mark in _PAIRED.finditer(latex):
+        depths[mark.start()] += 1 if mark.group() in ("{", r"\left") else -1
     return [depth > 0 for depth in itertools.accumulate(depths)]
 
 
@@ -73,10 +73,10 @@ def lines(latex: str, longest: float = LONGEST, strength: int = 0) -> list[str]:
     """
     if strength == len(BREAKS) or (strength and width(latex) <= longest):
         return [latex]
-    found: list[str] = []
+    broken: list[str] = []
     for part in _split(latex, *BREAKS[strength]):
-        if strength and found and width(found[-1] + part) <= longest:
-            found[-1] += part
+        if strength and broken and width(broken[-1] + part) <= longest:
+            broken[-1] += part
         else:
-            found += lines(part, longest, strength + 1)
-    return found
+            broken += lines(part, longest, strength + 1)
+    return broken

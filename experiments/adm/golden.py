@@ -87,8 +87,8 @@ def inputs(channels: int = 3, side: int = 32) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x).float().view(shape), torch.from_numpy(noise).float().view(shape)
 
 
-def distance(found: Tensor, golden: np.ndarray) -> float:
+def distance(output: Tensor, golden: np.ndarray) -> float:
     """The largest difference, relative to the largest absolute value of the golden figures."""
     expected = torch.from_numpy(np.asarray(golden)).double()
-    assert found.shape == expected.shape
-    return float((found.double() - expected).abs().max() / expected.abs().max())
+    assert output.shape == expected.shape
+    return float((output.double() - expected).abs().max() / expected.abs().max())

@@ -127,9 +127,9 @@ def _excess(tau: ndarray) -> ndarray:
     return np.where(np.abs(tau) < 1e-4, series, tau - np.log1p(tau))
 
 
-def least(found: Sequence[Float[ndarray, " B"]]) -> Float[ndarray, " B"]:
+def least(draws: Sequence[Float[ndarray, " B"]]) -> Float[ndarray, " B"]:
     """The smallest of several laws', resample by resample."""
-    return np.min(np.stack(list(found)), axis=0)
+    return np.min(np.stack(list(draws)), axis=0)
 
 
 SHARES = (0.01, 0.1)
@@ -246,7 +246,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def claims(rows: Rows, every: Sequence[Tolerated], found: Sequence[Mapping[str, Any]], theory: Theory) -> list[Claim]:
+def claims(rows: Rows, every: Sequence[Tolerated], details: Sequence[Mapping[str, Any]], theory: Theory) -> list[Claim]:
     """All of B6.
 
     Args:
@@ -258,7 +258,7 @@ def claims(rows: Rows, every: Sequence[Tolerated], found: Sequence[Mapping[str, 
     claimed = []
     for share in SHARES:
         says = f"{share:.0%} of the loss"
-        of_share = [(one, detail) for one, detail in zip(every, found, strict=True) if one.share == share]
+        of_share = [(one, detail) for one, detail in zip(every, details, strict=True) if one.share == share]
         claimed.append(
             Claim(
                 f"B6a-{share:g}", f"Against the moved law's score, the least divergence for {says} is E_kappa",
@@ -298,10 +298,10 @@ def claims(rows: Rows, every: Sequence[Tolerated], found: Sequence[Mapping[str, 
     return claimed
 
 
-def _by_row(found: Iterable[tuple[Tolerated, Cell | None]]) -> tuple[Comparison, ...]:
+def _by_row(by_row: Iterable[tuple[Tolerated, Cell | None]]) -> tuple[Comparison, ...]:
     """A comparison for each row and t that has the number for every training seed."""
     values: dict[tuple[str, str], list[Cell | None]] = {}
-    for one, cell in found:
+    for one, cell in by_row:
         values.setdefault((one.entry.label, one.t), []).append(cell)
     return tuple(
         Comparison(f"{label}, {t}", tuple(cell for cell in cells if cell is not None), rows=(label,))

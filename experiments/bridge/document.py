@@ -32,7 +32,7 @@ from findings.files import write_whole
 from findings.toy_study import Toy
 from findings.verdicts import LEVEL, Interval, Outcome, Region, interval_of_cells
 from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BOUND, numeric_bound
-from theory.model.robustness import flat_radius, gap_radius
+from theory.model.perturbations import flat_radius, gap_radius
 from theory.model.worst_case import worst_case_divergence
 
 DOCUMENT, PAGE = "bridge.json", "bridge.md"

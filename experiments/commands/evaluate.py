@@ -219,10 +219,10 @@ def main(arguments: list[str]) -> int:
         print(f"note: the EMA: {start_in_words(checkpoint.configuration, step)}", file=sys.stderr)
     watch = ShownRows(len(averages[part::parts]))
 
-    def row(average: Average, told: Callable[[Any], None]) -> dict[str, Any]:
+    def row(average: Average, watch: Callable[[Any], None]) -> dict[str, Any]:
         return evaluate(
             checkpoint, average, options, material, paths[average], device=device,
-            batch_size=place.batch(device.type), gradient_batch=place.gradient_batch, watch=told,
+            batch_size=place.batch(device.type), gradient_batch=place.gradient_batch, watch=watch,
         )  # fmt: skip
 
     own = {average: row(average, watch) for average in averages[part::parts]}

@@ -134,20 +134,20 @@ def _presets(presets: Sequence[PresetName]) -> Table:
     return table
 
 
-def _table(found: Sequence[Line], rates: dict[PresetName, float]) -> Table:
+def _table(lines: Sequence[Line], rates: dict[PresetName, float]) -> Table:
     table = Table(title="Device hours", title_justify="left")
     for heading in ("preset", "method"):
         table.add_column(heading)
     for heading in ("passes", "PFLOP", "training", "samples", "together"):
         table.add_column(heading, justify="right")
     sums = [0.0, 0.0]
-    for index, line in enumerate(found):
+    for index, line in enumerate(lines):
         hours = [_hours(pflop, rates[line.preset]) for pflop in (line.training, line.sampling)]
         sums = [a + b for a, b in zip(sums, hours, strict=True)]
         cells = (f"{line.passes:.3g}", f"{line.training + line.sampling:,.0f}", *map(_number, (*hours, sum(hours))))
-        last = index + 1 == len(found) or found[index + 1].preset != line.preset
+        last = index + 1 == len(lines) or lines[index + 1].preset != line.preset
         table.add_row(line.preset, line.method, *cells, end_section=last)
-    total = f"{sum(line.training + line.sampling for line in found):,.0f}"
+    total = f"{sum(line.training + line.sampling for line in lines):,.0f}"
     table.add_row("together", "", "", total, *map(_number, (*sums, sum(sums))), style="bold")
     return table
 
@@ -156,18 +156,18 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _remarks(found: Sequence[Line], rates: dict[PresetName, float], said: str) -> list[str]:
+def _remarks(lines: Sequence[Line], rates: dict[PresetName, float], device: str) -> list[str]:
     shown = {f"{rate / 1e12:.4g} TFLOP/s" for rate in rates.values()}
     if len(shown) > 1:
         shown = {f"{preset} {rate / 1e12:.4g} TFLOP/s" for preset, rate in rates.items()}
     remarks = [
-        f"Rate: {', '.join(sorted(shown))} for one device ({said}).",
+        f"Rate: {', '.join(sorted(shown))} for one device ({device}).",
         "GFLOP/image: forward and backward, multiply-add = 2. Passes: of each image at a step, in the mean over the "
         "run; SAM makes two.",
         f"Samples: {SAMPLES:,} images for each of {ROWS} rows a run, with {' and '.join(map(str, SAMPLING_STEPS))} "
         "steps, at the same rate.",
     ]
-    further = [line for line in found if "sam" in line.method]
+    further = [line for line in lines if "sam" in line.method]
     if further:
         hours = sum(_hours(line.training + line.sampling, rates[line.preset]) for line in further)
         remarks.append(

@@ -156,4 +156,4 @@ def _converted(value: Any, kind: Any) -> Any:
         return value
     hints = typing.get_type_hints(kind)
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return kind(**{name: _converted(found, hints[name]) for name, found in fields.items()})
+    return kind(**{name: _converted(values, hints[name]) for name, values in fields.items()})

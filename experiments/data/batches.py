@@ -130,8 +130,8 @@ class Batches:
             batch = self.batch(step, rank, world)
             return batch.pin_memory() if pinned else batch
 
-        def finish(found: Tensor) -> Tensor:
-            return found.to(target, non_blocking=pinned)
+        def finish(batch: Tensor) -> Tensor:
+            return batch.to(target, non_blocking=pinned)
 
         return Prefetcher(make, first_step, last_step, depth, finish)
 

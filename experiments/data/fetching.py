@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from experiments.data.roots import DataError
+from findings.files import hash_file
 
 ATTEMPTS = 5
 """Connections made for one file; one that brings nothing ends the attempts at once."""
@@ -32,13 +33,15 @@ class FetchError(DataError):
     """A file could not be fetched: no network, an answer that is no file, or a connection that broke."""
 
 
-def fetch(url: str, target: Path, md5: str | None = None, report: Report | None = None) -> None:
+def fetch(
+    url: str, target: Path, md5: str | None = None, report: Report | None = None, *, sha256: str | None = None
+) -> None:
     """Fetch a file. What has come stays in `target` + ".part" and is continued next time, also by a later program.
 
     Args:
         url: where it is.
         target: where to put it.
-        md5: of the file, where one is published.
+        md5, sha256: of the file, where one is published.
         report: called with (bytes so far, bytes in all or None); None: a progress bar on a terminal.
 
     Raises:
@@ -62,11 +65,12 @@ def fetch(url: str, target: Path, md5: str | None = None, report: Report | None 
             _complete(url, part, lambda done, total: bar.update(task, completed=done, total=total))
     else:
         _complete(url, part, report)
-    if md5 is not None:
-        digest = md5_of(part)
-        if digest != md5:
+    for kind, published, digest_of in (("MD5", md5, md5_of), ("SHA-256", sha256, sha256_of)):
+        if published is not None and (digest := digest_of(part)) != published:
             part.unlink()  # continued from, it could never become right
-            raise DataError(f"{url}: the file that came has MD5 {digest}; the published one is {md5}; it was removed")
+            raise DataError(
+                f"{url}: the file that came has {kind} {digest}; the published one is {published}; it was removed"
+            )
     os.replace(part, target)
 
 
@@ -141,6 +145,11 @@ def md5_of(path: Path) -> str:
     """MD5 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hash_file(path).sha256
 
 
 def unzip_folder(archive: Path, folder: str, target: Path) -> None:

@@ -8,26 +8,21 @@ installed torch; and the weights, about 91 MiB, from torch-fidelity's releases.
 
 from __future__ import annotations
 
-import os
 import tempfile
-import urllib.error
-import urllib.request
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from rich.progress import DownloadColumn, Progress, TimeRemainingColumn
 from torch import Tensor, nn
 
-from findings.files import hash_file
+from experiments.data.fetching import FetchError, fetch, sha256_of
 from findings.names import FID_FEATURES
 from flatness import arguments
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WIDTH = 2048
-PIECE = 1 << 20
 
 
 class InceptionError(RuntimeError):
@@ -103,43 +98,20 @@ def weights_file(path: Path | None = None, *, download: bool = False) -> Path:
     """
     file = Path(path) if path is not None else default_weights()
     if not file.exists() and download:
-        _fetch(file)
+        try:
+            fetch(URL, file, sha256=SHA256)
+        except FetchError as error:
+            raise InceptionError(f"{error}; or download it elsewhere and give its path") from error
     if not file.exists():
         raise InceptionError(
             f"Inception's weights are not at {file}. Download them from {URL} (SHA-256 {SHA256}) and give their path, "
             "or allow the download (--inception-download). Without them there is the Frechet distance in classifier "
             "features."
         )
-    _verify(file)
-    return file
-
-
-def _verify(path: Path) -> None:
-    digest = hash_file(path).sha256
+    digest = sha256_of(file)
     if digest != SHA256:
-        raise ValueError(f"{path} has SHA-256 {digest}; allowed: {SHA256}, the file at {URL}")
-
-
-def _fetch(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with urllib.request.urlopen(URL, timeout=60) as response, temporary.open("wb") as stream:
-            total = int(response.headers.get("Content-Length") or 0) or None
-            columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TimeRemainingColumn())
-            with Progress(*columns, transient=True) as bar:
-                task = bar.add_task("Inception's weights", total=total)
-                while piece := response.read(PIECE):
-                    stream.write(piece)
-                    bar.update(task, advance=len(piece))
-            stream.flush()
-            os.fsync(stream.fileno())
-        _verify(temporary)
-        os.replace(temporary, path)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise InceptionError(f"{URL} cannot be fetched ({error}); download it elsewhere and give its path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise ValueError(f"{file} has SHA-256 {digest}; allowed: {SHA256}, the file at {URL}")
+    return file
 
 
 def _network_class() -> type[nn.Module]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 
 from experiments.provenance import provenance
+from experiments.training.distributed import synchronize
 from findings.documents import FAILED, VERSION, json_text
 from findings.files import write_whole
 
@@ -105,3 +108,18 @@ class Record:
             for name, result in self.parts.items()
             if FAILED in result or result.get("passed") is False
         ]  # fmt: skip
+
+
+def seconds_of(device: torch.device, run: Callable[[], object]) -> float:
+    """Of one call, from an idle device to an idle device."""
+    synchronize(device)
+    begin = time.perf_counter()
+    run()
+    synchronize(device)
+    return time.perf_counter() - begin
+
+
+def median_seconds(device: torch.device, calls: int, run: Callable[[int], object]) -> float:
+    """Of one of so many calls with 1, 2, ...; the one with 0, which warms up, is not counted."""
+    seconds = [seconds_of(device, functools.partial(run, index)) for index in range(calls + 1)]
+    return statistics.median(seconds[1:])

@@ -64,13 +64,13 @@ def packages(cuda: bool) -> list[Need]:
         cuda: whether torch has to be a build for CUDA.
     """
     wheels = recorded()
-    found = [_package(name, module, wheels, cuda and name == "torch") for name, module in PACKAGES.items()]
+    needs = [_package(name, module, wheels, cuda and name == "torch") for name, module in PACKAGES.items()]
     own = {normalised(name) for name in PACKAGES}
     rest = [wheel for name, wheel in wheels.items() if name not in own]
-    found.append(_together("what these need", (wheel for wheel in rest if not wheel.of_cuda)))
+    needs.append(_together("what these need", (wheel for wheel in rest if not wheel.of_cuda)))
     if cuda and not _torch_for_cuda():
-        found.append(_together("CUDA's libraries", (wheel for wheel in rest if wheel.of_cuda)))
-    return found
+        needs.append(_together("CUDA's libraries", (wheel for wheel in rest if wheel.of_cuda)))
+    return needs
 
 
 def _package(name: str, module: str, wheels: Mapping[str, Wheel], for_cuda: bool) -> Need:
@@ -206,15 +206,15 @@ def _disk(options: GPUOptions) -> Need:
     return Need(f"disk, {needed / 2**30:.1f} GiB", free >= needed and writable, about)
 
 
-def lines(found: Sequence[Need]) -> list[str]:
+def lines(needs: Sequence[Need]) -> list[str]:
     """A table, and what is missing."""
-    width = max(len(need.what) for need in found)
+    width = max(len(need.what) for need in needs)
     shown = []
-    for need in found:
+    for need in needs:
         size = "" if need.size is None else f"{need.size / MIB:,.1f} MiB"
         state = "there" if need.there else "MISSING" if need.fatal else "missing"
         shown.append(f"{need.what:{width}}  {state:7}  {size:>13}  {need.about}")
-    here, away = ([need for need in found if need.there is there] for there in (True, False))
+    here, away = ([need for need in needs if need.there is there] for there in (True, False))
     shown.append(f"There: {sum(need.size or 0 for need in here) / MIB:,.0f} MiB, unpacked")
     carried = f", {sum(need.size or 0 for need in away) / MIB:,.0f} MiB to carry" if any(n.size for n in away) else ""
     shown.append(f"Missing{carried}: {', '.join(need.what for need in away)}" if away else "Nothing is missing")

@@ -25,9 +25,8 @@ from experiments.data import Images
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
 from experiments.distances.features import ReferenceCache
 from experiments.gpu.options import RADII, GPUOptions
-from experiments.gpu.record import Record
+from experiments.gpu.record import Record, median_seconds
 from experiments.gpu.small import configured, made_images
-from experiments.gpu.timing import median_seconds
 from experiments.measures.options import EVALUATIONS, EvaluationOptions
 from experiments.measures.points import PointOptions, passes_of, plan_of
 from experiments.measures.subject import CACHE, Material

@@ -25,9 +25,8 @@ from experiments.adm import ADM
 from experiments.configuration import PRESETS, Configuration
 from experiments.data import Batches
 from experiments.gpu.options import GPUOptions
-from experiments.gpu.record import Record
+from experiments.gpu.record import Record, median_seconds, seconds_of
 from experiments.gpu.small import configured, made_images
-from experiments.gpu.timing import median_seconds, seconds_of
 from experiments.training import planning
 from experiments.training.distributed import Ranks, fastest_convolutions, synchronize
 from experiments.training.randomness import default_generators_kept

@@ -107,8 +107,8 @@ def document(report: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Renew the record."""
     write_whole(RECORDED, json_text(document(resolved(list(PACKAGES), CONSTRAINTS))))
-    found = recorded().values()
-    print(f"{RECORDED}: {len(found)} wheels, {sum(wheel.size for wheel in found) / 2**20:,.0f} MiB")
+    wheels = recorded().values()
+    print(f"{RECORDED}: {len(wheels)} wheels, {sum(wheel.size for wheel in wheels) / 2**20:,.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -199,11 +199,11 @@ def gathered(
 
 
 def _space(
-    asked: FeaturesName, dataset: str, size: int, inception: Path | None, download: bool, device: torch.device | str
+    choice: FeaturesName, dataset: str, size: int, inception: Path | None, download: bool, device: torch.device | str
 ) -> Features | None:
-    if asked == "none":
+    if choice == "none":
         return None
-    if asked == "classifier" or (asked == "auto" and dataset == "fashion-mnist"):
+    if choice == "classifier" or (choice == "auto" and dataset == "fashion-mnist"):
         if dataset != "fashion-mnist" or size not in IMAGE_SIZES:
             raise ValueError(
                 f"features is 'classifier' for {dataset} at {size} pixels; allowed: for fashion-mnist at "

@@ -131,6 +131,6 @@ def floors_of(options: EvaluationOptions, material: Material) -> list[int]:
     return [count for count in counts if count >= max(FEWEST_SAMPLES, 2 * options.groups)]
 
 
-def passes_of(found: Mapping[str, Task]) -> int:
+def passes_of(chosen: Mapping[str, Task]) -> int:
     """All together."""
-    return sum(task.passes for task in found.values())
+    return sum(task.passes for task in chosen.values())

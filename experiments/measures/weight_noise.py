@@ -180,9 +180,9 @@ def _norms(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"count": sum(p.numel() for p in parameters.values()), "norm": math.hypot(*norms)}
 
 
-def stored(found: Measurement | Readout) -> dict[str, Any]:
+def stored(measurement: Measurement | Readout) -> dict[str, Any]:
     """A measurement for JSON; the list of all weights' names, the same in every row, is left out."""
-    document = found.to_dict()
+    document = measurement.to_dict()
     if len(document["settings"].get("parameters", ())) > 2:
         document["settings"]["parameters"] = "all"
     return document

@@ -97,7 +97,7 @@ class SampleFolder:
             raise ValueError(f"out is {self.out}, which is a file; allowed: a folder, which need not exist")
         if not path.exists():
             # Folder and temporary file of a process that is claiming it now are no one else's
-            others = [found.name for found in _listed(self.out) if found.name != SHARDS and found.name[0] != "."]
+            others = [entry.name for entry in _listed(self.out) if entry.name != SHARDS and entry.name[0] != "."]
             if others or _listed(self.out / SHARDS):
                 raise ValueError(
                     f"out is {self.out}, which holds {', '.join(sorted(others)[:3]) or SHARDS} but no {SETTINGS}; "

@@ -287,5 +287,5 @@ def start_in_words(c: Configuration, steps: int) -> str:
         return f"it is the weights themselves until step {rule.start}, of which {steps} are made"
     began = f"the weights of step {rule.start}" if rule.start else "the initial weights"
     rising = "" if rule.warmup is None else f", rising by the exponent {rule.warmup:g}"
-    told = f"{share:.2%} of it is {began} after {steps} steps of decay {rule.decay:g}{rising}"
-    return told + ("; the run is too short for it" if share > LARGEST_START else "")
+    words = f"{share:.2%} of it is {began} after {steps} steps of decay {rule.decay:g}{rising}"
+    return words + ("; the run is too short for it" if share > LARGEST_START else "")

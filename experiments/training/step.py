@@ -164,7 +164,7 @@ class TrainingStep:
             same_randomness=False,  # dropout is seeded before every pass, the same in both
         )
 
-    def __call__(self, step: int, pixels: Tensor, asked: Callable[[], int] = int) -> StepLosses:
+    def __call__(self, step: int, pixels: Tensor, asks: Callable[[], int] = int) -> StepLosses:
         """Make a step, counted from 0, with the rank's share of its images.
 
         Args:
@@ -189,7 +189,7 @@ class TrainingStep:
         if due:
             with self.sam.perturbed():
                 perturbed = (self._accumulate(step, batch, parts)[:, 0] * batch.weights).mean()
-        row = torch.cat([losses.flatten(), perturbed[None], torch.full_like(perturbed, asked())[None]])
+        row = torch.cat([losses.flatten(), perturbed[None], torch.full_like(perturbed, asks())[None]])
         # On its way before the optimizer's kernels, so that reading it waits for none of them
         host = Host(self.ranks.gathered(row[None]))
         self.sam.step()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flatness.cli.statistics import stacked
 from flatness.measuring.base import Loss
+from flatness.precision import whole_float32
 
 Advance = Callable[[int], None]
 
@@ -18,14 +19,9 @@ Advance = Callable[[int], None]
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
     """Passes in "float32", on CUDA without TF32, or in "bfloat16" by autocast; settings are put back."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     cast = torch.autocast(device.type, torch.bfloat16) if name == "bfloat16" else nullcontext()
-    try:
-        with cast:
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    with whole_float32(), cast:
+        yield
 
 
 class RecordedLoss:

@@ -26,14 +26,14 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from flatness.cli.errors import INSTEAD, CommandError
-from flatness.cli.hub import cached, is_hub_id
+from flatness.cli.errors import INSTEAD, CommandError, MissingPackageError
 from flatness.cli.options import SourceOptions
 from flatness.cli.stored_weights import PICKLED
 from flatness.cli.subject import Subject, weights_hash
@@ -141,3 +141,35 @@ def _with_labels(process: SamplingProcess, labels: Tensor | None) -> SamplingPro
 
 def _own_process(model: nn.Module, loss: DiffusionLoss, labels: Tensor | None) -> SamplingProcess:
     return sampling_process(model, loss, labels=labels if loss.call.labels is not None else None)
+
+
+NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a source looks like owner/name, or owner/name@revision."""
+    return NAME.fullmatch(source) is not None
+
+
+def cached(source: str) -> Path:
+    """The folder of a model in the local cache.
+
+    Args:
+        source: owner/name, or owner/name@revision.
+
+    Raises:
+        CommandError: it is not there; MissingPackageError: huggingface_hub is missing.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingPackageError("a model of the hub", "huggingface_hub", "'flatness[diffusers]'") from error
+    name, _, revision = source.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, local_files_only=True))
+    except Exception as error:  # of many kinds, for what is not there
+        how = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+        raise CommandError(
+            f"{source} does not exist here, nor is it in the local cache of the hub, which alone is looked in; "
+            f"if it is a model of the hub, `{how}` fetches it"
+        ) from error

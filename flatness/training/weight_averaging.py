@@ -30,7 +30,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flatness import arguments
 from flatness.compilation import plain_modules, plain_name, uncompiled
-from flatness.outline import Outline
 from flatness.saved_buffers import SavedBuffers, copied_module, writable
 from flatness.sharding import gathered, is_sharded, local, locals_of
 from flatness.training.averaging_rules import EMA, LARGEST_SIGMA_REL, SWA, PowerEMA, Rule
@@ -270,7 +269,7 @@ class Shadows:
 
     def snapshots(self) -> list[Snapshot]:
         """Copies on the CPU of all power-function EMAs as they stand, to be saved for `reconstruct`."""
-        found: list[Snapshot] = []
+        taken: list[Snapshot] = []
         for name, rule in self.rules.items():
             steps = int(self._shadows[name].n_averaged)
             if isinstance(rule, PowerEMA) and steps > 0:
@@ -279,8 +278,8 @@ class Shadows:
                     shadow.weights.items() if isinstance(shadow, ShardedAverage) else shadow.module.named_parameters()
                 )
                 weights = {plain_name(key): gathered(p.detach()).to("cpu", copy=True) for key, p in named}
-                found.append({"gamma": rule.gamma, "steps": steps, "weights": weights})
-        return found
+                taken.append({"gamma": rule.gamma, "steps": steps, "weights": weights})
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """All averages, in plain types and tensors (not copied, as in torch's modules)."""
@@ -308,3 +307,51 @@ class Shadows:
         for name, shadow in self._shadows.items():
             shadow.load_state_dict(shadows[name])
         self.next_step = next_step
+
+
+class Outline:
+    """Names, shapes and types of a model's parameters.
+
+    Args:
+        model: as it is now.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Note them."""
+        self.parameters = _parameters(model)
+
+    def changes(self, model: nn.Module) -> str:
+        """What has changed, in words; "" where nothing has."""
+        now = _parameters(model)
+        if list(now.items()) == list(self.parameters.items()):
+            return ""
+        before = self.parameters
+        differences = [f"{name} is new" for name in now if name not in before]
+        differences += [f"{name} is gone" for name in before if name not in now]
+        for name in now:
+            for was, is_, what in zip(before.get(name, ()), now[name], ("shape", "dtype"), strict=False):
+                if was != is_:
+                    differences.append(f"{name} has the {what} {is_}, and had {was}")
+        if not differences:  # the same ones in another order
+            differences = ["its parameters are in another order"]
+        return "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
+
+    def check(self, name: str, model: nn.Module, allowed: str) -> None:
+        """Raise where it has changed.
+
+        Args:
+            name: of the argument, for the message.
+            model: as it is now.
+            allowed: what may be instead.
+
+        Raises:
+            ValueError: it has.
+        """
+        differences = self.changes(model)
+        if differences:
+            raise ValueError(f"{name} has changed: {differences}; allowed: {allowed}")
+
+
+def _parameters(model: nn.Module) -> dict[str, tuple[Any, ...]]:
+    """Shape and type by name, in order."""
+    return {plain_name(name): (tuple(p.shape), p.dtype) for name, p in model.named_parameters()}

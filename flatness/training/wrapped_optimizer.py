@@ -115,12 +115,12 @@ class WrappedOptimizer(Optimizer):
             raise
 
     def _parameters(self) -> list[Tensor]:
-        found = [p for group in self.param_groups for p in group["params"]]
-        if [p.shape for p in found] != self._shapes:
-            self._name_change(found)
-        if any(p.dtype not in PRECISIONS for p in found):
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        if [p.shape for p in parameters] != self._shapes:
+            self._name_change(parameters)
+        if any(p.dtype not in PRECISIONS for p in parameters):
             check_optimizer(self.optimizer, self._takes_shards)  # names it
-        return found
+        return parameters
 
 
 def check_optimizer(optimizer: Optimizer, shards: bool = False) -> None:

@@ -115,14 +115,6 @@ def name(axes: Axes, words: str) -> None:
     axes.set_title(text, fontsize=SMALL, loc="left", pad=3, linespacing=LINE)
 
 
-def same_heights(panels: Iterable[Axes]) -> None:
-    """One vertical scale for these panels, wide enough for each."""
-    shown = list(panels)
-    limits = [axes.get_ylim() for axes in shown]
-    for axes in shown:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-
-
 def legend(figure: Figure, panels: Iterable[Axes], columns: int, **keywords: Any) -> None:
     """One legend below all panels, each label once."""
     handles = {
@@ -138,13 +130,13 @@ def pixels(image: np.ndarray) -> Data:
     return {"shape": list(array.shape), "rows": [row.tobytes().hex() for row in array]}
 
 
-def array(found: Data) -> np.ndarray:
+def array(image: Data) -> np.ndarray:
     """The bytes of such an image."""
-    flat = np.frombuffer(bytes.fromhex("".join(found["rows"])), dtype=np.uint8)
-    return flat.reshape(found["shape"])
+    flat = np.frombuffer(bytes.fromhex("".join(image["rows"])), dtype=np.uint8)
+    return flat.reshape(image["shape"])
 
 
-def picture(axes: Axes, found: Data) -> None:
+def picture(axes: Axes, image: Data) -> None:
     """Such an image, each pixel a square: nothing is smoothed."""
-    axes.imshow(array(found), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(array(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     bare(axes)

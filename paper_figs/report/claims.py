@@ -116,8 +116,8 @@ def _piece(evidence: Evidence, module: str, label: str) -> Piece:
     return Piece(evidence.kind.value, prose.prose(evidence.shows), lines)
 
 
-def claim(module: str, statement: Statement) -> Claim:
-    """A statement for the page."""
+def claim(module: str, statement: Statement, evidence: bool = True) -> Claim:
+    """A statement for the page; without its evidence, of which some is computed, where that is not shown."""
     return Claim(
         label=prose.prose(statement.label),
         anchor=sourced.anchor(f"claim-{statement.label}"),
@@ -132,7 +132,7 @@ def claim(module: str, statement: Statement) -> Claim:
         conditions=tuple(prose.prose(condition) for condition in statement.conditions),
         printed=_formula(statement.printed),
         holds=_formula(statement.holds),
-        evidence=tuple(_piece(evidence, module, statement.label) for evidence in statement.evidence),
+        evidence=tuple(_piece(piece, module, statement.label) for piece in statement.evidence if evidence),
         module=prose.prose(f"theory/claims/{module}.py"),
         command=prose.prose(f"python -m theory explain {statement.label}"),
     )
@@ -144,8 +144,8 @@ def claims() -> tuple[Claim, ...]:
     return tuple(claim(module, statement) for module, statement in ledger.statements().values())
 
 
-def count(found: Sequence[Claim], **wanted: Any) -> Number:
+def count(rows: Sequence[Claim], **wanted: Any) -> Number:
     """How many claims have these attributes."""
-    number = sum(all(getattr(one, name) == value for name, value in wanted.items()) for one in found)
+    number = sum(all(getattr(one, name) == value for name, value in wanted.items()) for one in rows)
     words = ", ".join(f"{name} {value!r}" for name, value in wanted.items()) or "all"
     return sourced.counted(number, own_source("theory/ledger.py", f"statements(): {words}", "python -m theory"))

@@ -64,11 +64,11 @@ class Report:
 
     def states(self, out: Path) -> dict[str, str]:
         """Of every figure: "drawn", "old" where its sources have changed since, or "missing"."""
-        found = {}
+        states = {}
         for name, entry in self.figures.items():
             there = (out / f"{name}.png").is_file()
-            found[name] = "drawn" if build.up_to_date(entry, out) else "old" if there else "missing"
-        return found
+            states[name] = "drawn" if build.up_to_date(entry, out) else "old" if there else "missing"
+        return states
 
     def fingerprint(self, out: Path, failed: Mapping[str, str]) -> str:
         """The hash of all that the page is made of: sources, results, templates, and the figures in `out`.

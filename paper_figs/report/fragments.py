@@ -6,7 +6,7 @@ prints no number without its source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from paper_figs.report.sourced import Number, Source
 
 TEMPLATES = Path(__file__).parent / "templates"
 TOY = "results/toy.json"
-NAMES = ("ladder", "predictions", "bridge", "ledger", "story")
-"""Of the fragments that a page of the site can ask for."""
 
 
 def plain(text: str | Number) -> Markup:
@@ -96,36 +94,48 @@ CALLS: Mapping[str, str] = {
     "ladder": "{% if ladder is none %}<p>Not measured yet.</p>{% else %}{{ m.whole_ladder(ladder) }}{% endif %}",
     "predictions": "{% if toy is none %}<p>Not measured yet.</p>{% else %}{{ m.document(toy) }}{% endif %}",
     "bridge": "{% for one in bridges %}{{ m.document(one) }}{% else %}<p>Not measured yet.</p>{% endfor %}",
-    "ledger": "{{ m.ledger_rows(claims, label) }}",
-    "story": "{% for part in parts %}{{ m.story_part(part, {}) }}{% endfor %}",
 }
+"""The fragments that a page of the site can ask for by name."""
 
 
-def fragment(name: str, root: Path, **page: Any) -> str:
-    """A fragment for a page of the site, with the notes of its numbers' sources.
+def _rendered(name: str, call: str, content: Mapping[str, Any], **page: Any) -> str:
+    """A call of a macro, with the notes of its numbers' sources; `page` as `environment` takes it."""
+    printer = sourced.Printer(f"source-{name}")
+    template = environment(printer, interactive=False, **page).from_string(
+        '{% import "macros.html" as m with context %}' + call
+    )
+    return str(template.render(content)) + str(printer.notes())
+
+
+def ledger_rows(rows: Sequence[claims.Claim], label: str, place: Callable[[claims.Claim], str]) -> str:
+    """Claims of the theory as a table for a page of the site.
 
     Args:
-        name: one of NAMES.
+        rows: which.
+        label: what a reader of screens is told of the table.
+        place: the page's address of a claim.
+    """
+    return _rendered("ledger", "{{ m.ledger_rows(rows, label) }}", {"rows": rows, "label": label}, place=place)
+
+
+def fragment(name: str, root: Path) -> str:
+    """A fragment for a page of the site, from the results.
+
+    Args:
+        name: one of CALLS.
         root: the checkout.
-        page: arguments of `environment`, and "content" with what the fragment needs beyond the results: "claims" and
-            "label" of "ledger", "parts" of "story".
 
     Raises:
         ValueError: there is no such fragment, or a result cannot be read.
     """
     if name not in CALLS:
         raise ValueError(f"name is {name!r}; allowed: {', '.join(CALLS)}")
-    content = dict(page.pop("content", {}))
-    printer = sourced.Printer(f"source-{name}")
-    made = environment(printer, interactive=False, **page)
-    if name == "ladder":
-        content["ladder"] = judged.ladder(root / "results" / "ladder")
-    elif name == "predictions":
-        content["toy"] = toy(root)
-    elif name == "bridge":
-        content["bridges"] = bridges(root)
-    template = made.from_string('{% import "macros.html" as m with context %}' + CALLS[name])
-    return str(template.render(content)) + str(printer.notes())
+    contents: dict[str, Callable[[], dict[str, Any]]] = {
+        "ladder": lambda: {"ladder": judged.ladder(root / "results" / "ladder")},
+        "predictions": lambda: {"toy": toy(root)},
+        "bridge": lambda: {"bridges": bridges(root)},
+    }
+    return _rendered(name, CALLS[name], contents[name]())
 
 
 def parts(root: Path) -> list[story.Part]:

@@ -423,6 +423,7 @@ class LadderRow:
         claim: as data.
         anchor: of its place.
         statement, owner, regime: of the claim, in words.
+        region: that is claimed, for every study alike.
         judgements: by the study's name.
     """
 
@@ -431,6 +432,7 @@ class LadderRow:
     statement: Markup
     owner: str
     regime: Markup
+    region: Number
     judgements: dict[str, Judgement]
 
     @property
@@ -484,7 +486,7 @@ def _ladder_comparison(one: dict[str, Any], claim: LadderClaim, source: Source) 
     text = f"{words(one['mean'])} [{words(one['low'])}, {words(one['high'])}]"
     return Comparison(
         prose.quoted(one["quantity"] + dose + (", ratio" if ratios else "")),
-        _claimed(claim, source),
+        Markup(""),
         Number(("× " if ratios else "") + text, one["mean"], source),
         one["verdict"],
         strip(ends, one["mean"], one["low"], one["high"]),
@@ -492,7 +494,7 @@ def _ladder_comparison(one: dict[str, Any], claim: LadderClaim, source: Source) 
 
 
 def _claimed(claim: LadderClaim, source: Source) -> Number:
-    """The claimed region, of ratios where the claim is of logarithms."""
+    """The claimed region, of ratios where the claim is of logarithms. It stands once a claim, not once a comparison."""
     low, high = claim.region
     words = _ratio if claim.form != "difference" else sourced.shown
     if math.isinf(low):
@@ -557,6 +559,7 @@ def ladder(folder: Path) -> Ladder | None:
                 prose.quoted(claim.statement),
                 OWNERS[claim.owner],
                 prose.quoted("every regime" if claim.regime == "any" else claim.regime),
+                _claimed(claim, source.at(f"claims: {claim.identifier}.region")),
                 judgements,
             )
         )

@@ -141,9 +141,9 @@ class Printer:
         """The number as a button that opens the note of its source."""
         shared = number.source.at(IN_TITLE)
         name = self._notes.setdefault(shared, f"{self._prefix}-{len(self._notes) + 1}")
-        return Markup(
-            '<span class="number"><button type="button" popovertarget="{}" title="{}">{}</button></span>'
-        ).format(name, number.source.key, number.text)
+        return Markup('<span class="number"><button popovertarget="{}" title="{}">{}</button></span>').format(
+            name, number.source.key, number.text
+        )
 
     def notes(self) -> Markup:
         """The notes of all that was printed so far, once a page."""

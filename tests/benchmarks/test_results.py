@@ -47,23 +47,23 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def rooms(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())["rooms"]
-    return found
+    of_rooms: dict[str, Any] = json.loads(path.read_text())["rooms"]
+    return of_rooms
 
 
 def test_rooms_are_kept_with_title_rows_and_provenance(ran: list[str], tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "new" / "b.json"
     command.main(["second", "first", "--out", str(out)])
     assert f"results: {out}" in capsys.readouterr().out.replace("\n", "")
-    found = rooms(out)
-    assert list(found) == ["first", "second"]  # in the rooms' own order, however they ran
+    of_rooms = rooms(out)
+    assert list(of_rooms) == ["first", "second"]  # in the rooms' own order, however they ran
     assert ran == ["second", "second", "first"]
-    assert found["second"]["title"] == "What second costs."
-    assert found["second"]["rows"] == [
+    assert of_rooms["second"]["title"] == "What second costs."
+    assert of_rooms["second"]["rows"] == [
         {"measured": "second, run 1", "result": "1 ± 1 s", "against": "[bold]nothing[/bold]"},
         {"measured": "second, run 2", "result": "2 ± 1 s", "against": "[bold]nothing[/bold]"},
     ]
-    where = found["first"]["provenance"]
+    where = of_rooms["first"]["provenance"]
     assert set(where) == {"versions", "commit", "device", "cores"}
     assert {"torch", "numpy", "scipy", "flatness", "diffusers", "guided-diffusion-sdk"} <= set(where["versions"])
     assert where["device"].startswith(f"cpu, {platform.machine()}, ")
@@ -74,16 +74,16 @@ def test_rooms_are_kept_with_title_rows_and_provenance(ran: list[str], tmp_path:
 def test_only_the_rooms_that_ran_are_renewed(ran: list[str], tmp_path: Path) -> None:
     out = tmp_path / "b.json"
     command.main(["first", "second", "--out", str(out)])
-    kept = json.loads(out.read_text())
-    kept["rooms"]["first"]["provenance"]["commit"] = "older"
-    kept["rooms"] = {"retired": {"rows": []}} | kept["rooms"]
-    out.write_text(json.dumps(kept))
+    before = json.loads(out.read_text())
+    before["rooms"]["first"]["provenance"]["commit"] = "older"
+    before["rooms"] = {"retired": {"rows": []}} | before["rooms"]
+    out.write_text(json.dumps(before))
     command.main(["second", "--out", str(out)])
-    found = rooms(out)
-    assert list(found) == ["first", "second", "retired"]
-    assert found["first"] == kept["rooms"]["first"]
-    assert found["second"]["rows"][0]["measured"] == "second, run 3"
-    assert found["second"]["provenance"]["commit"] != "older"
+    of_rooms = rooms(out)
+    assert list(of_rooms) == ["first", "second", "retired"]
+    assert of_rooms["first"] == before["rooms"]["first"]
+    assert of_rooms["second"]["rows"][0]["measured"] == "second, run 3"
+    assert of_rooms["second"]["provenance"]["commit"] != "older"
 
 
 def test_an_error_leaves_the_file_as_it_was(ran: list[str], tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_an_error_leaves_the_file_as_it_was(ran: list[str], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "is not JSON"),
         ("[]", "is no results of benchmarks"),
@@ -109,29 +109,29 @@ def test_an_error_leaves_the_file_as_it_was(ran: list[str], tmp_path: Path) -> N
     ],
 )
 def test_a_file_that_is_something_else_is_refused_before_work(
-    content: str, said: str, ran: list[str], tmp_path: Path, capsys: Captured
+    content: str, message: str, ran: list[str], tmp_path: Path, capsys: Captured
 ) -> None:
     out = tmp_path / "b.json"
     out.write_text(content)
     with pytest.raises(SystemExit) as ended:
         command.main(["first", "--out", str(out)])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert ran == []
     assert out.read_text() == content
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [(("first", "third"), "ROOM is 'third'; allowed: first, second, bad"), (("first",), "Is a directory")],
 )
 def test_unknown_rooms_and_folders_are_refused_before_work(
-    words: tuple[str, ...], said: str, ran: list[str], tmp_path: Path, capsys: Captured
+    words: tuple[str, ...], message: str, ran: list[str], tmp_path: Path, capsys: Captured
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         command.main([*words, "--out", str(tmp_path)])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert ran == []
 
 
@@ -162,5 +162,5 @@ def test_a_result_that_is_no_row_is_refused() -> None:
 
 def test_processes_whose_memory_is_measured_begin_without_torch() -> None:
     code = "import sys, benchmarks.__main__; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout == "False\n"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"

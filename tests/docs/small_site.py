@@ -52,10 +52,10 @@ class Site:
 
     def article(self, page: str) -> BeautifulSoup:
         """The page's own part, without what surrounds it and without sources of modules."""
-        found = BeautifulSoup(self.html(page), "html.parser").find("article")
-        for source in found.find_all("details"):  # type: ignore[union-attr]
+        article = BeautifulSoup(self.html(page), "html.parser").find("article")
+        for source in article.find_all("details"):  # type: ignore[union-attr]
             source.decompose()
-        return found  # type: ignore[return-value]
+        return article  # type: ignore[return-value]
 
 
 def build(folder: Path, pages: Mapping[str, str], extensions: tuple[str, ...] = (FORMULAS,)) -> Site:

@@ -97,7 +97,7 @@ def test_a_page_is_renewed_with_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "content", "said"),
+    ("room", "content", "message"),
     [
         ("instruments", None, "benchmarks.json is not there; `python -m benchmarks instruments --out"),
         ("instruments", [], "benchmarks.json holds no results of benchmarks"),
@@ -106,10 +106,10 @@ def test_a_page_is_renewed_with_the_file(tmp_path: Path) -> None:
         ("sam", {"rooms": {}}, "room is 'sam'; benchmarks.json holds: none"),
     ],
 )
-def test_results_that_are_not_there_are_an_error(room: str, content: Any, said: str, tmp_path: Path) -> None:
+def test_results_that_are_not_there_are_an_error(room: str, content: Any, message: str, tmp_path: Path) -> None:
     tree, _, warned = Site(tmp_path, room, content).build()
     assert not list(tree.findall(nodes.table))
-    assert said in " ".join(warned.split())
+    assert message in " ".join(warned.split())
     assert "index.md:3: ERROR" in warned
 
 

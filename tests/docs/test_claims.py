@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 
 from docs.extensions import claim_pages, line_breaks
 from findings.documents import read_document
-from paper_figs.report import prose
+from paper_figs.report import prose, sourced
 from tests.docs.small_site import CLAIMS, FORMULAS, THEORY, Site, build, build_theory, claim_page
 from theory import ledger
 from theory.proof import notation
@@ -66,8 +66,8 @@ def test_a_claim_s_page_says_what_the_ledger_says(module: str, statement: Statem
     if statement.fault is not None:
         assert f"A {statement.fault.value}. {claim_pages.FAULTS[statement.fault]}" in text
     assert statement.rescue in text
-    said = " ".join((importlib.import_module(f"theory.claims.{module}").__doc__ or "").split("\n\n")[-1].split())
-    assert said in text
+    docstring = " ".join((importlib.import_module(f"theory.claims.{module}").__doc__ or "").split("\n\n")[-1].split())
+    assert docstring in text
     assert f"python -m theory explain {statement.label}" in text
     assert f"pytest theory/tests/test_{module}.py" in text
 
@@ -136,10 +136,13 @@ def test_texts_are_shown_letter_by_letter(text: str, tmp_path: Path) -> None:
 
 def test_the_table_of_verdicts_has_every_claim(site: Site) -> None:
     article = site.article(f"{claim_pages.FOLDER}/index")
-    rows = [[" ".join(cell.get_text().split()) for cell in row("td")] for row in article.select(".verdicts tbody tr")]
+    rows = [
+        [" ".join(cell.get_text(" ").split()) for cell in row(["th", "td"])]
+        for row in article.select(".verdicts tbody tr")
+    ]
     assert rows == [
         [
-            f"{statement.label}: {statement.title}",
+            f"{statement.title} {statement.label}",
             " ".join([statement.verdict, statement.fault or ""]).strip(),
             ledger.in_short(statement),
         ]
@@ -150,7 +153,7 @@ def test_the_table_of_verdicts_has_every_claim(site: Site) -> None:
     counts = [cell.get_text() for cell in article.select(".tally tbody td")]
     assert sum(int(count) for count in counts if count.isdigit()) == len(ledger.of_paper())
     switches = {switch["value"] for switch in article.select("input[type=checkbox]")}
-    assert switches == {claim_pages.css_class(verdict) for verdict in Verdict}
+    assert switches == {verdict.value for verdict in Verdict}
 
 
 def _luminance(colour: str) -> float:
@@ -162,10 +165,12 @@ def _luminance(colour: str) -> float:
 
 def test_every_verdict_has_a_colour_on_which_white_can_be_read_and_a_switch(site: Site) -> None:
     rules = (site.out / "_static" / "verdicts.css").read_text(encoding="utf-8")
-    for name in map(claim_pages.css_class, Verdict):
+    for verdict in Verdict:
+        name = claim_pages.css_class(verdict)
         (colour,) = re.findall(rf"^\.{name} {{\s+background: (#\w{{6}});", rules, flags=re.MULTILINE)
         assert 1.05 / (_luminance(colour) + 0.05) >= 4.5, "WCAG 2.1, level AA"
-        assert f'value="{name}"]:not(:checked)) .of-{name}' in rules
+        assert f".fragment .verdict.{sourced.anchor(verdict.value)},\n.{name} {{" in rules, "in the tables too"
+        assert f'value="{verdict.value}"]:not(:checked)) [data-verdict="{verdict.value}"]' in rules
 
 
 def test_the_pages_written_by_hand_discuss_every_claim(site: Site) -> None:
@@ -208,8 +213,8 @@ def changed(monkeypatch: pytest.MonkeyPatch) -> Changer:
     def change(label: str, **attributes: object) -> None:
         module, statement = original[label]
         others = {label: (module, dataclasses.replace(statement, **attributes))} if attributes else {}  # type: ignore[arg-type]
-        kept = {name: pair for name, pair in original.items() if name != label or attributes}
-        monkeypatch.setattr(ledger, "statements", lambda: kept | others)
+        pairs = {name: pair for name, pair in original.items() if name != label or attributes}
+        monkeypatch.setattr(ledger, "statements", lambda: pairs | others)
 
     return change
 
@@ -244,7 +249,8 @@ def test_a_page_shows_another_formula_and_verdict_once_the_statement_is_another(
         assert old not in site.html(page)
         assert "vacuous" in {badge.get_text() for badge in site.article(page).select(".verdict")}
     assert "It is *another* now" in text_of(site.article("index"))
-    assert "theorem-3.3:" not in text_of(site.article("index")), "of: ours"
+    labels = {label.get_text() for label in site.article("index").select(".verdicts th small")}
+    assert labels == {label for label, (_, statement) in ledger.statements().items() if statement.source == "ours"}
 
 
 def test_what_has_not_changed_is_neither_written_nor_read_again(tmp_path: Path, changed: Changer) -> None:

@@ -88,7 +88,7 @@ def test_blocks_are_numbered_and_referred_to_by_their_numbers(site: Site) -> Non
     links = {link["href"]: link.get_text() for link in article.select("a.reference.internal")}
     assert sorted(links.values()) == ["(1)", "(2)", "(3)"]
     for address, number in links.items():
-        assert {found.get_text()[:3] for found in article.select(f"div.math{address} .eqno")} == {number}
+        assert {number_shown.get_text()[:3] for number_shown in article.select(f"div.math{address} .eqno")} == {number}
 
 
 def test_several_formulas_of_a_block_have_a_line_each(site: Site) -> None:
@@ -98,7 +98,7 @@ def test_several_formulas_of_a_block_have_a_line_each(site: Site) -> None:
 
 def test_the_font_comes_with_the_site_and_nothing_else_is_loaded(site: Site) -> None:
     page = BeautifulSoup(site.html("index"), "html.parser")
-    loaded = [str(found.get("src") or found.get("href") or "") for found in page.find_all(["script", "link", "img"])]
+    loaded = [str(tag.get("src") or tag.get("href") or "") for tag in page.find_all(["script", "link", "img"])]
     assert any(address.startswith("_static/formulas.css") for address in loaded)
     assert not [address for address in loaded if "//" in address or "mathjax" in address.lower()]
     static = site.out / "_static"

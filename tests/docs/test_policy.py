@@ -27,10 +27,10 @@ INJECTED = """
 
 def shown(page: Page, address: str) -> tuple[str, list[str]]:
     """A page's title once it has been read and its form sent, and what was asked for from outside."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     def stopped(route: Route) -> None:
-        asked.append(route.request.url)
+        requests.append(route.request.url)
         route.abort()
 
     page.set_default_timeout(PATIENCE)
@@ -40,7 +40,7 @@ def shown(page: Page, address: str) -> tuple[str, list[str]]:
     title = page.title()
     page.evaluate("document.getElementById('sends').click()")
     page.wait_for_timeout(100)
-    return title, asked
+    return title, requests
 
 
 def test_what_gets_into_a_page_neither_acts_nor_fetches(tmp_path: Path) -> None:
@@ -48,10 +48,10 @@ def test_what_gets_into_a_page_neither_acts_nor_fetches(tmp_path: Path) -> None:
     with chromium() as browser:
         for name, extensions, acts in (("with", BOTH, False), ("without", (FORMULAS,), True)):
             site = build(tmp_path / name, {"index": INJECTED}, extensions)
-            title, asked = shown(browser.new_page(), (site.out / "index.html").as_uri())
+            title, requests = shown(browser.new_page(), (site.out / "index.html").as_uri())
             assert ("acted" in title) is acts
-            assert (len(asked) >= 5) is acts, asked
-            assert bool(asked) is acts
+            assert (len(requests) >= 5) is acts, requests
+            assert bool(requests) is acts
 
 
 def test_the_policy_stands_before_all_that_is_loaded_and_allows_the_themes_own(tmp_path: Path) -> None:

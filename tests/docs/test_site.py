@@ -38,7 +38,7 @@ def pages(site: Path) -> dict[Path, BeautifulSoup]:
 
 def unresolved(pages: dict[Path, BeautifulSoup]) -> list[str]:
     """What pages refer to that is not there: links with their anchors, images, styles and scripts."""
-    found = []
+    lines = []
     anchors = {path: {tag["id"] for tag in page.find_all(id=True)} for path, page in pages.items()}
     for path, page in pages.items():
         for tag, attribute in (("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")):
@@ -46,15 +46,15 @@ def unresolved(pages: dict[Path, BeautifulSoup]) -> list[str]:
                 address = urlsplit(str(element[attribute]))
                 if address.scheme or address.netloc:
                     if tag != "a":
-                        found.append(f"{path.name} loads {element[attribute]}")
+                        lines.append(f"{path.name} loads {element[attribute]}")
                     continue
                 target = (path.parent / unquote(address.path)).resolve() if address.path else path
                 # search.html and the like exist for scripts; anchors of pages that we did not write are not ours
                 missing = not target.is_file()
                 lost = bool(address.fragment) and target in anchors and unquote(address.fragment) not in anchors[target]
                 if missing or lost:
-                    found.append(f"{path.name} refers to {element[attribute]}")
-    return found
+                    lines.append(f"{path.name} refers to {element[attribute]}")
+    return lines
 
 
 def test_every_link_leads_somewhere(pages: dict[Path, BeautifulSoup]) -> None:
@@ -71,8 +71,8 @@ def test_links_that_lead_nowhere_are_noticed(site: Path, pages: dict[Path, Beaut
     ):
         index = site / "index.html"
         broken = {site / "broken.html": BeautifulSoup(html, "html.parser"), index: pages[index]}
-        (said,) = [line for line in unresolved(broken) if line.startswith("broken.html")]
-        assert said.endswith(expected)
+        (complaint,) = [line for line in unresolved(broken) if line.startswith("broken.html")]
+        assert complaint.endswith(expected)
 
 
 def test_everything_public_stands_in_the_reference(pages: dict[Path, BeautifulSoup]) -> None:
@@ -87,15 +87,15 @@ def test_every_claim_has_its_page(site: Path) -> None:
 
 def names_in(table: str) -> list[str]:
     """The first column of a table as a terminal shows it; a name may run on over lines without a number."""
-    found: list[str] = []
+    names: list[str] = []
     for line in table.split("\n"):
         if line.startswith("│"):
             name, value = (cell.strip() for cell in line.split("│")[1:3])
             if value:
-                found.append(name)
+                names.append(name)
             else:
-                found[-1] += f" {name}"
-    return found
+                names[-1] += f" {name}"
+    return names
 
 
 def test_the_tutorial_shows_what_the_command_prints_today(pages: dict[Path, BeautifulSoup], site: Path) -> None:
@@ -147,6 +147,6 @@ def test_the_search_finds_a_function(site: Path, browser: Browser) -> None:
     page.set_default_timeout(PATIENCE)
     page.goto(f"{(site / 'search.html').as_uri()}?q=low_pass_filter")
     page.locator("#search-results li a").first.wait_for()
-    found = page.locator("#search-results li a").evaluate_all("(links) => links.map((link) => link.href)")
-    assert any("reference/measuring.html" in address for address in found)
+    addresses = page.locator("#search-results li a").evaluate_all("(links) => links.map((link) => link.href)")
+    assert any("reference/measuring.html" in address for address in addresses)
     page.close()

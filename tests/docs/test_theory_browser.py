@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from docs.extensions import claim_pages
 from tests.browser import DESK, PATIENCE, PHONE, chromium
 from tests.docs.small_site import Site, build_theory, claim_page
 from theory import ledger
@@ -104,16 +103,16 @@ def test_a_wide_formula_scrolls_from_its_beginning_and_a_narrow_one_does_not(ope
           behind: number ? number.getBoundingClientRect().left - formula.right : 100,
         };
     })"""
-    for found in (wide := opened("wide", PHONE).evaluate(measure)):
-        assert found["hidden"] > 100
-        assert found["below"] == 0
-        assert 0 <= found["before"] < 20
-        assert found["behind"] > 0, "the number does not cover it"
+    for box in (wide := opened("wide", PHONE).evaluate(measure)):
+        assert box["hidden"] > 100
+        assert box["below"] == 0
+        assert 0 <= box["before"] < 20
+        assert box["behind"] > 0, "the number does not cover it"
     assert len(wide) == 2
-    for found in opened("wide", DESK).evaluate(measure):
-        assert found["hidden"] == found["below"] == 0
-        assert found["before"] > 20, "it stands in the middle"
-        assert found["behind"] > 20
+    for box in opened("wide", DESK).evaluate(measure):
+        assert box["hidden"] == box["below"] == 0
+        assert box["before"] > 20, "it stands in the middle"
+        assert box["behind"] > 20
 
 
 def test_formulas_are_set_in_the_font_that_comes_along(opened: Opener) -> None:
@@ -130,7 +129,7 @@ def test_switches_hide_the_claims_of_a_verdict(opened: Opener) -> None:
     assert rows.count() == len(ledger.statements())
     for verdict in Verdict:
         page.get_by_label(verdict.value, exact=True).uncheck()
-        assert not page.locator(f".of-{claim_pages.css_class(verdict)}").first.is_visible()
+        assert not page.locator(f'[data-verdict="{verdict.value}"]').first.is_visible()
         shown = sum(statement.verdict is not verdict for _, statement in ledger.statements().values())
         assert sum(rows.nth(number).is_visible() for number in range(rows.count())) == shown
         page.get_by_label(verdict.value, exact=True).check()

@@ -70,8 +70,8 @@ def check_sam(
         rho: that of the example.
         within: how far rounding may take them apart.
     """
-    found = list(model.parameters())
-    assert all(bool(w.isfinite().all()) for w in found)
-    assert distance(found, reference(rho)) <= within
+    parameters = list(model.parameters())
+    assert all(bool(w.isfinite().all()) for w in parameters)
+    assert distance(parameters, reference(rho)) <= within
     for other in (0.0, -rho):
-        assert distance(found, reference(other)) > max(FAR, 10 * within)
+        assert distance(parameters, reference(other)) > max(FAR, 10 * within)

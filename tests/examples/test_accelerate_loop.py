@@ -91,8 +91,8 @@ def test_accelerates_own_accumulation_is_refused(clears: bool) -> None:
             optimizer.step(closure)
 
     step(data()[0])  # one of two: nothing is stepped
-    said = "clears gradients" if clears else "adds to gradients"
-    with pytest.raises(RuntimeError, match=said):
+    message = "clears gradients" if clears else "adds to gradients"
+    with pytest.raises(RuntimeError, match=message):
         step(data()[1])
     assert all(torch.equal(p, w) for p, w in zip(model.parameters(), before, strict=True))
 

@@ -54,21 +54,21 @@ def test_the_loss_falls() -> None:
 
 
 def test_labels_are_dropped_in_training_alone() -> None:
-    asked: list[Tensor] = []
+    given_labels: list[Tensor] = []
 
     class Asks(nn.Module):
         def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-            asked.append(labels)
+            given_labels.append(labels)
             return x_t
 
     model, (batch,) = Asks(), batches(1, 4000)
     torch.manual_seed(0)
     for training in (True, False):
         losses(model.train(training), batch)
-    dropped = asked[0] == CLASSES
+    dropped = given_labels[0] == CLASSES
     assert abs(float(dropped.double().mean()) - 0.1) < 5 * (0.09 / 4000) ** 0.5  # five standard errors
-    assert torch.equal(asked[0][~dropped], batch[2][~dropped])
-    assert torch.equal(asked[1], batch[2])
+    assert torch.equal(given_labels[0][~dropped], batch[2][~dropped])
+    assert torch.equal(given_labels[1], batch[2])
 
 
 def test_the_squares_are_where_the_labels_say() -> None:

@@ -105,7 +105,7 @@ def test_the_pipelines_it_saves_are_the_emas_that_were_measured(tmp_path: Path) 
     out = tmp_path / "pipelines"
     options = ["--data", str(folder_of(tmp_path)), "--out", str(out), "--device", "cpu"]
     options += ["--steps", "5", "--batch", "4", "--width", "8"]
-    found = module.main(options)
+    rises = module.main(options)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["pipelines"]
     assert sorted(path.name for path in out.iterdir()) == ["plain", "sam", "test-images.npy"]
     assert (np.load(out / "test-images.npy") == pixels()[:, None]).all()
@@ -113,8 +113,8 @@ def test_the_pipelines_it_saves_are_the_emas_that_were_measured(tmp_path: Path) 
     for name in ("plain", "SAM"):
         pipeline = module.DDPMPipeline.from_pretrained(out / name.lower())
         again = fashion_mnist.report("again", pipeline.unet, held_out, pipeline.scheduler)
-        assert again.loss.value == pytest.approx(found[f"{name} EMA"].loss.value, rel=1e-6)
-        assert again.loss.value != pytest.approx(found[name].loss.value, rel=1e-4)
-    assert found["SAM EMA"].loss.value != pytest.approx(found["plain EMA"].loss.value, rel=1e-6)
+        assert again.loss.value == pytest.approx(rises[f"{name} EMA"].loss.value, rel=1e-6)
+        assert again.loss.value != pytest.approx(rises[name].loss.value, rel=1e-4)
+    assert rises["SAM EMA"].loss.value != pytest.approx(rises["plain EMA"].loss.value, rel=1e-6)
     with pytest.raises(ValueError, match=r"--out is .*; allowed: a new folder"):
         module.main(options)

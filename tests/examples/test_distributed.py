@@ -1,7 +1,6 @@
 """Two processes under torchrun against one process: this file is the script that torchrun starts."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from examples.distributed import main, train
 from examples.ring import Batch
 from tests.examples.by_hand import FAR, ROUNDING, check_sam, distance, trained
 from tests.examples.ring_common import RHO, adamw, check_falls, data, mean_loss, small
+from tests.ranks import TORCHRUN, join, run_command, skip_without_gloo
 
 RANKS = 2
 MICRO_BATCH = 2  # of the five samples a rank has
@@ -22,17 +22,15 @@ MODES = ("averaged", "local")
 
 def run_rank(folder: Path) -> None:
     """The example's loop in float64 in both modes, then its main, which makes a process group of its own."""
-    torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    store = torch.distributed.FileStore(str(folder / "store"), RANKS)  # torchrun's own serves one group, that of main
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
-    found = {}
+    join(rank, RANKS, folder)  # not by torchrun's own store, which serves one group, that of main
+    weights = {}
     for gradients in MODES:
         network = small()
         model = torch.nn.parallel.DistributedDataParallel(network)
         train(model, data(), RHO, MICRO_BATCH, gradients)
-        found[gradients] = network.state_dict()
-    torch.save(found, folder / f"{rank}.pt")
+        weights[gradients] = network.state_dict()
+    torch.save(weights, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
     main(["--steps", "2", "--batch", "8"])
 
@@ -40,24 +38,9 @@ def run_rank(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, dict[str, Tensor]]], str]:
     """What every rank has found, and what was printed."""
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this build of torch has no gloo")
-    folder, root = tmp_path_factory.mktemp("ranks"), Path(__file__).resolve().parents[2]
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host name that resolves to nothing does no harm then
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command = [*launch, "--nproc-per-node", str(RANKS), __file__, str(folder)]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            printed, _ = process.communicate(timeout=TIMEOUT)
-        except BaseException:
-            process.terminate()  # torchrun then ends its processes, which killing it would leave behind
-            raise
-    assert process.returncode == 0, printed
+    skip_without_gloo()
+    folder = tmp_path_factory.mktemp("ranks")
+    printed = run_command([*TORCHRUN, "--nproc-per-node", str(RANKS), __file__, str(folder)], TIMEOUT)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)], printed
 
 

@@ -28,7 +28,7 @@ TINY = PRESETS["fashion-mnist-tiny"]
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_json_and_back_is_the_same(preset: str) -> None:
-    c: Configuration = {str(name): found for name, found in PRESETS.items()}[preset]
+    c: Configuration = {str(name): configuration for name, configuration in PRESETS.items()}[preset]
     assert Configuration.from_dict(json.loads(json.dumps(c.to_dict()))) == c
 
 

@@ -58,14 +58,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def results_of(out: Path) -> dict[str, Any]:
     """All that is written, but the seconds, and but the runs' own files."""
-    found: dict[str, Any] = {}
+    by_file: dict[str, Any] = {}
     for name, content in contents(out).items():
         if name.startswith("rows"):
             row = json.loads(content)
-            found[name] = {key: value for key, value in checked(row).items() if key != "seconds"}
+            by_file[name] = {key: value for key, value in checked(row).items() if key != "seconds"}
         elif not name.startswith("runs"):
-            found[name] = content
-    return found
+            by_file[name] = content
+    return by_file
 
 
 def weights_of(out: Path) -> dict[str, bytes]:
@@ -77,12 +77,12 @@ def test_there_are_three_runs_nine_rows_the_grids_and_the_tables(whole: Path) ->
     rows = [f"rows/{m}-{a}.json" for m in ("adm", "ip", "sam") for a in ("ema", "raw", "swa")]
     grids = sorted(f"samples/{m}-T2-{bits}bit.png" for m in ("adm", "ip", "sam") for bits in BITS)
     assert files == ["plan.json", *rows, *grids, "tables.json", "tables.md"]
-    found = json.loads((whole / "tables.json").read_text())
-    assert found["tables"][0]["name"] == "summary"
-    assert list(found["tables"][0]["rows"]) == ROWS
+    document = json.loads((whole / "tables.json").read_text())
+    assert document["tables"][0]["name"] == "summary"
+    assert list(document["tables"][0]["rows"]) == ROWS
     for method in ("adm", "ip", "sam"):
         raw = json.loads((whole / f"rows/{method}-raw.json").read_text())
-        entry = found["tables"][0]["rows"][method]["lpf"]
+        entry = document["tables"][0]["rows"][method]["lpf"]
         assert entry["value"] == raw["measures"]["lpf-absolute"]["value"]["value"]
         assert raw["settings"]["configuration"]["method"] == method
     with Image.open(whole / "samples/adm-T2-32bit.png") as image:
@@ -170,8 +170,8 @@ def test_given_again_it_trains_and_measures_nothing(whole: Path, monkeypatch: py
     monkeypatch.setattr(reproduce, "train", never)
     monkeypatch.setattr(sample_grids, "loaded", never)
     monkeypatch.setattr("experiments.measures.evaluate.loaded", never)
-    found = small(whole).carried_out()
-    assert [row["row"] for row in found.results] == ROWS
+    outcome = small(whole).carried_out()
+    assert [row["row"] for row in outcome.results] == ROWS
     assert contents(whole) == before
 
 
@@ -219,8 +219,8 @@ def test_a_grid_with_an_image_that_is_not_finite_is_told_and_the_tables_are_writ
             yield batch
 
     monkeypatch.setattr(sample_grids, "generate", broken)
-    found = small(out).carried_out()
-    assert found.statement[-1].startswith("sam: no grid of samples at T' = 2 and 32 bits: ")
+    outcome = small(out).carried_out()
+    assert outcome.statement[-1].startswith("sam: no grid of samples at T' = 2 and 32 bits: ")
     assert not (out / "samples/sam-T2-32bit.png").exists()
     assert "images of 64 are not finite" in (out / "tables.md").read_text()
 
@@ -273,12 +273,12 @@ def test_a_run_whose_end_was_not_told_or_that_is_another_one_goes_back_to_the_tr
 
 def test_the_matrix_has_a_run_for_each_method_radius_and_seed() -> None:
     assert [run.name for run in matrix(BASE)] == ["adm", "ip", "sam"]
-    found = matrix(BASE, radii=(0.1, 0.01), seeds=(0, 3))
-    assert [run.name for run in found] == [
+    runs = matrix(BASE, radii=(0.1, 0.01), seeds=(0, 3))
+    assert [run.name for run in runs] == [
         f"{name}-seed-{seed}" for seed in (0, 3) for name in ("adm", "ip", "sam-rho-0.1", "sam-rho-0.01")
     ]
-    assert [run.configuration.seed for run in found] == [0] * 4 + [3] * 4
-    assert [run.configuration.sam.rho for run in found if run.configuration.perturbs_weights] == [0.1, 0.01] * 2
+    assert [run.configuration.seed for run in runs] == [0] * 4 + [3] * 4
+    assert [run.configuration.sam.rho for run in runs if run.configuration.perturbs_weights] == [0.1, 0.01] * 2
     noised = matrix(BASE, noises=(0.01, 0.002), methods=("adm", "rwp"))
     assert [run.name for run in noised] == ["adm", "rwp-sigma-0.01", "rwp-sigma-0.002"]
     assert [run.configuration.noise_sigma for run in noised] == [0.0, 0.01, 0.002]

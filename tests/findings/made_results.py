@@ -21,8 +21,8 @@ def result(
         "evaluation": dataclasses.asdict(dataclasses.replace(OPTIONS, **options)),
     }
     label = method if average == "raw" else f"{method}+{average}"
-    found = {"row": label, "method": method, "average": average, "settings": settings, "measures": dict(measures)}
-    return dict(json.loads(json.dumps(found)))
+    entry = {"row": label, "method": method, "average": average, "settings": settings, "measures": dict(measures)}
+    return dict(json.loads(json.dumps(entry)))
 
 
 def estimate(value: float, draws: float = 0.0, data: float = 0.0) -> dict[str, float]:

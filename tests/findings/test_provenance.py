@@ -37,10 +37,10 @@ def test_outside_of_a_checkout_there_is_none(tmp_path: Path, monkeypatch: pytest
 
 
 def test_it_is_plain_and_names_no_computer() -> None:
-    found = provenance("cpu")
-    text = json.dumps(found)
-    assert json.loads(text) == found
-    assert found["versions"]["torch"] == torch.__version__
-    assert found["device"].startswith("cpu, ")
+    about = provenance("cpu")
+    text = json.dumps(about)
+    assert json.loads(text) == about
+    assert about["versions"]["torch"] == torch.__version__
+    assert about["device"].startswith("cpu, ")
     named = [platform.node(), str(ROOT), os.environ.get("USER", "")]
     assert not any(name and name in text for name in named)

@@ -17,23 +17,23 @@ PSEUDO = [1.0, 2.0, 3.0, 2.0]
 
 
 def table(results: list[dict[str, Any]], name: str) -> Table:
-    return next(found for found in tables.tables(results) if found.name == name)
+    return next(one for one in tables.tables(results) if one.name == name)
 
 
-def row_of(found: Table, label: str) -> dict[str, Cell | None]:
-    return {column.name: cell for column, cell in zip(found.columns, found.rows[label], strict=True)}
+def row_of(shown: Table, label: str) -> dict[str, Cell | None]:
+    return {column.name: cell for column, cell in zip(shown.columns, shown.rows[label], strict=True)}
 
 
 def sampled(few: int, many: int, **floors: int) -> dict[str, Any]:
     """Distances at T' = 2 and 3 of four groups of so many, and floors."""
-    found = {"frechet-2-32": distance(5.0, PSEUDO, few), "frechet-3-32": distance(4.0, PSEUDO, many)}
-    return found | {f"frechet-floor-{4 * n}": distance(1.0, PSEUDO, n, bias=0.75) for n in floors.values()}
+    distances = {"frechet-2-32": distance(5.0, PSEUDO, few), "frechet-3-32": distance(4.0, PSEUDO, many)}
+    return distances | {f"frechet-floor-{4 * n}": distance(1.0, PSEUDO, n, bias=0.75) for n in floors.values()}
 
 
 def test_a_floor_stands_only_beside_as_many_samples() -> None:
-    found = table([result(sampled(8, 64, a=8, b=40), samples=(32, 256))], "distances")
-    assert list(found.rows) == ["adm", "real images, n=32", "real images, n=160"]
-    small, large = row_of(found, "real images, n=32"), row_of(found, "real images, n=160")
+    shown = table([result(sampled(8, 64, a=8, b=40), samples=(32, 256))], "distances")
+    assert list(shown.rows) == ["adm", "real images, n=32", "real images, n=160"]
+    small, large = row_of(shown, "real images, n=32"), row_of(shown, "real images, n=160")
     assert small["frechet-2"] is not None
     assert small["frechet-2"].value == 1.0
     # 160 real images are no floor of 256 samples, but enough for one without bias
@@ -47,14 +47,14 @@ def found_error() -> float:
 
 
 def test_without_a_floor_there_is_no_row_of_it() -> None:
-    found = table([result(sampled(8, 64), samples=(32, 256))], "distances")
-    assert list(found.rows) == ["adm"]
+    shown = table([result(sampled(8, 64), samples=(32, 256))], "distances")
+    assert list(shown.rows) == ["adm"]
 
 
 def test_distances_without_bias_need_eight_samples_a_feature_and_else_the_title_says_so() -> None:
-    found = table([result(sampled(8, 32), samples=(32, 128))], "distances")
-    assert [column.name for column in found.columns] == ["frechet-2", "frechet-3", "frechet-3-extrapolated"]
-    assert "; biased: n (32 at T'=2) is near D = 16" in found.title
+    shown = table([result(sampled(8, 32), samples=(32, 128))], "distances")
+    assert [column.name for column in shown.columns] == ["frechet-2", "frechet-3", "frechet-3-extrapolated"]
+    assert "; biased: n (32 at T'=2) is near D = 16" in shown.title
     assert "biased" in table([result(sampled(8, 32), samples=(32, 128))], "summary").title
     enough = table([result(sampled(32, 32), samples=(128, 128))], "distances")
     assert [column.name for column in enough.columns if "extrapolated" in column.name] == [
@@ -106,16 +106,16 @@ def test_no_number_is_broken_over_lines_on_the_terminal() -> None:
     console = Console(record=True, width=80)
     tables.shown(rows, console)
     text = console.export_text()
-    found = table(rows, "distances")
-    assert all(cell.shown() in text for row in found.rows.values() for cell in row if cell is not None)
+    shown = table(rows, "distances")
+    assert all(cell.shown() in text for row in shown.rows.values() for cell in row if cell is not None)
 
 
 def test_what_failed_is_marked_and_has_no_number() -> None:
     whole = {"frechet-2-32": distance(5.0, PSEUDO)}
     rows = [result(whole), result({"frechet-2-32": {"failed": "3 images of 24 are not finite"}}, "sam")]
-    found = table(rows, "distances")
-    assert "| sam | failed |" in tables.markdown([found])
-    (document,) = tables.document([found])
+    shown = table(rows, "distances")
+    assert "| sam | failed |" in tables.markdown([shown])
+    (document,) = tables.document([shown])
     assert document["rows"]["sam"]["frechet-2"] == {"value": None, "error": None}
     console = Console(record=True, width=100)
     tables.shown(rows, console)
@@ -147,15 +147,15 @@ def dosed(
 
 
 def test_the_dose_is_the_share_of_the_loss_and_falls_are_to_plain_trainings_same_average_and_seed() -> None:
-    found = table(
+    shown = table(
         [
             dosed(0.2, 1.0, 3.0), dosed(0.1, 0.9, 2.0, "sam"),
             dosed(0.4, 1.0, 3.0, average="ema"), dosed(0.1, 1.0, 2.5, "sam", "ema"),
         ],
         "dose",
     )  # fmt: skip
-    assert list(found.rows) == ["sam", "sam+ema"]
-    raw, ema = (row_of(found, label) for label in found.rows)
+    assert list(shown.rows) == ["sam", "sam+ema"]
+    raw, ema = (row_of(shown, label) for label in shown.rows)
     values = {name: (a.value, b.value) for (name, a), b in zip(raw.items(), ema.values(), strict=True) if a and b}
     assert values == {
         "rho": (0.1, 0.1),
@@ -168,14 +168,14 @@ def test_the_dose_is_the_share_of_the_loss_and_falls_are_to_plain_trainings_same
 
 
 def test_over_seeds_falls_are_geometric_means_of_pairs() -> None:
-    found = table(
+    shown = table(
         [
             *(dosed(rise, 1.0, 3.0, seed=seed) for seed, rise in enumerate((0.2, 0.8))),
             *(dosed(rise, 1.0, 3.0, "sam", seed=seed) for seed, rise in enumerate((0.1, 0.1))),
         ],
         "dose",
     )
-    cell = row_of(found, "sam")["lpf-rise-ratio"]
+    cell = row_of(shown, "sam")["lpf-rise-ratio"]
     assert cell is not None
     assert cell.value == pytest.approx(0.25)  # of 1/2 and 1/8
     assert cell.error == pytest.approx(0.25 * abs(math.log(4)) / 2)  # deviation ln 4 / sqrt 2, over sqrt 2
@@ -184,6 +184,6 @@ def test_over_seeds_falls_are_geometric_means_of_pairs() -> None:
 def test_without_plain_training_or_a_gradient_only_the_radius_is_known() -> None:
     alone = dosed(0.1, 0.9, 2.0, "sam")
     del alone["measures"]["gradient"]
-    found = table([alone], "dose")
-    assert [column.name for column in found.columns] == ["rho"]
+    shown = table([alone], "dose")
+    assert [column.name for column in shown.columns] == ["rho"]
     assert not [one for one in tables.tables([dosed(0.2, 1.0, 3.0)]) if one.name == "dose"]

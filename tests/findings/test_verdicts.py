@@ -16,22 +16,22 @@ def drawn(mean: float, deviation: float = 1.0, seed: int = 0) -> np.ndarray:
 def test_the_interval_is_that_of_scipy() -> None:
     values = drawn(0.3)
     reference = stats.ttest_1samp(values, 0.0).confidence_interval(LEVEL)
-    found = mean_interval(values)
-    assert found.seeds == SEEDS
-    assert found.level == LEVEL
+    interval = mean_interval(values)
+    assert interval.seeds == SEEDS
+    assert interval.level == LEVEL
     # 1e-12: rounding of some dozens of float64 operations
-    assert found.low == pytest.approx(float(reference.low), rel=1e-12)
-    assert found.high == pytest.approx(float(reference.high), rel=1e-12)
+    assert interval.low == pytest.approx(float(reference.low), rel=1e-12)
+    assert interval.high == pytest.approx(float(reference.high), rel=1e-12)
 
 
 def test_more_comparisons_widen_the_interval_as_bonferroni_says() -> None:
     values = drawn(0.0)
     reference = stats.ttest_1samp(values, 0.0).confidence_interval(1 - 0.01 / 7)
-    found = mean_interval(values, comparisons=7)
+    interval = mean_interval(values, comparisons=7)
     # 1e-9: the quantile of t, inverted by iteration
-    assert found.low == pytest.approx(float(reference.low), rel=1e-9)
-    assert found.high == pytest.approx(float(reference.high), rel=1e-9)
-    assert found.high - found.low > mean_interval(values).high - mean_interval(values).low
+    assert interval.low == pytest.approx(float(reference.low), rel=1e-9)
+    assert interval.high == pytest.approx(float(reference.high), rel=1e-9)
+    assert interval.high - interval.low > mean_interval(values).high - mean_interval(values).low
 
 
 @pytest.mark.parametrize(

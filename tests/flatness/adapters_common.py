@@ -56,17 +56,17 @@ def case(name: str) -> Case:
     if name == "flow":
         t = sigma / (alpha + sigma)
         alpha, sigma, times = 1 - t, t, t.tolist()
-        found = flow_loss()
+        loss = flow_loss()
     elif name == "v, continuous":
         # the variance-preserving path of angles (Salimans and Ho, 2022)
         from flatness.diffusion.noise_paths import ContinuousPath
 
         t = torch.atan2(sigma, alpha)
         times = t.tolist()
-        found = v_loss(ContinuousPath(torch.cos, torch.sin, high=1.57), time_scale=2.0)
+        loss = v_loss(ContinuousPath(torch.cos, torch.sin, high=1.57), time_scale=2.0)
     else:
         factory = {"epsilon": epsilon_loss, "x_0": x_0_loss, "v": v_loss, "flow, discrete": flow_loss}[name]
-        found = factory(BARS)
+        loss = factory(BARS)
     s2 = SPREAD**2
     # of the target with x_t, and the target's own variance, from x_0 and epsilon independent
     covariance, variance = {
@@ -78,7 +78,7 @@ def case(name: str) -> Case:
     power = alpha**2 * s2 + sigma**2
     given = torch.tensor(list(times), dtype=torch.float64) * (2.0 if name == "v, continuous" else 1.0)
     return Case(
-        replace(found, times=GivenTimes(list(times))),
+        replace(loss, times=GivenTimes(list(times))),
         times,
         given,
         covariance / power,
@@ -95,8 +95,8 @@ def _edm(preconditioned: bool) -> Case:
     if not preconditioned:
         c_in, c_out = 1 / (sigma**2 + data2).sqrt(), sigma * 0.5 / (sigma**2 + data2).sqrt()
         gains, given = (gains - data2 / (sigma**2 + data2)) / c_out / c_in, sigma.log() / 4
-    found = edm_loss(preconditioned=preconditioned, times=GivenTimes(sigma.tolist()))
-    return Case(found, sigma.tolist(), given, gains, minima)
+    loss = edm_loss(preconditioned=preconditioned, times=GivenTimes(sigma.tolist()))
+    return Case(loss, sigma.tolist(), given, gains, minima)
 
 
 def data(count: int = 4000, seed: int = 5) -> Tensor:

@@ -172,9 +172,9 @@ def unet(classes: int | None = None) -> nn.Module:
     diffusers = imported_diffusers()
     if diffusers is None:
         pytest.skip("diffusers is not installed")
-    found: nn.Module = diffusers.UNet2DModel(
+    network: nn.Module = diffusers.UNet2DModel(
         sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(4, 8), norm_num_groups=2,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=4, num_class_embeds=classes,
     )  # fmt: skip
-    return found
+    return network

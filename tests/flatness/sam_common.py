@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.training.sam import SAM
+from flatness.training.perturbed_optimizer import PerturbedOptimizer
 
 EPS = torch.finfo(torch.float64).eps
 RHO = 0.3
@@ -46,11 +46,11 @@ def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return ((model(x) - y) ** 2).mean()
 
 
-def closure_of(sam: SAM, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    """A closure as SAM.step takes it."""
+def closure_of(flattener: PerturbedOptimizer, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
+    """A closure as a flattener's `step` takes it."""
 
     def closure() -> Tensor:
-        sam.zero_grad()
+        flattener.zero_grad()
         loss = loss_of(model, x, y)
         loss.backward()
         return loss

@@ -95,12 +95,12 @@ class Subject:
 
     def losses_of(self, model: nn.Module) -> Tensor:
         """The losses (6,) of a model as it is, in float64."""
-        found = []
+        losses = []
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for index, batch in enumerate(self.batches):
                 torch.manual_seed(derived_seed("loss", SEED, index))
-                found.append(self.loss(model, batch).double())
-        return torch.cat(found)
+                losses.append(self.loss(model, batch).double())
+        return torch.cat(losses)
 
     def gradient(self, model: nn.Module, double: bool = False) -> list[Tensor]:
         """Of the mean loss over all samples, by `backward`, of every weight, frozen ones too."""
@@ -172,10 +172,10 @@ def left_alone(at: At) -> Iterator[None]:
 
 def weights_of(model: nn.Module) -> list[Tensor]:
     """Each place in memory once, in the order of the names."""
-    found: dict[int, Tensor] = {}
+    by_memory: dict[int, Tensor] = {}
     for p in model.parameters():
-        found.setdefault(p.data_ptr(), p)
-    return list(found.values())
+        by_memory.setdefault(p.data_ptr(), p)
+    return list(by_memory.values())
 
 
 def total_gradient(model: nn.Module, weight: Tensor) -> Tensor:
@@ -200,13 +200,13 @@ def changed(model: nn.Module, change: Change | None) -> nn.Module:
 def noise(weights: Sequence[Tensor], seed: int, scale: str = "absolute") -> list[Tensor]:
     """Normal numbers, in the unit of the scale, in float64."""
     draw = torch.Generator().manual_seed(derived_seed("noise", seed))
-    found = []
+    parts = []
     for w in weights:
         z = torch.randn(w.shape, generator=draw).double()
         rows = w.double().flatten(1) if scale == "filter" and w.dim() > 1 else w.double().reshape(1, -1)
         unit = rows.square().mean(1).sqrt().view(-1, *[1] * (w.dim() - 1))
-        found.append(z if scale == "absolute" else z * unit)
-    return found
+        parts.append(z if scale == "absolute" else z * unit)
+    return parts
 
 
 def norm(tensors: Sequence[Tensor]) -> float:
@@ -219,10 +219,10 @@ def tolerance(loss: float, rise: float) -> float:
     return 1e-6 * abs(loss) + 1e-4 * abs(rise)
 
 
-def check_rise(found: float, unmoved: Tensor, expected: float, mirrored: float) -> None:
+def check_rise(rise: float, unmoved: Tensor, expected: float, mirrored: float) -> None:
     """A rise is what it should be, and not zero or that of the weights moved the other way."""
     limit = tolerance(float(unmoved.mean()), expected)
-    assert abs(found - expected) <= limit, (found, expected)
+    assert abs(rise - expected) <= limit, (rise, expected)
     assert abs(expected) > 5 * limit  # doing nothing would be noticed
     assert abs(expected - mirrored) > 5 * limit  # and the other direction
 

@@ -171,11 +171,11 @@ def test_every_sample_keeps_its_label_noise_and_time() -> None:
 def test_bare_tensors_draw_from_the_generators_that_measures_seed() -> None:
     of = case("epsilon")
     batches: list[Any] = [data(8), (data(8),), (data(8), torch.zeros(8))]
-    found = [low_pass_filter(of.model(), of.loss, batches, sigma=0.0, draws=2) for _ in range(2)]
-    assert found[0].loss == found[1].loss
-    assert found[0].rise.value == 0.0
+    rises = [low_pass_filter(of.model(), of.loss, batches, sigma=0.0, draws=2) for _ in range(2)]
+    assert rises[0].loss == rises[1].loss
+    assert rises[0].rise.value == 0.0
     other = low_pass_filter(of.model(), of.loss, batches, sigma=0.0, draws=2, seed=1)
-    assert other.loss.value != found[0].loss.value
+    assert other.loss.value != rises[0].loss.value
     torch.manual_seed(0)
     first = of.loss(of.model(), batches[0])
     assert not torch.equal(first, of.loss(of.model(), batches[0]))
@@ -207,18 +207,18 @@ class Labelled(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, *, return_dict: bool = True) -> Any:
         """The labels, spread over x's shape."""
         labels = torch.zeros(len(x)) if y is None else y
-        found = labels.to(x).view(-1, 1, 1, 1) + self.weight + torch.zeros_like(x)
+        output = labels.to(x).view(-1, 1, 1, 1) + self.weight + torch.zeros_like(x)
         return {
-            "tensor": found,
-            "tuple": (found, 3),
-            "list": [found],
-            "dict": {"sample": found, "other": found + 1},
-            "only": {"output": found},
-            "doubled": torch.cat([found, found + 1], 1),
-            "keyword": found if not return_dict else (found + 9,),
+            "tensor": output,
+            "tuple": (output, 3),
+            "list": [output],
+            "dict": {"sample": output, "other": output + 1},
+            "only": {"output": output},
+            "doubled": torch.cat([output, output + 1], 1),
+            "keyword": output if not return_dict else (output + 9,),
             "text": "nothing",
-            "narrow": found[:, :1],
-            "whole": found.long(),
+            "narrow": output[:, :1],
+            "whole": output.long(),
         }[self.form]
 
 

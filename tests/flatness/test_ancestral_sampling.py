@@ -20,9 +20,9 @@ def test_steps_are_respaced_evenly() -> None:
 
 def test_reverse_steps_are_consistent() -> None:
     steps = respaced_steps(100, 8)
-    found = reverse_steps(ALPHA_BAR, steps)
+    coefficients = reverse_steps(ALPHA_BAR, steps)
     product = 1.0
-    for step in found:
+    for step in coefficients:
         product *= 1 - step.beta
         assert step.alpha_bar == pytest.approx(product, rel=1e-12)
         assert 0.0 <= step.posterior_variance < step.beta
@@ -31,8 +31,8 @@ def test_reverse_steps_are_consistent() -> None:
         assert float(step.mean(step.alpha_bar**0.5 * one, one)) == pytest.approx(
             step.previous_alpha_bar**0.5, rel=1e-12
         )
-    assert found[0].posterior_variance == 0.0
-    assert [step.t for step in found] == steps
+    assert coefficients[0].posterior_variance == 0.0
+    assert [step.t for step in coefficients] == steps
 
 
 def test_schedules_may_be_clamped_where_no_steps_are() -> None:

@@ -320,18 +320,18 @@ HOSTILE: dict[str, Callable[[], Any]] = {
 
 def state_of(arguments: dict[str, Any]) -> list[Any]:
     """All that a call must leave as it was: of the model and the optimizer among its arguments, and torch's own."""
-    found: list[Any] = [torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()]
+    state: list[Any] = [torch.get_rng_state(), torch.is_grad_enabled(), torch.get_default_dtype()]
     inside = arguments.get("model", arguments.get("target"))
     if isinstance(inside, nn.Module) and not any(p.is_meta for p in inside.parameters()):
-        found += [t.clone() for t in inside.state_dict().values()]
-        found += [m.training for m in inside.modules()]
-        found += [p.requires_grad for p in inside.parameters()]
-        found += [None if p.grad is None else p.grad.clone() for p in inside.parameters()]
-        found.append([len(m._forward_hooks) + len(m._forward_pre_hooks) for m in inside.modules()])
+        state += [t.clone() for t in inside.state_dict().values()]
+        state += [m.training for m in inside.modules()]
+        state += [p.requires_grad for p in inside.parameters()]
+        state += [None if p.grad is None else p.grad.clone() for p in inside.parameters()]
+        state.append([len(m._forward_hooks) + len(m._forward_pre_hooks) for m in inside.modules()])
     optimizer = arguments.get("optimizer")
     if isinstance(optimizer, torch.optim.Optimizer):
-        found += [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
-    return found
+        state += [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
+    return state
 
 
 def same(a: Any, b: Any) -> bool:

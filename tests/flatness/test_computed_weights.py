@@ -67,7 +67,7 @@ def test_the_average_is_that_of_the_parameters_and_the_model_stays(name: str) ->
 def test_rounding_and_noise_take_it_and_leave_it_as_it_was(name: str) -> None:
     model = made(name)
     own = model(X).detach()
-    kept = model[0].weight.detach().clone()  # type: ignore[index]
+    before = model[0].weight.detach().clone()  # type: ignore[index]
     twin = flatness.quantize_weights(model, 3)
     with flatness.quantized(model, 3):
         inside = model(X).detach()
@@ -78,7 +78,7 @@ def test_rounding_and_noise_take_it_and_leave_it_as_it_was(name: str) -> None:
     assert rise == pytest.approx(float((inside.square() - own.square()).mean()), abs=1e-6)
     assert flatness.low_pass_filter(model, loss, [X], draws=3, sigma=0.1).rise.value != 0.0
     flatness.curvature(model, loss, [X], probes=1, max_steps=1)
-    assert torch.equal(model[0].weight, kept)  # type: ignore[index]
+    assert torch.equal(model[0].weight, before)  # type: ignore[index]
 
 
 def test_a_copy_is_apart(name: str) -> None:

@@ -49,9 +49,9 @@ def check_autocast(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             model(X)  # keeps the cast weights, and without a gradient
-        found = RISES[name](model)
+        rise = RISES[name](model)
         model(X).sum().backward()  # and none that were cast without a gradient are left to others
-    assert found == pytest.approx(expected, rel=0.1)
+    assert rise == pytest.approx(expected, rel=0.1)
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -154,8 +154,10 @@ def test_scripted_and_exported_modules() -> None:
         scripted: Any = torch.jit.script(model)
     before = common.state_of(scripted)
     own: Any = {"sigma": 0.2, "draws": 2, "eval_mode": False}
-    found = flatness.low_pass_filter(scripted, loss_of, [X], **own)
-    assert found.rise.value == pytest.approx(flatness.low_pass_filter(model, loss_of, [X], **own).rise.value, rel=1e-5)
+    measured = flatness.low_pass_filter(scripted, loss_of, [X], **own)
+    assert measured.rise.value == pytest.approx(
+        flatness.low_pass_filter(model, loss_of, [X], **own).rise.value, rel=1e-5
+    )
     assert common.same(before["weights"], common.state_of(scripted)["weights"])
     with pytest.raises(ValueError, match=r"calls no linear layer or convolution.*torch.jit.script"):
         flatness.readout(scripted, loss_of, [X])
@@ -185,24 +187,24 @@ def test_weights_in_float8_are_moved_and_rounded() -> None:
     model = Stored()
     wide = nn.Linear(8, 4, bias=False)
     wide.weight.data = model.weight.detach().float().t().contiguous()
-    kept = model.weight.detach().view(torch.uint8).clone()
+    before = model.weight.detach().view(torch.uint8).clone()
     for scale in ("absolute", "layer", "filter"):
-        found = flatness.low_pass_filter(model, loss_of, [X], sigma=0.2, draws=20, scale=scale).rise.value
-        assert found > 0.05
+        rise = flatness.low_pass_filter(model, loss_of, [X], sigma=0.2, draws=20, scale=scale).rise.value
+        assert rise > 0.05
     assert flatness.quantization_rise(model, loss_of, [X], 2).rise.value > 0.05
     assert flatness.loss_surface(model, loss_of, [X], [1.0], [0.0], normalization="layer").rises[0][0].value > 0.05
     rounded = flatness.quantize_weights(model, 3).weight.detach().float()
     expected = flatness.quantize_tensor(model.weight.detach().float(), 3).to(torch.float8_e4m3fn).float()
     assert torch.equal(rounded, expected)
-    assert torch.equal(model.weight.detach().view(torch.uint8), kept)
+    assert torch.equal(model.weight.detach().view(torch.uint8), before)
 
 
 def test_a_loss_may_return_the_same_memory_at_each_call() -> None:
     """As code does that was compiled to CUDA graphs."""
-    model, halves, kept = network(), list(X.split(16)), torch.zeros(16)
+    model, halves, memory = network(), list(X.split(16)), torch.zeros(16)
 
     def reusing(net: nn.Module, x: Tensor) -> Tensor:
-        return kept.copy_(loss_of(net, x))
+        return memory.copy_(loss_of(net, x))
 
     measures: list[Callable[..., Any]] = [
         lambda loss: flatness.low_pass_filter(model, loss, halves, draws=2),
@@ -218,10 +220,10 @@ def test_batches_may_be_lists_and_tuples_of_batches() -> None:
     halves = list(X.split(16))
     expected = flatness.low_pass_filter(model, loss_of, halves, draws=1, sigma=0.2).rise.value
     for batches in (iter(halves), [halves[0], halves[1][:9], halves[1][9:]], (h for h in halves)):
-        found = flatness.low_pass_filter(model, loss_of, batches, draws=1, sigma=0.2).rise.value
-        assert found == pytest.approx(expected, rel=1e-5)
+        rise = flatness.low_pass_filter(model, loss_of, batches, draws=1, sigma=0.2).rise.value
+        assert rise == pytest.approx(expected, rel=1e-5)
     pairs = tuple((h, h) for h in halves)
     for several in (pairs, list(pairs), [list(pair) for pair in pairs], [{0: h} for h in halves]):
-        found = flatness.low_pass_filter(model, lambda m, b: loss_of(m, b[0]), several, draws=1, sigma=0.2).rise.value
-        assert found == expected
+        rise = flatness.low_pass_filter(model, lambda m, b: loss_of(m, b[0]), several, draws=1, sigma=0.2).rise.value
+        assert rise == expected
     assert flatness.low_pass_filter(model, loss_of, (X,), draws=1, sigma=0.2).rise.value == pytest.approx(expected)

@@ -46,23 +46,23 @@ def along_noise(sigma: float, label: str, draw: int, scale: str = "absolute") ->
 def test_low_pass_filter(at: At, scale: str) -> None:
     sigma = 0.05 if scale == "absolute" else 0.2
     for eval_mode in (True, False):
-        found = flatness.low_pass_filter(
+        rise = flatness.low_pass_filter(
             at.model, at.subject.loss, at.subject.batches, sigma=sigma, draws=DRAWS, scale=scale, eval_mode=eval_mode
         )
         changes = [along_noise(sigma, "draw", draw, scale) for draw in range(DRAWS)]
         expected, mirrored = (
             sum(at.rise(change, eval_mode, sign) for change in changes) / DRAWS for sign in (1.0, -1.0)
         )
-        check_rise(found.rise.value, at.unmoved, expected, mirrored)
+        check_rise(rise.rise.value, at.unmoved, expected, mirrored)
         if eval_mode:
-            assert found.loss.value == pytest.approx(float(at.unmoved.mean()), rel=1e-6)
-        assert found.settings["weights"] == sum(w.numel() for w in weights_of(at.model))
-        assert not any("_orig_mod" in name for name in found.settings["parameters"])
+            assert rise.loss.value == pytest.approx(float(at.unmoved.mean()), rel=1e-6)
+        assert rise.settings["weights"] == sum(w.numel() for w in weights_of(at.model))
+        assert not any("_orig_mod" in name for name in rise.settings["parameters"])
 
 
 def test_perturbation_curve(at: At) -> None:
     gammas = (0.5, 1.0)
-    found = flatness.perturbation_curve(at.model, at.subject.loss, at.subject.batches, gammas, draws=DRAWS)
+    curve = flatness.perturbation_curve(at.model, at.subject.loss, at.subject.batches, gammas, draws=DRAWS)
 
     def change(gamma: float, draw: int) -> Change:
         def moves(weights: Sequence[Tensor]) -> list[Tensor]:
@@ -71,7 +71,7 @@ def test_perturbation_curve(at: At) -> None:
 
         return moves
 
-    for gamma, rise in zip(gammas, found.rises, strict=True):
+    for gamma, rise in zip(gammas, curve.rises, strict=True):
         expected, mirrored = (
             sum(at.rise(change(gamma, draw), sign=sign) for draw in range(DRAWS)) / DRAWS for sign in (1.0, -1.0)
         )
@@ -79,7 +79,7 @@ def test_perturbation_curve(at: At) -> None:
 
 
 def test_perturbation_curve_along_the_gradient(at: At) -> None:
-    found = flatness.perturbation_curve(
+    curve = flatness.perturbation_curve(
         at.model, at.subject.loss, at.subject.batches, [0.2], directions="gradient", draws=1
     )
     gradient = at.subject.gradient(at.subject.plain())
@@ -89,15 +89,15 @@ def test_perturbation_curve_along_the_gradient(at: At) -> None:
 
     expected, mirrored = at.rise(change), at.rise(change, sign=-1.0)
     if at.subject.low:  # gradients in bfloat16, of 8 significant bits, summed over batches in another order
-        assert found.rises[0].value == pytest.approx(expected, rel=0.02)
+        assert curve.rises[0].value == pytest.approx(expected, rel=0.02)
     else:
-        check_rise(found.rises[0].value, at.unmoved, expected, mirrored)
+        check_rise(curve.rises[0].value, at.unmoved, expected, mirrored)
     assert expected > 0 > mirrored
 
 
 def test_loss_surface(at: At) -> None:
     first, second = (-0.3, 0.4), (0.5,)
-    found = flatness.loss_surface(at.model, at.subject.loss, at.subject.batches, first, second)
+    surface = flatness.loss_surface(at.model, at.subject.loss, at.subject.batches, first, second)
 
     def change(a: float, b: float) -> Change:
         def moves(weights: Sequence[Tensor]) -> list[Tensor]:
@@ -112,21 +112,21 @@ def test_loss_surface(at: At) -> None:
         return moves
 
     for i, a in enumerate(first):
-        rise, level = found.rises[i][0].value, found.losses[i][0].value
+        rise, level = surface.rises[i][0].value, surface.losses[i][0].value
         check_rise(rise, at.unmoved, at.rise(change(a, 0.5)), at.rise(change(a, 0.5), sign=-1.0))
-        assert level == pytest.approx(found.loss.value + rise, rel=1e-12)
+        assert level == pytest.approx(surface.loss.value + rise, rel=1e-12)
 
 
 def test_curvature(at: At) -> None:
     """One probe's v^T H v, and the largest eigenvalue among a few weights, against differences of gradients."""
     measured = (at.model, at.subject.loss, at.subject.batches)
-    found = flatness.curvature(*measured, probes=1, max_steps=0)
+    curvature = flatness.curvature(*measured, probes=1, max_steps=0)
     signs = [z.sign() for z in noise(weights_of(at.model), derived_seed("probe", SEED, 0))]
     product = at.subject.hessian_times(signs)
     expected = sum(float((v * part).sum()) for v, part in zip(signs, product, strict=True))
     # float32 products; in bfloat16 of 8 significant bits
     limit = 0.1 if at.subject.low else 1e-4
-    assert found.trace.value == pytest.approx(expected, rel=limit)
+    assert curvature.trace.value == pytest.approx(expected, rel=limit)
     few = next(i for i, w in enumerate(weights_of(at.model)) if w.dim() == 1 and w.requires_grad)
     name = list(flatness.selection.selected_parameters(at.model))[few]
     size = weights_of(at.model)[few].numel()

@@ -44,7 +44,7 @@ def rounded(weight: Tensor, bits: int, granularity: str, scheme: str, chances: T
     """By numpy, part by part, in float64, to the weight's precision; rounded up by chance where chances are given."""
     parts = weight.double().numpy()
     by_channel = granularity == "channel" and weight.dim() > 1
-    found = np.empty_like(parts)
+    values = np.empty_like(parts)
     for place in range(len(parts)) if by_channel else [slice(None)]:
         w = parts[place]
         last = 2**bits - 1 if scheme == "minmax" else 2 ** (bits - 1) - 1
@@ -52,17 +52,17 @@ def rounded(weight: Tensor, bits: int, granularity: str, scheme: str, chances: T
         step = (w.max() / last - w.min() / last) if scheme == "minmax" else abs(w).max() / last
         codes = (w - offset) / (step or 1.0)  # where all are alike they stay
         codes = np.rint(codes) if chances is None else np.floor(codes + chances.numpy()[place])
-        found[place] = offset + step * codes.clip(0 if scheme == "minmax" else -last, last)
-    return torch.from_numpy(found).to(weight.dtype)
+        values[place] = offset + step * codes.clip(0 if scheme == "minmax" else -last, last)
+    return torch.from_numpy(values).to(weight.dtype)
 
 
 def rounded_weights(weights: Sequence[Tensor], seed: int | None = None, **grid: Any) -> list[Tensor]:
     draw = None if seed is None else torch.Generator().manual_seed(derived_seed("rounding", seed))
-    found = []
+    values = []
     for w in weights:
         chances = None if draw is None else torch.rand(w.shape, generator=draw, dtype=torch.float64)
-        found.append(rounded(w, chances=chances, **grid))
-    return found
+        values.append(rounded(w, chances=chances, **grid))
+    return values
 
 
 GRIDS = list(itertools.product(("tensor", "channel"), ("symmetric", "minmax"), (False, True)))
@@ -73,7 +73,7 @@ def test_quantization_rise(at: At, granularity: str, scheme: str, stochastic: bo
     grid: Any = {"bits": 3, "granularity": granularity, "scheme": scheme}
     draws = [derived_seed("draw", SEED, draw) for draw in range(2)] if stochastic else [None]
     rounding = "stochastic" if stochastic else "nearest"
-    found = flatness.quantization_rise(
+    rise = flatness.quantization_rise(
         at.model, at.subject.loss, at.subject.batches, rounding=rounding, draws=len(draws), **grid
     )
 
@@ -84,10 +84,10 @@ def test_quantization_rise(at: At, granularity: str, scheme: str, stochastic: bo
         sum(at.rise(lambda weights, seed=seed: moves(weights, seed), sign=sign) for seed in draws) / len(draws)  # type: ignore[misc]
         for sign in (1.0, -1.0)
     )
-    check_rise(found.rise.value, at.unmoved, expected, mirrored)
+    check_rise(rise.rise.value, at.unmoved, expected, mirrored)
     weights = [w.detach() for w in weights_of(at.subject.plain())]
     squares = sum(norm(moves(weights, seed)) ** 2 for seed in draws) / len(draws)
-    assert found.weight_error == pytest.approx(squares**0.5, rel=1e-5)
+    assert rise.weight_error == pytest.approx(squares**0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
@@ -121,9 +121,9 @@ def test_quantized_and_the_quantized_copy(at: At, granularity: str) -> None:
 
 def test_readout(at: At) -> None:
     """The layer's inputs, seen by a hook of the test's own on a model that is not compiled, patch by patch."""
-    found = flatness.readout(at.model, at.subject.loss, at.subject.batches)
-    assert found.layer == at.subject.readout
-    assert found.is_output is at.subject.returned
+    readout = flatness.readout(at.model, at.subject.loss, at.subject.batches)
+    assert readout.layer == at.subject.readout
+    assert readout.is_output is at.subject.returned
     model = at.subject.plain().eval()
     layer = model.get_submodule(at.subject.readout)
     inputs: list[Tensor] = []
@@ -133,12 +133,12 @@ def test_readout(at: At) -> None:
     for x in itertools.chain.from_iterable(inputs):  # sample by sample
         if isinstance(layer, nn.Conv2d):
             x = nn.functional.unfold(x[None], 3, padding=1)[0].t()
-        energies.append(float(x.reshape(-1, found.features).square().sum(1).mean()))
+        energies.append(float(x.reshape(-1, readout.features).square().sum(1).mean()))
     assert len(energies) == IMAGES
-    assert found.feature_energy.value == pytest.approx(np.mean(energies), rel=1e-5)
+    assert readout.feature_energy.value == pytest.approx(np.mean(energies), rel=1e-5)
     weight = layer.get_parameter("weight").detach().double()
-    assert found.weight_norm == pytest.approx(float(weight.norm()), rel=1e-12)
-    assert found.settings["parameters"] == [f"{at.subject.readout}.weight"]
+    assert readout.weight_norm == pytest.approx(float(weight.norm()), rel=1e-12)
+    assert readout.settings["parameters"] == [f"{at.subject.readout}.weight"]
 
 
 def test_exposure_bias(at: At) -> None:
@@ -146,7 +146,7 @@ def test_exposure_bias(at: At) -> None:
     subject, chains, seed = at.subject, 2, 5
     process = flatness.sampling_process(at.model, subject.loss, labels=subject.labels, variance=subject.variance)
     steps = STEPS[len(process.alphas_cumprod)]
-    found = flatness.exposure_bias(
+    bias = flatness.exposure_bias(
         process.epsilon_model, process.alphas_cumprod, steps, subject.x_0, chains=chains, variance=subject.variance,
         batch_size=4, seed=seed,
     )  # fmt: skip
@@ -168,12 +168,12 @@ def test_exposure_bias(at: At) -> None:
     for index, (t, bar) in enumerate(zip(steps, bars, strict=True)):
         noisy = bar**0.5 * subject.x_0 + (1 - bar) ** 0.5 * noise("training", seed, index)
         norms = [float(predicted(noisy[i], i, t)[0].norm()) for i in range(IMAGES)]
-        assert found.training[index].value == pytest.approx(np.mean(norms), rel=1e-4)
+        assert bias.training[index].value == pytest.approx(np.mean(norms), rel=1e-4)
     x = noise("start", seed, count=chains)
     for index in reversed(range(len(steps))):
         bar, before = bars[index], bars[index - 1] if index else 1.0
         both = [predicted(x[i], i, steps[index]) for i in range(chains)]
-        assert found.sampling[index].value == pytest.approx(np.mean([float(e.norm()) for e, _ in both]), rel=1e-4)
+        assert bias.sampling[index].value == pytest.approx(np.mean([float(e.norm()) for e, _ in both]), rel=1e-4)
         beta = 1 - bar / before
         small = beta * (1 - before) / (1 - bar)
         added = noise("chain", seed, index, count=chains)
@@ -185,4 +185,4 @@ def test_exposure_bias(at: At) -> None:
             variance = small if share is None or not index else beta**share * small ** (1 - share)
             following.append(mean + variance**0.5 * added[i])
         x = torch.stack(following)
-    assert abs(found.mean_signed_gap.value) > 1e-3
+    assert abs(bias.mean_signed_gap.value) > 1e-3

@@ -100,9 +100,9 @@ def test_sam(name: str, adaptive: bool) -> None:
         assert off(model, expected) <= limit
         assert off(model, plain) > 20 * limit
         assert off(model, mirrored) > 20 * limit
-        for found, b in zip(model.buffers(), buffers, strict=True):
-            assert torch.allclose(found, b, rtol=1e-6)  # compiled code, too
-            assert found.dim() == 0 or not torch.equal(found, torch.zeros_like(found))
+        for buffer, b in zip(model.buffers(), buffers, strict=True):
+            assert torch.allclose(buffer, b, rtol=1e-6)  # compiled code, too
+            assert buffer.dim() == 0 or not torch.equal(buffer, torch.zeros_like(buffer))
         for p, t in zip(model.parameters(), start, strict=True):
             assert p.requires_grad or torch.equal(p, t)
         after = state_of(model)

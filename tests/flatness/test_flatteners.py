@@ -20,7 +20,7 @@ from flatness.training.random_sam import RandomSAM
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
 from flatness.training.schedules import EveryK, Late
-from tests.flatness.sam_common import Optimizers, data, loss_of, network, same, weights
+from tests.flatness.sam_common import Optimizers, closure_of, data, loss_of, network, same, weights
 
 SIZE = 0.3
 Make = Callable[..., PerturbedOptimizer]
@@ -32,16 +32,6 @@ FLATTENERS: dict[str, Make] = {
     "RandomWeightPerturbation": lambda optimizer, size=SIZE, **own: RandomWeightPerturbation(optimizer, size, 3, **own),
 }
 make_each = pytest.mark.parametrize("make", FLATTENERS.values(), ids=FLATTENERS)
-
-
-def closure_of(flattener: PerturbedOptimizer, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    def closure() -> Tensor:
-        flattener.zero_grad()
-        loss = loss_of(model, x, y)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 def run_backward(model: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -165,13 +155,13 @@ def check_randomness(make: Make) -> None:
 def check_moves(make: Make) -> None:
     """The gradient of the step is not the plain one, by more than rounding."""
     x, y = data()
-    found = []
+    moves = []
     for size in (0.0, SIZE):
         model = network()
         flattener = make(torch.optim.SGD(model.parameters(), lr=0.1), size)
         flattener.step(closure_of(flattener, model, x, y))
-        found.append(torch.cat([p.flatten() for p in weights(model)]))
-    assert float((found[0] - found[1]).norm()) > 1e-4
+        moves.append(torch.cat([p.flatten() for p in weights(model)]))
+    assert float((moves[0] - moves[1]).norm()) > 1e-4
 
 
 # Mutants: what any flattener can get wrong.

@@ -31,8 +31,8 @@ def encoded(image: Image.Image, kind: str = "PNG", **own: Any) -> bytes:
 
 def pixels(content: bytes | Path, mode: str = "RGB") -> np.ndarray[Any, Any]:
     """As they come out, channels last or none."""
-    found = pixels_of(opened(content, mode).image)
-    return found[0] if mode == "L" else found.transpose(1, 2, 0)
+    values = pixels_of(opened(content, mode).image)
+    return values[0] if mode == "L" else values.transpose(1, 2, 0)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA", "WEBP", "GIF", "QOI", "JPEG2000", "PCX", "DDS"])
@@ -47,15 +47,15 @@ def test_formats_without_loss_give_their_pixels_whatever_the_files_ending(kind: 
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=30))
 def test_sixteen_bits_of_an_eight_bit_image_are_that_image(values: list[int]) -> None:
     flat = np.array([values], dtype=np.uint8)
-    found = opened(encoded(Image.fromarray(flat.astype(np.uint16) * 257)), "L")
-    assert np.array_equal(pixels_of(found.image)[0], flat)
-    assert found.conversions == ("16 bits, rounded to 8",)
+    image = opened(encoded(Image.fromarray(flat.astype(np.uint16) * 257)), "L")
+    assert np.array_equal(pixels_of(image.image)[0], flat)
+    assert image.conversions == ("16 bits, rounded to 8",)
 
 
 @given(st.integers(0, 65535))
 def test_sixteen_bits_are_rounded_to_the_nearest_level(value: int) -> None:
-    found = pixels(encoded(Image.fromarray(np.full((1, 1), value, dtype=np.uint16))), "L")
-    assert abs(int(found[0, 0]) - value / 257) <= 0.5
+    level_read = pixels(encoded(Image.fromarray(np.full((1, 1), value, dtype=np.uint16))), "L")
+    assert abs(int(level_read[0, 0]) - value / 257) <= 0.5
 
 
 def test_both_byte_orders_of_sixteen_bits() -> None:
@@ -67,9 +67,9 @@ def test_both_byte_orders_of_sixteen_bits() -> None:
 
 def test_alpha_is_laid_over_white_and_dropped_where_it_is_opaque() -> None:
     opaque = np.dstack([COLOUR, np.full(GREY.shape, 255, np.uint8)])
-    found = opened(encoded(Image.fromarray(opaque)), "RGB")
+    image = opened(encoded(Image.fromarray(opaque)), "RGB")
     assert np.array_equal(pixels(encoded(Image.fromarray(opaque))), COLOUR)
-    assert found.conversions == ()
+    assert image.conversions == ()
     clear = opaque.copy()
     clear[0, :, 3] = 0
     hidden = opened(encoded(Image.fromarray(clear)), "RGB")
@@ -99,17 +99,17 @@ def test_photographs_are_turned_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(turns[orientation](COLOUR)))
-    found = opened(encoded(stored, exif=exif), "RGB")
-    assert np.array_equal(pixels_of(found.image).transpose(1, 2, 0), COLOUR)
-    assert bool(found.conversions) == (orientation != 1)
+    image = opened(encoded(stored, exif=exif), "RGB")
+    assert np.array_equal(pixels_of(image.image).transpose(1, 2, 0), COLOUR)
+    assert bool(image.conversions) == (orientation != 1)
 
 
 def test_other_modes_are_converted_and_said() -> None:
     assert np.array_equal(pixels(encoded(Image.fromarray(GREY > 127))), np.dstack([(GREY > 127) * 255] * 3))
     cmyk = Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], dtype=np.uint8), "CMYK")
-    found = opened(encoded(cmyk, "TIFF"), "RGB")
-    assert pixels_of(found.image).transpose(1, 2, 0).tolist() == [[[255] * 3, [0] * 3]]
-    assert found.conversions == ("CMYK converted to RGB without a colour profile",)
+    image = opened(encoded(cmyk, "TIFF"), "RGB")
+    assert pixels_of(image.image).transpose(1, 2, 0).tolist() == [[[255] * 3, [0] * 3]]
+    assert image.conversions == ("CMYK converted to RGB without a colour profile",)
     assert opened(encoded(Image.fromarray(GREY)), "RGB").conversions == ("grey repeated in three channels",)
     assert opened(encoded(Image.fromarray(COLOUR)), "L").conversions == ("colour turned into grey",)
     same = np.dstack([GREY] * 3)
@@ -125,10 +125,10 @@ def test_what_has_no_range_or_is_broken_is_refused_in_words(tmp_path: Path) -> N
     floats = encoded(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF")
     deep = encoded(Image.fromarray(np.full((2, 2), 2**20, np.int32)), "TIFF")
     whole = encoded(Image.fromarray(COLOUR.repeat(20, 0).repeat(20, 1)))
-    for content, told in {
+    for content, message in {
         floats: "floating-point", deep: "32 bits", b"": "none of PNG", b"<html>": "none of PNG", whole[:200]: ".",
     }.items():  # fmt: skip
-        with pytest.raises(ImageError, match=told):
+        with pytest.raises(ImageError, match=message):
             opened(content, "RGB")
     with pytest.raises(ImageError, match="it does not exist"):
         opened(tmp_path / "none.png", "RGB")
@@ -170,13 +170,13 @@ def test_hidden_files_and_systems_copies_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "no_image").write_bytes(b"no image")
     (tmp_path / "link").symlink_to(tmp_path / "inner", target_is_directory=True)
     (tmp_path / "inner" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    found = image_files(tmp_path)
-    names = [str(path) for path in found.images]
+    files = image_files(tmp_path)
+    names = [str(path) for path in files.images]
     assert len(names) == 4
     assert {"a.png", "hash0123"} <= set(names)
     assert {PurePath(name).name for name in names} == {"a.png", "b.JPG", "x.webp", "hash0123"}
-    assert passed_over(found) == "passed over: 1 .txt, 1 without an ending, 6 hidden"
-    assert passed_over(found, {PurePath("notes.txt")}) == "passed over: 1 without an ending, 6 hidden"
+    assert passed_over(files) == "passed over: 1 .txt, 1 without an ending, 6 hidden"
+    assert passed_over(files, {PurePath("notes.txt")}) == "passed over: 1 without an ending, 6 hidden"
     # a folder that is itself below a hidden one counts
     below = tmp_path / ".cache" / "x"
     below.mkdir(parents=True)
@@ -210,6 +210,6 @@ def test_pipes_are_passed_over_and_links_to_nothing_are_images_that_are_missing(
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "b.png")
     (tmp_path / "c.png").symlink_to(tmp_path / "nowhere.png")
-    found = image_files(tmp_path)
-    assert [str(path) for path in found.images] == ["a.png", "c.png"]
-    assert [str(path) for path in found.others] == ["b.png"]
+    files = image_files(tmp_path)
+    assert [str(path) for path in files.images] == ["a.png", "c.png"]
+    assert [str(path) for path in files.others] == ["b.png"]

@@ -26,10 +26,10 @@ def check_formula(perturb: Perturb) -> None:
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         noise = torch.randn(2, 3, 4, generator=generator(0)).to(dtype)
         before, state = noise.clone(), torch.get_rng_state()
-        found = perturb(noise, 0.1, generator(1))
+        perturbed = perturb(noise, 0.1, generator(1))
         xi = torch.randn(2, 3, 4, generator=generator(1), dtype=dtype)
-        assert (found.shape, found.dtype, found.device) == (noise.shape, dtype, noise.device)
-        torch.testing.assert_close(found, noise + 0.1 * xi, rtol=0, atol=8 * torch.finfo(dtype).eps)
+        assert (perturbed.shape, perturbed.dtype, perturbed.device) == (noise.shape, dtype, noise.device)
+        torch.testing.assert_close(perturbed, noise + 0.1 * xi, rtol=0, atol=8 * torch.finfo(dtype).eps)
         assert torch.equal(noise, before)
         assert torch.equal(torch.get_rng_state(), state)
 
@@ -103,9 +103,9 @@ def test_without_a_generator_it_draws_from_the_default_one() -> None:
     noise = torch.zeros(5)
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        found = perturbed_noise(noise, 1.0)
+        perturbed = perturbed_noise(noise, 1.0)
         torch.manual_seed(4)
-        assert torch.equal(found, torch.randn(5))
+        assert torch.equal(perturbed, torch.randn(5))
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ def test_every_parametrisation_of_one_predictor_has_the_same_nats() -> None:
         losses[name] = torch.cat([in_nats(of.model(), batch) for batch in batches]).detach()
     first = losses["epsilon"]
     assert float(first.std()) > 0.1
-    for name, found in losses.items():
+    for name, loss in losses.items():
         # paths that are rescaled against one another, in float64; edm's times are in float64 logarithms
-        assert torch.allclose(found, first, rtol=1e-6), name
+        assert torch.allclose(loss, first, rtol=1e-6), name
 
 
 def check_exact_rise(instrument: Any = low_pass_filter) -> None:
@@ -68,10 +68,10 @@ def check_exact_rise(instrument: Any = low_pass_filter) -> None:
     expected = float(sigma**2 * 4 * (weights * power).sum())
     loss = likelihood_loss(epsilon_loss(BARS))
     batches = fixed_batches(data(4000), batch_size=2000)
-    found = instrument(gain_model(), loss, batches, sigma=sigma, draws=400)
-    assert found.rise.draw_standard_error < 0.05 * expected  # so that the next line says something
-    error = math.hypot(found.rise.draw_standard_error, found.rise.data_standard_error)
-    assert found.rise.value == pytest.approx(expected, abs=4 * error)
+    rise = instrument(gain_model(), loss, batches, sigma=sigma, draws=400)
+    assert rise.rise.draw_standard_error < 0.05 * expected  # so that the next line says something
+    error = math.hypot(rise.rise.draw_standard_error, rise.rise.data_standard_error)
+    assert rise.rise.value == pytest.approx(expected, abs=4 * error)
 
 
 def test_the_rise_in_nats_is_exact_on_gaussian_data() -> None:
@@ -83,8 +83,8 @@ def test_an_instrument_that_does_nothing_or_flips_the_sign_is_noticed() -> None:
         return low_pass_filter(*given, **own | {"sigma": 0.0})
 
     def flipped(*given: Any, **own: Any) -> Any:
-        found = low_pass_filter(*given, **own)
-        return dataclasses.replace(found, rise=dataclasses.replace(found.rise, value=-found.rise.value))
+        rise = low_pass_filter(*given, **own)
+        return dataclasses.replace(rise, rise=dataclasses.replace(rise.rise, value=-rise.rise.value))
 
     for mutant in (nothing, flipped):
         with pytest.raises(AssertionError):
@@ -95,19 +95,19 @@ def check_curve(instrument: Any = flatness.rise_by_timestep) -> None:
     """Each step's gain is its own: rises in the loss's unit are s^2 E x_t^2, nats w_t D times that, and sum up."""
     sigma, power = 0.05, BARS * SPREAD**2 + 1 - BARS
     batches = fixed_batches(data(4000), batch_size=2000)
-    found = instrument(gain_model(), epsilon_loss(BARS), batches, bins=4, sigma=sigma, draws=400)
-    assert [(b.first, b.last, b.samples) for b in found.bins] == [(t, t, 1000) for t in range(4)]
-    for index, one in enumerate(found.bins):
+    curve = instrument(gain_model(), epsilon_loss(BARS), batches, bins=4, sigma=sigma, draws=400)
+    assert [(b.first, b.last, b.samples) for b in curve.bins] == [(t, t, 1000) for t in range(4)]
+    for index, one in enumerate(curve.bins):
         expected = sigma**2 * float(power[index])
         assert one.rise.draw_standard_error < 0.1 * expected
         error = math.hypot(one.rise.draw_standard_error, one.rise.data_standard_error)
         assert one.rise.value == pytest.approx(expected, abs=4 * error)
         own = float(likelihood_weights(BARS)[index]) * 4
         assert one.nats.value == pytest.approx(one.rise.value * own, rel=1e-9)
-    assert sum(one.nats.value for one in found.bins) == pytest.approx(found.nats.value, rel=1e-12)
-    assert found.bits_per_dimension.value == pytest.approx(found.nats.value / (4 * math.log(2)), rel=1e-12)
-    shares = [one.samples / 4000 * one.rise.value for one in found.bins]
-    assert found.rise.value == pytest.approx(sum(shares), rel=1e-12)
+    assert sum(one.nats.value for one in curve.bins) == pytest.approx(curve.nats.value, rel=1e-12)
+    assert curve.bits_per_dimension.value == pytest.approx(curve.nats.value / (4 * math.log(2)), rel=1e-12)
+    shares = [one.samples / 4000 * one.rise.value for one in curve.bins]
+    assert curve.rise.value == pytest.approx(sum(shares), rel=1e-12)
 
 
 def test_the_curve_over_timesteps_is_exact_on_gaussian_data() -> None:
@@ -149,41 +149,41 @@ def test_the_curve_and_the_low_pass_filter_are_one_measure() -> None:
 
 def test_bare_batches_draw_their_times_and_are_told_apart() -> None:
     """Tensors without noise and times of their own: drawn by the seed, the same at every draw."""
-    found = [
+    curves = [
         flatness.rise_by_timestep(gain_model(), epsilon_loss(BARS), [data(32), data(8, 1)], bins=2, draws=2, seed=seed)
         for seed in (0, 0, 1)
     ]
-    assert found[0].nats == found[1].nats
-    assert found[0].nats != found[2].nats
-    assert sum(one.samples for one in found[0].bins) == 40
+    assert curves[0].nats == curves[1].nats
+    assert curves[0].nats != curves[2].nats
+    assert sum(one.samples for one in curves[0].bins) == 40
 
 
 def test_rounding_in_nats_is_the_loss_of_the_rounded_model() -> None:
     model, loss = gain_model(), likelihood_loss(epsilon_loss(BARS))
     batches = fixed_batches(data(64), batch_size=64)
-    found = quantization_rise(model, loss, batches, 3)
+    rise = quantization_rise(model, loss, batches, 3)
     with torch.no_grad(), flatness.quantized(model, 3):
         rounded = float(loss(model, batches[0]).mean())
     with torch.no_grad():
-        assert found.rise.value == pytest.approx(rounded - float(loss(model, batches[0]).mean()), rel=1e-9)
+        assert rise.rise.value == pytest.approx(rounded - float(loss(model, batches[0]).mean()), rel=1e-9)
 
 
 def test_the_model_and_the_generators_are_left_alone_and_results_are_json() -> None:
     model = gain_model()
     before, random = common.state_of(model), torch.get_rng_state()
-    found = flatness.rise_by_timestep(model, epsilon_loss(BARS), fixed_batches(data(16)), bins=4, draws=2)
+    curve = flatness.rise_by_timestep(model, epsilon_loss(BARS), fixed_batches(data(16)), bins=4, draws=2)
     assert common.same(before, common.state_of(model))
     assert torch.equal(random, torch.get_rng_state())
-    assert json.loads(json.dumps(found.to_dict()))["bins"][3]["first"] == 3
+    assert json.loads(json.dumps(curve.to_dict()))["bins"][3]["first"] == 3
     assert likelihood_loss(epsilon_loss(BARS)).settings()["unit"] == "nats"
 
 
 def test_steps_that_do_not_fill_bins_evenly_all_have_one() -> None:
     bars = torch.linspace(0.99, 0.01, 7, dtype=torch.float64)
     model = Gains(torch.arange(7.0), torch.ones(7, dtype=torch.float64))
-    found = flatness.rise_by_timestep(model, epsilon_loss(bars), fixed_batches(data(70)), bins=3, draws=2)
-    assert [(one.first, one.last) for one in found.bins] == [(0, 2), (3, 4), (5, 6)]
-    assert [one.samples for one in found.bins] == [30, 20, 20]
+    curve = flatness.rise_by_timestep(model, epsilon_loss(bars), fixed_batches(data(70)), bins=3, draws=2)
+    assert [(one.first, one.last) for one in curve.bins] == [(0, 2), (3, 4), (5, 6)]
+    assert [one.samples for one in curve.bins] == [30, 20, 20]
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,8 @@ def of_level(error: Callable[[base.PairedRises, base.Estimate], tuple[float, flo
     right = base.PairedRises.level
 
     def level(self: base.PairedRises, drawn: bool = True) -> base.Estimate:
-        found = right(self, drawn)
-        return base.Estimate(found.value, *error(self, found))
+        noise = right(self, drawn)
+        return base.Estimate(noise.value, *error(self, noise))
 
     return common.patched(base.PairedRises, "level", level)
 
@@ -272,9 +272,9 @@ def test_on_the_last_layer_noise_by_weight_costs_what_noise_by_column_does() -> 
     def loss(layer: nn.Module, x: Tensor) -> Tensor:
         return layer(x).square().sum(1)
 
-    found = low_pass_filter(theta, loss, [phi], sigma=0.1, draws=4000, scale="weight").rise
+    rise = low_pass_filter(theta, loss, [phi], sigma=0.1, draws=4000, scale="weight").rise
     columns = theta.weight.detach().square().sum(0)
-    assert within_standard_errors(found, float(0.1**2 * columns @ phi.square().mean(0)))
+    assert within_standard_errors(rise, float(0.1**2 * columns @ phi.square().mean(0)))
 
 
 def test_standard_error_over_draws_is_honest() -> None:
@@ -365,9 +365,9 @@ def test_modes_inside_are_as_asked_for() -> None:
 
 
 def test_progress_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    told: list[tuple[int, int]] = []
-    small(common.Crowded(), common.noisy_loss, common.crowded_batches(), progress=lambda *step: told.append(step))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    reports: list[tuple[int, int]] = []
+    small(common.Crowded(), common.noisy_loss, common.crowded_batches(), progress=lambda *step: reports.append(step))
+    assert reports == [(1, 3), (2, 3), (3, 3)]
     small(common.Crowded(), common.noisy_loss, common.crowded_batches())
     small(common.Crowded(), common.noisy_loss, common.crowded_batches(), progress=False)
     assert capsys.readouterr().err == ""  # not a terminal

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from flatness import EMA, Shadows
-from flatness.outline import Outline
+from flatness.training.weight_averaging import Outline
 
 
 def model() -> nn.Sequential:

@@ -158,9 +158,9 @@ def test_the_gradient_itself() -> None:
     batches = [batch + 1.0 for batch in centres_around(model)]
     losses = common.base.Losses(quadratic_loss(symmetric()), model, batches, seed=0)
     saved = common.weights.SavedWeights(dict(model.named_parameters()))
-    found = torch.cat([part.flatten() for part in implementation.loss_gradient(saved, losses)])
+    gradient = torch.cat([part.flatten() for part in implementation.loss_gradient(saved, losses)])
     expected = symmetric() @ (model().detach() - torch.cat(batches).mean(0))
-    assert torch.allclose(found, expected, rtol=1e-12)
+    assert torch.allclose(gradient, expected, rtol=1e-12)
 
 
 def test_a_loss_without_gradient_is_refused() -> None:

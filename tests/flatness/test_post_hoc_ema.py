@@ -73,16 +73,16 @@ def test_fit_is_the_best_combination(
     profiles: list[tuple[float, float]], gamma: float, share: float, seed: int
 ) -> None:
     target = (gamma, share * max(t for _, t in profiles))
-    found = fit(profiles, target)
+    fitted = fit(profiles, target)
     # where profiles nearly coincide the coefficients are large, and rounding grows with them
-    slack = 1e-7 * found.amplification
-    assert sum(found.coefficients) == pytest.approx(1, abs=slack)
-    best = leftover(profiles, found.coefficients, target)
-    assert found.error == pytest.approx(best, abs=1e-6 + slack)
+    slack = 1e-7 * fitted.amplification
+    assert sum(fitted.coefficients) == pytest.approx(1, abs=slack)
+    best = leftover(profiles, fitted.coefficients, target)
+    assert fitted.error == pytest.approx(best, abs=1e-6 + slack)
     rng = np.random.default_rng(seed)
     for size in (1e-3, 1e-1):
         change = rng.normal(size=len(profiles))
-        other = np.array(found.coefficients) + size * (change - change.mean())
+        other = np.array(fitted.coefficients) + size * (change - change.mean())
         assert leftover(profiles, list(other), target) >= best - slack
 
 
@@ -111,11 +111,13 @@ def check_reconstruction(rebuild: Reconstruct) -> None:
     for name, rule in wanted.items():
         direct = flat(shadows[name])
         rebuilt = torch.cat([t.flatten() for t in rebuild(snapshots, rule, None).values()]).numpy()
-        found = fit(profiles, (rule.gamma, steps))
+        fitted = fit(profiles, (rule.gamma, steps))
         # The coefficients sum to 1, so only what the profiles differ by acts, on the weights' distance from a constant.
-        combined = sum(x * profile_weights(g, t, steps) for x, (g, t) in zip(found.coefficients, profiles, strict=True))
+        combined = sum(
+            x * profile_weights(g, t, steps) for x, (g, t) in zip(fitted.coefficients, profiles, strict=True)
+        )
         difference = np.abs(profile_weights(rule.gamma, steps, steps) - combined).sum()
-        rounding = 1e-14 * found.amplification
+        rounding = 1e-14 * fitted.amplification
         assert np.abs(rebuilt - direct).max() <= spread * difference + rounding
         assert difference <= 0.05  # which twelve snapshots of two are good for: under a twentieth of the spread
         assert np.abs(after[-1] - direct).max() > 0.2 * spread  # and that says something here
@@ -146,10 +148,10 @@ def test_mutant_reconstruction_is_found_out(mutant: Reconstruct) -> None:
 def test_reconstruction_of_what_was_kept_and_of_weights_that_stand_still() -> None:
     shadows, snapshots = tracked({"a": PowerEMA(16.97), "b": PowerEMA(6.94)}, 60, 10)
     for name, rule in (("a", PowerEMA(16.97)), ("b", PowerEMA(6.94))):
-        found = fit([(s["gamma"], s["steps"]) for s in snapshots], (rule.gamma, 60))
+        fitted = fit([(s["gamma"], s["steps"]) for s in snapshots], (rule.gamma, 60))
         rebuilt = reconstruct(snapshots, rule)
         for key, p in shadows[name].named_parameters():
-            torch.testing.assert_close(rebuilt[key], p.detach(), rtol=0, atol=1e-10 * found.amplification)
+            torch.testing.assert_close(rebuilt[key], p.detach(), rtol=0, atol=1e-10 * fitted.amplification)
     for snapshot in snapshots:
         snapshot["weights"] = {key: torch.full_like(value, 0.1) for key, value in snapshot["weights"].items()}
     for value in reconstruct(snapshots, PowerEMA(30.0), 33).values():
@@ -171,10 +173,10 @@ def test_reconstruction_sums_in_float64() -> None:
 def test_snapshots_are_copies_that_load_as_plain_weights() -> None:
     shadows, snapshots = tracked({"a": PowerEMA(16.97), "ema": EMA()}, 4, 2)
     assert [(s["gamma"], s["steps"]) for s in snapshots] == [(16.97, 2), (16.97, 4)]
-    kept = snapshots[1]["weights"]["0.weight"].clone()
+    before = snapshots[1]["weights"]["0.weight"].clone()
     walk(shadows._model, 4)
     shadows.update(4)
-    assert torch.equal(snapshots[1]["weights"]["0.weight"], kept)
+    assert torch.equal(snapshots[1]["weights"]["0.weight"], before)
     file = io.BytesIO()
     torch.save(snapshots, file)
     file.seek(0)

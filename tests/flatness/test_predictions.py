@@ -39,9 +39,9 @@ def check_conversions() -> None:
     }
     for name, other in itertools.product(PREDICTIONS, PREDICTIONS):
         assert torch.equal(prediction_target(name, x_0, epsilon, alpha, sigma), targets[name])
-        found = converted_prediction(name, other, targets[name], x_t, alpha, sigma)
+        converted = converted_prediction(name, other, targets[name], x_t, alpha, sigma)
         # division by alpha or sigma of 0.1 and more: a few units of rounding times 10
-        assert torch.allclose(found, targets[other], rtol=0, atol=1e-13)
+        assert torch.allclose(converted, targets[other], rtol=0, atol=1e-13)
 
 
 def test_conversions_agree_with_the_definitions() -> None:
@@ -68,8 +68,8 @@ def exposure(name: str) -> torch.Tensor:
     of = case(name)
     process = sampling_process(of.model(), of.loss, times=list(of.times))
     assert torch.allclose(process.alphas_cumprod, BARS, rtol=1e-12)
-    found = exposure_bias(process.epsilon_model, process.alphas_cumprod, [0, 1, 2, 3], data(40), batch_size=16)
-    return torch.tensor([e.value for e in (*found.training, *found.sampling)], dtype=torch.float64)
+    bias = exposure_bias(process.epsilon_model, process.alphas_cumprod, [0, 1, 2, 3], data(40), batch_size=16)
+    return torch.tensor([e.value for e in (*bias.training, *bias.sampling)], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
@@ -115,11 +115,14 @@ def test_distributions_of_times() -> None:
     assert GivenTimes([0.5, 2])(u).dtype == torch.float64
     assert Uniform(-1.0, 3.0)(u).mean() == pytest.approx(1.0, abs=0.004)  # strata of width 0.004
     # Quantiles of a stratified sample are exact to the strata's width, here at the quartiles
-    for found, normal in ((LogNormal(-1.2, 1.2)(u).log(), (-1.2, 1.2)), (LogitNormal(0.5, 2.0)(u).logit(), (0.5, 2.0))):
+    for sample, normal in (
+        (LogNormal(-1.2, 1.2)(u).log(), (-1.2, 1.2)),
+        (LogitNormal(0.5, 2.0)(u).logit(), (0.5, 2.0)),
+    ):
         mean, std = normal
         quarter = 0.6744898 * std
         for share, expected in ((0.25, mean - quarter), (0.5, mean), (0.75, mean + quarter)):
-            assert float(found.quantile(share)) == pytest.approx(expected, abs=0.01)
+            assert float(sample.quantile(share)) == pytest.approx(expected, abs=0.01)
     sigmas = karras_sigmas(0.002, 80.0, 18)
     assert float(sigmas[0]) == pytest.approx(0.002)
     assert float(sigmas[-1]) == pytest.approx(80.0)

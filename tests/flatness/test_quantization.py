@@ -31,15 +31,15 @@ def stochastic(model: Any, loss: Any, batches: Any, **own: Any) -> Any:
 def grids(weight: Tensor, bits: int, granularity: str, scheme: str) -> list[tuple[Tensor, float, float, int, int]]:
     """By hand: the parts of the tensor, and the offset, step, first and last code of the grid of each."""
     parts = list(weight) if granularity == "channel" and weight.dim() > 1 else [weight]
-    found = []
+    every = []
     for part in parts:
         if scheme == "symmetric":
             last = 2 ** (bits - 1) - 1
-            found.append((part, 0.0, float(part.abs().max()) / last, -last, last))
+            every.append((part, 0.0, float(part.abs().max()) / last, -last, last))
         else:
             last = 2**bits - 1
-            found.append((part, float(part.min()), float(part.max() - part.min()) / last, 0, last))
-    return found
+            every.append((part, float(part.min()), float(part.max() - part.min()) / last, 0, last))
+    return every
 
 
 def check_grid(bits: int, granularity: str, scheme: str, rounding: str) -> None:

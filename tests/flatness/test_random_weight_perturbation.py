@@ -97,10 +97,10 @@ def test_its_gradients_are_those_of_the_smoothed_loss() -> None:
     for _ in range(count):
         stepped(optimizer, lambda: (p.pow(4) / 4 - p.square() / 2).sum())
         gradients.append(float(p.grad))  # type: ignore[arg-type]
-    found = torch.tensor(gradients)
-    error = float(found.std()) / math.sqrt(count)
-    assert abs(float(found.mean()) - (w**3 + 3 * sigma**2 * w - w)) < 4 * error
-    assert abs(float(found.mean()) - (w**3 - w)) > 10 * error  # what a do-nothing gives
+    sampled = torch.tensor(gradients)
+    error = float(sampled.std()) / math.sqrt(count)
+    assert abs(float(sampled.mean()) - (w**3 + 3 * sigma**2 * w - w)) < 4 * error
+    assert abs(float(sampled.mean()) - (w**3 - w)) > 10 * error  # what a do-nothing gives
 
 
 def test_without_noise_it_is_the_plain_optimizer_bit_for_bit() -> None:

@@ -36,17 +36,17 @@ def reference(weights: np.ndarray, bits: int, scheme: str) -> tuple[np.ndarray, 
 
 def check(weights: np.ndarray, bits: int, scheme: str) -> None:
     """Each weight's value is that of its code; the code itself, where codes are further apart than float32 numbers."""
-    found = quantize_tensor(torch.from_numpy(weights), bits, scheme=scheme).numpy()
+    rounded = quantize_tensor(torch.from_numpy(weights), bits, scheme=scheme).numpy()
     codes, values = reference(weights, bits, scheme)
     if scheme == "symmetric":  # a product of code and step, rounded twice by either
-        assert np.array_equal(found, values.astype(np.float32))
+        assert np.array_equal(rounded, values.astype(np.float32))
         return
     # offset + code * step: with or without a rounding of the product, to float64, before the one to float32
     limit = np.abs(values) * 2.0**-23 + float(np.abs(weights).max()) * 2.0**-51 + 2.0**-149
-    assert np.all(np.abs(found.astype(np.float64) - values) <= limit)
+    assert np.all(np.abs(rounded.astype(np.float64) - values) <= limit)
     step = (float(weights.max()) - float(weights.min())) / (2**bits - 1)
     if step > 4 * 2.0**-23 * float(np.abs(weights).max()) + 2.0**-147:
-        assert np.array_equal(np.rint((found.astype(np.float64) - float(weights.min())) / step), codes)
+        assert np.array_equal(np.rint((rounded.astype(np.float64) - float(weights.min())) / step), codes)
 
 
 @settings(max_examples=400, deadline=None)

@@ -243,9 +243,9 @@ class DrawsAnew(SAM):
 class KeepsGradients(SAM):
     @contextlib.contextmanager
     def perturbed(self, set_to_none: bool = True) -> Iterator[None]:
-        kept = [(p, p.grad.clone()) for p in self._parameters() if p.grad is not None]
+        gradients = [(p, p.grad.clone()) for p in self._parameters() if p.grad is not None]
         with super().perturbed(set_to_none):
-            for p, g in kept:
+            for p, g in gradients:
                 p.grad = g
             yield
 

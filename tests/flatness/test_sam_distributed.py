@@ -4,8 +4,6 @@ The processes run this file as a script, meet through a file (no port), and save
 """
 
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+
+from tests.ranks import join, run_script
 
 RANKS = 2
 STEPS = 5
@@ -103,7 +103,7 @@ def kin(model: nn.Module, module: nn.Module) -> dict[str, Any]:
 
 
 def scenario_kin(rank: int, ranks: int = RANKS) -> dict[str, Any]:
-    found = {}
+    results = {}
     for name in kin(network(), network()):
         model: nn.Module = network()
         model = nn.parallel.DistributedDataParallel(model) if ranks > 1 else model
@@ -118,15 +118,15 @@ def scenario_kin(rank: int, ranks: int = RANKS) -> dict[str, Any]:
                 return loss
 
             flattener.step(closure)
-        found[name] = [p.detach() for p in model.parameters()]
-    return found
+        results[name] = [p.detach() for p in model.parameters()]
+    return results
 
 
 def scenario_not_finite(rank: int) -> dict[str, Any]:
     """At step 2 rank 1 alone has a gradient at w that is not finite: the step is void on both."""
     from flatness.training.sam import SAM
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for policy in ("skip", "raise"):
         model = nn.parallel.DistributedDataParallel(network())
         sam = SAM(optimizer_of(model), rho=RHO, model=model, on_nonfinite=policy)
@@ -141,14 +141,14 @@ def scenario_not_finite(rank: int) -> dict[str, Any]:
             try:
                 sam.step()
             except FloatingPointError:
-                found["raised at"] = step
+                results["raised at"] = step
                 break
             if step == 2:
-                kept = (torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
-                found["weights kept"] = all(kept)
-        found[policy] = (sam.steps, sam.skipped)
-        found[policy + " weights"] = [p.detach() for p in model.parameters()]
-    return found
+                unmoved = (torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+                results["weights kept"] = all(unmoved)
+        results[policy] = (sam.steps, sam.skipped)
+        results[policy + " weights"] = [p.detach() for p in model.parameters()]
+    return results
 
 
 def scenario_refusals(rank: int) -> dict[str, Any]:
@@ -156,19 +156,19 @@ def scenario_refusals(rank: int) -> dict[str, Any]:
 
     model = nn.parallel.DistributedDataParallel(network())
     x, y = data(rank)
-    found = {}
+    messages = {}
     try:
         SAM(optimizer_of(model))
     except ValueError as error:
-        found["no model"] = str(error)
+        messages["no model"] = str(error)
     sam = SAM(optimizer_of(model), model=model)
     loss_of(model, x, y).backward()
     try:
         with sam.perturbed():
             pass
     except RuntimeError as error:
-        found["averaged by mistake"] = str(error)
-    return found
+        messages["averaged by mistake"] = str(error)
+    return messages
 
 
 SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -182,9 +182,7 @@ SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(str(folder / "store"), RANKS)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    join(rank, RANKS, folder)
     torch.save({name: scenario(rank) for name, scenario in SCENARIOS.items()}, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -194,27 +192,8 @@ def run_rank(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this build of torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host name that resolves to nothing does no harm then
-    command = [sys.executable, __file__, str(folder)]
-    processes = []
-    try:
-        for rank in range(RANKS):
-            output = (folder / f"{rank}.log").open("w")
-            processes.append(subprocess.Popen([*command, str(rank)], env=environment, stdout=output, stderr=output))
-            output.close()
-        codes = [process.wait(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    logs = "\n".join((folder / f"{rank}.log").read_text() for rank in range(RANKS))
-    assert codes == [0] * RANKS, logs
+    run_script(__file__, folder, RANKS, TIMEOUT)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
@@ -258,27 +237,27 @@ def distance(a: list[Tensor], b: list[Tensor]) -> float:
 def test_ranks_make_the_step_of_one_process(
     ranks: list[dict[str, dict[str, Any]]], scenario: str, gradients: str, every: int
 ) -> None:
-    found = [rank[scenario]["weights"] for rank in ranks]
-    assert distance(found[0], found[1]) == 0
-    assert distance(found[0], reference(gradients, every)) <= ROUNDING
+    weights = [rank[scenario]["weights"] for rank in ranks]
+    assert distance(weights[0], weights[1]) == 0
+    assert distance(weights[0], reference(gradients, every)) <= ROUNDING
     other = {"local": "averaged", "averaged": "local"}[gradients]
-    assert distance(found[0], reference(other, every)) > LOCAL_AND_AVERAGED_DIFFER
+    assert distance(weights[0], reference(other, every)) > LOCAL_AND_AVERAGED_DIFFER
 
 
 @pytest.mark.parametrize("name", list(kin(network(), network())))
 def test_kin_of_sam_make_the_step_of_one_process(ranks: list[dict[str, dict[str, Any]]], name: str) -> None:
-    found = [rank["kin"][name] for rank in ranks]
+    weights = [rank["kin"][name] for rank in ranks]
     alone = scenario_kin(0, ranks=1)
-    assert distance(found[0], found[1]) == 0
-    assert distance(found[0], alone[name]) <= ROUNDING
-    assert all(distance(found[0], alone[other]) > LOCAL_AND_AVERAGED_DIFFER for other in alone if other != name)
+    assert distance(weights[0], weights[1]) == 0
+    assert distance(weights[0], alone[name]) <= ROUNDING
+    assert all(distance(weights[0], alone[other]) > LOCAL_AND_AVERAGED_DIFFER for other in alone if other != name)
 
 
 def test_a_step_that_is_void_on_one_rank_is_void_on_all(ranks: list[dict[str, dict[str, Any]]]) -> None:
     for rank in ranks:
-        found = rank["not finite"]
-        assert (found["skip"], found["weights kept"]) == ((4, 1), True)
-        assert (found["raise"], found["raised at"]) == ((2, 0), 2)
+        results = rank["not finite"]
+        assert (results["skip"], results["weights kept"]) == ((4, 1), True)
+        assert (results["raise"], results["raised at"]) == ((2, 0), 2)
     for policy in ("skip", "raise"):
         a, b = (rank["not finite"][f"{policy} weights"] for rank in ranks)
         assert distance(a, b) == 0

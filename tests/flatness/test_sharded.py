@@ -6,8 +6,6 @@ The processes run this file as a script, meet through a file (no port), and save
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from flatness import EMA, SAM, SWA, FriendlySAM, PowerEMA, RandomSAM, RandomWeightPerturbation, Shadows
 from flatness.training.weight_averaging import Rule
+from tests.ranks import join, run_script
 
 RANKS = 2
 STEPS = 4
@@ -67,7 +66,7 @@ def trained(model: nn.Module, part: slice, adaptive: bool = False, rho: float = 
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     sam = SAM(optimizer, rho=rho, adaptive=adaptive, gradients="averaged", model=model)
     shadows = Shadows(model, RULES)
-    found: dict[str, Any] = {"within": [], "restored": True}
+    results: dict[str, Any] = {"within": [], "restored": True}
     for step in range(STEPS):
         x, y = (t[part] for t in data(step))
         if step % 2:
@@ -78,10 +77,10 @@ def trained(model: nn.Module, part: slice, adaptive: bool = False, rho: float = 
                 (model(x) - y).square().mean().backward()
             before = [local(p).clone() for p in model.parameters()]
             with sam.perturbed():
-                found["within"].append([gathered(p.detach()).clone() for p in model.parameters()])
+                results["within"].append([gathered(p.detach()).clone() for p in model.parameters()])
                 (model(x) - y).square().mean().backward()
             same = (torch.equal(local(p), b) for p, b in zip(model.parameters(), before, strict=True))
-            found["restored"] &= all(same)
+            results["restored"] &= all(same)
             sam.step()
         shadows.update(step)
         if step == 1:  # and goes on from the states
@@ -89,16 +88,16 @@ def trained(model: nn.Module, part: slice, adaptive: bool = False, rho: float = 
             shadows = Shadows(model, RULES, first_step=0)
             shadows.load_state_dict(saved)
             sam.load_state_dict(sam.state_dict())
-    found["weights"] = [gathered(p.detach()).clone() for p in model.parameters()]
+    results["weights"] = [gathered(p.detach()).clone() for p in model.parameters()]
     own = [local(p).clone() for p in model.parameters()]
     for name in RULES:
         with shadows.applied(name, model):
-            found[name] = [gathered(p.detach()).clone() for p in model.parameters()]
-    found["restored"] &= all(torch.equal(local(p), w) for p, w in zip(model.parameters(), own, strict=True))
+            results[name] = [gathered(p.detach()).clone() for p in model.parameters()]
+    results["restored"] &= all(torch.equal(local(p), w) for p, w in zip(model.parameters(), own, strict=True))
     (snapshot,) = shadows.snapshots()
-    found["snapshot"] = list(snapshot["weights"].values())
-    found["calls"] = float(model.get_buffer("calls"))
-    return found
+    results["snapshot"] = list(snapshot["weights"].values())
+    results["calls"] = float(model.get_buffer("calls"))
+    return results
 
 
 def closure(sam: SAM, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -110,7 +109,7 @@ def closure(sam: SAM, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def refusals(model: nn.Module) -> dict[str, str]:
     """What is said of a sharded model."""
-    found = {}
+    messages = {}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = data(0)
 
@@ -135,8 +134,8 @@ def refusals(model: nn.Module) -> dict[str, str]:
         try:
             tried()
         except (ValueError, RuntimeError) as error:
-            found[name] = str(error)
-    return found
+            messages[name] = str(error)
+    return messages
 
 
 def sharded() -> nn.Module:
@@ -151,38 +150,18 @@ def sharded() -> nn.Module:
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(str(folder / "store"), RANKS)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    join(rank, RANKS, folder)
     part = slice(rank, None, RANKS)
-    found: dict[str, Any] = {str(adaptive): trained(sharded(), part, adaptive) for adaptive in (False, True)}
-    found["refusals"] = refusals(sharded())
-    torch.save(found, folder / f"{rank}.pt")
+    results: dict[str, Any] = {str(adaptive): trained(sharded(), part, adaptive) for adaptive in (False, True)}
+    results["refusals"] = refusals(sharded())
+    torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this build of torch has no gloo")
     folder = tmp_path_factory.mktemp("shards")
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    processes = []
-    try:
-        for rank in range(RANKS):
-            with (folder / f"{rank}.log").open("w") as output:
-                command = [sys.executable, __file__, str(folder), str(rank)]
-                processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
-        codes = [process.wait(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    logs = "\n".join((folder / f"{rank}.log").read_text() for rank in range(RANKS))
-    assert codes == [0] * RANKS, logs
+    run_script(__file__, folder, RANKS, TIMEOUT)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
@@ -195,27 +174,27 @@ def test_two_processes_with_shards_make_the_steps_of_one(ranks: list[dict[str, A
     alone = trained(Network(), slice(None), adaptive)
     other = trained(Network(), slice(None), adaptive, rho=0.0)
     for rank in ranks:
-        found = rank[str(adaptive)]
-        for ours, theirs in zip(found["within"], alone["within"], strict=True):
+        results = rank[str(adaptive)]
+        for ours, theirs in zip(results["within"], alone["within"], strict=True):
             assert distance(ours, theirs) <= ROUNDING
-        assert found["restored"]
-        assert found["calls"] == alone["calls"] == STEPS  # the perturbed pass's buffers are put back
+        assert results["restored"]
+        assert results["calls"] == alone["calls"] == STEPS  # the perturbed pass's buffers are put back
         for name in ("weights", *RULES, "snapshot"):
-            assert distance(found[name], alone[name]) <= ROUNDING, name
-        assert distance(found["weights"], other["weights"]) > FAR
+            assert distance(results[name], alone[name]) <= ROUNDING, name
+        assert distance(results["weights"], other["weights"]) > FAR
         for name in ("ema", "late", "swa"):
-            assert distance(found[name], found["weights"]) > FAR, name
-        assert distance(found["within"][0], [p.detach() for p in Network().parameters()]) > FAR
+            assert distance(results[name], results["weights"]) > FAR, name
+        assert distance(results["within"][0], [p.detach() for p in Network().parameters()]) > FAR
 
 
 def test_what_cannot_be_done_with_shards_is_refused_in_words(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
-        said = rank["refusals"]
-        assert "gradients is 'local'; allowed for sharded parameters: 'averaged'" in said["local"]
+        messages = rank["refusals"]
+        assert "gradients is 'local'; allowed for sharded parameters: 'averaged'" in messages["local"]
         for name in ("friendly", "random", "noise"):
-            assert "sharded DTensor; allowed: whole parameters, or SAM" in said[name]
-        assert "applied(name, model)" in said["module"]
-        assert "adds to gradients that were there before it" in said["accumulated"]
+            assert "sharded DTensor; allowed: whole parameters, or SAM" in messages[name]
+        assert "applied(name, model)" in messages["module"]
+        assert "adds to gradients that were there before it" in messages["accumulated"]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_a_state_that_is_whole_is_loaded(name: str) -> None:
 def changes(optimizer: Any) -> dict[str, Callable[[dict[str, Any]], Any]]:
     """Ways of damaging a state, each of which has to be refused."""
     entry = optimizer._entry
-    found: dict[str, Callable[[dict[str, Any]], Any]] = {
+    by_name: dict[str, Callable[[dict[str, Any]], Any]] = {
         "no entry": lambda s: s.pop(entry),
         "no groups": lambda s: s.pop("param_groups"),
         "no state": lambda s: s.pop("state"),
@@ -104,10 +104,10 @@ def changes(optimizer: Any) -> dict[str, Callable[[dict[str, Any]], Any]]:
         return lambda s: s["state"][0].pop(key)
 
     for key, values in settings.items():
-        found |= {f"{key} {value!r:.30}": in_group(key, value) for value in values}
+        by_name |= {f"{key} {value!r:.30}": in_group(key, value) for value in values}
     for key, values in moments.items():
-        found |= {f"{key} {number}": in_state(key, value) for number, value in enumerate(values)}
-        found[f"{key} left out"] = lacking(key)
+        by_name |= {f"{key} {number}": in_state(key, value) for number, value in enumerate(values)}
+        by_name[f"{key} left out"] = lacking(key)
 
     def without(key: str) -> Callable[[dict[str, Any]], Any]:
         return lambda s: s[entry].pop(key)
@@ -116,12 +116,12 @@ def changes(optimizer: Any) -> dict[str, Callable[[dict[str, Any]], Any]]:
         return lambda s: s[entry].__setitem__(key, value)
 
     for key in optimizer.state_dict()[entry]:
-        found[f"no {key}"] = without(key)
+        by_name[f"no {key}"] = without(key)
         for value in BROKEN:
             allowed = (key == "adaptive" and value is True) or (key in COUNTS and isinstance(value, int) and value > 1)
             if not allowed:
-                found[f"{key} {value!r:.20}"] = instead(key, value)
-    return found
+                by_name[f"{key} {value!r:.20}"] = instead(key, value)
+    return by_name
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -152,9 +152,9 @@ def test_updates_are_torchs_own_bit_for_bit_buffers_too(dtype: torch.dtype) -> N
             if not isinstance(rule, SWA) or (step >= rule.start and step % rule.cycle == 0):
                 theirs[name].update_parameters(model)
     for name, library in theirs.items():
-        found, expected = ours._shadows[name].state_dict(), library.state_dict()
-        assert list(found) == list(expected)
-        assert all(torch.equal(found[key], expected[key]) for key in expected), name
+        state, expected = ours._shadows[name].state_dict(), library.state_dict()
+        assert list(state) == list(expected)
+        assert all(torch.equal(state[key], expected[key]) for key in expected), name
 
 
 class Transfers(TorchDispatchMode):
@@ -165,10 +165,10 @@ class Transfers(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        if isinstance(found, Tensor) and args and isinstance(args[0], Tensor):
-            self.count += found.device != args[0].device
-        return found
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, Tensor) and args and isinstance(args[0], Tensor):
+            self.count += output.device != args[0].device
+        return output
 
 
 def test_an_update_copies_nothing_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def closure(requirements: Iterable[Requirement]) -> dict[str, Distribution]:
     Raises:
         PackageNotFoundError: one is needed and not installed.
     """
-    found: dict[str, Distribution] = {}
+    needs: dict[str, Distribution] = {}
     seen = set()
     waiting = [(one, "") for one in requirements]
     while waiting:
@@ -39,9 +39,9 @@ def closure(requirements: Iterable[Requirement]) -> dict[str, Distribution]:
         for wanted in ("", *one.extras):
             if (name, wanted) not in seen:
                 seen.add((name, wanted))
-                found[name] = distribution(one.name)
-                waiting += [(Requirement(text), wanted) for text in found[name].requires or []]
-    return found
+                needs[name] = distribution(one.name)
+                waiting += [(Requirement(text), wanted) for text in needs[name].requires or []]
+    return needs
 
 
 @dataclass(frozen=True)

@@ -62,20 +62,25 @@ def test_a_wheel_straight_from_the_checkout_is_the_same(build: Built, tmp_path: 
 
 
 def test_the_wheels_metadata(build: Built) -> None:
-    found = build.metadata
-    assert (found.name, str(found.version)) == ("flatness", flatness.__version__)
-    assert found.license_expression == "MIT"
-    assert found.description_content_type == "text/markdown"
-    assert str(found.description).strip() == (build.copy / "README.md").read_text(encoding="utf-8").strip()
-    assert "<h1>Flatness in diffusion models</h1>" in MarkdownIt().enable("table").render(str(found.description))
+    metadata = build.metadata
+    assert (metadata.name, str(metadata.version)) == ("flatness", flatness.__version__)
+    assert metadata.license_expression == "MIT"
+    assert metadata.description_content_type == "text/markdown"
+    page = (build.copy / "README.md").read_text(encoding="utf-8")
+    assert str(metadata.description).strip() == hatch_build.absolute(page, "").strip()
+    assert "<h1>Flatness in diffusion models</h1>" in MarkdownIt().enable("table").render(str(metadata.description))
     needed = [one for one in build.requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
     assert {one.name for one in needed} == CORE
-    assert {"curvature", "diffusers", "plot"} <= set(found.provides_extra or [])
+    assert {"curvature", "diffusers", "plot"} <= set(metadata.provides_extra or [])
 
 
 def test_links_of_the_readme_work_where_there_are_no_files_beside_it() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert hatch_build.absolute(page, "") == page
+    without = BeautifulSoup(MarkdownIt().enable("table").render(hatch_build.absolute(page, "")), "html.parser")
+    assert {str(tag["href"])[:8] for tag in without.find_all("a")} == {"https://"}
+    assert without.find_all("img") == []
+    assert "claims.md" not in str(without)
+    assert "the tutorial shows what comes out" in " ".join(without.get_text().split())  # the words stay
     made = hatch_build.absolute(page, "https://example.org/owner/name")
     soup = BeautifulSoup(MarkdownIt().enable("table").render(made), "html.parser")
     links = [
@@ -97,7 +102,7 @@ def test_links_of_the_readme_work_where_there_are_no_files_beside_it() -> None:
 
 
 def test_the_source_distribution_holds_the_instruments_and_their_tests(build: Built) -> None:
-    found = build.in_sdist
+    files = build.in_sdist
     beside = {
         "LICENSE",
         "README.md",
@@ -108,11 +113,11 @@ def test_the_source_distribution_holds_the_instruments_and_their_tests(build: Bu
         "PKG-INFO",
         "hatch_build.py",
     }
-    elsewhere = {name for name in found if not name.startswith(("flatness/", "tests/flatness/"))}
+    elsewhere = {name for name in files if not name.startswith(("flatness/", "tests/flatness/"))}
     assert elsewhere == beside | {".gitignore", "tests/__init__.py"}
     for folder in ("flatness", "tests/flatness"):
         for path in (build.copy / folder).rglob("*.*"):
-            assert found[path.relative_to(build.copy).as_posix()] == path.read_bytes(), path
+            assert files[path.relative_to(build.copy).as_posix()] == path.read_bytes(), path
 
 
 def test_the_source_distribution_suffices_for_the_instruments_tests(build: Built, tmp_path: Path) -> None:

@@ -28,11 +28,11 @@ def foreign(modules: set[str]) -> set[str]:
 
 
 def test_the_package_is_imported_with_nothing_but_torch_and_numpy() -> None:
-    found = loaded("flatness")
-    assert foreign(found) == set()
+    modules = loaded("flatness")
+    assert foreign(modules) == set()
     # nor with its command line, nor with what torch loads when it is asked for
     slow = ("flatness.cli", "torch._dynamo", "torch._inductor", "torch.onnx", "torch.utils.tensorboard")
-    assert not [name for name in found if name.startswith(slow)]
+    assert not [name for name in modules if name.startswith(slow)]
 
 
 def test_a_foreign_package_would_be_seen() -> None:

@@ -81,13 +81,13 @@ def test_a_measurement(bare: Environment, work: Path) -> None:
     assert "no plots without matplotlib: pip install 'flatness[plot]'" in done.stderr
     assert "Warning" not in done.stderr
     assert [path.name for path in (work / "out").iterdir()] == ["measure.json"]
-    found = json.loads((work / "out" / "measure.json").read_text())
-    numbers = found["sources"]["make"]["numbers"]
+    document = json.loads((work / "out" / "measure.json").read_text())
+    numbers = document["sources"]["make"]["numbers"]
     assert {"loss", "lpf-absolute.rise", "quantization-4.rise", "exposure-3.gap"} <= set(numbers)
     assert all(np.isfinite(one["value"]) for one in numbers.values())
     assert numbers["loss"]["value"] > 0
-    assert found["provenance"]["versions"]["flatness"] == flatness.__version__
-    assert "diffusers" not in found["provenance"]["versions"]
+    assert document["provenance"]["versions"]["flatness"] == flatness.__version__
+    assert "diffusers" not in document["provenance"]["versions"]
 
 
 def test_what_needs_an_extra_says_which(bare: Environment, work: Path) -> None:
@@ -109,9 +109,9 @@ def test_what_needs_an_extra_says_which(bare: Environment, work: Path) -> None:
         "'flatness[diffusers]'",
         ("mymodule:make", "images"): "a folder of images needs Pillow, which is not installed: pip install pillow",
     }
-    for (source, data), said in cases.items():
+    for (source, data), message in cases.items():
         done = bare.run("flatness", "measure", source, "--data", data, cwd=work)
-        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {said}\n")
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
 
 
 def test_a_dependency_that_is_not_declared_is_missed(build: Built, work: Path) -> None:
@@ -129,9 +129,9 @@ def needed(*texts: str) -> set[str]:
 
 
 def test_the_closure_takes_what_is_needed_and_no_more() -> None:
-    found = needed("torch>=2.6", "rich", "scipy>=1.15; extra == 'plot'")
-    assert {"torch", "sympy", "mpmath", "typing-extensions", "rich", "pygments"} <= found  # mpmath for torch's sympy
-    assert found.isdisjoint({"scipy", "matplotlib", "diffusers", "pytest", "flatness"})
+    names = needed("torch>=2.6", "rich", "scipy>=1.15; extra == 'plot'")
+    assert {"torch", "sympy", "mpmath", "typing-extensions", "rich", "pygments"} <= names  # mpmath for torch's sympy
+    assert names.isdisjoint({"scipy", "matplotlib", "diffusers", "pytest", "flatness"})
     assert "matplotlib" in needed("flatness[plot]")
     assert "matplotlib" not in needed("flatness")
     assert needed("numpy; python_version < '3'") == set()

@@ -26,10 +26,10 @@ def test_all_that_name_the_version_agree() -> None:
 
 
 def test_the_changelogs_versions_are_dated_and_fall() -> None:
-    found = headings()
-    assert all(found)
-    numbers = [tuple(map(int, one.group(1).split("."))) for one in found if one is not None]
+    dated = headings()
+    assert all(dated)
+    numbers = [tuple(map(int, one.group(1).split("."))) for one in dated if one is not None]
     assert numbers == sorted(set(numbers), reverse=True)
-    released = [one.group(2) for one in found if one is not None][1:]
+    released = [one.group(2) for one in dated if one is not None][1:]
     assert "unreleased" not in released
     assert released == sorted(released, reverse=True)

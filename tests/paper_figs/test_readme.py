@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from findings import predictions
-from findings.ladder_page import columns_of
+from findings.ladder_page import Cell, Column, columns_of
 from paper_figs import readme, story
 
 
@@ -36,11 +36,70 @@ def test_a_rung_that_is_there_has_a_column_and_is_not_among_the_unknown() -> Non
     columns = columns_of()
     second = next(column for column in columns if column.rung == "0")._replace(rung="2", study="mini", regime="")
     parts = {part.name: story.markdown(part) for part in story.parts([*columns, second])}
-    assert story.RUNGS["2"] in parts["by-rung"]
+    assert f"{story.RUNGS['2']}: 1 study" in parts["by-rung"]
     assert story.RUNGS["2"] not in parts["unknown"]
     assert story.RUNGS["3"] in parts["unknown"]
-    head, _, *rows = [line for line in parts["by-rung"].splitlines() if line.startswith("|")]
-    assert all(row.count("|") == head.count("|") for row in rows)
+    tables = [table.splitlines() for table in parts["by-rung"].split("\n\n") if table.startswith("|")]
+    assert [table[0].split("|")[1].strip() for table in tables] == [head for head, _ in story.HEADS.values()]
+    for head, _, *rows in tables:
+        assert all(row.count("|") == head.count("|") for row in rows)
+
+
+def column(name: str, **verdicts: str) -> Column:
+    cells = {
+        claim: Cell(verdict, "", [{"verdict": verdict, "seeds": 3, "deciding_seeds": 9}])
+        for claim, verdict in verdicts.items()
+    }
+    return Column("2", name, {"regimes": ["step noise"], "seeds": 3}, cells)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "cell"),
+    [
+        ("ccc", "✓ 3 of 3"),
+        ("cco", "✓ 2 of 3, rest open"),
+        ("coo", "1 of 3, rest open"),
+        ("crr", "✗ 1 of 3, contradicted in 2"),
+        ("cro", "1 of 3, contradicted in 1, rest open"),
+        ("rrr", "✗ contradicted in 3 of 3"),
+        ("roo", "contradicted in 1 of 3, rest open"),
+        ("ood", "open in 3 of 3"),
+        ("---", "not tested"),
+        ("c--", "✓ 1 of 1"),
+    ],
+)
+def test_a_cell_says_in_how_many_studies_a_claim_stands(verdicts: str, cell: str) -> None:
+    names = {"c": "confirmed", "r": "refuted", "o": "undecided", "d": "disputed", "-": "cannot say"}
+    columns = [column(str(place), L1a=names[one]) for place, one in enumerate(verdicts)]
+    (part,) = [one for one in story.parts(columns) if one.name == "by-rung"]
+    paper, theory, _ = [block for block in part.blocks if isinstance(block, story.Table)]
+    assert paper.heads[1] == f"8 × 8 images (ADM): {len(verdicts)} studies, 3 seeds"
+    (row,) = [row for row in paper.rows if row[0].startswith("without averaging, SAM's samples")]
+    assert row[1] == paper.rows[-1][1] == cell  # it is the only claim that is judged
+    assert {row[1] for row in theory.rows} == {"not tested"}
+
+
+def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> None:
+    columns = [
+        column(name, L7a="confirmed", L2a="refuted", L1a=of)
+        for name, of in zip("ab", ("confirmed", "undecided"), strict=True)
+    ]
+    text = story.against(columns)
+    assert text.startswith("Of its 3 claims in the table, most studies contradict 1: “with averaging (EMA) too")
+    assert "They bear out 1: “SAM finds flatter minima” (2 of 2)." in text
+    assert "They leave open 1: “without averaging, SAM's samples" in text
+    turned = [column(name, L7a="refuted", L2a="confirmed") for name in "ab"]
+    assert "contradict 1: “SAM finds flatter minima” (2 of 2)" in story.against(turned)
+    assert "most studies contradict none." in story.against([column("a", L7a="confirmed")])
+
+
+def test_advice_on_sam_follows_the_verdicts() -> None:
+    def advice(**verdicts: str) -> str:
+        return next(story.markdown(part) for part in story.parts([column("a", **verdicts)]) if part.name == "advice")
+
+    assert "**Try SAM where you sample from raw weights.**" in advice(L1a="confirmed", L3b="undecided")
+    assert "**Try SAM where the training set is memorised.**" in advice(L1a="refuted", L3b="confirmed")
+    assert "**Do not count on SAM for better samples.**" in advice(L1a="refuted", L3b="undecided")
 
 
 def test_numbers_are_the_rows_own_and_rounded_by_their_errors(tables: list[dict[str, Any]]) -> None:

@@ -42,9 +42,9 @@ def test_it_is_written_after_the_figures_and_a_second_run_does_nothing(
     before = _times(checkout.out)
     assert run(checkout) == 0
     assert _times(checkout.out) == before
-    said = capsys.readouterr().out
-    assert "report:" not in said
-    where, what = said.splitlines()[-2:]  # where to look first, and what stands there
+    printed = capsys.readouterr().out
+    assert "report:" not in printed
+    where, what = printed.splitlines()[-2:]  # where to look first, and what stands there
     assert str(checkout.out / "report.html") in where
     assert "nothing of the ladder is measured yet" in what
 

@@ -17,21 +17,21 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("dimension", [1, 2, 5])
 def test_projections_are_unit_vectors(dimension: int) -> None:
-    found = projections(dimension, 400)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found), dtype=torch.float64))
-    second = found.T @ found / len(found) - torch.eye(dimension) / dimension
+    lines = projections(dimension, 400)
+    torch.testing.assert_close(lines.norm(dim=1), torch.ones(len(lines), dtype=torch.float64))
+    second = lines.T @ lines / len(lines) - torch.eye(dimension) / dimension
     # exact in the plane; otherwise entries scatter by less than 1 / (d sqrt(L / 2)), and 5 of that is allowed
     assert float(second.abs().max()) < (ROUNDING if dimension < 3 else 5 / (dimension * 200**0.5))
-    assert torch.equal(found, projections(dimension, 400))
+    assert torch.equal(lines, projections(dimension, 400))
 
 
 def test_distance_of_a_translation() -> None:
     points = normal(50, 2)
     shift = torch.tensor([3.0, -4.0], dtype=torch.float64)
-    found = sliced_wasserstein(torch.stack([points, points + shift]), points, projections(2, 8))
+    distance = sliced_wasserstein(torch.stack([points, points + shift]), points, projections(2, 8))
     # the squared shift's mean over directions is |shift|^2 / 2; nothing scatters
-    assert found.value.tolist() == pytest.approx([0, 5 / 2**0.5], abs=ROUNDING)
-    assert found.standard_error[0] == 0
+    assert distance.value.tolist() == pytest.approx([0, 5 / 2**0.5], abs=ROUNDING)
+    assert distance.standard_error[0] == 0
 
 
 def test_distance_in_one_dimension_is_that_of_sorted_points() -> None:
@@ -42,10 +42,10 @@ def test_distance_in_one_dimension_is_that_of_sorted_points() -> None:
 
 
 def test_distance_of_gaussians_of_two_scales() -> None:
-    found = sliced_wasserstein(1.5 * normal(1, 20000, 3), normal(20000, 3, seed=1), projections(3, 50))
+    distance = sliced_wasserstein(1.5 * normal(1, 20000, 3), normal(20000, 3, seed=1), projections(3, 50))
     # W_2 between N(0, a^2) and N(0, b^2) is |a - b|; the bias is of the order of 1 / (n 0.5), far below the error
-    assert abs(float(found.value) - 0.5) < 5 * float(found.standard_error)
-    assert 0 < float(found.standard_error) < 0.02
+    assert abs(float(distance.value) - 0.5) < 5 * float(distance.standard_error)
+    assert 0 < float(distance.standard_error) < 0.02
 
 
 @pytest.mark.parametrize(("dimension", "shift"), [(2, 0.5), (8, 0.0)])
@@ -53,8 +53,8 @@ def test_standard_error_is_the_scatter_of_repeated_samples(dimension: int, shift
     """In eight dimensions directions differ, so that errors taken by rank, not by point, would be too large."""
     repeats = 400
     samples = 1.4 * normal(repeats, 300, dimension) + shift * torch.eye(dimension)[0]
-    found = sliced_wasserstein(samples, normal(repeats, 300, dimension, seed=1), projections(dimension, 16))
-    ratio = float(found.standard_error.square().mean().sqrt() / found.value.std())
+    distance = sliced_wasserstein(samples, normal(repeats, 300, dimension, seed=1), projections(dimension, 16))
+    ratio = float(distance.standard_error.square().mean().sqrt() / distance.value.std())
     # a standard deviation of 400 values is known to 1 / sqrt(800) = 3.5 per cent; 5 of these
     assert abs(ratio - 1) < 5 * 0.035
 
@@ -70,18 +70,18 @@ def test_seeds_have_their_own_data() -> None:
 
 def test_divergence_of_a_fit_in_one_dimension() -> None:
     points = torch.tensor([[[0.0], [2.0], [4.0], [2.0]]], dtype=torch.float64)  # mean 2, variance 2
-    found = gaussian_fit_divergence(points, torch.tensor([1.0]), torch.tensor([[4.0]]))
-    assert float(found.value) == pytest.approx((2 / 4 + 1 / 4 - 1 - math.log(2 / 4)) / 2, rel=ROUNDING)
+    divergence = gaussian_fit_divergence(points, torch.tensor([1.0]), torch.tensor([[4.0]]))
+    assert float(divergence.value) == pytest.approx((2 / 4 + 1 / 4 - 1 - math.log(2 / 4)) / 2, rel=ROUNDING)
 
 
 def test_bias_of_a_fit_to_the_datas_own_samples() -> None:
     data = gaussian(torch.tensor([[2.0, 0.6], [0.6, 0.5]]))
     repeats, n = 400, 500
     points = data.sample(repeats * n, 0).view(repeats, n, 2)
-    found = gaussian_fit_divergence(points, data.mean(), data.covariance())
-    assert found.bias == pytest.approx(2 * 5 / (4 * n))
+    divergence = gaussian_fit_divergence(points, data.mean(), data.covariance())
+    assert divergence.bias == pytest.approx(2 * 5 / (4 * n))
     # the bias's own remainder is of the order of 1 / n^2, a hundredth of the standard error
-    assert abs(float(found.value.mean()) - found.bias) < 5 * float(found.value.std()) / repeats**0.5
+    assert abs(float(divergence.value.mean()) - divergence.bias) < 5 * float(divergence.value.std()) / repeats**0.5
 
 
 def test_a_fit_to_other_data_is_far() -> None:

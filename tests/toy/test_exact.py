@@ -55,15 +55,15 @@ def drawn(number: int, seed: int, steps: tuple[int, ...] = EVERY) -> tuple[Tenso
 def deviation(moments: Moments, of: ScoreModels) -> float:
     """The largest deviation of M or C from plain sampling, in standard errors over 40 batches of 4,000 points."""
     scale = of.scales.double()
-    found: list[list[Tensor]] = [[], []]
+    pairs: list[list[Tensor]] = [[], []]
     for batch in range(40):
         t, x, epsilon = drawn(4000, batch)
         z = x @ of.W[SEED] + of.embedding[t] @ of.U[SEED]
         psi = {"relu": z.clamp(min=0), "tanh": z.tanh(), "linear": z}[of.activation] * scale[t][:, None]
-        found[0].append(psi.T @ psi / len(t))
-        found[1].append(epsilon.T @ psi / len(t))
+        pairs[0].append(psi.T @ psi / len(t))
+        pairs[1].append(epsilon.T @ psi / len(t))
     worst = 0.0
-    for values, exact in zip(map(torch.stack, found), (moments.second, moments.cross), strict=True):
+    for values, exact in zip(map(torch.stack, pairs), (moments.second, moments.cross), strict=True):
         errors = values.std(0) / 40**0.5
         worst = max(worst, float(((values.mean(0) - exact).abs() / errors).max()))
     return worst
@@ -171,10 +171,10 @@ def test_the_instruments_find_the_exact_flatness(prediction: str) -> None:
     moments = exact_moments(of, SEED, data(), EVERY)
     batches = [drawn(20000, 5)]
     for module in (of.single(SEED), of.replaced(minimiser(moments).theta.expand(2, -1, -1)).single(SEED)):
-        found = low_pass_filter(module, squared_errors, batches, sigma=4.0, draws=400, parameters=["readout.weight"])
-        error = math.hypot(found.rise.draw_standard_error, found.rise.data_standard_error)
+        rise = low_pass_filter(module, squared_errors, batches, sigma=4.0, draws=400, parameters=["readout.weight"])
+        error = math.hypot(rise.rise.draw_standard_error, rise.rise.data_standard_error)
         exact = noise_rise(moments, 4.0)
-        assert abs(found.rise.value - exact) < 5 * error
+        assert abs(rise.rise.value - exact) < 5 * error
         assert error < exact / 10  # so that a factor of two would be seen
         relative = low_pass_filter(
             module, squared_errors, batches, sigma=0.1, scale="layer", draws=200, parameters=["readout.weight"]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from theory.model.perturbations import is_admissible, loss_rise, perturbation_divergence
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius, is_admissible, loss_rise, perturbation_divergence
 from toy.gap_tolerance import SCALES, Setting, curve, least_direction, measured_rise, random_directions, tolerance
 
 SETTING = Setting(directions=10, points=4000)
@@ -37,11 +36,11 @@ def test_the_measured_rise_is_j() -> None:
 
 
 def test_flat_radii_scale_and_gap_radii_do_not() -> None:
-    found = [tolerance(3, scale, SETTING) for scale in SCALES]
-    radii = [one["flat_radius"] * scale for one, scale in zip(found, SCALES, strict=True)]
+    tolerances = [tolerance(3, scale, SETTING) for scale in SCALES]
+    radii = [one["flat_radius"] * scale for one, scale in zip(tolerances, SCALES, strict=True)]
     np.testing.assert_allclose(radii, radii[0], rtol=1e-9)
-    np.testing.assert_allclose([one["gap_radius"] for one in found], found[0]["gap_radius_t4"], rtol=1e-9)
-    for one in found:
+    np.testing.assert_allclose([one["gap_radius"] for one in tolerances], tolerances[0]["gap_radius_t4"], rtol=1e-9)
+    for one in tolerances:
         assert one["attained_share_of_t2"] == pytest.approx(1.0, rel=1e-6)
         assert one["largest_share_of_t2"] < 1.0
 

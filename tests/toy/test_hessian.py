@@ -48,7 +48,7 @@ def test_the_closed_spectrum_is_the_measured_one(prediction: str, divisor: float
 def test_the_hessian_is_the_losses_second_difference() -> None:
     """The loss is quadratic in theta, so its second difference along any direction is exact but for rounding."""
     models, at = small(), points()
-    found = hessian.measured_hessian(models, SEED, at)
+    measured = hessian.measured_hessian(models, SEED, at)
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         v = torch.randn(models.theta.shape, generator=generator, dtype=torch.float64)
@@ -58,8 +58,8 @@ def test_the_hessian_is_the_losses_second_difference() -> None:
         ]
         flat = v[SEED].flatten()
         # 1e-10: float64's 2e-16 times some thousand terms, over a difference as large as the losses
-        assert float(losses[0] - 2 * losses[1] + losses[2]) == pytest.approx(float(flat @ found @ flat), rel=1e-10)
-    torch.testing.assert_close(found, found.mT)
+        assert float(losses[0] - 2 * losses[1] + losses[2]) == pytest.approx(float(flat @ measured @ flat), rel=1e-10)
+    torch.testing.assert_close(measured, measured.mT)
 
 
 def test_wrong_closed_forms_are_caught() -> None:
@@ -85,8 +85,8 @@ def test_wrong_closed_forms_are_caught() -> None:
 def test_other_data_have_another_spectrum() -> None:
     models, at = small(), points()
     other = measures.evaluation_points(ring(radius=3.0), PROCESS, NUMBERS, 600)
-    found = hessian.largest_relative_error(spectrum(models, at), hessian.closed_spectra(models, other)[SEED])
-    assert found > 1e5 * SPECTRUM
+    error = hessian.largest_relative_error(spectrum(models, at), hessian.closed_spectra(models, other)[SEED])
+    assert error > 1e5 * SPECTRUM
 
 
 def test_eigenvalues_that_are_zero_are_compared_with_rounding() -> None:
@@ -106,15 +106,15 @@ def test_eigenvalues_that_are_zero_are_compared_with_rounding() -> None:
 def test_training_moves_theta_and_not_the_hessian() -> None:
     initial = random_models(3, 2, 24, PROCESS, embedding=8, divisor=1.0)
     at = points()
-    found = {}
+    spectra = {}
     for name in ("adm", "sam"):
         run = train(initial, ring(), METHODS[name], Plan(steps=60, batch=32), NUMBERS, progress=False)
         models = run.models[""]
         assert not torch.equal(models.theta, initial.theta)
         result = hessian.spectrum_measures(models, at)
         assert bool((result["hessian_error"] < SPECTRUM).all())
-        found[name] = result["hessian_least"]
-    torch.testing.assert_close(found["adm"], found["sam"], rtol=SPECTRUM, atol=0.0)
+        spectra[name] = result["hessian_least"]
+    torch.testing.assert_close(spectra["adm"], spectra["sam"], rtol=SPECTRUM, atol=0.0)
 
 
 @pytest.mark.parametrize("learn", [False, True])

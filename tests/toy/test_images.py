@@ -13,13 +13,13 @@ from toy import images
 
 def test_boxes_are_means_of_the_padded_image() -> None:
     whole = torch.randint(0, 256, (3, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    found = images.boxes(whole)
+    pooled = images.boxes(whole)
     padded = np.zeros((3, 32, 32))
     padded[:, 2:30, 2:30] = whole.numpy()
     for i in range(8):
         for j in range(8):
             expected = padded[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean((1, 2)) / 127.5 - 1
-            assert np.allclose(found[:, 8 * i + j].numpy(), expected, atol=1e-6)  # float32
+            assert np.allclose(pooled[:, 8 * i + j].numpy(), expected, atol=1e-6)  # float32
 
 
 def test_a_file_of_another_kind_is_refused() -> None:

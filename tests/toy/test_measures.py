@@ -53,24 +53,24 @@ ROUNDING = 1e-4
 def test_quantisation_is_the_instruments(
     models: ScoreModels, losses: measures.Losses, batches: Batches, bits: int, alone: bool
 ) -> None:
-    found = measures.quantization_measures(losses, torch.ones(2), (bits,), 1)
+    rises = measures.quantization_measures(losses, torch.ones(2), (bits,), 1)
     chosen = ["readout.weight"] if alone else None
     name = "quantized_readout_rise" if alone else "quantized_rise"
     instrument = flatness.quantization_rise(models.single(SEED), loss, batches, bits, parameters=chosen)
-    assert abs(float(found[f"{name}_{bits}"][SEED]) - instrument.rise.value) < ROUNDING * instrument.loss.value
+    assert abs(float(rises[f"{name}_{bits}"][SEED]) - instrument.rise.value) < ROUNDING * instrument.loss.value
 
 
 def test_readout_is_the_instruments(models: ScoreModels, losses: measures.Losses, batches: Batches) -> None:
-    found = measures.readout_measures(losses, 0.02, 8)
+    readout = measures.readout_measures(losses, 0.02, 8)
     instrument = flatness.readout(models.single(SEED), loss, batches)
     rel = ROUNDING
-    assert float(found["feature_energy"][SEED]) == pytest.approx(instrument.feature_energy.value, rel=rel)
-    assert float(found["readout_rise_t3"][SEED]) == pytest.approx(instrument.noise_rise(0.02).value, rel=rel)
-    assert float(found["hessian_top"][SEED]) == pytest.approx(instrument.largest_feature_moment, rel=rel)  # 2 / d = 1
-    assert float(found["flat_radius"][SEED]) == pytest.approx(instrument.flat_radius(0.01), rel=rel)
+    assert float(readout["feature_energy"][SEED]) == pytest.approx(instrument.feature_energy.value, rel=rel)
+    assert float(readout["readout_rise_t3"][SEED]) == pytest.approx(instrument.noise_rise(0.02).value, rel=rel)
+    assert float(readout["hessian_top"][SEED]) == pytest.approx(instrument.largest_feature_moment, rel=rel)  # 2 / d = 1
+    assert float(readout["flat_radius"][SEED]) == pytest.approx(instrument.flat_radius(0.01), rel=rel)
     # the loss is quadratic in theta; 1e-3 leaves room for float32 losses whose rise is a tenth of them
-    torch.testing.assert_close(found["top_rise_ratio"], torch.ones(2, dtype=torch.float64), rtol=1e-3, atol=0.0)
-    quantized = measures.quantization_measures(losses, found["feature_energy"], (4,), 2000)
+    torch.testing.assert_close(readout["top_rise_ratio"], torch.ones(2, dtype=torch.float64), rtol=1e-3, atol=0.0)
+    quantized = measures.quantization_measures(losses, readout["feature_energy"], (4,), 2000)
     prediction = quantized["quantized_readout_rise_4_t5"]
     # a draw scatters by about its mean: 5 standard errors of 2,000
     torch.testing.assert_close(quantized["dithered_readout_rise_4"], prediction, rtol=5 / 2000**0.5, atol=0.0)
@@ -113,14 +113,14 @@ def test_balanced_models_are_the_same_functions_of_equal_norms(
     models: ScoreModels, points: measures.Evaluation, losses: measures.Losses
 ) -> None:
     even = measures.balanced(models)
-    found = measures.Losses(even, points)
-    torch.testing.assert_close(found(found.weights), losses(losses.weights), rtol=1e-5, atol=0.0)
+    of_even = measures.Losses(even, points)
+    torch.testing.assert_close(of_even(of_even.weights), losses(losses.weights), rtol=1e-5, atol=0.0)
     features = torch.cat([even.W, even.U], 1).square().sum((1, 2))
     torch.testing.assert_close(even.theta.square().sum((1, 2)), features, rtol=1e-5, atol=0.0)
-    rises = [measures.low_pass_rise(one, 0.05, 4, relative=True) for one in (found, losses)]
+    rises = [measures.low_pass_rise(one, 0.05, 4, relative=True) for one in (of_even, losses)]
     # T7: the same relative noise is the same change of the function; 1e-5 of a loss of about .6 is float32's
     torch.testing.assert_close(rises[0], rises[1], rtol=1e-4, atol=1e-5)
-    changed = [measures.low_pass_rise(one, 0.05, 4) for one in (found, losses)]
+    changed = [measures.low_pass_rise(one, 0.05, 4) for one in (of_even, losses)]
     assert bool(((changed[0] - changed[1]).abs() > 1e-3).all()), "absolute noise tells the scales apart"
 
 
@@ -144,14 +144,14 @@ def test_the_plane_passes_through_the_model(models: ScoreModels, points: measure
 
 def test_sampling_is_scored_against_a_floor(models: ScoreModels) -> None:
     data: GaussianMixture = ring()
-    found = measures.sampling_measures(models, data, NUMBERS, 20, 500)
+    scores = measures.sampling_measures(models, data, NUMBERS, 20, 500)
     floor = measures.distance_floor(data, NUMBERS, 500)
-    assert set(found.measures) == {"sw_20", "signed_gap_20", "absolute_gap_20"}
-    assert bool((found.measures["sw_20"] > floor).all()), "a model of a hundred steps is further off than the data"
-    differences = found.sampling_norm - found.training_norm
-    torch.testing.assert_close(found.measures["signed_gap_20"], differences.mean(1))
-    torch.testing.assert_close(found.measures["absolute_gap_20"], differences.abs().mean(1))
-    assert bool((found.measures["absolute_gap_20"] > found.measures["signed_gap_20"].abs()).any())
+    assert set(scores.measures) == {"sw_20", "signed_gap_20", "absolute_gap_20"}
+    assert bool((scores.measures["sw_20"] > floor).all()), "a model of a hundred steps is further off than the data"
+    differences = scores.sampling_norm - scores.training_norm
+    torch.testing.assert_close(scores.measures["signed_gap_20"], differences.mean(1))
+    torch.testing.assert_close(scores.measures["absolute_gap_20"], differences.abs().mean(1))
+    assert bool((scores.measures["absolute_gap_20"] > scores.measures["signed_gap_20"].abs()).any())
 
 
 def by_neuron(models: ScoreModels) -> ScoreModels:

@@ -29,13 +29,13 @@ def inputs(models: ScoreModels, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
 def test_each_seed_is_the_theorys_model(activation: str, prediction: str) -> None:
     models = small(activation=activation, prediction=prediction)
     x, t, _ = inputs(models)
-    found = models.epsilon(x, t)
+    outputs = models.epsilon(x, t)
     for s in range(models.seeds):
         score = RandomFeatureScore(models.theta[s].numpy(), models.W[s].numpy(), models.U[s].numpy(), activation)
         for n in range(x.shape[1]):
             output = score(x[s, n].numpy(), models.embedding[t[s, n]].numpy())
             factor = 1.0 if prediction == "noise" else -float((1 - PROCESS.alphas_cumprod[t[s, n]]) ** 0.5)
-            np.testing.assert_allclose(found[s, n].numpy(), factor * output, rtol=0, atol=ROUNDING)
+            np.testing.assert_allclose(outputs[s, n].numpy(), factor * output, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -43,9 +43,9 @@ def test_each_seed_is_the_theorys_model(activation: str, prediction: str) -> Non
 def test_a_single_seed_is_the_same_model(prediction: str, divisor: float | None) -> None:
     models = small(prediction=prediction, divisor=divisor)
     x, t, _ = inputs(models)
-    found = models.epsilon(x, t)
+    outputs = models.epsilon(x, t)
     for s in range(models.seeds):
-        torch.testing.assert_close(models.single(s)(x[s], t[s]), found[s], rtol=0, atol=ROUNDING)
+        torch.testing.assert_close(models.single(s)(x[s], t[s]), outputs[s], rtol=0, atol=ROUNDING)
     torch.testing.assert_close(models.epsilon(x, 7), models.epsilon(x, torch.full_like(t, 7)))
     torch.testing.assert_close(
         models.features(x, t)[1], torch.relu(x[1] @ models.W[1] + models.embedding[t[1]] @ models.U[1])

@@ -60,7 +60,7 @@ def test_a_flipped_sign_turns_the_verdict() -> None:
     comparison = Comparison("a", "x", below(), "b")
     (right,) = judge(TABLE, [prediction(comparison)])
     assert right.verdict is Verdict.CONFIRMED
-    flipped = {row: {name: -values for name, values in found.items()} for row, found in TABLE.items()}
+    flipped = {row: {name: -values for name, values in measures.items()} for row, measures in TABLE.items()}
     (wrong,) = judge(flipped, [prediction(replace(comparison, form="difference"))])
     assert wrong.verdict is Verdict.REFUTED
     (other,) = judge(TABLE, [prediction(replace(comparison, region=above()))])
@@ -93,12 +93,12 @@ def test_the_list_is_complete_and_says_everything_once() -> None:
     assert len(set(identifiers)) == len(identifiers)
     assert {prediction.group for prediction in PREDICTIONS} == {f"P{n}" for n in range(1, 10)}
     assert identifiers == sorted(identifiers, key=lambda name: name[1])
-    for found in PREDICTIONS:
-        assert found.comparisons
-        assert found.statement
-        assert found.expected
-        assert found.measured
-        assert found.source in ("theory", "paper", "question")
+    for one in PREDICTIONS:
+        assert one.comparisons
+        assert one.statement
+        assert one.expected
+        assert one.measured
+        assert one.source in ("theory", "paper", "question")
 
 
 def test_claims_and_theory_name_the_features_alike() -> None:
@@ -108,14 +108,14 @@ def test_claims_and_theory_name_the_features_alike() -> None:
 
 
 def test_the_control_at_equal_loss_is_the_same_comparison_against_stopped_runs() -> None:
-    found = {prediction.identifier: prediction for prediction in PREDICTIONS}
+    by_identifier = {prediction.identifier: prediction for prediction in PREDICTIONS}
     for shift in (1, 2, 3, 4):
-        free, equal = found[f"P7e-{shift}"].comparisons, found[f"P7f-{shift}"].comparisons
+        free, equal = by_identifier[f"P7e-{shift}"].comparisons, by_identifier[f"P7f-{shift}"].comparisons
         moved = [replace(c, baseline=c.baseline.replace("learnt/", "equal/")) for c in free]
         assert list(equal) == moved
         assert [c.baseline for c in moved] == ["equal/adm", "equal/adm+ema", "equal/adm+swa"]
     for count in (20, 100):
-        rows = [(c.row, c.baseline, c.measure, c.region) for c in found[f"P6f-{count}"].comparisons]
+        rows = [(c.row, c.baseline, c.measure, c.region) for c in by_identifier[f"P6f-{count}"].comparisons]
         assert rows == [(f"equal/ip{a}", f"equal/adm{a}", f"sw_{count}", below()) for a in ("", "+ema", "+swa")]
 
 

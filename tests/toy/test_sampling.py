@@ -177,12 +177,12 @@ def test_exposure_bias_is_the_instruments() -> None:
     for seed in range(2):
         x_0 = data.sample(4000, 77, torch.float32)
         steps = chains.norms.steps
-        found = exposure_bias(of.single(seed), process.alphas_cumprod, steps, x_0, clip=2.0, batch_size=4000)
+        bias = exposure_bias(of.single(seed), process.alphas_cumprod, steps, x_0, clip=2.0, batch_size=4000)
         for i in range(20):
             pairs = (
-                (real.mean, real.standard_error, found.training),
-                (chains.norms.mean, chains.norms.standard_error, found.sampling),
-                (value, error, found.gap),
+                (real.mean, real.standard_error, bias.training),
+                (chains.norms.mean, chains.norms.standard_error, bias.sampling),
+                (value, error, bias.gap),
             )
             for mean, own_error, estimate in pairs:
                 combined = math.hypot(float(own_error[seed, i]), estimate[i].data_standard_error)

@@ -38,49 +38,49 @@ def length(setting: Setting) -> float:
 
 @pytest.mark.parametrize("sampler", theorems.SAMPLERS)
 def test_exact_models_stay_with_the_exact_chain(sampler: str) -> None:
-    found = walk(linear(0.0), NORMAL, [0], sampler, SETTING)
-    assert found.apart.max() < 1e-10
-    assert found.errors.max() < 1e-12
-    assert found.gaps.max() < 1e-10
+    walked = walk(linear(0.0), NORMAL, [0], sampler, SETTING)
+    assert walked.apart.max() < 1e-10
+    assert walked.errors.max() < 1e-12
+    assert walked.gaps.max() < 1e-10
 
 
 @pytest.mark.parametrize(("sampler", "law"), [("ancestral", sde_law), ("ddim", ode_law)])
 def test_a_score_that_is_off_gives_the_law_of_theorem_t11(sampler: str, law: object) -> None:
     error = 0.15
-    found = walk(linear(error), NORMAL, [0], sampler, SETTING)
+    walked = walk(linear(error), NORMAL, [0], sampler, SETTING)
     expected = law(np.eye(1) * error, np.eye(1), np.zeros(1), length(SETTING))  # type: ignore[operator]
     variance = float(expected.covariance[0, 0])
     # 8,192 coordinates' variance has the relative error .016; the steps' is of the order of 1/200
-    assert float(found.samples.var()) == pytest.approx(variance, rel=0.06)
+    assert float(walked.samples.var()) == pytest.approx(variance, rel=0.06)
     other = {"ancestral": ode_law, "ddim": sde_law}[sampler](np.eye(1) * error, np.eye(1), np.zeros(1), length(SETTING))
-    assert abs(float(found.samples.var()) / float(other.covariance[0, 0]) - 1) > 0.2
+    assert abs(float(walked.samples.var()) / float(other.covariance[0, 0]) - 1) > 0.2
 
 
 @pytest.mark.parametrize("sampler", theorems.SAMPLERS)
 def test_the_bound_is_never_exceeded_where_slopes_are_exact(sampler: str) -> None:
     """A linear network has one slope; the error grows in proportion to the points, so that steps are tight."""
-    found = walk(linear(0.3), NORMAL, [0], sampler, SETTING)
+    walked = walk(linear(0.3), NORMAL, [0], sampler, SETTING)
     norm = path_norms(linear(0.3)).numpy()
-    numbers = of_t10(found, norm)
+    numbers = of_t10(walked, norm)
     assert (numbers["tightness"] <= 1 + 1e-9).all()
     assert (numbers["tightness"] > 0.5).all()
     assert (numbers["bound over distance"] >= 1 - 1e-9).all()
     assert (10 ** numbers["decades by path norm"] >= numbers["bound over distance"] * (1 - 1e-9)).all()
     assert (numbers["gap over bound"] <= 1 + 1e-9).all()
-    smaller = found._replace(slopes=found.slopes / 2)
+    smaller = walked._replace(slopes=walked.slopes / 2)
     assert (of_t10(smaller, norm)["tightness"] > 1).all(), "half the slope is too little"
 
 
 def test_slopes_by_differences() -> None:
     models = random_models(2, 2, 16, cosine_process(), divisor=1.0, dtype=torch.float64)
     x, step = torch.randn(2, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), 1e-6
-    found = jacobians(models, x, 300)
+    slopes = jacobians(models, x, 300)
     for axis in range(2):
         moved = x.clone()
         moved[..., axis] += step
         expected = (models.epsilon(moved, 300) - models.epsilon(x, 300)) / step
-        torch.testing.assert_close(found[..., axis], expected, rtol=1e-4, atol=1e-6)
-    assert (torch.linalg.matrix_norm(found, 2).amax(1) <= path_norms(models)).all()
+        torch.testing.assert_close(slopes[..., axis], expected, rtol=1e-4, atol=1e-6)
+    assert (torch.linalg.matrix_norm(slopes, 2).amax(1) <= path_norms(models)).all()
     with pytest.raises(ValueError, match=r"models\.activation is 'tanh'"):
         jacobians(replace(models, activation="tanh"), x, 300)
 

@@ -51,6 +51,6 @@ except jaxtyping.TypeCheckError:
 
 
 def test_signatures_state_the_shapes() -> None:
-    found = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout == "shapes are checked\n"
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "shapes are checked\n"

@@ -48,8 +48,8 @@ def test_every_prediction_has_a_verdict_and_every_number_an_interval(written: tu
         for comparison in prediction["comparisons"]:
             assert comparison["low"] <= comparison["mean"] <= comparison["high"]
             assert comparison["seeds"] == TINY.seeds
-    for found in content["measures"].values():
-        for name, entry in found.items():
+    for measures in content["measures"].values():
+        for name, entry in measures.items():
             assert entry["low"] <= entry["mean"] <= entry["high"], name
             assert entry["seeds"] == TINY.seeds
 
@@ -147,7 +147,7 @@ def test_failure_is_exit_status_1_and_writes_nothing(
 
 def test_bad_arguments_are_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     for given, name in ((["--seeds", "1"], "seeds is 1"), (["--workers", "-1"], "--workers is -1")):
-        with pytest.raises(SystemExit) as found:
+        with pytest.raises(SystemExit) as exited:
             command.main(given)
-        assert found.value.code == 2
+        assert exited.value.code == 2
         assert name in capsys.readouterr().err

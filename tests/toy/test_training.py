@@ -134,8 +134,8 @@ def discrepancy(case: str) -> float:
     worst = 0.0
     for index in range(len(SEEDS)):
         for name, weights in alone(models, index, method).items():
-            found = run.models[name].single(index)
-            worst = max(worst, *(float((p - weights[key]).detach().abs().max()) for key, p in found.named_parameters()))
+            model = run.models[name].single(index)
+            worst = max(worst, *(float((p - weights[key]).detach().abs().max()) for key, p in model.named_parameters()))
     return worst
 
 

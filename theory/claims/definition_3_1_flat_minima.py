@@ -22,8 +22,8 @@ from numpy import ndarray
 
 from theory.claims.equation_9_random_feature_score import RESIDUAL, RISE, R, g, phi
 from theory.model import perturbations
+from theory.model.perturbations import flat_radius
 from theory.model.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment
-from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.notation import (
     Both,

@@ -75,11 +75,11 @@ def _both_directions() -> Iterable[Comparison]:
     for size in (1, 2):
         _, mean, covariance = symbolic_gaussian(size)
         covariance = sympy.diag(*covariance.diagonal())
-        found = divergences_by_expectation(size)
+        both = divergences_by_expectation(size)
         bracket = bracket_at(mean, covariance)
-        yield equal(f"KL(p || p_hat) is the bracket, d={size}", found["kl"], bracket)
+        yield equal(f"KL(p || p_hat) is the bracket, d={size}", both["kl"], bracket)
         reverse = (covariance.trace() + (mean.T * mean)[0] - size - sympy.log(covariance.det())) / 2
-        yield equal(f"KL(p_hat || p) is another bracket, d={size}", found["reverse_kl"], reverse)
+        yield equal(f"KL(p_hat || p) is another bracket, d={size}", both["reverse_kl"], reverse)
 
 
 def _eigenvalue_by_eigenvalue() -> Iterable[Comparison]:
@@ -87,10 +87,10 @@ def _eigenvalue_by_eigenvalue() -> Iterable[Comparison]:
     tau, c = sympy.Symbol("tau", positive=True) - 1, sympy.Symbol("c", real=True)
     _, mean, covariance = symbolic_gaussian(1)
     values = {mean[0]: -c / (1 + tau), covariance[0]: 1 / (1 + tau)}
-    for name, found in divergences_by_expectation(1).items():
+    for name, integral in divergences_by_expectation(1).items():
         divergence = DIVERGENCES[name]
         formula = (divergence.term_formula + c**2 * divergence.weight_formula) / 2
-        at_values = sympy.expand_log(found.subs(values), force=True)
+        at_values = sympy.expand_log(integral.subs(values), force=True)
         yield equal(divergence.title, at_values, formula.subs(TAU, tau))
 
 

@@ -243,12 +243,12 @@ def _on_ddpm_s_schedule() -> Iterable[Comparison]:
     yield equal("ratio of the weights of x_t", sympy.simplify(ratio - sympy.sqrt(before)), 0)
     ratio = at(PRINTED_MEAN, alpha_t, before, 1, 0) / at(MEAN, alpha_t, before, 1, 0)
     yield equal("ratio of the weights of x_0", sympy.simplify(ratio - sympy.sqrt(alpha_t)), 0)
-    kept, shares = Fraction(1), [Fraction(1)]
+    alpha_bar, shares = Fraction(1), [Fraction(1)]
     for noise in linear_schedule():
-        kept *= 1 - noise
+        alpha_bar *= 1 - noise
         # rounded to 20 digits: far below what is compared
-        kept = Fraction(round(kept * 10**20), 10**20)
-        shares.append(kept)
+        alpha_bar = Fraction(round(alpha_bar * 10**20), 10**20)
+        shares.append(alpha_bar)
     for t, low, high in ((500, "0.27", "0.29"), (1000, "0.006", "0.007")):
         yield less(f"square of {low}, against alphabar[{t - 1}]", Fraction(low) ** 2, shares[t - 1])
         yield less(f"alphabar[{t - 1}], against the square of {high}", shares[t - 1], Fraction(high) ** 2)

@@ -27,7 +27,7 @@ from theory.claims.definition_3_6_perturbed_set import Member, PerturbedSet
 from theory.claims.equation_9_random_feature_score import POINTWISE_LOSS, RESIDUAL, SCORE, SECOND_ORDER, g
 from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS
 from theory.model import perturbations
-from theory.model.robustness import flat_radius
+from theory.model.perturbations import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.notation import (
     A,

@@ -28,8 +28,8 @@ from theory.claims.corollary_3_4_perturbed_noise import of_perturbation
 from theory.claims.corollary_3_9_first_line import BRACKET
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
+from theory.model.perturbations import flat_radius, gap_radius
 from theory.model.random_features import RandomFeatureScore, feature_second_moment
-from theory.model.robustness import flat_radius, gap_radius
 from theory.proof import notation, strategies
 from theory.proof.notation import A, Both, Rows, W, b, c, delta, exactly, kappa, words
 from theory.proof.statement import (

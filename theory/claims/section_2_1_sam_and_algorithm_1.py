@@ -146,8 +146,8 @@ def _averages_untrained_weights() -> Iterable[Comparison]:
 def _closed_form() -> Iterable[Comparison]:
     """Each average from k models keeps k/(k + 1) of w_0: from k_0 to k_1 - 1 that is k_0/k_1."""
     k, low, high = sympy.symbols("k k_0 k_1", positive=True, integer=True)
-    kept = sympy.Product(k / (k + 1), (k, low, high - 1)).doit()
-    difference = sympy.gammasimp(kept.rewrite(sympy.gamma)) - low / high
+    share = sympy.Product(k / (k + 1), (k, low, high - 1)).doit()
+    difference = sympy.gammasimp(share.rewrite(sympy.gamma)) - low / high
     yield equal("product of the shares - k_0/k_1", sympy.simplify(difference), 0)
     steps, start, c = _settings()
     yield equal("k_0/k_1 with the printed settings", Fraction(start // c, steps // c), Fraction(9, 10))

@@ -21,7 +21,7 @@ import sympy
 
 from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS
 from theory.claims.theorem_t5_quantisation import WORST_CASE, q
-from theory.model.robustness import flat_radius
+from theory.model.perturbations import flat_radius
 from theory.proof import notation
 from theory.proof.empirical import Problem, Quantised, quantised
 from theory.proof.notation import Expectation, Implies, Loss, d, ell, kappa, m, p, words

@@ -297,12 +297,12 @@ def two_mode_divergences() -> list[tuple[float, float]]:
 
 def _two_modes() -> Iterable[Comparison]:
     printed = perturbation_divergence(MOVED, READER, BIAS)
-    found = two_mode_divergences()
+    integrals = two_mode_divergences()
     because = "the quadrature's estimated error"
     yield equal(
-        "alphabar = 0: KL against Corollary 3.9's first line", found[0][0], printed, found[0][1] + 1e-9, because
+        "alphabar = 0: KL against Corollary 3.9's first line", integrals[0][0], printed, integrals[0][1] + 1e-9, because
     )
-    for level, (kl, error) in zip(LEVELS[1:], found[1:], strict=True):
+    for level, (kl, error) in zip(LEVELS[1:], integrals[1:], strict=True):
         yield at_most(f"alphabar = {level}: 1.2 times the line, against KL", 1.2 * printed, kl, error, because)
 
 
@@ -317,10 +317,10 @@ def _gaussian_by_quadrature() -> Iterable[Comparison]:
             W, b = rng.standard_normal((rows, 2)), rng.standard_normal(2)
             delta = perturbations.project_admissible(rng.standard_normal((rows, 2)), W)
             delta *= 0.3 * 2 / (np.linalg.norm(delta) * np.linalg.norm(W, 2) * p.largest_variance)
-            found = perturbed_density(delta, W, b, "linear", p)
+            density = perturbed_density(delta, W, b, "linear", p)
             because = "the quadrature's estimated error"
             exact = perturbation_divergence(delta, W, b, p=p)
-            yield equal(f"KL, d={rows}, alphabar={level}", found.kl.value, exact, found.kl.error + 1e-12, because)
+            yield equal(f"KL, d={rows}, alphabar={level}", density.kl.value, exact, density.kl.error + 1e-12, because)
 
 
 @dataclass(frozen=True)
@@ -364,15 +364,15 @@ def check_gaussian(instance: AtTime) -> Iterable[Comparison]:
         ("noise", score_perturbation(instance.delta, instance.level), 1 / np.sqrt(1 - instance.level)),
     )
     for name, moved, sign in cases:
-        found = perturbed_noise(moved, instance.W, instance.b, prior)
+        gaussian = perturbed_noise(moved, instance.W, instance.b, prior)
         exponents = instance.p.log_density(points) + sign * change(points)
-        logs = found.log_density(points)
+        logs = gaussian.log_density(points)
         size = 1e-8 * (1 + np.abs(exponents).max() + np.abs(logs).max())
         difference = exponents - logs
         because = "rounding, for covariances of condition number up to 1e6"
         yield equal(f"{name} model: log p_t +- I - log p_hat_t", difference - difference[0], 0.0, float(size), because)
         kl = perturbation_divergence(moved, instance.W, instance.b, p=prior)
-        yield equal(f"{name} model: KL", kl, kl_divergence(instance.p, found), relative(kl, 1e-7, 1e-6), because)
+        yield equal(f"{name} model: KL", kl, kl_divergence(instance.p, gaussian), relative(kl, 1e-7, 1e-6), because)
 
 
 def check_worst_case(instance: AtTime) -> Iterable[Comparison]:

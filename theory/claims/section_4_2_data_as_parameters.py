@@ -90,11 +90,11 @@ def blurred(draw: st.DrawFn, orthogonal: bool = True, full: bool = True) -> tupl
 def check_blur(instance: tuple[strategies.Perturbed, float]) -> Iterable[Comparison]:
     """The perturbed density is N(0, (1 + g^2) I)."""
     perturbed, g_value = instance
-    found = perturbed_noise(perturbed.delta, perturbed.W, perturbed.b)
+    gaussian = perturbed_noise(perturbed.delta, perturbed.W, perturbed.b)
     wanted = Gaussian(np.zeros(perturbed.d), (1 + g_value**2) * np.eye(perturbed.d))
     because = "rounding, for W's condition number of up to 1e3 and precisions down to 1/26"
-    yield equal("mean", found.mean, wanted.mean, 1e-8 * (1 + g_value**2), because)
-    yield equal("covariance", found.covariance, wanted.covariance, 1e-8 * (1 + g_value**2), because)
+    yield equal("mean", gaussian.mean, wanted.mean, 1e-8 * (1 + g_value**2), because)
+    yield equal("covariance", gaussian.covariance, wanted.covariance, 1e-8 * (1 + g_value**2), because)
 
 
 STATEMENT = Statement(

@@ -105,9 +105,9 @@ def _exact_divergences() -> Iterable[Comparison]:
 def _divergences_by_quadrature() -> Iterable[Comparison]:
     one = np.ones((1, 1))
     for name, truth in (("relu", TRUE_KL), ("linear", LINEAR_KL)):
-        found = perturbed_density(one, one, np.zeros(1), name).kl
+        integral = perturbed_density(one, one, np.zeros(1), name).kl
         because = "the quadrature's estimated error"
-        yield equal(f"KL(p || p_hat), {name}", found.value, float(truth), found.error, because)
+        yield equal(f"KL(p || p_hat), {name}", integral.value, float(truth), integral.error, because)
 
 
 @dataclass(frozen=True)

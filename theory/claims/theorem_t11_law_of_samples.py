@@ -215,13 +215,13 @@ def check_laws(instance: Sampling) -> Iterable[Comparison]:
         ("ODE", A_value / 2, c_value / 2, 0.0, ODE_MEAN, ODE_VARIANCE, safe),
     )
     for name, drift, push, spread, mean, variance, own in cases:
-        found = evolved(drift, push, spread, instance.time, instance.start)
+        law = evolved(drift, push, spread, instance.time, instance.start)
         expected = numeric(mean, *arguments)(own, vectors.T @ c_value, instance.time, first, np.diag(second))
-        size = 1 + float(np.abs(found[1]).max() + np.abs(found[0]).max())
+        size = 1 + float(np.abs(law[1]).max() + np.abs(law[0]).max())
         slack = 3e-5 * size if (safe != values).any() and name == "ODE" else 1e-9 * size
-        yield equal(f"{name}'s mean", vectors.T @ found[0], expected, slack, BECAUSE)
+        yield equal(f"{name}'s mean", vectors.T @ law[0], expected, slack, BECAUSE)
         variances = numeric(variance, *arguments)(own, vectors.T @ c_value, instance.time, first, np.diag(second))
-        yield equal(f"{name}'s variances", np.diag(vectors.T @ found[1] @ vectors), variances, slack, BECAUSE)
+        yield equal(f"{name}'s variances", np.diag(vectors.T @ law[1] @ vectors), variances, slack, BECAUSE)
 
 
 def check_limit(instance: Sampling) -> Iterable[Comparison]:
@@ -246,14 +246,14 @@ def check_functions(instance: Sampling) -> Iterable[Comparison]:
     model, (A_value, c_value) = instance.model, instance.field
     arguments = (model.delta, model.W, model.b)
     identity_ = np.eye(model.d)
-    for name, found, drift, push, spread in (
+    for name, law, drift, push, spread in (
         ("SDE", sde_law(*arguments, instance.time, instance.start), A_value - identity_ / 2, c_value, 1.0),
         ("ODE", ode_law(*arguments, instance.time, instance.start), A_value / 2, c_value / 2, 0.0),
     ):
         mean, covariance = evolved(drift, push, spread, instance.time, instance.start)
         slack = 1e-9 * (1 + float(np.abs(covariance).max() + np.abs(mean).max()))
-        yield equal(f"{name}'s mean", found.mean, mean, slack, BECAUSE)
-        yield equal(f"{name}'s covariance", found.covariance, covariance, slack, BECAUSE)
+        yield equal(f"{name}'s mean", law.mean, mean, slack, BECAUSE)
+        yield equal(f"{name}'s covariance", law.covariance, covariance, slack, BECAUSE)
     limit, named = sde_law(*arguments), perturbed_noise(-2 * model.delta, model.W, model.b)
     slack = 1e-9 * float(1 + np.abs(named.covariance).max() + np.abs(named.mean).max())
     yield equal(
@@ -281,8 +281,8 @@ def sampled(steps: int, a: float, kind: str, length: float = 12.0) -> float:
 def _by_the_samplers_own_steps() -> Iterable[Comparison]:
     """a = 1/5, tau = 12: the discrete samplers' variances near the laws', as 1/steps; DDIM's as log(steps)/steps."""
     model = (np.array([[0.2]]), np.ones((1, 1)), np.zeros(1))
-    for kind, found in (("ancestral", sde_law(*model, 12.0)), ("ddim", ode_law(*model, 12.0))):
-        exact = float(found.covariance[0, 0])
+    for kind, law in (("ancestral", sde_law(*model, 12.0)), ("ddim", ode_law(*model, 12.0))):
+        exact = float(law.covariance[0, 0])
         errors = [abs(sampled(steps, 0.2, kind) - exact) for steps in (2000, 4000)]
         yield at_most(f"{kind}: error at 4000 steps over that at 2000", errors[1] / errors[0], 0.6)
         because = "twice the error at 2000 steps"

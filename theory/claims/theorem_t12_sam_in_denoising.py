@@ -77,7 +77,7 @@ from theory.proof.statement import (
 B, size = sympy.symbols("B k", integer=True, positive=True)
 rate, share_rate, curvature = sympy.symbols("eta lambda h", positive=True)
 C, M, Sigma, H = (sympy.MatrixSymbol(name, size, size) for name in ("C", "M", "Sigma", "H"))
-batch_gradient, excess, kept, gradient_noise = sympy.symbols("g_B L_w V_v C_s")
+batch_gradient, excess, remaining, gradient_noise = sympy.symbols("g_B L_w V_v C_s")
 
 WEIGHTED_RESIDUAL = Expectation(p, SquaredNorm(residual) * SquaredNorm(phi))
 """E|r|^2 |phi|^2."""
@@ -122,10 +122,10 @@ def _batches_average_gradients() -> Iterable[Comparison]:
     for count in (1, 2, 3):
         batches = list(itertools.product(gradients, repeat=count))
         sums = [sum(batch, sympy.zeros(2, 1)) / count for batch in batches]
-        found = sum((total.T * total)[0] for total in sums) / len(batches)
+        listed = sum((total.T * total)[0] for total in sums) / len(batches)
         single = sum((gradient.T * gradient)[0] for gradient in gradients) / 2
         claimed = single / count + (1 - sympy.Rational(1, count)) * (mean.T * mean)[0]
-        yield equal(f"E|g_B|^2, batches of {count}: listed - formula", sympy.expand(found - claimed), 0)
+        yield equal(f"E|g_B|^2, batches of {count}: listed - formula", sympy.expand(listed - claimed), 0)
 
 
 def _residual_is_at_least_the_posterior_variance() -> Iterable[Comparison]:
@@ -141,8 +141,8 @@ def _residual_is_at_least_the_posterior_variance() -> Iterable[Comparison]:
 
     centre = mean(first, second)
     variance = mean(square(first - centre), square(second - centre))
-    found = mean(square(first - output), square(second - output))
-    yield equal("E|y - s|^2 - tr Cov - |E y - s|^2", sympy.expand(found - variance - square(centre - output)), 0)
+    residual = mean(square(first - output), square(second - output))
+    yield equal("E|y - s|^2 - tr Cov - |E y - s|^2", sympy.expand(residual - variance - square(centre - output)), 0)
 
 
 def _ascent_is_linear_and_quadratic() -> Iterable[Comparison]:
@@ -247,10 +247,10 @@ def _noise_on_a_quadratic() -> Iterable[Comparison]:
         mean = sum(average(sympy.expand(sample[i]), unit) for sample in samples) / 2
         yield equal(f"mean of the gradient at the minimum, entry {i}", mean, 0)
         for j in range(i + 1):
-            found = sum(average(sympy.expand(sample[i] * sample[j]), unit) for sample in samples) / 2
+            covariance = sum(average(sympy.expand(sample[i] * sample[j]), unit) for sample in samples) / 2
             squares = sum((hessian * hessian)[i, j] for hessian in hessians) / 2
             claimed = pull[i] * pull[j] + noise**2 * squares
-            yield equal(f"covariance - C - s^2 M, entry {i}{j}", sympy.expand(found - claimed), 0)
+            yield equal(f"covariance - C - s^2 M, entry {i}{j}", sympy.expand(covariance - claimed), 0)
 
 
 def _where_it_is_reached() -> Iterable[Comparison]:
@@ -478,7 +478,7 @@ _square_at_a_minimum = Implies(
 _ascended = Expectation(B, Loss(theta + rho * sympy.MatrixSymbol("u_B", d, m), p)) - Expectation(p, Loss(theta, p))
 _rise = Both(sympy.Le(FIRST_ORDER, _ascended), sympy.Le(_ascended, FIRST_ORDER + REMAINDER))
 _excess = sympy.Eq(excess, EXCESS, evaluate=False)
-_share = sympy.Eq(kept, SHARE, evaluate=False)
+_share = sympy.Eq(remaining, SHARE, evaluate=False)
 _noisy = sympy.Eq(gradient_noise, NOISY_GRADIENT, evaluate=False)
 
 STATEMENT = Statement(

@@ -115,9 +115,9 @@ def _loss_of_independent_features() -> Iterable[Comparison]:
         loss = sympy.expand((residual.T * residual)[0])
         over_theta = average(loss, dict.fromkeys(moves, theta_noise**2))
         variances = {w: s - f**2 for w, s, f in zip(waves, squares, means, strict=True)}
-        found = average(sympy.expand(over_theta), variances)
+        mean_loss = average(sympy.expand(over_theta), variances)
         claimed = _written_out(theta, target, dict(enumerate(means, 1)), dict(enumerate(squares, 1)))
-        yield equal(f"mean loss - the three terms, d={rows}, m={columns}", sympy.expand(found - claimed), 0)
+        yield equal(f"mean loss - the three terms, d={rows}, m={columns}", sympy.expand(mean_loss - claimed), 0)
 
 
 def _without_noise_on_the_features() -> Iterable[Comparison]:
@@ -235,10 +235,10 @@ BECAUSE = "quadrature of 16 nodes a piece, and rounding"
 def check_low_pass_filter(network: NoisyNetwork) -> Iterable[Comparison]:
     """The closed form against quadrature, and its moments against the formulas."""
     arguments = (network.theta, network.W, network.b, network.x, network.y, network.theta_noise, network.W_noise)
-    found = two_layer_low_pass_filter(*arguments)
+    rise = two_layer_low_pass_filter(*arguments)
     integrated = integrated_loss(network)
     size = (1 + network.theta_noise**2) * (1 + network.W_noise**2) * 100
-    yield equal("LPF", found.value, integrated, 1e-9 * size, BECAUSE)
+    yield equal("LPF", rise.value, integrated, 1e-9 * size, BECAUSE)
     means = network.x @ network.W + network.b
     deviations = network.W_noise * np.linalg.norm(network.x, axis=1)[:, None] + 0 * means
     if network.W_noise > 0:

@@ -74,9 +74,9 @@ def _divergence_of_gaussians() -> Iterable[Comparison]:
     z, w, w_0 = sympy.symbols("z w w_0", real=True)
     at = w + sigma * z
     logarithms = [-((at - mean) ** 2) / (2 * s**2) - sympy.log(s) for mean, s in ((w, sigma), (w_0, tau))]
-    found = average(sympy.expand(logarithms[0] - logarithms[1]), {z: sympy.Integer(1)})
+    divergence = average(sympy.expand(logarithms[0] - logarithms[1]), {z: sympy.Integer(1)})
     claimed = DIVERGENCE.subs({k: 1, SquaredNorm(weights - prior): (w - w_0) ** 2}).subs(ratio, sigma / tau)
-    yield equal("KL - the formula, one weight", sympy.simplify(sympy.expand_log(found - claimed, force=True)), 0)
+    yield equal("KL - the formula, one weight", sympy.simplify(sympy.expand_log(divergence - claimed, force=True)), 0)
 
 
 def _moment_of_coins() -> Iterable[Comparison]:
@@ -283,10 +283,10 @@ def example(images: int = 20_000, features: int = 32, seed: int = 0) -> Evaluate
 
 def _evaluated() -> Iterable[Comparison]:
     """64 weights on 20,000 points: the bound lies between the expected loss and that of predicting nothing."""
-    found = example()
-    yield at_most("LPF on fresh points against the bound", found.expected, found.bound.value)
-    yield less("the bound against the loss of the prediction 0", found.bound.value, found.trivial)
-    yield less("LPF on the training points against the bound", found.empirical, found.bound.value)
+    certificate = example()
+    yield at_most("LPF on fresh points against the bound", certificate.expected, certificate.bound.value)
+    yield less("the bound against the loss of the prediction 0", certificate.bound.value, certificate.trivial)
+    yield less("LPF on the training points against the bound", certificate.empirical, certificate.bound.value)
 
 
 def _vacuous_for_large_networks() -> Iterable[Comparison]:

@@ -229,24 +229,24 @@ def check_gradient(instance: Activity) -> Iterable[Comparison]:
 
 def check_dimension(instance: Features) -> Iterable[Comparison]:
     """Of the delta whose field has a symmetric Jacobian at every point, by numerical rank."""
-    found = gradient_dimension(instance.W, instance.b, instance.activation, instance.points)
-    yield equal("dimension of the admissible delta", found, instance.m)
+    dimension = gradient_dimension(instance.W, instance.b, instance.activation, instance.points)
+    yield equal("dimension of the admissible delta", dimension, instance.m)
 
 
 def check_dimensions(instance: Features) -> Iterable[Comparison]:
     """The same count, and for a linear activation."""
     yield from check_dimension(instance)
     sizes = {d: instance.d, m: instance.m, rank: int(np.linalg.matrix_rank(instance.W))}
-    found = gradient_dimension(instance.W, instance.b, "linear", instance.points)
-    yield equal("the same for linear sigma", found, int(LINEAR_DIMENSION.subs(sizes)))
+    dimension = gradient_dimension(instance.W, instance.b, "linear", instance.points)
+    yield equal("the same for linear sigma", dimension, int(LINEAR_DIMENSION.subs(sizes)))
 
 
 def check_normalisable(instance: Coefficients) -> Iterable[Comparison]:
     """Whether the density is found and has a finite integral, against the sign of the least Q."""
     least = least_growth(instance)
     try:
-        found = perturbed_density(instance.W * instance.c, instance.W, instance.b, instance.activation)
-        settled = np.isfinite(found.log_normaliser) and found.error < 1
+        density = perturbed_density(instance.W * instance.c, instance.W, instance.b, instance.activation)
+        settled = np.isfinite(density.log_normaliser) and density.error < 1
     except NotNormalizableError:
         settled = False
     yield equal("normalisable, against the least Q being positive", float(settled), float(least > 0))
@@ -264,13 +264,13 @@ def check_bound(instance: Coefficients) -> Iterable[Comparison]:
     """KL(p || p_hat) by quadrature against J / (2 (1 - r_L))."""
     moved = instance.W * instance.c
     log_density = None if instance.spread == 1 else lambda x: -((x / instance.spread) ** 2).sum(axis=1) / 2
-    found = perturbed_density(moved, instance.W, instance.b, instance.activation, log_density)
+    density = perturbed_density(moved, instance.W, instance.b, instance.activation, log_density)
     moment = feature_second_moment(instance.spread * instance.W, instance.b, instance.activation)
     constant, norms = ACTIVATIONS[instance.activation].lipschitz, (np.linalg.norm(moved, 2), instance.norm)
     sides = moved, moment, instance.m, _ratio()(constant, *norms, instance.m)
     bound = float(numeric(BOUND, delta, G, m, ratio)(*sides))
     because = "the quadrature's estimated error, and that of G"
-    yield at_most("KL(p || p_hat)", found.kl.value, bound, found.kl.error + 1e-9 * abs(bound), because)
+    yield at_most("KL(p || p_hat)", density.kl.value, bound, density.kl.error + 1e-9 * abs(bound), because)
 
 
 def _normalisable_in_the_plane() -> Iterable[Comparison]:

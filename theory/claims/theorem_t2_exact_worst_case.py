@@ -171,11 +171,11 @@ def _brute_force() -> Iterable[Comparison]:
             bias -= np.linalg.pinv(W_) @ (W_ @ bias)
         radius = float(rng.choice([0.1, 0.5, 0.9])) * m_ / float(np.linalg.norm(W_, 2))
         name = sorted(DIVERGENCES)[seed % 3]
-        found = brute_force.largest_divergence(W_, bias, radius, DIVERGENCES[name], starts=8, seed=seed)
+        largest = brute_force.largest_divergence(W_, bias, radius, DIVERGENCES[name], starts=8, seed=seed)
         value = worst_case_divergence(W_, bias, radius, name).value
         because = "L-BFGS stops where the slope is rounding"
-        yield equal(f"{name}, d={d}, m={m_}: brute force", found, value, relative(value, 1e-8, floor=0.0), because)
-        yield at_most("never above the formula", found, value, relative(value, 1e-12, floor=0.0), "rounding")
+        yield equal(f"{name}, d={d}, m={m_}: brute force", largest, value, relative(value, 1e-8, floor=0.0), because)
+        yield at_most("never above the formula", largest, value, relative(value, 1e-12, floor=0.0), "rounding")
 
 
 def _polar_is_not_optimal() -> Iterable[Comparison]:

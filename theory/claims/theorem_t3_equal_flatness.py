@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numpy import ndarray
 
 from theory.claims.equation_9_random_feature_score import HESSIAN, POINTWISE_LOSS, RESIDUAL, SECOND_ORDER, g, phi
-from theory.model.robustness import flat_radius
+from theory.model.perturbations import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
 from theory.proof.machine_checked import machine_checked

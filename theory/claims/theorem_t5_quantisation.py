@@ -124,9 +124,9 @@ def _rises() -> Iterable[Comparison]:
         values = {G: moment.tolist()}
         rise = notation.at(SECOND_ORDER, values | {delta: entries})
         flat = [(entry, r + 1, c + 1) for r, row in enumerate(entries) for c, entry in enumerate(row)]
-        found = average(rise, {entry: q**2 / 12 for entry, _, _ in flat})
+        mean_rise = average(rise, {entry: q**2 / 12 for entry, _, _ in flat})
         claimed = notation.at(DITHER_RISE, values, d=rows)
-        yield equal(f"mean of J - the formula, dither, d={rows}, m={columns}", sympy.expand(found - claimed), 0)
+        yield equal(f"mean of J - the formula, dither, d={rows}, m={columns}", sympy.expand(mean_rise - claimed), 0)
         variances = {entry: STOCHASTIC_VARIANCE.subs({i: r, j: c}) for entry, r, c in flat}
         claimed = STOCHASTIC_RISE.subs({d: rows, m: columns}).doit()
         claimed = claimed.subs({second[c + 1, c + 1]: moment[c, c] for c in range(columns)})
@@ -204,8 +204,8 @@ def check_stochastic(instance: Quantised) -> Iterable[Comparison]:
     problem = instance.problem
     f, moment = (np.pad(array, ((1, 0), (1, 0))) for array in (instance.fractions, problem.second_moment))  # from 1
     rise = numeric(STOCHASTIC_RISE, q, fraction, second, d, m)(instance.step, f, moment, problem.d, problem.m)
-    found = instance.mean_rise(stochastic_errors(instance))
-    yield equal("mean rise, stochastic rounding", found, rise, _slack(instance), BECAUSE)
+    mean_rise = instance.mean_rise(stochastic_errors(instance))
+    yield equal("mean rise, stochastic rounding", mean_rise, rise, _slack(instance), BECAUSE)
 
 
 def grid_steps(weights: ndarray, number_of_bits: int) -> dict[str, float]:

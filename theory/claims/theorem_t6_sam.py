@@ -314,10 +314,10 @@ def _full_batch_by_optimisation() -> Iterable[Comparison]:
         phi_value = problem.features(weights)
         best = 3 * np.linalg.lstsq(phi_value, g_value, rcond=None)[0].T
         for name, at in (("a minimum", best), ("theta", weights)):
-            found = _largest_loss(problem, at, 0.7, rng)
+            largest = _largest_loss(problem, at, 0.7, rng)
             claimed = problem.loss(best) + sphere_maximum(problem.second_moment, at - best, 0.7)[0]
             because = "the optimiser stops where its differences, of order 1e-8, see no slope"
-            yield equal(f"largest loss over the sphere around {name}", found, claimed, 1e-6 * claimed, because)
+            yield equal(f"largest loss over the sphere around {name}", largest, claimed, 1e-6 * claimed, because)
 
 
 def _largest_loss(problem: Problem, at: ndarray, radius: float, rng: np.random.Generator) -> float:

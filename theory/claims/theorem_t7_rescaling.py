@@ -28,8 +28,8 @@ from numpy import ndarray
 
 from theory.claims.equation_9_random_feature_score import HESSIAN, SCORE, Activated, phi
 from theory.claims.theorem_t3_equal_flatness import FLAT_RADIUS, LPF_RISE, SIZES, average, noise
+from theory.model.perturbations import flat_radius
 from theory.model.random_features import LEAK
-from theory.model.robustness import flat_radius
 from theory.proof import notation, strategies
 from theory.proof.empirical import Problem, problems
 from theory.proof.machine_checked import machine_checked

@@ -80,8 +80,8 @@ def _divergence_of_a_step() -> Iterable[Comparison]:
     x, mean, gap_ = sympy.symbols("x mu nu", real=True)
     ratio = ((x - mean - gap_) ** 2 - (x - mean) ** 2) / (2 * v)
     z = sympy.Symbol("z", real=True)
-    found = average(sympy.expand(ratio.subs(x, mean + sympy.sqrt(v) * z)), {z: sympy.Integer(1)})
-    yield equal("KL of two steps - (difference of means)^2/(2 sigma^2)", sympy.simplify(found - gap_**2 / (2 * v)), 0)
+    kl = average(sympy.expand(ratio.subs(x, mean + sympy.sqrt(v) * z)), {z: sympy.Integer(1)})
+    yield equal("KL of two steps - (difference of means)^2/(2 sigma^2)", sympy.simplify(kl - gap_**2 / (2 * v)), 0)
     one, other = sympy.symbols("e f", real=True)
     bar = a * (1 - b)
     means = [(x - b * value / sympy.sqrt(1 - bar)) / sympy.sqrt(1 - b) for value in (one, other)]
@@ -123,12 +123,12 @@ def _exact_chain() -> Iterable[Comparison]:
     variances = [sympy.Rational(1, 3), sympy.Rational(1, 2), sympy.Rational(2, 3)]
 
     def steps(which: int) -> list[tuple[sympy.Expr, sympy.Expr]]:
-        found = []
+        lines = []
         for index, (bar, b) in enumerate(zip(bars, betas, strict=True)):
             factor = b / sympy.sqrt(1 - bar)
             root = sympy.sqrt(1 - b)
-            found.append(((1 - factor * slopes[which][index]) / root, -factor * shifts[which][index] / root))
-        return found
+            lines.append(((1 - factor * slopes[which][index]) / root, -factor * shifts[which][index] / root))
+        return lines
 
     def joint(which: int) -> tuple[sympy.Matrix, sympy.Matrix]:
         """Mean and root L of the path (x_0, ..., x_3): x = mean + L z."""
@@ -220,15 +220,15 @@ class Chain:
 
     def squared_errors(self, model: int) -> ndarray:
         """E_q |eps - eps_model(x_t)|^2 for every t, (T,)."""
-        law, found = self.data_path, []
+        law, errors = self.data_path, []
         for index, bar in enumerate(self.bars):
             mean, covariance = self.block(law, 0, index + 1)
             root = np.sqrt(1 - bar)
             size = len(self.mean)
             reader = np.hstack([-np.sqrt(bar) / root * np.eye(size), np.eye(size) / root - self.slopes[model, index]])
             error = reader @ mean - self.shifts[model, index]
-            found.append(float(np.trace(reader @ covariance @ reader.T) + error @ error))
-        return np.array(found)
+            errors.append(float(np.trace(reader @ covariance @ reader.T) + error @ error))
+        return np.array(errors)
 
 
 @st.composite

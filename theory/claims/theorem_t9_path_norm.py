@@ -223,8 +223,8 @@ def check_flatness(net: TwoLayers) -> Iterable[Comparison]:
     """tr H_GN by differences; its floor over rescalings, where it is reached; and that all are one function."""
     theta, W, b, x = net.theta, net.W, net.b, net.x
     claimed = path_norm.gauss_newton_trace(theta, W, b, x)
-    found = 2 * _jacobian_square(net, theta, W, b)
-    yield equal("2 E|J|^2", found, claimed, 1e-5 * claimed, "rounding of outputs over steps of 1e-3 or less")
+    trace = 2 * _jacobian_square(net, theta, W, b)
+    yield equal("2 E|J|^2", trace, claimed, 1e-5 * claimed, "rounding of outputs over steps of 1e-3 or less")
     energy_, _ = path_norm.relu_moments(W, b, x)
     sizes = np.linalg.norm(theta, axis=0)
     total = net.sum(TRACE)
@@ -238,9 +238,9 @@ def check_flatness(net: TwoLayers) -> Iterable[Comparison]:
     yield at_most("floor against tr H_GN elsewhere", floor, moved, 1e-12 * moved, BECAUSE)
     best = path_norm.balanced(theta, W, b, x)
     counted = (sizes > 0) & (energy_ > 0)  # the others' parts go to 0 at the end of a range
-    kept = [part[..., counted] for part in best]
+    active = [part[..., counted] for part in best]
     reached = (
-        path_norm.gauss_newton_trace(kept[0], kept[1], kept[2], x) * (counted.sum() / net.m) ** 2
+        path_norm.gauss_newton_trace(active[0], active[1], active[2], x) * (counted.sum() / net.m) ** 2
         if counted.any()
         else 0.0
     )

@@ -27,8 +27,8 @@ def _search(objective: Callable[[ndarray], tuple[float, ndarray]], size: int, st
     with threadpool_limits(1, "blas"):  # threads that wait for each other cost far more than these small products
         for _ in range(starts):
             start = rng.standard_normal(size)
-            found = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=OPTIONS)
-            best = min(best, float(found.fun))
+            optimum = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=OPTIONS)
+            best = min(best, float(optimum.fun))
     return best
 
 

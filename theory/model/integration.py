@@ -216,16 +216,16 @@ class Quadrature:
         fine, coarse = NODES[self.peaks[0].mode.size]
 
         def assessed(low: ndarray, high: ndarray) -> tuple[ndarray, ...]:
-            found = self._over(integrand, low, high, fine)
-            return low, high, found, np.abs(found - self._over(integrand, low, high, coarse))
+            integral = self._over(integrand, low, high, fine)
+            return low, high, integral, np.abs(integral - self._over(integrand, low, high, coarse))
 
         boxes = assessed(*self._first_boxes)
         while True:
-            low, high, found, error = boxes
-            allowed = TOLERANCES[low.shape[1]] * np.abs(found.sum(axis=0))
+            low, high, integrals, error = boxes
+            allowed = TOLERANCES[low.shape[1]] * np.abs(integrals.sum(axis=0))
             worst = (error > allowed / len(low)).any(axis=1)
             if (error.sum(axis=0) <= allowed).all() or not worst.any() or len(low) > MOST_BOXES[low.shape[1]]:
-                return found.sum(axis=0), error.sum(axis=0)
+                return integrals.sum(axis=0), error.sum(axis=0)
             parts = assessed(*_split(low[worst], high[worst], (low + high)[worst] / 2))
             boxes = tuple(np.concatenate([old[~worst], new]) for old, new in zip(boxes, parts, strict=True))
 
@@ -281,8 +281,8 @@ def unnormalisable_ray(
             return -float(log_density(peak.mode + reach * u / linalg.norm(u))) / FAR**2
 
         best = np.argsort(-log_density(peak.mode + reach * rays))[:3]
-        found = np.array([_minimum(depth, rays[index]) for index in best])
-        rays = np.concatenate([rays, found / linalg.norm(found, axis=1, keepdims=True)])
+        refined = np.array([_minimum(depth, rays[index]) for index in best])
+        rays = np.concatenate([rays, refined / linalg.norm(refined, axis=1, keepdims=True)])
     near, far = (log_density(peak.mode + factor * reach * rays) for factor in (1, 2))
     with np.errstate(invalid="ignore"):
         slow = far - near >= -np.log(2)  # false where both are -inf

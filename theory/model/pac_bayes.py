@@ -31,10 +31,10 @@ def gaussian_divergence(squared_distance: float, weights: int, deviation: float,
     prior = arguments.scalar("prior_deviation", prior_deviation, above=0)
     logarithm = np.log(own) - np.log(prior)
     with np.errstate(over="ignore"):
-        found = count / 2 * (np.expm1(2 * logarithm) - 2 * logarithm) + (np.sqrt(distance) / prior) ** 2 / 2
-    if not np.isfinite(found):
+        divergence = count / 2 * (np.expm1(2 * logarithm) - 2 * logarithm) + (np.sqrt(distance) / prior) ** 2 / 2
+    if not np.isfinite(divergence):
         raise ValueError(f"prior_deviation is {prior:g}; allowed: one at which the divergence is a finite float")
-    return float(max(found, 0.0))
+    return float(max(divergence, 0.0))
 
 
 def binary_divergence(q: float, p: float) -> float:

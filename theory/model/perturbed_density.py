@@ -219,9 +219,9 @@ def _divergences(
     (gain, change), (gain_error, change_error) = integrator(second)
     whole = np.exp(-shift) + gain
     kl = float(shift + np.log(whole) if shift else np.log1p(gain))
-    found = np.isfinite([kl, mean, change, scatter]).all() and mass > 0 and mass_error < UNSETTLED * mass
-    found = found and kl < LARGEST_KL
-    if not (found and gain_error <= UNSETTLED * gain and change_error <= UNSETTLED * change):
+    settled = np.isfinite([kl, mean, change, scatter]).all() and mass > 0 and mass_error < UNSETTLED * mass
+    settled = settled and kl < LARGEST_KL
+    if not (settled and gain_error <= UNSETTLED * gain and change_error <= UNSETTLED * change):
         raise ArithmeticError(
             f"the integrals do not settle: KL(p || p_hat) is {kl:.3g}, its error {gain_error / whole:.2g}; e^-I p may "
             f"not be normalisable, E_p[I] not finite, a mode far from starts, or KL above {LARGEST_KL:g}"
@@ -321,19 +321,19 @@ def perturbed_density(
         integrator, effective = Quadrature([main, *peaks], kinks), float("inf")
     else:
         integrator, effective = _sampler(peaks, [prior, perturbed], samples, seed)
-    found = _divergences(
+    integrals = _divergences(
         prior, potential, integrator, [main, *peaks], normalised=log_density is None or gaussian is not None
     )
     return PerturbedDensity(
         dimension=d,
-        log_normaliser=found.log_normaliser.value,
-        error=found.log_normaliser.error,
-        kl=found.kl,
-        reverse_kl=found.reverse_kl,
+        log_normaliser=integrals.log_normaliser.value,
+        error=integrals.log_normaliser.error,
+        kl=integrals.kl,
+        reverse_kl=integrals.reverse_kl,
         method="quadrature" if by_quadrature else "importance sampling",
         effective_samples=effective,
         _potential=potential,
-        _log_prior=lambda x: prior(x) - found.log_mass,
+        _log_prior=lambda x: prior(x) - integrals.log_mass,
         _integrator=integrator,
         _peak=peaks[-1],
     )

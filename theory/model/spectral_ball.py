@@ -104,8 +104,8 @@ def ball_bounds(
     bound = divergence.scale * float(
         np.sum(divergence.term(shrink)) + (radius / m) ** 2 * (b @ b) * divergence.weight(shrink[0])
     )
-    kept = s > max(W.shape) * np.finfo(float).eps * s[0]
-    polar = -radius * (left[:, kept] @ right[kept])
+    nonzero = s > max(W.shape) * np.finfo(float).eps * s[0]
+    polar = -radius * (left[:, nonzero] @ right[nonzero])
     starts = [polar, inside]
     if W.size <= SEARCH_UP_TO and np.any(b):
         bases = frame(W)

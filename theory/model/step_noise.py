@@ -110,8 +110,8 @@ def stationary_covariance(
     if not rate * curvatures[-1] < 2:
         raise ValueError(f"rate is {rate:g}; allowed: below 2 / lambda_max(hessian) = {2 / curvatures[-1]:.6g}")
     sums = curvatures[:, None] + curvatures - rate * np.outer(curvatures, curvatures)
-    found = basis @ (rate * (basis.T @ noise @ basis) / sums) @ basis.T
-    return (found + found.T) / 2
+    covariance = basis @ (rate * (basis.T @ noise @ basis) / sums) @ basis.T
+    return (covariance + covariance.T) / 2
 
 
 class SGD(NamedTuple):
@@ -170,8 +170,8 @@ def stationary_sgd(
     growth = np.abs(np.linalg.eigvals(np.eye(size**2) - rate * step)).max()
     if not growth < 1 - 1e-12:
         raise ValueError(f"rate is {rate:g}, which multiplies second moments by {growth:.6g} a step; allowed: below 1")
-    found = np.linalg.solve(step, rate * noise.ravel()).reshape(size, size)
-    return SGD(mean, mean @ mean + (squares - mean @ mean) / batch, noise, (found + found.T) / 2)
+    second_moment = np.linalg.solve(step, rate * noise.ravel()).reshape(size, size)
+    return SGD(mean, mean @ mean + (squares - mean @ mean) / batch, noise, (second_moment + second_moment.T) / 2)
 
 
 def _contraction(curvature: object, rate: object) -> ndarray:

@@ -11,6 +11,7 @@ that must fail the check: it drops an assumption and looks for the violation tha
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -264,25 +265,58 @@ class Falsifier(Evidence):
     dropped: str
 
     def run(self) -> Report:
-        """Search, always from the same seed, for an instance that fails the check."""
-
-        def violates(instance: Any) -> bool:
-            return not all(comparison.holds() for comparison in self.check_instance(instance))
-
-        settings = hypothesis.settings(
-            max_examples=2000,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-            phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
-        )
+        """Search for an instance that fails the check."""
         try:
-            found = hypothesis.find(self.instances, violates, settings=settings)
+            instance = violation(self.instances, self.check_instance)
         except hypothesis.errors.NoSuchExample:
             return Report(False, (f"FAILS: no violation found without: {self.dropped}",))
-        lines = tuple(str(c) for c in self.check_instance(found) if not c.holds())
-        return Report(True, (f"without: {self.dropped}, violated at {found}", *(f"violated: {line}" for line in lines)))
+        lines = tuple(str(c) for c in self.check_instance(instance) if not c.holds())
+        return Report(
+            True, (f"without: {self.dropped}, violated at {instance}", *(f"violated: {line}" for line in lines))
+        )
+
+
+def violation(instances: SearchStrategy[Any], check: InstanceCheck, examples: int = 2000, shrink: bool = True) -> Any:
+    """An instance that fails a check, by a search always from the same seed.
+
+    Args:
+        instances: the strategy that generates them.
+        check: yields the comparisons for one instance.
+        examples: how many are tried at most.
+        shrink: whether the simplest such instance is looked for.
+
+    Raises:
+        NoSuchExample: Hypothesis' error where none fails.
+    """
+    phases = [hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrink else [])]
+    settings = hypothesis.settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=phases,
+    )
+    return hypothesis.find(
+        instances, lambda one: not all(comparison.holds() for comparison in check(one)), settings=settings
+    )
+
+
+def register_profiles() -> None:
+    """Register Hypothesis' profiles `default`, 200 examples a property, and `thorough`, 10,000, and load `default`.
+
+    There are no deadlines, and in CI the search is derandomised. `fixed-default` and `fixed-thorough` are derandomised
+    everywhere: for the command line, which prints the instance that fails.
+    """
+    in_ci = bool(os.environ.get("CI"))
+    for name, examples in (("default", 200), ("thorough", 10_000)):
+        hypothesis.settings.register_profile(
+            name, max_examples=examples, deadline=None, derandomize=in_ci, print_blob=not in_ci
+        )
+        hypothesis.settings.register_profile(
+            f"fixed-{name}", max_examples=examples, deadline=None, derandomize=True, database=None
+        )
+    hypothesis.settings.load_profile("default")
 
 
 def _nothing() -> Iterable[Comparison]:

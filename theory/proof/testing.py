@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import hypothesis
 import pytest
 from hypothesis.strategies import SearchStrategy
 
-from theory.proof.statement import Comparison, Evidence, Statement
+from theory.proof.statement import Evidence, InstanceCheck, Statement, violation
 
 
 def every_evidence(*statements: Statement) -> pytest.MarkDecorator:
@@ -25,25 +24,13 @@ def require(evidence: Evidence) -> None:
     assert report.holds, "\n".join(report.lines)
 
 
-def finds_violation(instances: SearchStrategy[Any], check: Callable[[Any], Iterable[Comparison]]) -> bool:
+def finds_violation(instances: SearchStrategy[Any], check: InstanceCheck) -> bool:
     """Whether the search finds an instance that fails a check: what must happen when the check is of a mutant.
 
     Nothing is shrunk, so this costs less than a falsifier.
     """
-    settings = hypothesis.settings(
-        max_examples=500,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[hypothesis.Phase.generate],
-    )
-
-    def violates(instance: Any) -> bool:
-        return not all(comparison.holds() for comparison in check(instance))
-
     try:
-        hypothesis.find(instances, violates, settings=settings)
+        violation(instances, check, examples=500, shrink=False)
     except hypothesis.errors.NoSuchExample:
         return False
     return True

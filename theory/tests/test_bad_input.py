@@ -28,7 +28,6 @@ from theory.model import (
     perturbations,
     perturbed_density,
     random_features,
-    robustness,
     sampling_law,
     smoothed_relu,
     spectral_ball,
@@ -108,8 +107,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         worst_case.worst_case_divergence,
         {"W": W, "b": B, "radius": 0.5, "divergence": "kl", "norm": "spectral"},
     ),
-    "gap_radius": (robustness.gap_radius, {"kappa": 0.5, "divergence": "kl"}),
-    "flat_radius": (robustness.flat_radius, {"G": np.eye(3), "kappa": 0.5}),
+    "gap_radius": (perturbations.gap_radius, {"kappa": 0.5, "divergence": "kl"}),
+    "flat_radius": (perturbations.flat_radius, {"G": np.eye(3), "kappa": 0.5}),
     "RandomFeatureScore": (
         random_features.RandomFeatureScore,
         {"theta": DELTA, "W": W, "U": U, "activation": "tanh"},
@@ -321,7 +320,6 @@ def test_every_argument_is_swept(name: str) -> None:
 # Lists are accepted too; the signatures, which name arrays, are not asked here.
 PERTURBATIONS: Any = perturbations
 WORST_CASE: Any = worst_case
-ROBUSTNESS: Any = robustness
 RANDOM_FEATURES: Any = random_features
 GAUSSIANS: Any = gaussians
 
@@ -338,8 +336,8 @@ GAUSSIANS: Any = gaussians
         (lambda: WORST_CASE.worst_case_divergence(W, B[:2], 1), r"b has shape \(2,\)"),
         (lambda: WORST_CASE.worst_case_divergence(W, B, 1, "jensen"), "divergence is 'jensen'; allowed: one of 'kl'"),
         (lambda: WORST_CASE.worst_case_divergence(W, B, 1, norm="nuclear"), "norm is 'nuclear'"),
-        (lambda: ROBUSTNESS.gap_radius(-1), "kappa is -1"),
-        (lambda: ROBUSTNESS.flat_radius([[1, 2], [3, 4]], 1), "G of shape"),
+        (lambda: PERTURBATIONS.gap_radius(-1), "kappa is -1"),
+        (lambda: PERTURBATIONS.flat_radius([[1, 2], [3, 4]], 1), "G of shape"),
         (lambda: RANDOM_FEATURES.feature_second_moment(W, B, "swish"), "activation is 'swish'"),
         (lambda: GAUSSIANS.Gaussian([0, 0], [[1, 2], [2, 1]]), "covariance has smallest eigenvalue"),
         (lambda: GAUSSIANS.Gaussian([0, np.nan], np.eye(2)), "mean has entries that are not finite"),

@@ -14,7 +14,7 @@ from theory.claims.definition_3_2_gap_robustness import (
     tilt_divergence,
 )
 from theory.model.gaussians import Gaussian, kl_divergence, standard_normal
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius
 from theory.proof.notation import k, kappa
 from theory.proof.statement import Evidence
 from theory.proof.testing import every_evidence, require

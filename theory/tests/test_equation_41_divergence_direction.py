@@ -23,10 +23,10 @@ def test_evidence(evidence: Evidence) -> None:
 def test_both_directions_at_ones() -> None:
     mean, covariance = sympy.Symbol("mu_1", real=True), sympy.Symbol("s_1", positive=True)
     values = {mean: sympy.Rational(-1, 2), covariance: sympy.Rational(1, 2)}
-    found = {name: float(value.subs(values)) for name, value in divergences_by_expectation(1).items()}
-    assert found["kl"] == pytest.approx(0.40343, abs=5e-6)  # five digits are given
-    assert found["reverse_kl"] == pytest.approx(0.22157, abs=5e-6)
-    assert float(exactly(of_perturbation(EQUATION_42), ONES)) == pytest.approx(found["kl"], rel=1e-14)  # roundings
+    both = {name: float(value.subs(values)) for name, value in divergences_by_expectation(1).items()}
+    assert both["kl"] == pytest.approx(0.40343, abs=5e-6)  # five digits are given
+    assert both["reverse_kl"] == pytest.approx(0.22157, abs=5e-6)
+    assert float(exactly(of_perturbation(EQUATION_42), ONES)) == pytest.approx(both["kl"], rel=1e-14)  # roundings
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from scipy import integrate, stats
 from theory.model import perturbations, random_features
 from theory.model.divergences import DIVERGENCES, TAU, excess
 from theory.model.gaussians import Gaussian, kl_divergence, squared_wasserstein, standard_normal
+from theory.model.perturbations import flat_radius
 from theory.model.random_features import ACTIVATIONS, RandomFeatureScore, feature_second_moment, relu_product_moment
-from theory.model.robustness import flat_radius
 from theory.proof import strategies
 
 pytestmark = pytest.mark.usefixtures("shapes_checked")

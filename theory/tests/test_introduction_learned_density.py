@@ -14,9 +14,9 @@ def test_evidence(evidence: Evidence) -> None:
 
 def test_the_learned_density_in_one_dimension() -> None:
     """Score -x + x/2 + 1/4 is that of N(1/2, 2)."""
-    found = Learned(np.ones((1, 1)), np.array([0.5]), np.array([[0.5]]), 0.0).density
-    assert found.mean == pytest.approx([0.5])
-    assert found.covariance == pytest.approx(np.array([[2.0]]))
+    density = Learned(np.ones((1, 1)), np.array([0.5]), np.array([[0.5]]), 0.0).density
+    assert density.mean == pytest.approx([0.5])
+    assert density.covariance == pytest.approx(np.array([[2.0]]))
 
 
 def test_the_density_of_the_same_sign_is_another() -> None:

@@ -32,13 +32,13 @@ def _linear_instance(d: int, m: int, size: float) -> strategies.Perturbed:
     return strategies.Perturbed(W, b, delta)
 
 
-def _errors(found: PerturbedDensity, instance: strategies.Perturbed) -> list[tuple[float, float]]:
+def _errors(density: PerturbedDensity, instance: strategies.Perturbed) -> list[tuple[float, float]]:
     """(|found - closed form|, estimated error) for everything that has a closed form: linear, p = N(0, I)."""
     truth = perturbations.perturbed_noise(instance.delta, instance.W, instance.b)
     x = np.linspace(-1, 1, 3 * instance.d).reshape(3, instance.d)
-    moments = found.moments
-    pairs = [(found.log_density(point) - truth.log_density(point), found.error) for point in x]
-    for name, estimate in (("kl", found.kl), ("reverse_kl", found.reverse_kl)):
+    moments = density.moments
+    pairs = [(density.log_density(point) - truth.log_density(point), density.error) for point in x]
+    for name, estimate in (("kl", density.kl), ("reverse_kl", density.reverse_kl)):
         divergence = perturbations.perturbation_divergence(instance.delta, instance.W, instance.b, name)
         pairs.append((estimate.value - divergence, estimate.error))
     pairs += zip((moments.mean - truth.mean).ravel(), moments.mean_error.ravel(), strict=True)
@@ -50,28 +50,28 @@ def _errors(found: PerturbedDensity, instance: strategies.Perturbed) -> list[tup
 @pytest.mark.parametrize("d", [1, 2])
 def test_quadrature_meets_the_gaussian_closed_form(d: int, size: float) -> None:
     instance = _linear_instance(d, d + 1, size)
-    found = perturbed_density(instance.delta, instance.W, instance.b, "linear")
-    assert found.method == "quadrature"
-    for difference, error in _errors(found, instance):
+    density = perturbed_density(instance.delta, instance.W, instance.b, "linear")
+    assert density.method == "quadrature"
+    for difference, error in _errors(density, instance):
         assert difference <= error + 1e-14  # roundings of numbers of order 1 beside the estimated error
-    assert found.kl.error < 1e-4 * found.kl.value  # relative precision for small delta too
+    assert density.kl.error < 1e-4 * density.kl.value  # relative precision for small delta too
 
 
 def test_quadrature_in_three_dimensions() -> None:
     instance = _linear_instance(3, 2, 0.5)
-    found = perturbed_density(instance.delta, instance.W, instance.b, "linear")
+    density = perturbed_density(instance.delta, instance.W, instance.b, "linear")
     truth = perturbations.perturbation_divergence(instance.delta, instance.W, instance.b)
-    assert abs(found.kl.value - truth) <= found.kl.error < 0.02 * truth
+    assert abs(density.kl.value - truth) <= density.kl.error < 0.02 * truth
 
 
 @pytest.mark.parametrize(("d", "size"), [(1, 0.9), (4, 1e-4), (4, 0.5), (8, 0.9), (20, 0.5)])
 def test_sampling_meets_the_gaussian_closed_form(d: int, size: float) -> None:
     instance = _linear_instance(d, d + 3, size)
-    found = perturbed_density(instance.delta, instance.W, instance.b, "linear", method="importance sampling", seed=1)
-    assert found.effective_samples > 1000
-    for difference, error in _errors(found, instance):
+    density = perturbed_density(instance.delta, instance.W, instance.b, "linear", method="importance sampling", seed=1)
+    assert density.effective_samples > 1000
+    for difference, error in _errors(density, instance):
         assert difference <= STANDARD_ERRORS * error
-    assert found.kl.error < 0.05 * found.kl.value
+    assert density.kl.error < 0.05 * density.kl.value
 
 
 def test_sampling_is_a_function_of_the_seed() -> None:
@@ -97,25 +97,25 @@ def _relu_closed_form(c: float, w: float, b: float) -> tuple[float, float]:
 @pytest.mark.parametrize("c", [-0.2, 0.5, 40.0])
 def test_relu_in_one_dimension(c: float, b: float) -> None:
     w = 1.5
-    found = _of([[c * w]], [[w]], [b])
+    density = _of([[c * w]], [[w]], [b])
     mean, log_normaliser = _relu_closed_form(c, w, b)
-    assert abs(found.log_normaliser - log_normaliser) <= found.error < 1e-7
-    assert abs(found.kl.value - mean - log_normaliser) <= found.kl.error < 1e-7
+    assert abs(density.log_normaliser - log_normaliser) <= density.error < 1e-7
+    assert abs(density.kl.value - mean - log_normaliser) <= density.kl.error < 1e-7
 
 
 def test_relu_pinned() -> None:
-    found = _of([[1.0]], [[1.0]], [0.0])
-    assert found.kl.value == pytest.approx(0.25 + math.log((1 + 2**-0.5) / 2), abs=found.kl.error)
-    assert found.kl.value == pytest.approx(0.09165, abs=5e-6)  # five digits are given
+    density = _of([[1.0]], [[1.0]], [0.0])
+    assert density.kl.value == pytest.approx(0.25 + math.log((1 + 2**-0.5) / 2), abs=density.kl.error)
+    assert density.kl.value == pytest.approx(0.09165, abs=5e-6)  # five digits are given
 
 
 def test_relu_in_two_dimensions_factorises() -> None:
     """W = I: p_hat is a product, so divergences and log normalisers add."""
     c, b = np.array([0.8, -0.9]), np.array([0.3, -0.5])
-    found = perturbed_density(np.diag(c), np.eye(2), b)
+    density = perturbed_density(np.diag(c), np.eye(2), b)
     parts = [_relu_closed_form(c_j / 2, 1.0, b_j) for c_j, b_j in zip(c, b, strict=True)]
-    assert abs(found.log_normaliser - sum(log for _, log in parts)) <= found.error < 1e-5
-    assert abs(found.kl.value - sum(mean + log for mean, log in parts)) <= found.kl.error < 1e-5
+    assert abs(density.log_normaliser - sum(log for _, log in parts)) <= density.error < 1e-5
+    assert abs(density.kl.value - sum(mean + log for mean, log in parts)) <= density.kl.error < 1e-5
 
 
 def test_sampling_agrees_with_quadrature_for_relu() -> None:
@@ -139,16 +139,16 @@ def _mixture(x: ndarray) -> ndarray:
 def test_gaussian_mixture() -> None:
     """Linear: each component of e^-I p is Gaussian again."""
     A, c = 0.4, -0.7
-    found = _of([[A]], [[1.0]], [c / A], "linear", _mixture, starts=MEANS)
+    density = _of([[A]], [[1.0]], [c / A], "linear", _mixture, starts=MEANS)
     mean = float(WEIGHTS @ (A * (MEANS[:, 0] ** 2 + WIDTH**2) / 2 + c * MEANS[:, 0]))
     precision = 1 / WIDTH**2 + A
     shifted = MEANS[:, 0] / WIDTH**2 - c
     logs = -(MEANS[:, 0] ** 2) / (2 * WIDTH**2) + shifted**2 / (2 * precision) - math.log(WIDTH**2 * precision) / 2
     log_normaliser = float(special.logsumexp(logs, b=WEIGHTS))
-    assert abs(found.log_normaliser - log_normaliser) <= found.error < 1e-5
-    assert found.kl.value == pytest.approx(mean + log_normaliser, rel=1e-9)  # ten digits are asked
+    assert abs(density.log_normaliser - log_normaliser) <= density.error < 1e-5
+    assert density.kl.value == pytest.approx(mean + log_normaliser, rel=1e-9)  # ten digits are asked
     posterior = WEIGHTS * np.exp(logs - log_normaliser)
-    assert found.moments.mean[0] == pytest.approx(float(posterior @ shifted / precision), abs=1e-6)
+    assert density.moments.mean[0] == pytest.approx(float(posterior @ shifted / precision), abs=1e-6)
 
 
 def test_any_activation_against_a_plain_sum() -> None:
@@ -160,10 +160,10 @@ def test_any_activation_against_a_plain_sum() -> None:
         field = sigma(x @ W + b) @ delta[0] / 2
         potential = np.concatenate([[0], np.cumsum((field[1:] + field[:-1]) / 2 * np.diff(x[:, 0]))])
         kl = p @ potential + math.log(p @ np.exp(-potential))
-        found = perturbed_density(delta, W, b, sigma)
+        density = perturbed_density(delta, W, b, sigma)
         # the potential by the trapezoidal rule: error x_max h^2 sup|field''| / 12, h = 0.0014
-        assert found.kl.value == pytest.approx(kl, abs=1e-5), sigma.name
-        assert found.potential(np.zeros(1)) == pytest.approx(0, abs=1e-15)
+        assert density.kl.value == pytest.approx(kl, abs=1e-5), sigma.name
+        assert density.potential(np.zeros(1)) == pytest.approx(0, abs=1e-15)
 
 
 @given(
@@ -210,8 +210,8 @@ def test_not_normalisable(delta: Any, W: Any, b: Any, activation: str, density: 
 
 
 def test_just_normalisable() -> None:
-    found = _of([[-0.999]], [[1.0]], [0.0])
-    assert abs(found.log_normaliser - _relu_closed_form(-0.999, 1.0, 0.0)[1]) <= found.error < 1e-6
+    density = _of([[-0.999]], [[1.0]], [0.0])
+    assert abs(density.log_normaliser - _relu_closed_form(-0.999, 1.0, 0.0)[1]) <= density.error < 1e-6
     assert _of([[-0.9]], [[1.0]], [0.0], "tanh", lambda x: -np.abs(x[:, 0])).kl.value > 0
 
 
@@ -278,11 +278,11 @@ def test_extreme_numbers_are_refused_or_harmless(values: tuple[float, ...], acti
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            found = perturbed_density(c * np.sign(W), W, b, activation)
+            density = perturbed_density(c * np.sign(W), W, b, activation)
         except (ValueError, ArithmeticError) as error:
             refusal, numbers = str(error), [0.0]
         else:
-            refusal, numbers = "", [found.log_normaliser, found.error, *found.kl, *found.reverse_kl]
+            refusal, numbers = "", [density.log_normaliser, density.error, *density.kl, *density.reverse_kl]
     assert not refusal or any(word in refusal for word in ("delta", "not normalisable", "settle", "mode"))
     assert np.isfinite(numbers).all()
 

@@ -12,7 +12,7 @@ from theory.claims.remark_3_10_flatter_is_more_robust import (
     rescaled_models,
     scalar_model,
 )
-from theory.model.robustness import flat_radius, gap_radius
+from theory.model.perturbations import flat_radius, gap_radius
 from theory.proof.notation import kappa
 from theory.proof.statement import Evidence
 from theory.proof.strategies import admissible

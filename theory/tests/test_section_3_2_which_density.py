@@ -32,9 +32,9 @@ def test_the_law_of_x_t_by_sampling() -> None:
     data = Gaussian(np.array([1.0, -2.0]), np.array([[2.0, 0.5], [0.5, 1.0]]))
     generator = np.random.default_rng(0)
     draws = np.sqrt(0.3) * data.sample(200_000, generator) + np.sqrt(0.7) * generator.standard_normal((200_000, 2))
-    found = diffused(data, 0.3)
-    assert np.abs(draws.mean(axis=0) - found.mean).max() < 5 * np.sqrt(1.3 / 200_000)
-    assert np.abs(np.cov(draws.T) - found.covariance).max() < 5 * 2 * 1.3 / np.sqrt(200_000)
+    law = diffused(data, 0.3)
+    assert np.abs(draws.mean(axis=0) - law.mean).max() < 5 * np.sqrt(1.3 / 200_000)
+    assert np.abs(np.cov(draws.T) - law.covariance).max() < 5 * 2 * 1.3 / np.sqrt(200_000)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -46,8 +46,8 @@ def test_the_score_of_a_mixture_by_differences(level: float) -> None:
 
 
 def test_the_divergence_depends_on_the_level() -> None:
-    found = [kl for kl, _ in two_mode_divergences()]
-    assert max(found) > 1.5 * min(found)
+    divergences = [kl for kl, _ in two_mode_divergences()]
+    assert max(divergences) > 1.5 * min(divergences)
 
 
 def test_wrong_densities_are_noticed() -> None:
@@ -85,10 +85,10 @@ def test_the_perturbation_of_a_model_of_the_noise() -> None:
     """p_hat_t = e^(+I / sqrt(1 - a)) p_t / Z, from the densities themselves."""
     W, b, delta, level = np.array([[1.0]]), np.array([0.3]), np.array([[0.2]]), 0.75
     p = diffused(Gaussian(np.array([1.0]), np.array([[2.0]])), level)
-    found = perturbed_noise(score_perturbation(delta, level), W, b, p)
+    law = perturbed_noise(score_perturbation(delta, level), W, b, p)
     x = np.linspace(-3, 3, 7)[:, None]
     exponent = (0.2 * x[:, 0] ** 2 / 2 + 0.06 * x[:, 0]) / 0.5
-    logs = found.log_density(x) - p.log_density(x) - exponent
+    logs = law.log_density(x) - p.log_density(x) - exponent
     assert logs == pytest.approx(np.full(7, logs[0]), abs=1e-12)
 
 
@@ -96,11 +96,11 @@ def test_bounds_where_the_variances_differ() -> None:
     p, W = Gaussian(np.zeros(2), np.diag([4.0, 0.25])), np.eye(2)
     along = worst_case_divergence(W, np.array([1.0, 0.0]), 0.2, p=p)
     assert along.exact, "b moves the mean along the direction in which p is widest"
-    found = worst_case_divergence(W, np.array([0.0, 3.0]), 0.2, p=p)
-    assert not found.exact
-    assert found.lower_bound < found.upper_bound == found.value
-    moved = perturbed_noise(found.perturbation, W, np.array([0.0, 3.0]), p)
-    assert kl_divergence(p, moved) == pytest.approx(found.lower_bound, rel=1e-9)
+    worst = worst_case_divergence(W, np.array([0.0, 3.0]), 0.2, p=p)
+    assert not worst.exact
+    assert worst.lower_bound < worst.upper_bound == worst.value
+    moved = perturbed_noise(worst.perturbation, W, np.array([0.0, 3.0]), p)
+    assert kl_divergence(p, moved) == pytest.approx(worst.lower_bound, rel=1e-9)
 
 
 @pytest.mark.parametrize(

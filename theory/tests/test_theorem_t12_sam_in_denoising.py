@@ -70,9 +70,9 @@ def test_like_hessians_solve_the_lyapunov_equation() -> None:
     gradients -= gradients.mean(axis=0)
     hessian = root @ root.T + np.eye(3)
     law = step_noise.stationary_sgd(np.tile(hessian, (5, 1, 1)), gradients, 0.05, 3)
-    found = step_noise.stationary_covariance(hessian, law.noise, 0.05)
-    assert np.allclose(found, law.covariance, rtol=1e-10, atol=1e-14)  # two solvers, a few hundred roundings
-    left = hessian @ found + found @ hessian - 0.05 * hessian @ found @ hessian
+    covariance = step_noise.stationary_covariance(hessian, law.noise, 0.05)
+    assert np.allclose(covariance, law.covariance, rtol=1e-10, atol=1e-14)  # two solvers, a few hundred roundings
+    left = hessian @ covariance + covariance @ hessian - 0.05 * hessian @ covariance @ hessian
     assert np.allclose(left, 0.05 * law.noise, rtol=1e-10, atol=1e-14)
 
 

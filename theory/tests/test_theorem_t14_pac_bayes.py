@@ -52,8 +52,8 @@ def test_the_least_share_spends_the_budget() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_example_holds_for_other_draws(seed: int) -> None:
-    found = module.example(images=5000, seed=seed)
-    assert found.expected < found.bound.value < found.bound.linear
+    certificate = module.example(images=5000, seed=seed)
+    assert certificate.expected < certificate.bound.value < certificate.bound.linear
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from theory.claims.theorem_t3_equal_flatness import (
     check_rise,
     moved,
 )
+from theory.model.perturbations import flat_radius
 from theory.model.random_features import feature_second_moment
-from theory.model.robustness import flat_radius
 from theory.proof.notation import kappa
 from theory.proof.statement import Evidence, InstanceCheck, fails_without
 from theory.proof.testing import every_evidence, require

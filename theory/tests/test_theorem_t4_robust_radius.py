@@ -3,7 +3,7 @@ import pytest
 
 from theory.claims import theorem_t4_robust_radius as module
 from theory.claims.theorem_t4_robust_radius import STATEMENT, check_attained, check_gap_radius, check_two_sided, free
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius
 from theory.proof import strategies
 from theory.proof.statement import Evidence
 from theory.proof.testing import every_evidence, finds_violation, require

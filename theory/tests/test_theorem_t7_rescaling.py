@@ -20,8 +20,8 @@ from theory.claims.theorem_t7_rescaling import (
     per_neuron,
     rescalings,
 )
+from theory.model.perturbations import flat_radius
 from theory.model.random_features import feature_second_moment
-from theory.model.robustness import flat_radius
 from theory.proof.notation import G, Norm, theta
 from theory.proof.statement import Evidence, InstanceCheck, fails_without
 from theory.proof.testing import every_evidence, finds_violation, require

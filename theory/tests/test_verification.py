@@ -61,8 +61,8 @@ def test_properties_and_falsifiers() -> None:
     report = statement.holds_for_all("small", st.integers(0, 1000), _below_nine).run()
     assert not report.holds
     assert "n: 9 < 9" in report.lines[0]  # shrunk
-    found = statement.fails_without("small", st.integers(0, 1000), _below_nine).run()
-    assert found.holds
+    outcome = statement.fails_without("small", st.integers(0, 1000), _below_nine).run()
+    assert outcome.holds
     assert not statement.fails_without("small", st.integers(0, 8), _below_nine).run().holds
 
 

@@ -36,8 +36,8 @@ def test_output_of_the_tiny_network() -> None:
     model = ADM(golden.PUBLISHED["tiny"]).eval()
     golden.fill(model)
     with torch.no_grad():
-        found = model(golden.inputs()[0], torch.tensor(golden.TIMESTEPS))
-    assert golden.distance(found, golden.arrays("tiny_forward")["y"]) < golden.RELATIVE
+        output = model(golden.inputs()[0], torch.tensor(golden.TIMESTEPS))
+    assert golden.distance(output, golden.arrays("tiny_forward")["y"]) < golden.RELATIVE
 
 
 @pytest.mark.parametrize("case", golden.CASES)

@@ -64,14 +64,14 @@ def test_keys_that_do_not_fit_are_told_and_nothing_is_loaded(tmp_path: Path, kin
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"extra": torch.zeros(1)}, "1 not in the model"),
         ({"out.2.bias": torch.zeros(3)}, "1 of another shape"),
     ],
 )
-def test_one_kind_of_mismatch_is_enough(tmp_path: Path, changed: dict[str, Tensor], told: str) -> None:
-    with pytest.raises(CheckpointMismatchError, match=told):
+def test_one_kind_of_mismatch_is_enough(tmp_path: Path, changed: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(CheckpointMismatchError, match=message):
         load_checkpoint(write(tmp_path, "torch", contiguous(filled()) | changed), ADM(golden.small()))
 
 

@@ -66,15 +66,15 @@ def _images(value: float, key: str) -> dict[str, Any]:
 
 
 def _whole(value: float, key: str) -> dict[str, Any]:
-    found = _images(value, key)
-    rise = estimate(found["value"], 0.002 * value, found["standard_error"])
-    return {"sigma": 0.01, "draws": 8, "loss": estimate(0.5), "rise": rise, "by_image": found["by_image"]}
+    entry = _images(value, key)
+    rise = estimate(entry["value"], 0.002 * value, entry["standard_error"])
+    return {"sigma": 0.01, "draws": 8, "loss": estimate(0.5), "rise": rise, "by_image": entry["by_image"]}
 
 
 def _layers(sizes: Sizes, key: str) -> list[dict[str, Any]]:
     """Three: in front of a norm, the norm, and the last one, which carries six tenths."""
     shares = {"block.conv": (0.3, True), "block.norm": (0.1, False), "out": (0.6, False)}
-    found = []
+    layers = []
     for name, (share, free) in shares.items():
         rises = {
             scale: _images(share * size * sizes.sum_of_layers, f"{key}{name}{scale}")
@@ -82,9 +82,9 @@ def _layers(sizes: Sizes, key: str) -> list[dict[str, Any]]:
         }
         kind = "GroupNorm" if name.endswith("norm") else "Conv2d"
         norm = 3.0 * (sizes.norm if free else 1.0)
-        found.append({"name": name, "kind": kind, "parameters": 9, "norm": norm, "scale_effect": 0.0, "rises": rises,
+        layers.append({"name": name, "kind": kind, "parameters": 9, "norm": norm, "scale_effect": 0.0, "rises": rises,
                       "scale_free": free})  # fmt: skip
-    return found
+    return layers
 
 
 def _readout(sizes: Sizes) -> dict[str, Any]:
@@ -178,9 +178,9 @@ def folder(
         for name, method, rho in methods:
             sam = dataclasses.replace(CONFIGURATION.sam, rho=rho)
             runs[name + of_seed] = dataclasses.replace(CONFIGURATION, method=method, seed=seed, sam=sam)
-            found = (sizes or {}).get(name, Sizes())
+            size = (sizes or {}).get(name, Sizes())
             factor = 1.0 + scatter * (seed - float(np.mean(seeds)))
-            given[name + of_seed] = Sizes(*(factor * value for value in dataclasses.astuple(found)))
+            given[name + of_seed] = Sizes(*(factor * value for value in dataclasses.astuple(size)))
     settings = {
         "runs": {name: c.to_dict() for name, c in runs.items()},
         "evaluation": dataclasses.asdict(EVALUATION),

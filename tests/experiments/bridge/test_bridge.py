@@ -21,8 +21,7 @@ from findings.estimates import Cell
 from tests.experiments.bridge.made_bridge import Sizes, folder, linearisation, write
 from tests.experiments.measures.linear_networks import LinearFeatures, linear_subject, of_noise
 from tests.experiments.measures.small_rows import contents
-from theory.model.perturbations import perturbation_divergence
-from theory.model.robustness import flat_radius
+from theory.model.perturbations import flat_radius, perturbation_divergence
 from theory.model.worst_case import worst_case_divergence
 
 TOY, PAPER = BridgeCommand(folder=Path()).toy, BridgeCommand(folder=Path()).paper
@@ -50,8 +49,8 @@ def the_same(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def reversed_(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    found = Sizes(**{name: 1.0 / value for name, value in dataclasses.asdict(FLAT).items()})
-    sizes = dataclasses.replace(found, closed_form=1.5, sum_of_layers=0.85)
+    inverse = Sizes(**{name: 1.0 / value for name, value in dataclasses.asdict(FLAT).items()})
+    sizes = dataclasses.replace(inverse, closed_form=1.5, sum_of_layers=0.85)
     return judged(folder(tmp_path_factory.mktemp("reversed"), {"sam": sizes}))
 
 
@@ -63,43 +62,43 @@ CLAIMED = (
 
 
 def test_numbers_made_as_claimed_confirm(as_claimed: dict[str, Any]) -> None:
-    found = verdicts(as_claimed)
-    assert {name: found[name] for name in CLAIMED} == dict.fromkeys(CLAIMED, "confirmed")
-    assert found["B6b-shift-0.1"] != "confirmed"  # SAM tolerates no more
+    by_claim = verdicts(as_claimed)
+    assert {name: by_claim[name] for name in CLAIMED} == dict.fromkeys(CLAIMED, "confirmed")
+    assert by_claim["B6b-shift-0.1"] != "confirmed"  # SAM tolerates no more
 
 
 def test_numbers_that_are_the_same_confirm_no_gain(the_same: dict[str, Any]) -> None:
-    found = verdicts(the_same)
+    by_claim = verdicts(the_same)
     for name in ("B2a", "B4a", "B4b", "B4g"):
-        assert found[name] != "confirmed"
-    assert found["B4f"] in ("undecided", "not measured")  # there is no gain, of which a share could be left
-    assert found["B1a"] == found["B3a-layer"] == found["B6c-scale-0.1"] == "confirmed"
+        assert by_claim[name] != "confirmed"
+    assert by_claim["B4f"] in ("undecided", "not measured")  # there is no gain, of which a share could be left
+    assert by_claim["B1a"] == by_claim["B3a-layer"] == by_claim["B6c-scale-0.1"] == "confirmed"
 
 
 def test_numbers_the_other_way_round_refute(reversed_: dict[str, Any]) -> None:
-    found = verdicts(reversed_)
+    by_claim = verdicts(reversed_)
     refuted = ("B1a", "B1c-4", "B2a", "B3a-absolute", "B4a", "B4b", "B4c", "B4g", "B4i", "B4j", "B7-snapshots")
-    assert {name: found[name] for name in refuted} == dict.fromkeys(refuted, "refuted")
-    said = " ".join(reversed_["summary"])
-    assert all(f"{name} refuted (" in said for name in refuted)
+    assert {name: by_claim[name] for name in refuted} == dict.fromkeys(refuted, "refuted")
+    summary = " ".join(reversed_["summary"])
+    assert all(f"{name} refuted (" in summary for name in refuted)
 
 
 def test_a_tolerated_divergence_that_is_larger_is_seen(tmp_path: Path) -> None:
-    found = verdicts(judged(folder(tmp_path, {"sam": dataclasses.replace(FLAT, tolerated=2.0)})))
-    assert found["B6b-shift-0.1"] == found["B6b-scale-0.01"] == "confirmed"
-    assert found["B6c-shift-0.1"] == "refuted"
+    by_claim = verdicts(judged(folder(tmp_path, {"sam": dataclasses.replace(FLAT, tolerated=2.0)})))
+    assert by_claim["B6b-shift-0.1"] == by_claim["B6b-scale-0.01"] == "confirmed"
+    assert by_claim["B6c-shift-0.1"] == "refuted"
 
 
 def test_radii_are_held_against_the_toys_order(tmp_path: Path) -> None:
     sizes = {"sam-rho-0.01": dataclasses.replace(FLAT, absolute=0.7, energy=0.68), "sam-rho-0.1": FLAT}
     document = judged(folder(tmp_path / "falls", sizes, radii=(0.1, 0.01)))
-    found = verdicts(document)
-    assert found["B7-lpf_rise-falls"] == "confirmed"
+    by_claim = verdicts(document)
+    assert by_claim["B7-lpf_rise-falls"] == "confirmed"
     one = next(p for p in document["predictions"] if p["identifier"] == "B7-lpf_rise-falls")
     assert [c["what"] for c in one["comparisons"]] == ["sam rho=0.01 against adm", "sam rho=0.1 against sam rho=0.01"]
     # The toy's ratio of energies at .01 is .68, at .1 .09
-    assert found["B2d-sam rho=0.01"] == "confirmed"
-    assert found["B2d-sam rho=0.1"] == "refuted"
+    assert by_claim["B2d-sam rho=0.01"] == "confirmed"
+    assert by_claim["B2d-sam rho=0.1"] == "refuted"
     wrong = {"sam-rho-0.01": FLAT, "sam-rho-0.1": dataclasses.replace(FLAT, absolute=0.7)}
     assert verdicts(judged(folder(tmp_path / "grows", wrong, radii=(0.1, 0.01))))["B7-lpf_rise-falls"] == "refuted"
 
@@ -134,8 +133,8 @@ def test_every_prediction_says_what_it_has_to(as_claimed: dict[str, Any]) -> Non
 
 
 def test_the_papers_rows_are_correlated_as_printed(as_claimed: dict[str, Any]) -> None:
-    found = {one["identifier"]: one for one in as_claimed["predictions"] if one["identifier"].startswith("B5p")}
-    nine, four = found["B5p-cifar10-20"], found["B5p-cifar10-20-8"]
+    correlations = {one["identifier"]: one for one in as_claimed["predictions"] if one["identifier"].startswith("B5p")}
+    nine, four = correlations["B5p-cifar10-20"], correlations["B5p-cifar10-20-8"]
     assert "9 rows" in nine["statement"]
     assert "4 rows" in four["statement"]
     assert four["interval"] is None
@@ -157,8 +156,8 @@ def claim(region: tuple[float, float], *comparisons: Comparison, identifier: str
 
 def test_the_rule() -> None:
     def verdict(*comparisons: Comparison) -> str:
-        (found,) = bridge.judge([claim((0.0, 1.0), *comparisons)])
-        return found.verdict.value
+        (judgement,) = bridge.judge([claim((0.0, 1.0), *comparisons)])
+        return judgement.verdict.value
 
     assert verdict(comparison(0.5, 0.01)) == "confirmed"
     assert verdict(comparison(1.5, 0.01)) == "refuted"
@@ -199,20 +198,20 @@ def check_bounds() -> None:
     radius = flat_radius(W.T @ W + np.outer(b, b), kappa)
     eta = bridge.theory_radius(point, kappa)
     assert eta == pytest.approx(radius / m, rel=1e-5)
-    found = bridge.bounds(point, eta)
+    at_point = bridge.bounds(point, eta)
     worst = worst_case_divergence(W, b, radius)
-    assert found["exact"] == pytest.approx(worst.value, rel=1e-4)
+    assert at_point["exact"] == pytest.approx(worst.value, rel=1e-4)
     rho = eta * np.linalg.norm(W, 2)
     corrected = 0.5 * (-rho - math.log1p(-rho) + eta**2 * float(b @ b) / (1 - rho))
-    assert found["corrected"] == pytest.approx(corrected, rel=1e-4)
-    assert found["corrected"] >= found["exact"] > 0.0
+    assert at_point["corrected"] == pytest.approx(corrected, rel=1e-4)
+    assert at_point["corrected"] >= at_point["exact"] > 0.0
     # No admissible perturbation in the ball does better, and the best one attains it
     attained = perturbation_divergence(worst.perturbation, W, b)
-    assert found["exact"] == pytest.approx(attained, rel=1e-4)
+    assert at_point["exact"] == pytest.approx(attained, rel=1e-4)
     top = 0.5 * (rho - math.log1p(rho) + eta**2 * float(b @ b) * (1 + rho))  # the printed side at +Delta u_1 v_1^T
     bottom = 0.5 * (-rho - math.log1p(-rho) + eta**2 * float(b @ b))  # and at -Delta u_1 v_1^T
-    assert found["printed"] >= max(top, bottom) * (1 - 1e-6)
-    assert found["printed"] <= top + bottom
+    assert at_point["printed"] >= max(top, bottom) * (1 - 1e-6)
+    assert at_point["printed"] <= top + bottom
 
 
 def test_the_bounds_of_a_linear_network_are_the_theorys() -> None:
@@ -230,9 +229,9 @@ def test_mutants_of_the_radius_are_found(mutant: Any, monkeypatch: pytest.Monkey
 def test_bounds_grow_with_the_radius_and_end_at_the_edge() -> None:
     point = linearisation()["points"][0]
     etas = [0.01, 0.1, 0.4, 0.6]
-    found = [bridge.bounds(point, eta) for eta in etas]
+    of_radii = [bridge.bounds(point, eta) for eta in etas]
     for name in ("exact", "corrected", "printed"):
-        values = [one[name] for one in found]
+        values = [one[name] for one in of_radii]
         assert values == sorted(values)
         assert all(math.isfinite(value) for value in values)
     assert set(bridge.bounds(point, 1 / 1.5).values()) == {INFINITE}
@@ -241,7 +240,7 @@ def test_bounds_grow_with_the_radius_and_end_at_the_edge() -> None:
 def test_what_is_missing_or_of_other_settings_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     folder(whole)
-    for name, said in (
+    for name, message in (
         ("rows/sam-ema.json", r"lacks sam-ema\.json"),
         ("layers/sam-ema.json", r"sam-ema\.json is missing"),
     ):
@@ -249,7 +248,7 @@ def test_what_is_missing_or_of_other_settings_is_refused_and_nothing_is_written(
         shutil.copytree(whole, out)
         (out / name).unlink()
         before = contents(out)
-        with pytest.raises(ResultError, match=said):
+        with pytest.raises(ResultError, match=message):
             judged(Plan.of(out))
         assert contents(out) == before
     changes: list[tuple[str, list[str], Any, str]] = [
@@ -258,7 +257,7 @@ def test_what_is_missing_or_of_other_settings_is_refused_and_nothing_is_written(
         ("layers/ip-snapshots.json", ["settings", "noise", "sigma"], 9.0, r"noise\.sigma: 9\.0"),
         ("rows/ip-raw.json", ["settings", "configuration", "seed"], 5, r"configuration\.seed: 5"),
     ]
-    for place, (name, path, value, said) in enumerate(changes):
+    for place, (name, path, value, message) in enumerate(changes):
         out = tmp_path / str(place)
         shutil.copytree(whole, out)
         document = json.loads((out / name).read_text())
@@ -267,7 +266,7 @@ def test_what_is_missing_or_of_other_settings_is_refused_and_nothing_is_written(
             inner = inner[key]
         inner[path[-1]] = value
         write(out / name, document)
-        with pytest.raises(ResultError, match=said):
+        with pytest.raises(ResultError, match=message):
             judged(Plan.of(out))
         assert not (out / bridge.DOCUMENT).exists()
     with pytest.raises(ValueError, match=r"toy\.json cannot be read"):
@@ -285,11 +284,11 @@ def test_failed_measures_and_missing_snapshots_leave_the_rest(tmp_path: Path) ->
     document["measures"]["layers"] = {"failed": "a loss is not finite"}
     write(path, document)
     (tmp_path / LAYERS / "adm-snapshots.json").unlink()
-    found = judged(plan)
-    of_layers = next(p for p in found["predictions"] if p["identifier"] == "B3a-absolute")
+    by_claim = judged(plan)
+    of_layers = next(p for p in by_claim["predictions"] if p["identifier"] == "B3a-absolute")
     assert "sam" not in [c["what"] for c in of_layers["comparisons"]]
     assert "sam+ema" in [c["what"] for c in of_layers["comparisons"]]
-    assert verdicts(found)["B4a"] == "confirmed"
+    assert verdicts(by_claim)["B4a"] == "confirmed"
 
 
 def test_the_page_shows_every_prediction_and_the_summary(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def test_rows_are_put_together_by_label_and_paired_by_seed() -> None:
 
 
 def test_a_comparison_has_a_number_for_every_seed_or_none() -> None:
-    found = ROWS.each(lambda one: Cell(float(one.seed)))
-    assert [[cell.value for cell in one.values] for one in found] == [[0.0, 1.0]] * 6
+    comparison = ROWS.each(lambda one: Cell(float(one.seed)))
+    assert [[cell.value for cell in one.values] for one in comparison] == [[0.0, 1.0]] * 6
     some = ROWS.each(lambda one: None if one.run == "adm-1" else Cell(1.0))
     assert [one.label for one in some] == ["sam rho=0.01", "sam rho=0.01+ema", "sam rho=0.1", "sam rho=0.1+ema"]
     assert ROWS.against([("sam rho=0.1", "adm")], lambda a, b: Cell(float(a.seed + b.seed)))[0].values[1].value == 2.0
@@ -44,19 +44,19 @@ def test_a_comparison_has_a_number_for_every_seed_or_none() -> None:
 
 def test_over_seeds_the_error_is_theirs() -> None:
     assert over_seeds([Cell(2.0, 0.5)]) == Cell(2.0, 0.5)
-    found = over_seeds([Cell(1.0, 9.0), Cell(3.0, 9.0)])
-    assert (found.value, found.degrees) == (2.0, 1)
-    assert found.error == pytest.approx(1.0)
+    cell = over_seeds([Cell(1.0, 9.0), Cell(3.0, 9.0)])
+    assert (cell.value, cell.degrees) == (2.0, 1)
+    assert cell.error == pytest.approx(1.0)
 
 
 def test_the_errors_of_ratios_are_their_scatter() -> None:
     draw = np.random.default_rng(0)
     a, b = 2.0 + 0.05 * draw.standard_normal(20_000), 4.0 + 0.1 * draw.standard_normal(20_000)
-    found = ratio(Cell(2.0, 0.05), Cell(4.0, 0.1))
-    assert found is not None
-    assert found.value == 0.5
-    assert found.error == pytest.approx(float((a / b).std()), rel=0.03)
-    logs = logarithm(found)
+    cell = ratio(Cell(2.0, 0.05), Cell(4.0, 0.1))
+    assert cell is not None
+    assert cell.value == 0.5
+    assert cell.error == pytest.approx(float((a / b).std()), rel=0.03)
+    logs = logarithm(cell)
     assert logs is not None
     assert logs.error == pytest.approx(float(np.log(a / b).std()), rel=0.03)
     assert ratio(Cell(1.0, 0.1), Cell(0.0, 0.1)) is None
@@ -83,22 +83,22 @@ def test_a_paired_ratio_knows_what_the_two_share() -> None:
 
 def whole(values: list[float], draws: list[float] | None) -> dict[str, Any]:
     error = 0.0 if draws is None else float(np.std(draws, ddof=1)) / math.sqrt(len(draws))
-    found = {
+    entry = {
         "rise": {"value": float(np.mean(values)), "draw_standard_error": error},
         "by_image": values,
         "draws": 4 if draws is None else len(draws),
     }
-    return found | ({} if draws is None else {"by_draw": draws})
+    return entry | ({} if draws is None else {"by_draw": draws})
 
 
 def test_a_ratio_of_whole_rises_pairs_draws_where_they_are_kept() -> None:
     images, draws = [1.0, 2.0, 3.0], [1.0, 1.5, 2.5, 3.0]
     theirs = whole(images, draws)
     ours = whole([value / 2 for value in images], [value / 2 for value in draws])
-    found = whole_ratio(ours, theirs)
-    assert found is not None
-    assert found.value == 0.5
-    assert found.error == pytest.approx(0.0, abs=1e-12)  # they share images and draws alike
+    cell = whole_ratio(ours, theirs)
+    assert cell is not None
+    assert cell.value == 0.5
+    assert cell.error == pytest.approx(0.0, abs=1e-12)  # they share images and draws alike
     for one in (ours, theirs):
         del one["by_draw"]
     apart = whole_ratio(ours, theirs)

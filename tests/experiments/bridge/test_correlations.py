@@ -34,13 +34,15 @@ def check_coverage() -> None:
     """Of 99 per cent intervals of 200 samples of 60 points few miss the law's own correlation (6 / pi) asin(r / 2)."""
     shared = 0.6
     truth = 6 / math.pi * math.asin(shared / 2)
-    found = [rank_correlation(*map(list, drawn(seed, 60, shared)), resamples=400, level=0.9) for seed in range(200)]
-    inside = sum(one.low < truth < one.high for one in found) / len(found)
+    correlations = [
+        rank_correlation(*map(list, drawn(seed, 60, shared)), resamples=400, level=0.9) for seed in range(200)
+    ]
+    inside = sum(one.low < truth < one.high for one in correlations) / len(correlations)
     # 90 per cent but for the binomial's 2.1 and what the percentile bootstrap lacks at 60 points
     assert 0.82 < inside < 0.97
-    assert abs(float(np.mean([one.value for one in found])) - truth) < 0.03
-    width = float(np.mean([one.high - one.low for one in found]))
-    scatter = float(np.std([one.value for one in found]))
+    assert abs(float(np.mean([one.value for one in correlations])) - truth) < 0.03
+    width = float(np.mean([one.high - one.low for one in correlations]))
+    scatter = float(np.std([one.value for one in correlations]))
     assert 2 * 1.645 * scatter == pytest.approx(width, rel=0.2)
 
 
@@ -71,10 +73,10 @@ def test_points_of_one_run_that_are_all_the_same_count_once() -> None:
 
 def test_too_few_have_a_number_and_no_interval() -> None:
     few = list(range(FEWEST_POINTS - 1))
-    found = rank_correlation(few, few)
-    assert found.value == 1.0
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
+    correlation = rank_correlation(few, few)
+    assert correlation.value == 1.0
+    assert math.isnan(correlation.low)
+    assert math.isnan(correlation.high)
     many = [float(value) for value in range(20)]
     runs = [f"run {place % (FEWEST_RUNS - 1)}" for place in range(20)]
     assert math.isnan(rank_correlation(many, many, runs).low)
@@ -89,7 +91,7 @@ def test_it_is_a_function_of_its_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"x": [1.0]}, "x is"),
         ({"x": [1.0, math.nan, 2.0]}, "x is"),
@@ -99,7 +101,7 @@ def test_it_is_a_function_of_its_seed() -> None:
         ({"resamples": 0}, "resamples is 0"),
     ],
 )
-def test_what_is_not_allowed_is_said(given: dict[str, Any], said: str) -> None:
+def test_what_is_not_allowed_is_said(given: dict[str, Any], message: str) -> None:
     right: dict[str, Any] = {"x": [1.0, 2.0, 3.0], "y": [3.0, 1.0, 2.0]} | given
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         rank_correlation(**right)

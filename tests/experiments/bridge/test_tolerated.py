@@ -13,8 +13,7 @@ from experiments.measures.noise_tolerance import divergence_of, measured_toleran
 from tests.experiments.measures.linear_networks import DIMENSION, LinearFeatures, exact, linear_subject
 from tests.experiments.measures.small_rows import subject
 from tests.experiments.measures.test_tolerance import Zero
-from theory.model.perturbations import loss_rise, perturbation_divergence
-from theory.model.robustness import gap_radius
+from theory.model.perturbations import gap_radius, loss_rise, perturbation_divergence
 
 T = 300
 LEVELS = (0.01, 0.05, 0.25, 1.25, 6.25)
@@ -48,13 +47,13 @@ def theory_of(law: str, kappa: float, d: int = DIMENSION) -> float:
     return many / 2 * (tau - math.log1p(tau))
 
 
-def check_t4(kept: dict[str, Any]) -> None:
+def check_t4(stored: dict[str, Any]) -> None:
     kappa = np.array([KAPPA])
-    found = {law: float(rescored(kept, law, kappa, base(8))[0]) for law in RESCORED}
-    for law, value in found.items():
+    radii = {law: float(rescored(stored, law, kappa, base(8))[0]) for law in RESCORED}
+    for law, value in radii.items():
         assert value == pytest.approx(theory_of(law, KAPPA), rel=ROUNDING)
-    assert found["single+"] == pytest.approx(gap_radius(KAPPA), rel=ROUNDING)
-    assert min(found.values()) == found["single+"]
+    assert radii["single+"] == pytest.approx(gap_radius(KAPPA), rel=ROUNDING)
+    assert min(radii.values()) == radii["single+"]
 
 
 def test_a_linear_network_at_the_exact_score_has_theorem_t4s_numbers() -> None:
@@ -89,7 +88,7 @@ def test_the_numbers_do_not_depend_on_how_the_features_are_scaled() -> None:
     other.last.weight.data.div_(3.0)
     ours, theirs = (measured_tolerance(linear_subject(network), T, 8, LEVELS) for network in (one, other))
     for law in RESCORED:
-        a, b = (float(rescored(kept, law, np.array([KAPPA]), base(8))[0]) for kept in (ours, theirs))
+        a, b = (float(rescored(stored, law, np.array([KAPPA]), base(8))[0]) for stored in (ours, theirs))
         assert a == pytest.approx(b, rel=ROUNDING)
     check_t4(theirs)
 
@@ -104,9 +103,9 @@ def test_mutants_of_the_divergence_are_found(change: float, monkeypatch: pytest.
 
 def test_a_linear_part_of_the_residual_makes_the_tolerated_divergence_smaller() -> None:
     """At the best predictor of noise E r.eps = -E|r|^2: one sign of tau lowers the loss at first, the other raises."""
-    kept = kept_exact()
-    kept["moments"] = {name: [0.0] * 8 for name in kept["moments"]} | {"re": [-0.5] * 8}
-    up, down = (float(rescored(kept, law, np.array([KAPPA]), base(8))[0]) for law in ("scale-", "scale+"))
+    stored = kept_exact()
+    stored["moments"] = {name: [0.0] * 8 for name in stored["moments"]} | {"re": [-0.5] * 8}
+    up, down = (float(rescored(stored, law, np.array([KAPPA]), base(8))[0]) for law in ("scale-", "scale+"))
     d, tau = DIMENSION, 0.0
     tau = brentq(lambda value: 2 * value * 0.5 + d * value**2 - KAPPA, 1e-9, 1.0)
     assert up == pytest.approx(d / 2 * (tau - math.log1p(tau)), rel=INTERPOLATION)
@@ -115,34 +114,34 @@ def test_a_linear_part_of_the_residual_makes_the_tolerated_divergence_smaller() 
 
 def test_sampled_divergences_of_a_network_that_predicts_nothing() -> None:
     """The loss is |eps'|^2 itself: its rise under u and a is known, and so is where it reaches kappa."""
-    kept = measured_tolerance(subject(Zero()), T, 8, LEVELS)
-    d, ee, e1 = kept["dimension"], np.mean(kept["moments"]["ee"]), np.mean(kept["moments"]["e1"])
+    stored = measured_tolerance(subject(Zero()), T, 8, LEVELS)
+    d, ee, e1 = stored["dimension"], np.mean(stored["moments"]["ee"]), np.mean(stored["moments"]["e1"])
     kappa = 1.0
     u = brentq(lambda value: d * value**2 + 2 * value * e1 - kappa, max(0.0, -2 * e1 / d) + 1e-9, 2.0)
     a = brentq(lambda value: ((1 + value) ** 2 - 1) * ee - kappa, 0.0, 1.0)
     expected = {"shift+": divergence_of(u, 0.0, d), "scale+": divergence_of(0.0, a, d)}
     for law, value in expected.items():
-        found = float(sampled(kept, law, np.array([kappa]), base(8))[0])
-        assert found == pytest.approx(value, rel=0.05)  # levels are a factor of 5 apart
-    assert sampled(kept, "scale-", np.array([kappa]), base(8))[0] == math.inf
-    assert sampled(kept, "scale+", np.array([1e9]), base(8))[0] == math.inf
+        divergence = float(sampled(stored, law, np.array([kappa]), base(8))[0])
+        assert divergence == pytest.approx(value, rel=0.05)  # levels are a factor of 5 apart
+    assert sampled(stored, "scale-", np.array([kappa]), base(8))[0] == math.inf
+    assert sampled(stored, "scale+", np.array([1e9]), base(8))[0] == math.inf
 
 
 def test_an_exact_score_tolerates_every_level_of_sampled_noise() -> None:
-    kept = kept_exact()
-    assert all(sampled(kept, law, np.array([0.01]), base(8))[0] == math.inf for law in SAMPLED)
+    stored = kept_exact()
+    assert all(sampled(stored, law, np.array([0.01]), base(8))[0] == math.inf for law in SAMPLED)
 
 
 def test_resamples_begin_with_the_images_themselves_and_scatter() -> None:
     places = resampled(8, 50)
     assert places.shape == (51, 8)
     assert (places[0] == np.arange(8)).all()
-    kept = measured_tolerance(subject(Zero()), T, 8, LEVELS)
-    losses = loss(kept, places)
-    assert losses[0] == pytest.approx(kept["loss"]["value"], rel=1e-6)
-    assert 0.4 < losses[1:].std() / kept["loss"]["standard_error"] < 1.6
-    found = [sampled(kept, law, 0.1 * losses, places) for law in ("shift+", "shift-")]
-    assert (least(found) == np.minimum(*found)).all()
+    stored = measured_tolerance(subject(Zero()), T, 8, LEVELS)
+    losses = loss(stored, places)
+    assert losses[0] == pytest.approx(stored["loss"]["value"], rel=1e-6)
+    assert 0.4 < losses[1:].std() / stored["loss"]["standard_error"] < 1.6
+    divergences = [sampled(stored, law, 0.1 * losses, places) for law in ("shift+", "shift-")]
+    assert (least(divergences) == np.minimum(*divergences)).all()
 
 
 def test_what_is_not_a_law_is_said() -> None:

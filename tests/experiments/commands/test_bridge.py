@@ -23,23 +23,23 @@ Captured = pytest.CaptureFixture[str]
 
 def words(options: LayerOptions) -> list[str]:
     """The options as a command line."""
-    found = []
+    line = []
     for name in LayerOptions.__dataclass_fields__:
         value: Any = getattr(options, name)
-        found += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return found
+        line += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return line
 
 
 def test_every_field_is_an_option() -> None:
     assert command.parse(["out", *words(OPTIONS)]).options == OPTIONS
-    asked = command.parse(["out"])
-    assert (asked.stage, asked.runs, asked.options) == ("all", (), LayerOptions())
-    assert asked.toy.exists()
-    assert asked.paper.exists()
+    options = command.parse(["out"])
+    assert (options.stage, options.runs, options.options) == ("all", (), LayerOptions())
+    assert options.toy.exists()
+    assert options.paper.exists()
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["--layer-images", "1"], "layer_images is 1"),
         (["--batch-size", "0"], "batch_size is 0"),
@@ -47,12 +47,12 @@ def test_every_field_is_an_option() -> None:
         (["--stage", "guess"], "guess"),
     ],
 )
-def test_what_is_not_allowed_ends_with_2(given: list[str], said: str, tmp_path: Path, capfd: Captured) -> None:
+def test_what_is_not_allowed_ends_with_2(given: list[str], message: str, tmp_path: Path, capfd: Captured) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bridge", str(tmp_path), *given])
     assert ended.value.code == 2
     captured = capfd.readouterr()
-    assert said in " ".join((captured.out + captured.err).split())
+    assert message in " ".join((captured.out + captured.err).split())
 
 
 def test_a_folder_without_a_plan_rows_or_such_a_run_is_told_and_left_alone(tmp_path: Path, capsys: Captured) -> None:
@@ -96,9 +96,9 @@ def test_the_first_stage_measures_the_runs_asked_for(
     train_runs(out)
     given = ["bridge", str(out), "--stage", "measure", "--runs", "ip", "--device", "cpu", *words(OPTIONS)]
     assert main(given) == 0
-    said = capsys.readouterr().err
-    assert "passes of one image a row" in said
-    assert "ip+ema: layers failed: a loss is not finite" in said
+    printed = capsys.readouterr().err
+    assert "passes of one image a row" in printed
+    assert "ip+ema: layers failed: a loss is not finite" in printed
     files = [f"ip-{name}.json" for name in ("ema", "raw", "snapshots", "swa")]
     assert sorted(path.name for path in (out / "layers").iterdir()) == files
     before = contents(out)

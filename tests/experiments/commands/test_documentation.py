@@ -65,9 +65,9 @@ def test_the_fresh_machines_commands_are_five_and_known() -> None:
     words = [shlex.split(line.removeprefix("python -m experiments ")) for line in lines[1:]]
     assert [command for command, *_ in words] == ["gpu", "gpu", "data", "reproduce"]
     # The paper's configuration is measured at its sizes without being told
-    asked = reproduce.parse(words[-1][1:])
-    assert asked.config == "cifar10"
-    assert asked.options == EVALUATIONS["full"]
+    options = reproduce.parse(words[-1][1:])
+    assert options.config == "cifar10"
+    assert options.options == EVALUATIONS["full"]
 
 
 def test_the_gpu_script_passes_its_arguments_on() -> None:
@@ -84,14 +84,18 @@ def test_the_slurm_script_passes_its_arguments_on() -> None:
     ((command, *words),) = [words for words in written(SLURM) if "$@" in words]
     assert command == "train"
     (example,) = re.findall(r"sbatch \S+ (--.*)", SLURM.read_text())
-    found = train_options.parse([*words[:-1], *shlex.split(example)])
-    assert (found.preset, found.options.device, found.configuration.precision) == ("lsun-tower", "cuda", "bfloat16")
+    options = train_options.parse([*words[:-1], *shlex.split(example)])
+    assert (options.preset, options.options.device, options.configuration.precision) == (
+        "lsun-tower",
+        "cuda",
+        "bfloat16",
+    )
     subprocess.run(["bash", "-n", str(SLURM)], check=True)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_table_has_the_presets_numbers(preset: str) -> None:
-    c: Configuration = {str(name): found for name, found in PRESETS.items()}[preset]
+    c: Configuration = {str(name): configuration for name, configuration in PRESETS.items()}[preset]
     (row,) = re.findall(rf"^\| {preset} \|.*$", README.read_text(), re.MULTILINE)
     _, _, parameters, gflop, batch, steps, disk = (cell.strip() for cell in row.strip("|").split("|"))
     assert int(parameters.replace(",", "")) == planning.parameter_count(c.network)

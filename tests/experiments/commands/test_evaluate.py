@@ -29,23 +29,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_images(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Images of the small runs' size in place of the data sets'; what was asked for."""
-    asked: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
 
     def load(name: str, split: str, size: int, root: Path | None) -> Images:
-        asked.append((name, split, size, root))
+        calls.append((name, split, size, root))
         return images(split)
 
     monkeypatch.setattr(data, "load", load)
-    return asked
+    return calls
 
 
 def small(**changes: Any) -> list[str]:
     """The small options as a command line."""
     values = {name: getattr(OPTIONS, name) for name in EvaluationOptions.__dataclass_fields__} | changes
-    found = []
+    line = []
     for name, value in values.items():
-        found += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return found
+        line += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return line
 
 
 def test_the_defaults_are_those_of_the_preset_and_every_field_is_an_option() -> None:
@@ -60,8 +60,8 @@ def test_the_defaults_are_those_of_the_preset_and_every_field_is_an_option() -> 
 def test_a_run_on_the_papers_data_is_measured_at_its_sizes(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "configuration.json").write_text(json.dumps({"dataset": dataset}))
     name: Any = "tiny" if dataset == "fashion-mnist" else "full"
-    asked = command.parse([str(tmp_path), "--average", "ema"])
-    assert (asked.evaluation, asked.options) == (name, EVALUATIONS[name])
+    options = command.parse([str(tmp_path), "--average", "ema"])
+    assert (options.evaluation, options.options) == (name, EVALUATIONS[name])
     changed = command.parse(["--images", "100", str(tmp_path)]).options
     assert changed == dataclasses.replace(EVALUATIONS[name], images=100)
     assert command.parse([str(tmp_path), "--evaluation", "demo"]).options == EVALUATIONS["demo"]
@@ -131,7 +131,7 @@ def test_workers_are_processes_with_a_shard_each(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["run", "--sigma", "0"], "sigma is 0.0; allowed"),
         (["run", "--samples", "5"], "samples"),
@@ -143,13 +143,13 @@ def test_workers_are_processes_with_a_shard_each(
     ],
 )
 def test_what_is_not_allowed_ends_with_2_and_says_so(
-    given: list[str], said: str, capfd: pytest.CaptureFixture[str]
+    given: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         command.parse(given)
     assert ended.value.code == 2
     captured = capfd.readouterr()
-    assert said.lower() in (captured.out + captured.err).lower()
+    assert message.lower() in (captured.out + captured.err).lower()
 
 
 def test_a_run_is_measured_and_shown_and_given_again_is_only_shown(
@@ -209,10 +209,10 @@ def test_the_time_left_is_told_at_the_pace_of_this_process(capsys: pytest.Captur
 def test_the_download_of_inceptions_weights_can_be_allowed(
     name: str, run: Path, small_images: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
+    allowed: list[bool] = []
 
     def recorded(*args: Any, download: bool, **kwargs: Any) -> None:
-        asked.append(download)
+        allowed.append(download)
         raise ValueError("far enough")
 
     monkeypatch.setattr("experiments.measures.subject.gathered", recorded)
@@ -222,4 +222,4 @@ def test_the_download_of_inceptions_weights_can_be_allowed(
     }[name]
     assert main([*given, "--inception-download"]) == 1
     assert main(given) == 1
-    assert asked == [True, False]
+    assert allowed == [True, False]

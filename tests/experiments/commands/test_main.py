@@ -84,7 +84,7 @@ def test_rank_0_speaks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 def test_errors_that_say_what_to_do_are_a_line(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    def fails(asked: object) -> int:
+    def fails(options: object) -> int:
         raise error
 
     monkeypatch.setattr(train, "_train", fails)
@@ -116,15 +116,15 @@ class WithoutWordsError(Exception):
 def test_any_other_error_is_a_line_with_its_place(
     error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    def fails(asked: object) -> int:
+    def fails(options: object) -> int:
         raise error
 
     monkeypatch.setattr(train, "_train", fails)
     assert main(["train", "--out", "run"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert words in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert words in printed
+    assert printed.count("\n") == 1
     monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(type(error)):
         main(["train", "--out", "run"])
@@ -146,7 +146,7 @@ def test_torchruns_variables_are_checked(
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    def misses(asked: object) -> int:
+    def misses(options: object) -> int:
         raise ModuleNotFoundError(name=f"{name}.part")
 
     monkeypatch.setattr(train, "_train", misses)
@@ -155,7 +155,7 @@ def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch, ca
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    def interrupted(asked: object) -> int:
+    def interrupted(options: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "_train", interrupted)

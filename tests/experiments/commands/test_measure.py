@@ -39,40 +39,40 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_images(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Images of the small run's size in place of the data sets'; what was asked for."""
-    asked: list[Any] = []
+    calls: list[Any] = []
 
     def load(name: str, split: str, size: int, root: Path | None) -> Any:
-        asked.append((name, split, size, root))
+        calls.append((name, split, size, root))
         return images(split)
 
     monkeypatch.setattr(data, "load", load)
-    return asked
+    return calls
 
 
 def network() -> ADM:
     """Random weights, also where fresh ones are zero."""
     torch.manual_seed(0)
-    found = ADM(CONFIGURATION.network)
+    made = ADM(CONFIGURATION.network)
     with torch.no_grad():
-        for parameter in found.parameters():
+        for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return found.eval()
+    return made.eval()
 
 
 def test_the_loss_and_exposure_bias_are_those_of_the_evaluation() -> None:
     adm = network()
-    found = measure.subject(CONFIGURATION, adm.state_dict(), "x", {})
+    of_command = measure.subject(CONFIGURATION, adm.state_dict(), "x", {})
     process = Process(CONFIGURATION.process)
     whole = Subject(adm, process, OPTIONS, Material(images("test"), images("train"), None))
     batch = whole.batches[0]
     with torch.no_grad():
         expected = whole.squared_error(adm, batch)
         positions = (batch.t.double() + 0.5) / len(process)
-        values = found.loss(found.model, Batch(batch.x_0, None, batch.noise, positions))
+        values = of_command.loss(of_command.model, Batch(batch.x_0, None, batch.noise, positions))
     # alpha and sigma to float32 in another order
     assert torch.allclose(values, expected, rtol=1e-5)
-    assert found.process is not None
-    epsilon_model, bars, variance, clip = found.process(None)
+    assert of_command.process is not None
+    epsilon_model, bars, variance, clip = of_command.process(None)
     steps = process.respaced(3).timesteps
     gap = exposure_bias(
         epsilon_model, bars, steps, whole.scaled_images(OPTIONS.exposure_images, "exposure"), variance=variance,
@@ -89,11 +89,11 @@ def test_a_run_is_measured_on_its_own_held_out_images(
     assert main(["measure", str(run), *SMALL, "--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert small_images == [("fashion-mnist", "test", 4, tmp_path)]
     assert "adm: 183,106 weights" in capsys.readouterr().out
-    found = json.loads((tmp_path / "out" / "measure.json").read_text())
-    about = found["sources"]["adm"]["about"]
+    document = json.loads((tmp_path / "out" / "measure.json").read_text())
+    about = document["sources"]["adm"]["about"]
     assert about["step"] == CONFIGURATION.steps
     assert about["configuration"]["method"] == CONFIGURATION.method
-    numbers = found["sources"]["adm"]["numbers"]
+    numbers = document["sources"]["adm"]["numbers"]
     assert {"lpf-filter.rise", "exposure-3.gap"} <= set(numbers)
     assert numbers["readout.energy"]["words"] == "feature energy of out.2"
 
@@ -108,9 +108,9 @@ def test_a_run_and_a_public_checkpoint_are_compared(
     words = [*SMALL, "--no-readout", "--data", str(tmp_path / "d.npz"), "--out", str(tmp_path / "out")]
     assert main(["measure", *sources, *words]) == 0
     assert "differences are against adm+ema" in capsys.readouterr().out
-    found = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert list(found["sources"]) == ["adm+ema", "public"]
-    (loss,) = [one for one in found["differences"] if one["number"] == "loss"]
+    document = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert list(document["sources"]) == ["adm+ema", "public"]
+    (loss,) = [one for one in document["differences"] if one["number"] == "loss"]
     assert loss["value"] > 0  # a trained network against a random one
     assert loss["paired"]
 
@@ -133,8 +133,8 @@ def test_what_cannot_be_measured_is_told(
         ([str(run), "--draws", "1"], 2, "draws is 1"),
         ([str(run), "--steps", "9999"], 2, "steps is 9999; allowed: at most"),
     ]
-    for words, status, said in cases:
+    for words, status, message in cases:
         assert main(["measure", *words]) == status, words
         error = capsys.readouterr().err
-        assert said in error
+        assert message in error
         assert "error: " in error

@@ -38,11 +38,11 @@ def docstrings(kind: type) -> dict[str, str]:
     """What stands under each field."""
     (tree,) = ast.parse(inspect.getsource(kind)).body
     body = typing.cast("ast.ClassDef", tree).body
-    found = {}
+    by_field = {}
     for field, text in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            found[ast.unparse(field.target)] = re.sub(r"\s+", " ", ast.literal_eval(text.value))
-    return found
+            by_field[ast.unparse(field.target)] = re.sub(r"\s+", " ", ast.literal_eval(text.value))
+    return by_field
 
 
 def test_every_field_is_in_the_help_with_its_docstring(
@@ -50,7 +50,7 @@ def test_every_field_is_in_the_help_with_its_docstring(
 ) -> None:
     text = help_of(capsys, monkeypatch)
     for kind in PARTS:
-        said = docstrings(kind)
+        by_field = docstrings(kind)
         for field in dataclasses.fields(kind):
             if (kind, field.name) in WITHOUT or dataclasses.is_dataclass(
                 type(getattr(PRESETS["cifar10"], field.name, 0))
@@ -58,7 +58,7 @@ def test_every_field_is_in_the_help_with_its_docstring(
                 continue
             name = NAMED.get((kind, field.name), "--" + field.name.replace("_", "-"))
             assert re.search(rf" {re.escape(name)}[ ,]", text), name
-            assert said[field.name].rstrip(".") in text, name
+            assert by_field[field.name].rstrip(".") in text, name
 
 
 def test_help_shows_the_presets_values(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,17 +70,17 @@ def test_help_shows_the_presets_values(capsys: pytest.CaptureFixture[str], monke
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_alone_is_the_preset(preset: PresetName) -> None:
-    found = parse("--config", preset)
-    assert found == train_options.Run(preset, PRESETS[preset], RunOptions(out=Path("somewhere")), dry_run=False)
+    configuration = parse("--config", preset)
+    assert configuration == train_options.Run(preset, PRESETS[preset], RunOptions(out=Path("somewhere")), dry_run=False)
 
 
 def test_options_change_the_preset() -> None:
-    found = parse(
+    configuration = parse(
         "--config=fashion-mnist", "--method", "ip+sam", "--rho", ".01", "--steps", "100", "--process.steps", "50",
         "--channel-mult", "1", "2", "--attention-resolutions", "--power-widths", "0.1", "--no-flip", "--no-learn-sigma",
         "--num-heads", "4", "--num-head-channels", "None", "--micro-batch", "7", "--data", "images",
     )  # fmt: skip
-    c, preset = found.configuration, PRESETS["fashion-mnist"]
+    c, preset = configuration.configuration, PRESETS["fashion-mnist"]
     network = dataclasses.replace(
         preset.network, channel_mult=(1, 2), attention_resolutions=(), learn_sigma=False, num_heads=4,
         num_head_channels=None,
@@ -90,8 +90,8 @@ def test_options_change_the_preset() -> None:
         process=ProcessOptions(steps=50, learn_sigma=False), sam=SAMOptions(rho=0.01),
         averages=dataclasses.replace(preset.averages, power_widths=(0.1,)),
     )  # fmt: skip
-    assert found.options == RunOptions(out=Path("somewhere"), data=Path("images"), micro_batch=7)
-    assert all(type(part) in PARTS for part in (c, c.network, c.process, c.sam, c.averages, found.options))
+    assert configuration.options == RunOptions(out=Path("somewhere"), data=Path("images"), micro_batch=7)
+    assert all(type(part) in PARTS for part in (c, c.network, c.process, c.sam, c.averages, configuration.options))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_run_needs_a_folder_and_a_dry_run_none(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--rho", "0.01"), "rho is 0.01, which method 'adm' does not use; allowed with --method sam"),
         (("--rho", "0.1"), "rho is 0.1, which method 'adm' does not use; allowed with --method sam"),
@@ -159,10 +159,10 @@ def test_a_run_needs_a_folder_and_a_dry_run_none(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_options_of_another_method_are_refused(
-    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_of:
         parse(*words)
     assert exit_of.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert parse("--method", "ip+sam", "--rho", "0.01", "--input-perturbation", "0.2").configuration.sam.rho == 0.01

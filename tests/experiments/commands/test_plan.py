@@ -21,10 +21,10 @@ def hours_of(text: str) -> float:
 
 def test_lines_count_training_and_samples_by_hand() -> None:
     adm, sam = plan.lines(["cifar10"], ["adm", "sam"])
-    found = planning.operations(PRESETS["cifar10"].network)
-    assert adm.training == pytest.approx(200_000 * 128 * found.training / 1e15)
+    operations = planning.operations(PRESETS["cifar10"].network)
+    assert adm.training == pytest.approx(200_000 * 128 * operations.training / 1e15)
     assert sam.training == pytest.approx(2 * adm.training)
-    assert adm.sampling == sam.sampling == pytest.approx(3 * 50_000 * 120 * found.forward / 1e15)
+    assert adm.sampling == sam.sampling == pytest.approx(3 * 50_000 * 120 * operations.forward / 1e15)
 
 
 def test_hours_follow_the_rate(capsys: Captured) -> None:

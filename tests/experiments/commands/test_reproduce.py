@@ -18,36 +18,36 @@ from tests.experiments.measures.small_rows import CONFIGURATION, images
 
 
 def test_options_change_the_preset_and_leave_the_rest() -> None:
-    asked = command.parse(["--config", "fashion-mnist-tiny", "--out", "o"])
-    assert asked.base() == PRESETS["fashion-mnist-tiny"]
+    options = command.parse(["--config", "fashion-mnist-tiny", "--out", "o"])
+    assert options.base() == PRESETS["fashion-mnist-tiny"]
     given = ["--config", "fashion-mnist-tiny", "--out", "o", "--steps", "400", "--global-batch", "16"]
-    asked = command.parse([*given, "--precision", "bfloat16", "--rho", "0.1", "0.01", "--seeds", "0", "1"])
-    base = asked.base()
+    options = command.parse([*given, "--precision", "bfloat16", "--rho", "0.1", "0.01", "--seeds", "0", "1"])
+    base = options.base()
     assert (base.steps, base.global_batch, base.precision) == (400, 16, "bfloat16")
     assert base.averages.swa_cycle == 1
-    assert (asked.rho, asked.seeds) == ((0.1, 0.01), (0, 1))
+    assert (options.rho, options.seeds) == ((0.1, 0.01), (0, 1))
     assert (
         dataclasses.replace(
             base, steps=4000, global_batch=64, precision="float32", averages=PRESETS["fashion-mnist-tiny"].averages
         )
         == PRESETS["fashion-mnist-tiny"]
     )
-    assert asked.run_options(Path("o")).checkpoint_every == 40
-    asked = command.parse([*given, "--ema-start", "0.5", "--ema-warmup", "0.75"])
-    assert asked.base().ema == EMA(base.averages.ema_decay, start=200, warmup=0.75)
+    assert options.run_options(Path("o")).checkpoint_every == 40
+    options = command.parse([*given, "--ema-start", "0.5", "--ema-warmup", "0.75"])
+    assert options.base().ema == EMA(base.averages.ema_decay, start=200, warmup=0.75)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_papers_configurations_are_measured_at_its_sizes(preset: str) -> None:
     name: Any = "tiny" if preset.startswith("fashion-mnist") else "full"
-    asked = command.parse(["--config", preset, "--out", "o"])
-    assert (asked.evaluation, asked.options) == (name, EVALUATIONS[name])
-    asked = command.parse([f"--config={preset}", "--out", "o", "--evaluation", "demo", "--images", "99"])
-    assert asked.options == dataclasses.replace(EVALUATIONS["demo"], images=99)
+    options = command.parse(["--config", preset, "--out", "o"])
+    assert (options.evaluation, options.options) == (name, EVALUATIONS[name])
+    options = command.parse([f"--config={preset}", "--out", "o", "--evaluation", "demo", "--images", "99"])
+    assert options.options == dataclasses.replace(EVALUATIONS["demo"], images=99)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["--steps", "0"], "steps is 0"),
         (["--rho", "-1"], "rho is -1"),
@@ -65,11 +65,11 @@ def test_the_papers_configurations_are_measured_at_its_sizes(preset: str) -> Non
     ],
 )
 def test_what_is_not_allowed_ends_with_2_before_anything_is_written(
-    given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "o"
     assert main(["reproduce", "--config", "fashion-mnist-tiny", "--out", str(out), *given]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -101,10 +101,10 @@ def test_missing_images_are_told_with_what_to_do(
 def test_the_matrix_is_carried_out_shown_and_its_shortness_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[str] = []
+    calls: list[str] = []
 
     def load(name: str, split: str, size: int, root: Path | None) -> Images:
-        asked.append(split)
+        calls.append(split)
         return images("train" if split == "all" else split)
 
     monkeypatch.setattr(data, "load", load)
@@ -124,7 +124,7 @@ def test_the_matrix_is_carried_out_shown_and_its_shortness_said(
         "none",
     ]
     assert main([*given, "--device", "cpu", *small(**changes)]) == 0
-    assert asked == ["all", "test", "train"]  # to train on as configured; held out; to compare with
+    assert calls == ["all", "test", "train"]  # to train on as configured; held out; to compare with
     captured = capsys.readouterr()
     assert "sam+swa" in captured.out
     assert "These runs made 2 steps; fashion-mnist-tiny is meant to make 20" in captured.out.replace("\n", " ")

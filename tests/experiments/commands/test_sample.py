@@ -42,9 +42,9 @@ def test_it_samples_then_says_that_it_is_done(run: Path, tmp_path: Path, capsys:
     of_weights = ["--average", "swa", "--bits", "4", "--granularity", "channel"]
     options = [*of_weights, "--sampler", "ddim", "--eta", "0.5", "--seed", "3", "--no-clip"]
     assert main(words(run, out, *options)) == 0
-    said = capsys.readouterr().err
-    assert "fashion-mnist adm after step 12, swa, 4 bits: 20 images, ddim, 6 steps, seed 3, on cpu" in said
-    assert "samples.npz, grid.png and samples.json of 20 images" in said
+    printed = capsys.readouterr().err
+    assert "fashion-mnist adm after step 12, swa, 4 bits: 20 images, ddim, 6 steps, seed 3, on cpu" in printed
+    assert "samples.npz, grid.png and samples.json of 20 images" in printed
     settings = json.loads((out / "settings.json").read_bytes())
     expected: dict[str, Any] = {
         "average": "swa", "sampler": "ddim", "eta": 0.5, "bits": 4, "granularity": "channel", "scheme": "symmetric",

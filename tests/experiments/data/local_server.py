@@ -37,13 +37,13 @@ def served(site: Site) -> Iterator[Site]:
 
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
-            asked = self.headers.get("Range")
-            site.asked.append((name, asked))
+            wanted = self.headers.get("Range")
+            site.asked.append((name, wanted))
             if name not in site.files:
                 self.send_error(404)
                 return
             whole = site.files[name]
-            begin = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and site.ranges else 0
+            begin = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
             if begin and begin >= len(whole):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(whole)}")

@@ -26,16 +26,16 @@ def order(batches: Batches, steps: int) -> list[int]:
 
 @given(number=st.integers(1, 30), batch=st.integers(1, 70), seed=st.integers(0, 2**40))
 def test_every_epoch_holds_every_image_once(number: int, batch: int, seed: int) -> None:
-    found = order(Batches(images(number), batch, seed), math.ceil(3 * number / batch))
+    indices = order(Batches(images(number), batch, seed), math.ceil(3 * number / batch))
     for epoch in range(3):
-        assert sorted(found[epoch * number : (epoch + 1) * number]) == list(range(number))
+        assert sorted(indices[epoch * number : (epoch + 1) * number]) == list(range(number))
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    found = order(Batches(images(200), 100, seed=0), 4)
+    indices = order(Batches(images(200), 100, seed=0), 4)
     other = order(Batches(images(200), 100, seed=1), 4)
     # four orders of 200 images: two equal ones by chance, or one that is not shuffled, once in 10^374
-    orders = [tuple(part[:200]) for part in (found, found[200:], other, other[200:], list(range(200)))]
+    orders = [tuple(part[:200]) for part in (indices, indices[200:], other, other[200:], list(range(200)))]
     assert len(set(orders)) == 5
 
 
@@ -61,12 +61,12 @@ def mirrored(pixels: Tensor, flips: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [4, 8, 12, 32])  # multiples of eight have a way of their own
 def test_a_batch_is_the_images_of_its_indices_mirrored_where_it_says(size: int) -> None:
-    found = Batches(images(size=size), 64, seed=1)
-    assert 0 < int(found.flips(2).sum()) < 64
-    assert torch.equal(found.batch(2), mirrored(found.images.pixels[found.indices(2)], found.flips(2)))
-    plain = Batches(found.images, 64, seed=1, flip=False)
+    batches = Batches(images(size=size), 64, seed=1)
+    assert 0 < int(batches.flips(2).sum()) < 64
+    assert torch.equal(batches.batch(2), mirrored(batches.images.pixels[batches.indices(2)], batches.flips(2)))
+    plain = Batches(batches.images, 64, seed=1, flip=False)
     assert not plain.flips(2).any()
-    assert torch.equal(plain.indices(2), found.indices(2))
+    assert torch.equal(plain.indices(2), batches.indices(2))
     assert torch.equal(plain.batch(2), plain.images.pixels[plain.indices(2)])
 
 
@@ -83,9 +83,9 @@ def test_half_the_images_are_mirrored_and_steps_draw_anew() -> None:
 def test_the_stream_is_the_batches_from_any_step_on() -> None:
     batches = Batches(images(), 6, seed=7)
     with batches.stream(first_step=5, rank=1, world=2, last_step=9) as stream:
-        found = list(stream)
-    assert [step for step, _ in found] == [5, 6, 7, 8]
-    for step, share in found:
+        streamed = list(stream)
+    assert [step for step, _ in streamed] == [5, 6, 7, 8]
+    for step, share in streamed:
         assert torch.equal(share, batches.batch(step, 1, 2))
     with batches.stream() as endless:
         assert [step for step, _ in itertools.islice(endless, 30)] == list(range(30))

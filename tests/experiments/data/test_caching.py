@@ -14,6 +14,7 @@ import torch
 
 from experiments.data import DataError, Preparation, caching
 from experiments.data.caching import Read, cache_path, load_cached, sampled
+from findings.files import BESIDE
 from tests.experiments.data.made_files import encoded, level
 
 COUNT = 10
@@ -60,8 +61,8 @@ def test_processes_decode_in_order_and_hand_their_errors_over(
 
 def test_it_is_made_once_and_an_ordinary_npy_file(source: Photographs) -> None:
     for split, count in (("train", COUNT - 1), ("test", 1), ("all", COUNT)):
-        found = load_cached(source, COUNT, split, 16, HERE)
-        assert (len(found), found.fingerprint, found.split) == (count, "sha256:1", split)
+        images = load_cached(source, COUNT, split, 16, HERE)
+        assert (len(images), images.fingerprint, images.split) == (count, "sha256:1", split)
     assert len(source.listed) == 1
     assert np.array_equal(np.load(cache_path(source, 16, HERE)), EXPECTED.numpy())
 
@@ -107,7 +108,7 @@ def test_a_full_disk_leaves_nothing_behind(source: Photographs) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
-        with pytest.raises(OSError, match=r"ffhq-16-.*\.part") as raised:
+        with pytest.raises(OSError, match=r"ffhq-16-.*\.npy") as raised:
             load_cached(source, COUNT, "all", 16, HERE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -118,9 +119,10 @@ def test_a_full_disk_leaves_nothing_behind(source: Photographs) -> None:
 
 def test_what_a_killed_program_left_is_not_used(source: Photographs) -> None:
     path = cache_path(source, 16, HERE)
-    path.with_suffix(".part").write_bytes(b"half a cache" * 10_000)
+    left = path.with_name(f"{BESIDE}{path.name}.1-0a")
+    left.write_bytes(b"half a cache" * 10_000)
     assert torch.equal(load_cached(source, COUNT, "all", 16, HERE).pixels, EXPECTED)
-    assert not path.with_suffix(".part").exists()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("cut", [1, 5000, 10_000])
@@ -144,19 +146,19 @@ def test_a_cache_of_another_shape_or_of_objects_is_refused(source: Photographs) 
 
 def test_several_at_once_make_it_once(source: Photographs) -> None:
     """Locks are held by open files, so threads stand in for the ranks of one machine."""
-    found: list[int] = []
+    sizes: list[int] = []
     start = threading.Barrier(4)
 
     def rank() -> None:
         start.wait()
-        found.append(len(load_cached(source, COUNT, "all", 16, HERE)))
+        sizes.append(len(load_cached(source, COUNT, "all", 16, HERE)))
 
     threads = [threading.Thread(target=rank) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [COUNT] * 4
+    assert sizes == [COUNT] * 4
     assert len(source.listed) == 1
 
 
@@ -170,6 +172,6 @@ def test_arguments_are_checked() -> None:
 def test_samples_are_spread_and_hold_both_ends() -> None:
     assert sampled(0) == []
     assert sampled(5) == [0, 1, 2, 3, 4]
-    found = sampled(10_000)
-    assert (len(found), found[0], found[-1]) == (64, 0, 9_999)
-    assert {round(step / 158.7) for step in np.diff(found)} == {1}
+    places = sampled(10_000)
+    assert (len(places), places[0], places[-1]) == (64, 0, 9_999)
+    assert {round(step / 158.7) for step in np.diff(places)} == {1}

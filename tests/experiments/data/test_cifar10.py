@@ -51,14 +51,14 @@ def loaded(split: str, root: Path, size: int = 32, files: Mapping[str, str] | No
 )
 def test_splits_in_the_published_order(tmp_path: Path, archive: bool, split: str, chosen: slice) -> None:
     source = write(tmp_path / "cifar10", CONTENTS, archive)
-    found = loaded(split, tmp_path)
+    images = loaded(split, tmp_path)
     rows = ROWS[chosen].reshape(-1, 3073)
-    assert torch.equal(found.pixels, torch.from_numpy(rows[:, 1:].reshape(-1, 3, 32, 32)))
-    assert found.labels is not None
-    assert found.labels.tolist() == rows[:, 0].tolist()
-    assert (found.channels, found.split, found.source) == (3, split, str(source))
+    assert torch.equal(images.pixels, torch.from_numpy(rows[:, 1:].reshape(-1, 3, 32, 32)))
+    assert images.labels is not None
+    assert images.labels.tolist() == rows[:, 0].tolist()
+    assert (images.channels, images.split, images.source) == (3, split, str(source))
     there = cifar10.inspect(tmp_path, digests(CONTENTS), RECORDS)
-    assert (there.images, there.fingerprint) == (24, found.fingerprint)
+    assert (there.images, there.fingerprint) == (24, images.fingerprint)
 
 
 def test_colours_come_plane_by_plane_and_halves_are_box_means(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_colours_come_plane_by_plane_and_halves_are_box_means(tmp_path: Path) ->
 def test_the_fingerprint_is_that_of_the_contents(tmp_path: Path) -> None:
     write(tmp_path / "a", CONTENTS, archive=True)
     write(tmp_path / "b", CONTENTS, archive=False)
-    found = {loaded(split, tmp_path / root).fingerprint for split in ("train", "test") for root in ("a", "b")}
-    assert len(found) == 1
+    fingerprints = {loaded(split, tmp_path / root).fingerprint for split in ("train", "test") for root in ("a", "b")}
+    assert len(fingerprints) == 1
     changed = digests(CONTENTS | {NAMES[0]: bytes(3073 * RECORDS)})
-    assert cifar10.fingerprint(changed) not in found
+    assert cifar10.fingerprint(changed) not in fingerprints
 
 
 SHORT = {"data_batch_3.bin": CONTENTS["data_batch_3.bin"][:-1]}

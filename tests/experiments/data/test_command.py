@@ -14,11 +14,11 @@ from experiments.data import DATASETS, DataError, cifar10, fashion_mnist
 from tests.experiments.data.local_server import Site, served
 from tests.experiments.data.made_files import as_published
 
-Said = Callable[..., tuple[int, str]]
+RunData = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
+def run_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunData:
     """The exit status and the text; nothing at Debian's place."""
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "no package")
 
@@ -36,8 +36,8 @@ def from_site(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_it_says_what_to_download_and_where_to_put_it(said: Said, tmp_path: Path, name: str) -> None:
-    status, text = said(name, tmp_path / "root")
+def test_it_says_what_to_download_and_where_to_put_it(run_data: RunData, tmp_path: Path, name: str) -> None:
+    status, text = run_data(name, tmp_path / "root")
     assert status == 1
     assert text.startswith(f"{name}: not there yet\n{name}: to download by hand\n")
     for file in ORIGINS[name].downloads:
@@ -47,52 +47,52 @@ def test_it_says_what_to_download_and_where_to_put_it(said: Said, tmp_path: Path
     assert not (tmp_path / "root").exists()
 
 
-def test_what_has_no_direct_link_is_not_fetched(said: Said, tmp_path: Path) -> None:
-    status, text = said("ffhq", tmp_path, download=True)
+def test_what_has_no_direct_link_is_not_fetched(run_data: RunData, tmp_path: Path) -> None:
+    status, text = run_data("ffhq", tmp_path, download=True)
     assert status == 1
     assert "There is no direct link" in text
 
 
 def test_without_a_network_it_says_why_and_what_to_do(
-    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_data: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(Site({})) as there:
         from_site(monkeypatch, "cifar10", there.url)
-        status, text = said("cifar10", tmp_path, download=True)
+        status, text = run_data("cifar10", tmp_path, download=True)
     assert status == 1
     assert f"cifar10: could not be fetched: {there.url}{cifar10.ARCHIVE}: HTTP Error 404" in text
     assert "to download by hand" in text
     assert cifar10.ARCHIVE_MD5 in text
 
 
-def test_a_wrong_file_is_not_kept(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_file_is_not_kept(run_data: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(Site({cifar10.ARCHIVE: b"<html>"})) as there:
         from_site(monkeypatch, "cifar10", there.url)
-        status, text = said("cifar10", tmp_path, download=True)
+        status, text = run_data("cifar10", tmp_path, download=True)
     assert status == 1
     assert f"the published one is {cifar10.ARCHIVE_MD5}" in text
     assert list((tmp_path / "cifar10").iterdir()) == []
 
 
 def test_fashion_mnist_is_fetched_checked_and_found(
-    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_fashion_mnist: Path
+    run_data: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_fashion_mnist: Path
 ) -> None:
     names = list(fashion_mnist.FILES)
     with served(Site({name: as_published(real_fashion_mnist, name) for name in names}, cut=[1_000_000])) as there:
         from_site(monkeypatch, "fashion-mnist", there.url)
-        status, text = said("fashion-mnist", tmp_path, download=True)
+        status, text = run_data("fashion-mnist", tmp_path, download=True)
         assert status == 0
         assert [name for name, _ in there.asked] == [names[0], *names]  # the first broke off and was continued
         assert f"fashion-mnist: {tmp_path / 'fashion-mnist'}\n  70,000 images; checksum: the contents' SHA-256 " in text
         (tmp_path / "fashion-mnist" / names[1]).unlink()
         there.asked.clear()
-        assert said("fashion-mnist", tmp_path, download=True)[0] == 0
+        assert run_data("fashion-mnist", tmp_path, download=True)[0] == 0
         assert there.asked == [(names[1], None)]
-        assert said("fashion-mnist", tmp_path) == said("fashion-mnist", tmp_path, download=True)
+        assert run_data("fashion-mnist", tmp_path) == run_data("fashion-mnist", tmp_path, download=True)
         assert len(there.asked) == 1
     (tmp_path / "fashion-mnist" / names[0]).write_bytes(b"damaged")
     with pytest.raises(DataError, match=f"{names[0]}: not a whole gzip file"):
-        said("fashion-mnist", tmp_path, download=True)
+        run_data("fashion-mnist", tmp_path, download=True)
 
 
 def test_arguments_are_checked() -> None:

@@ -24,11 +24,11 @@ def idx(array: np.ndarray) -> bytes:
 
 def arrays() -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
-    found = {}
+    by_split = {}
     for part, count in COUNTS.items():
-        found[f"{part}-images-idx3-ubyte.gz"] = generator.integers(0, 256, (count, 28, 28))
-        found[f"{part}-labels-idx1-ubyte.gz"] = np.arange(count)
-    return found
+        by_split[f"{part}-images-idx3-ubyte.gz"] = generator.integers(0, 256, (count, 28, 28))
+        by_split[f"{part}-labels-idx1-ubyte.gz"] = np.arange(count)
+    return by_split
 
 
 @pytest.fixture
@@ -50,13 +50,18 @@ def expected(changed: dict[str, np.ndarray] | None = None) -> dict[str, IdxFile]
 
 @pytest.mark.parametrize(("split", "parts"), [("train", ["train"]), ("test", ["t10k"]), ("all", ["train", "t10k"])])
 def test_splits(folder: Path, split: str, parts: list[str]) -> None:
-    found = fashion_mnist.load(split, 28, files=expected())
+    images = fashion_mnist.load(split, 28, files=expected())
     pixels = np.concatenate([arrays()[f"{part}-images-idx3-ubyte.gz"] for part in parts])
-    assert torch.equal(found.pixels[:, 0], torch.from_numpy(pixels).to(torch.uint8))
-    assert found.labels is not None
-    assert found.labels.tolist() == [label for part in parts for label in range(COUNTS[part])]
-    assert (found.name, found.split, found.channels, found.source) == ("fashion-mnist", split, 1, "data/fashion-mnist")
-    assert found.fingerprint == fashion_mnist.fingerprint(expected())
+    assert torch.equal(images.pixels[:, 0], torch.from_numpy(pixels).to(torch.uint8))
+    assert images.labels is not None
+    assert images.labels.tolist() == [label for part in parts for label in range(COUNTS[part])]
+    assert (images.name, images.split, images.channels, images.source) == (
+        "fashion-mnist",
+        split,
+        1,
+        "data/fashion-mnist",
+    )
+    assert images.fingerprint == fashion_mnist.fingerprint(expected())
 
 
 def test_sizes(folder: Path) -> None:
@@ -145,8 +150,8 @@ def test_the_real_images(real_fashion_mnist: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_debian_s_files_are_the_published_ones_but_for_gzip_s_header(real_fashion_mnist: Path, name: str) -> None:
-    found = hashlib.md5(as_published(real_fashion_mnist, name), usedforsecurity=False).hexdigest()
-    assert found == FILES[name].published_md5
+    digest = hashlib.md5(as_published(real_fashion_mnist, name), usedforsecurity=False).hexdigest()
+    assert digest == FILES[name].published_md5
 
 
 def test_a_named_folder_that_is_not_there_is_an_error_though_another_copy_is(

@@ -79,7 +79,7 @@ def test_a_server_without_ranges_sends_everything_again(tmp_path: Path) -> None:
 def test_connections_that_break_off_are_continued(tmp_path: Path) -> None:
     with served(site(cut=[30_000, 20_000])) as there:
         fetch(there.url + NAME, tmp_path / NAME, MD5, quiet)
-    assert [asked for _, asked in there.asked] == [None, "bytes=30000-", "bytes=50000-"]
+    assert [wanted for _, wanted in there.asked] == [None, "bytes=30000-", "bytes=50000-"]
     assert_whole(tmp_path / NAME)
 
 

@@ -47,13 +47,13 @@ PLACES = (
 @pytest.mark.parametrize("place", PLACES)
 def test_folders_and_zip_files_hold_the_same_images(tmp_path: Path, place: str) -> None:
     path = write(tmp_path / place, FILES | CLUTTER)
-    found = loaded(tmp_path)
+    images = loaded(tmp_path)
     expected = torch.tensor([level(n) for n in range(COUNT)], dtype=torch.uint8)[..., None, None]
-    assert torch.equal(found.pixels, expected.expand(COUNT, 3, 64, 64))
-    assert found.source == str(path)
-    assert found.fingerprint == ffhq.PngSource(write(tmp_path / "other" / "flat.zip", FILES)).fingerprint
+    assert torch.equal(images.pixels, expected.expand(COUNT, 3, 64, 64))
+    assert images.source == str(path)
+    assert images.fingerprint == ffhq.PngSource(write(tmp_path / "other" / "flat.zip", FILES)).fingerprint
     there = ffhq.inspect(tmp_path, COUNT)
-    assert (there.path, there.images, there.fingerprint) == (path, COUNT, found.fingerprint)
+    assert (there.path, there.images, there.fingerprint) == (path, COUNT, images.fingerprint)
 
 
 def test_the_paper_s_split_is_all_and_the_last_are_held_out(tmp_path: Path) -> None:
@@ -111,5 +111,5 @@ def test_the_fingerprint_changes_with_names_sizes_and_contents(tmp_path: Path) -
         FILES | {"00000/00001.png": first + b"\0"},
         FILES | {"00000/00001.png": first[:-1] + b"\0"},
     ]
-    found = {ffhq.PngSource(write(tmp_path / f"{i}.zip", files)).fingerprint for i, files in enumerate(changed)}
-    assert len(found) == len(changed)
+    fingerprints = {ffhq.PngSource(write(tmp_path / f"{i}.zip", files)).fingerprint for i, files in enumerate(changed)}
+    assert len(fingerprints) == len(changed)

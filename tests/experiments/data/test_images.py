@@ -16,15 +16,15 @@ def images(**changed: Any) -> Images:
 
 
 def test_what_they_tell_of_themselves() -> None:
-    found = images()
-    assert (len(found), found.channels, found.image_size) == (4, 3, 2)
+    some = images()
+    assert (len(some), some.channels, some.image_size) == (4, 3, 2)
     assert images(pixels=PIXELS[:, :1]).channels == 1
 
 
 def test_gather_copies_the_images_in_the_order_of_the_indices() -> None:
-    found = images().gather(torch.tensor([3, 0, 3]))
-    assert torch.equal(found, torch.stack([PIXELS[3], PIXELS[0], PIXELS[3]]))
-    found.zero_()
+    gathered = images().gather(torch.tensor([3, 0, 3]))
+    assert torch.equal(gathered, torch.stack([PIXELS[3], PIXELS[0], PIXELS[3]]))
+    gathered.zero_()
     assert PIXELS.sum() == sum(range(48))
 
 

@@ -32,8 +32,8 @@ def write(folder: Path, values: dict[bytes, bytes]) -> Path:
 
 def values() -> dict[bytes, bytes]:
     """WebP as in the official files, and one JPEG; wide and tall."""
-    found = {key(n): encoded(n, (256, 320) if n % 2 else (300, 256), "WEBP", lossless=True) for n in range(COUNT)}
-    return found | {key(1): encoded(1, (256, 256), "JPEG", quality=100, subsampling=0)}
+    by_key = {key(n): encoded(n, (256, 320) if n % 2 else (300, 256), "WEBP", lossless=True) for n in range(COUNT)}
+    return by_key | {key(1): encoded(1, (256, 256), "JPEG", quality=100, subsampling=0)}
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_images_come_in_the_order_of_their_keys(tmp_path: Path, file: Path) -> None:
-    found = lsun_tower.load("all", 64, tmp_path, HERE, COUNT)
-    assert found.pixels.shape == (COUNT, 3, 64, 64)
+    images = lsun_tower.load("all", 64, tmp_path, HERE, COUNT)
+    assert images.pixels.shape == (COUNT, 3, 64, 64)
     expected = torch.tensor([level(n) for n in NUMBERS])[..., None, None].expand(COUNT, 3, 64, 64)
     # JPEG's colour transform and its inverse round once each, by 1/2 enlarged at most 1.8 times
-    assert int((found.pixels.int() - expected).abs().max()) <= 2
+    assert int((images.pixels.int() - expected).abs().max()) <= 2
     exact = torch.tensor([n != 1 for n in NUMBERS])
-    assert torch.equal(found.pixels[exact].int(), expected[exact])
+    assert torch.equal(images.pixels[exact].int(), expected[exact])
 
 
 def test_the_last_share_is_held_out(tmp_path: Path, file: Path) -> None:
@@ -98,10 +98,10 @@ def test_it_is_read_where_nothing_may_be_written(tmp_path: Path, file: Path) -> 
 
 
 def test_what_is_there(tmp_path: Path, file: Path) -> None:
-    found = lsun_tower.inspect(tmp_path, COUNT)
-    assert (found.path, found.images) == (file.parent, COUNT)
-    assert found.fingerprint == lsun_tower.load("train", 64, tmp_path, HERE, COUNT).fingerprint
+    status = lsun_tower.inspect(tmp_path, COUNT)
+    assert (status.path, status.images) == (file.parent, COUNT)
+    assert status.fingerprint == lsun_tower.load("train", 64, tmp_path, HERE, COUNT).fingerprint
     write(tmp_path / "other" / "tower_train_lmdb", values() | {key(0): encoded(99, (256, 256), "WEBP")})
-    assert lsun_tower.inspect(tmp_path / "other", COUNT).fingerprint != found.fingerprint
+    assert lsun_tower.inspect(tmp_path / "other", COUNT).fingerprint != status.fingerprint
     with pytest.raises(DataError, match=r"lsun-tower: data\.mdb not found in .*tower_train_lmdb"):
         lsun_tower.inspect(tmp_path / "nowhere", COUNT)

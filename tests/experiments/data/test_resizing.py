@@ -35,10 +35,10 @@ def test_a_bright_pixel_stays_one_pixel(side: int, level: int) -> None:
     """Box halvings touch one pixel; a bicubic step from 128 or 256 would spread it with lobes. 255/4 and 255/16."""
     pixels = np.zeros((side, side, 3), np.uint8)
     pixels[side // 2, side // 4] = 255
-    found = adm_crop(Image.fromarray(pixels), 64)
-    assert found.shape == (3, 64, 64)
-    assert found[:, 32, 16].tolist() == [level] * 3
-    assert np.count_nonzero(found) == 3
+    cropped = adm_crop(Image.fromarray(pixels), 64)
+    assert cropped.shape == (3, 64, 64)
+    assert cropped[:, 32, 16].tolist() == [level] * 3
+    assert np.count_nonzero(cropped) == 3
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -46,11 +46,11 @@ def test_the_crop_is_the_centre(turned: bool) -> None:
     """A linear ramp over 300 x 200 pixels is halved, reduced to 96 x 64 and cut from 16 to 80; it stays linear."""
     ramp = np.broadcast_to(np.linspace(0, 255, 300), (200, 300))
     pixels = np.rint(np.stack([ramp] * 3, axis=-1)).astype(np.uint8)
-    found = adm_crop(Image.fromarray(pixels.swapaxes(0, 1) if turned else pixels), 64)
-    found = found.swapaxes(1, 2) if turned else found
+    cropped = adm_crop(Image.fromarray(pixels.swapaxes(0, 1) if turned else pixels), 64)
+    cropped = cropped.swapaxes(1, 2) if turned else cropped
     expected = ((16 + np.arange(64) + 0.5) * 300 / 96 - 0.5) * 255 / 299
     # levels are rounded three times, by 1/2 at most: here, after the halving, after the bicubic step; a pixel is 2.7
-    assert np.abs(found - expected).max() <= 1.5
+    assert np.abs(cropped - expected).max() <= 1.5
 
 
 def test_grey_and_palette_images_become_colours() -> None:

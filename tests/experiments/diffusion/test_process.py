@@ -58,9 +58,9 @@ def test_losses(tiny: ADM) -> None:
     x_t = process.q_sample(x_0, t, noise)
     with torch.no_grad():
         losses = process.losses(tiny(x_t, t), x_0, x_t, t, noise)
-    for name, found in losses._asdict().items():
+    for name, value in losses._asdict().items():
         # Relative to each image's own loss.
-        torch.testing.assert_close(found, torch.from_numpy(figures[name]), rtol=golden.RELATIVE, atol=0)
+        torch.testing.assert_close(value, torch.from_numpy(figures[name]), rtol=golden.RELATIVE, atol=0)
 
 
 def test_mean_and_variance(tiny: ADM) -> None:
@@ -75,15 +75,15 @@ def test_mean_and_variance(tiny: ADM) -> None:
     ):
         with torch.no_grad():
             output = tiny(images, process.network_timesteps(at))
-        found = process.p_mean_variance(output, images, at)
+        reverse = process.p_mean_variance(output, images, at)
         c = process.at(at, images)
         scale = (c.recip_noise * output[:, :3].abs().amax((1, 2, 3), keepdim=True)).clamp(min=1.0)
         expected = {name: torch.from_numpy(figures[name + suffix]) for name in ("mean", "logvar")}
         tolerance = golden.RELATIVE * scale
-        assert bool(((found.mean - expected["mean"]).abs() <= tolerance * c.mean_of_start.clamp(max=1.0)).all())
-        assert golden.distance(found.log_variance, figures["logvar" + suffix]) < golden.RELATIVE
+        assert bool(((reverse.mean - expected["mean"]).abs() <= tolerance * c.mean_of_start.clamp(max=1.0)).all())
+        assert golden.distance(reverse.log_variance, figures["logvar" + suffix]) < golden.RELATIVE
         if not suffix:
-            assert bool(((found.x_start - torch.from_numpy(figures["xstart"])).abs() <= tolerance).all())
+            assert bool(((reverse.x_start - torch.from_numpy(figures["xstart"])).abs() <= tolerance).all())
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -92,11 +92,11 @@ def test_a_fixed_variance_at_the_first_step_too(schedule: Schedule) -> None:
     process, figures = Process(ProcessOptions(schedule=schedule, learn_sigma=False)), golden.arrays("switches")
     x, _, output = made_up_output(learned=False)
     t = torch.tensor((0, 500))
-    found = process.p_mean_variance(output, x, t)
+    reverse = process.p_mean_variance(output, x, t)
     expected = torch.from_numpy(figures[f"{schedule}_fixed_logvar"])
-    torch.testing.assert_close(found.log_variance[:, 0, 0, 0], expected, rtol=golden.RELATIVE, atol=0)
-    assert torch.equal(found.log_variance, found.log_variance[:, :1, :1, :1].expand_as(x))
-    assert golden.distance(found.mean, figures[f"{schedule}_fixed_mean"]) < golden.RELATIVE
+    torch.testing.assert_close(reverse.log_variance[:, 0, 0, 0], expected, rtol=golden.RELATIVE, atol=0)
+    assert torch.equal(reverse.log_variance, reverse.log_variance[:, :1, :1, :1].expand_as(x))
+    assert golden.distance(reverse.mean, figures[f"{schedule}_fixed_mean"]) < golden.RELATIVE
     # Neither beta at t = 0 nor the posterior's variance at t = 500 would pass
     c = process.at(t, x)
     assert abs(float(c.log_beta[0]) - float(expected[0])) > 0.1
@@ -129,19 +129,19 @@ def test_the_bound_trains_the_variance_and_the_mean_square_the_noise() -> None:
     torch.testing.assert_close(of_mse[:, :3], 2.0 * (output[:, :3] - noise) / noise[0].numel())
 
 
-@pytest.mark.parametrize(("whole", "kept"), [(1000, 1000), (250, 250), (1000, 50)])
-def test_the_bound_is_the_divergence_of_the_gaussians(whole: int, kept: int) -> None:
+@pytest.mark.parametrize(("whole", "count"), [(1000, 1000), (250, 250), (1000, 50)])
+def test_the_bound_is_the_divergence_of_the_gaussians(whole: int, count: int) -> None:
     """Against torch.distributions in float64, with input perturbation: x_t is not made of x_0 and the target.
 
     It counts by T / 1000, T the steps of the process itself, also where these are some of another's.
     """
-    process, generator = Process(ProcessOptions(steps=whole)).respaced(kept), torch.Generator().manual_seed(0)
+    process, generator = Process(ProcessOptions(steps=whole)).respaced(count), torch.Generator().manual_seed(0)
     x_0, noise, extra, v = torch.randn(4, 2, 3, 4, 4, generator=generator, dtype=torch.float64)
-    t = torch.tensor((1, kept * 3 // 5))
+    t = torch.tensor((1, count * 3 // 5))
     x_t = process.q_sample(x_0, t, noise + 0.1 * extra)
     epsilon = noise + 0.3 * extra
-    found = process.losses(torch.cat([epsilon, v], 1), x_0, x_t, t, noise)
-    steps = reverse_steps(process.alphas_cumprod, range(kept))
+    losses = process.losses(torch.cat([epsilon, v], 1), x_0, x_t, t, noise)
+    steps = reverse_steps(process.alphas_cumprod, range(count))
     for n, number in enumerate(t.tolist()):
         step = steps[number]
         variance = variance_of("learned", v[n], step)
@@ -150,8 +150,8 @@ def test_the_bound_is_the_divergence_of_the_gaussians(whole: int, kept: int) -> 
         posterior = torch.distributions.Normal(step.mean(x_t[n], x_0[n]), torch.tensor(step.posterior_variance).sqrt())
         bits = torch.distributions.kl_divergence(posterior, model).mean() / math.log(2.0)
         # The posterior's scale is float32 here; float64 otherwise.
-        assert float(found.vb[n]) == pytest.approx(float(bits) * kept / 1000, rel=1e-6)
-        assert float(found.mse[n]) == pytest.approx(float((0.3 * extra[n]).square().mean()), rel=1e-12)
+        assert float(losses.vb[n]) == pytest.approx(float(bits) * count / 1000, rel=1e-6)
+        assert float(losses.mse[n]) == pytest.approx(float((0.3 * extra[n]).square().mean()), rel=1e-12)
 
 
 def test_the_likelihood_sums_to_one_over_the_256_levels() -> None:
@@ -172,16 +172,16 @@ def test_the_reverse_step_agrees_with_the_coefficients_of_the_instruments(choice
     x, _, output = (tensor.double() for tensor in made_up_output(choice == "learned"))
     steps = reverse_steps(Process(ProcessOptions()).alphas_cumprod, process.timesteps)
     t = torch.tensor((1, 33))
-    found = process.p_mean_variance(output, x, t)
+    reverse = process.p_mean_variance(output, x, t)
     for n, number in enumerate(t.tolist()):
         step = steps[number]
         x_start = (x[n] - (1 - step.alpha_bar) ** 0.5 * output[n, :3]) / step.alpha_bar**0.5
         variance = variance_of("learned" if choice == "learned" else "large", output[n, 3:], step)
-        torch.testing.assert_close(found.mean[n], step.mean(x[n], x_start.clamp(-1.0, 1.0)), rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(found.log_variance[n].exp(), torch.as_tensor(variance).double().expand(3, 16, 16))
+        torch.testing.assert_close(reverse.mean[n], step.mean(x[n], x_start.clamp(-1.0, 1.0)), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(reverse.log_variance[n].exp(), torch.as_tensor(variance).double().expand(3, 16, 16))
     unclipped = process.p_mean_variance(output, x, t, clip=False).x_start
     assert float(unclipped.abs().max()) > 1.0
-    assert torch.equal(unclipped.clamp(-1.0, 1.0), found.x_start)
+    assert torch.equal(unclipped.clamp(-1.0, 1.0), reverse.x_start)
 
 
 def test_respacing_a_respaced_process_keeps_original_steps() -> None:

@@ -30,9 +30,9 @@ def test_samples_are_the_published_ones(name: str, schedule: Literal["cosine", "
     def model(x: Tensor, t: Tensor) -> Tensor:
         return shaped(x, t) if learned else shaped(x, t)[:, :3]
 
-    found = sample(model, process, golden.inputs(side=16)[0], rolled, eta=ETAS[name])
+    images = sample(model, process, golden.inputs(side=16)[0], rolled, eta=ETAS[name])
     figures = golden.arrays("switches")[f"{schedule}_{'learned' if learned else 'fixed'}_{name}"]
-    assert golden.distance(found, figures) < golden.RELATIVE
+    assert golden.distance(images, figures) < golden.RELATIVE
 
 
 @pytest.mark.parametrize("eta", [None, 0.0, 1.0])
@@ -77,19 +77,19 @@ def test_an_image_depends_on_its_own_noise_alone() -> None:
 
 
 def test_the_network_sees_original_timesteps_and_noise_is_asked_for_every_step_but_the_last() -> None:
-    process, seen, asked = Process(ProcessOptions()).respaced(4), [], []
+    process, seen, steps_of_noise = Process(ProcessOptions()).respaced(4), [], []
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         seen.append(t.tolist())
         return shaped(x, t)
 
     def noise(step: int, shape: tuple[int, ...]) -> Tensor:
-        asked.append(step)
+        steps_of_noise.append(step)
         return torch.zeros(shape)
 
     states = list(trajectory(model, process, torch.ones(2, 3, 4, 4), noise))
     assert seen == [[999] * 2, [666] * 2, [333] * 2, [0] * 2]
-    assert asked == [3, 2, 1]
+    assert steps_of_noise == [3, 2, 1]
     assert [state.step for state in states] == [3, 2, 1, 0]
     assert torch.equal(states[-1].x, states[-1].x_start)
 

@@ -43,13 +43,13 @@ def test_updates_at_once_or_one_by_one_are_the_same() -> None:
     losses = torch.rand(200, generator=seeded(1))
     at_once, one_by_one = SecondMomentTimesteps(5, 4), SecondMomentTimesteps(5, 4)
     at_once.update(t, losses)
-    kept: dict[int, list[float]] = {}
+    histories: dict[int, list[float]] = {}
     for k in range(200):
         one_by_one.update(t[k : k + 1], losses[k : k + 1])
-        kept.setdefault(int(t[k]), []).append(float(losses[k]))
+        histories.setdefault(int(t[k]), []).append(float(losses[k]))
     assert torch.equal(at_once.losses, one_by_one.losses)
     assert torch.equal(at_once.counts, one_by_one.counts)
-    for step, values in kept.items():
+    for step, values in histories.items():
         assert sorted(at_once.losses[step].tolist()) == sorted(values[-4:])
 
 

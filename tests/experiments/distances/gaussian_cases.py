@@ -18,9 +18,9 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 def moments(mean: Tensor, covariance: Tensor) -> Moments:
     """Moments with exactly this mean and covariance."""
-    found = Moments(len(mean))
-    found.count, found.mean, found.scatter = 2, mean, covariance
-    return found
+    made = Moments(len(mean))
+    made.count, made.mean, made.scatter = 2, mean, covariance
+    return made
 
 
 def rotation(width: int, seed: int) -> Tensor:

@@ -75,8 +75,8 @@ def by_torchmetrics(first: Tensor, second: Tensor) -> float:
 def by_torch_fidelity(first: Tensor, second: Tensor) -> float:
     """torch-fidelity's distance of its own statistics."""
     fid = importlib.import_module("torch_fidelity.metric_fid")
-    found = fid.fid_statistics_to_metric(*(fid.fid_features_to_statistics(x) for x in (first, second)), False)
-    return float(found[fid.KEY_METRIC_FID])
+    metric = fid.fid_statistics_to_metric(*(fid.fid_features_to_statistics(x) for x in (first, second)), False)
+    return float(metric[fid.KEY_METRIC_FID])
 
 
 def inception_features(folder: Path) -> dict[str, list[list[float]]]:
@@ -91,7 +91,7 @@ def inception_features(folder: Path) -> dict[str, list[list[float]]]:
     theirs = network.FeatureExtractorInceptionV3("peer", ["2048"], str(weights))
     del network.FeatureExtractorInceptionV3.load_state_dict
     torch.save(theirs.state_dict(), weights)
-    inception.SHA256 = inception.hash_file(weights).sha256
+    inception.SHA256 = inception.sha256_of(weights)
     images = torch.randint(0, 256, (2, 1, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     ours = inception.InceptionFeatures(weights)(images)
     with torch.no_grad():
@@ -104,14 +104,14 @@ def main() -> None:
     """Run the command line."""
     source, target = map(Path, sys.argv[1:])
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"stand-ins": replace_unusable_torchvision()}
+    results: dict[str, Any] = {"stand-ins": replace_unusable_torchvision()}
     cases = np.load(source)
     pairs = [[torch.from_numpy(cases[f"{side}{i}"]) for side in "ab"] for i in range(len(cases) // 2)]
-    found["torchmetrics"] = [by_torchmetrics(*pair) for pair in pairs]
+    results["torchmetrics"] = [by_torchmetrics(*pair) for pair in pairs]
     if importlib.util.find_spec("torch_fidelity"):
-        found["torch-fidelity"] = [by_torch_fidelity(*pair) for pair in pairs]
-        found["inception"] = inception_features(target.parent)
-    target.write_text(json.dumps(found), encoding="utf-8")
+        results["torch-fidelity"] = [by_torch_fidelity(*pair) for pair in pairs]
+        results["inception"] = inception_features(target.parent)
+    target.write_text(json.dumps(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def bernoulli(count: int, share: float, seed: int) -> Tensor:
 
 def test_two_points_by_hand() -> None:
     """Pixels -1 and 1 against 1, 1 and -1: 2 (2/3 + 4/3)/2 ... all means counted by hand."""
-    found = Reference(images(torch.tensor([255, 255, 0]))).distance(images(torch.tensor([0, 255])))
+    distance = Reference(images(torch.tensor([255, 255, 0]))).distance(images(torch.tensor([0, 255])))
     between = (2 * 2 / 3 + 1 * 2 / 3) / 2  # of -1: two at distance 2; of 1: one
     within, among_reference = 2.0, 2 * 2 / 3
-    assert found.value == pytest.approx(2 * between - within - among_reference, abs=1e-6)  # float32 pixels
-    assert (found.samples, found.reference) == (2, 3)
+    assert distance.value == pytest.approx(2 * between - within - among_reference, abs=1e-6)  # float32 pixels
+    assert (distance.samples, distance.reference) == (2, 3)
 
 
 def test_its_mean_is_the_exact_distance_and_its_error_the_scatter() -> None:

@@ -36,10 +36,10 @@ def _images(number: int = 2300, split: str = "train", fingerprint: str = "sha256
 def test_moments_of_images_are_those_of_their_features() -> None:
     """More images than one pass takes."""
     images, features = _images(), PixelFeatures()
-    found = moments_of(images.pixels, features)
+    moments = moments_of(images.pixels, features)
     everything = images.pixels.flatten(1)[:, :3].double()
-    assert features.seen == found.count == 2300
-    torch.testing.assert_close(found.covariance, everything.T.cov(), rtol=1e-12, atol=1e-8)  # a few thousand terms
+    assert features.seen == moments.count == 2300
+    torch.testing.assert_close(moments.covariance, everything.T.cov(), rtol=1e-12, atol=1e-8)  # a few thousand terms
     with pytest.raises(ValueError, match="images"):
         moments_of(images.pixels[:0], features)
 

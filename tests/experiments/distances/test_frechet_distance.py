@@ -115,9 +115,9 @@ def _features(seed: int, number: int, width: int) -> torch.Tensor:
 
 
 def _moments_of(features: torch.Tensor) -> Moments:
-    found = Moments(features.shape[1])
-    found.update(features)
-    return found
+    moments = Moments(features.shape[1])
+    moments.update(features)
+    return moments
 
 
 def test_agrees_with_the_matrix_square_root() -> None:

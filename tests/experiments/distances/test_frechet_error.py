@@ -96,13 +96,13 @@ def test_the_error_of_paired_samples_difference_is_its_spread_and_far_below_quad
 
 
 def test_pseudo_values_give_the_estimate_back() -> None:
-    found, _ = _pair(0)
-    assert sum(found.group_sizes) == NUMBER
-    assert set(found.group_sizes) == {15, 16}
-    cell = Replicates(found.pseudo_values, found.group_sizes).cell(found.value)
-    assert cell.error == pytest.approx(found.standard_error, rel=1e-12)
-    middle = sum(p * m for p, m in zip(found.pseudo_values, found.group_sizes, strict=True)) / NUMBER
-    assert middle == pytest.approx(found.extrapolated, rel=1e-12)
+    estimate, _ = _pair(0)
+    assert sum(estimate.group_sizes) == NUMBER
+    assert set(estimate.group_sizes) == {15, 16}
+    cell = Replicates(estimate.pseudo_values, estimate.group_sizes).cell(estimate.value)
+    assert cell.error == pytest.approx(estimate.standard_error, rel=1e-12)
+    middle = sum(p * m for p, m in zip(estimate.pseudo_values, estimate.group_sizes, strict=True)) / NUMBER
+    assert middle == pytest.approx(estimate.extrapolated, rel=1e-12)
 
 
 def test_equal_laws_are_at_a_distance_until_it_is_extrapolated() -> None:
@@ -120,10 +120,10 @@ def test_groups_of_any_size_leave_a_mean_unbiased_with_its_standard_error() -> N
             left_out.append(torch.cat([samples[:position], samples[position + size :]]).mean())
             position += size
         ratios = 40 / torch.tensor(sizes, dtype=torch.float64)
-        found = _estimate(samples.mean().item(), torch.stack(left_out), ratios, 40)
-        assert abs(found.bias) < 1e-14  # a few roundings
+        estimate = _estimate(samples.mean().item(), torch.stack(left_out), ratios, 40)
+        assert abs(estimate.bias) < 1e-14  # a few roundings
         if len(sizes) == 40:
-            assert found.standard_error == pytest.approx(samples.std().item() / 40**0.5, rel=1e-12)
+            assert estimate.standard_error == pytest.approx(samples.std().item() / 40**0.5, rel=1e-12)
 
 
 def test_a_function_of_seed_and_samples_alone_and_the_value_is_the_distance() -> None:

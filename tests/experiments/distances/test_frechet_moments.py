@@ -27,12 +27,12 @@ def _of(*parts: torch.Tensor) -> Moments:
     return moments
 
 
-def _check_same(found: Moments, features: torch.Tensor) -> None:
+def _check_same(moments: Moments, features: torch.Tensor) -> None:
     # sums of 40 terms, a few operations each
     scale = features.square().sum().item()
-    assert found.count == len(features)
-    torch.testing.assert_close(found.mean, features.mean(0), rtol=100 * EPS, atol=0)
-    torch.testing.assert_close(found.covariance, features.T.cov(), rtol=0, atol=100 * EPS * scale)
+    assert moments.count == len(features)
+    torch.testing.assert_close(moments.mean, features.mean(0), rtol=100 * EPS, atol=0)
+    torch.testing.assert_close(moments.covariance, features.T.cov(), rtol=0, atol=100 * EPS * scale)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

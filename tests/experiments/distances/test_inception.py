@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import urllib.error
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +13,9 @@ from torch import Tensor, nn
 
 from experiments.distances import inception
 from experiments.distances.inception import InceptionError, InceptionFeatures
+from tests.experiments.data.local_server import Site, served
+
+NAME = "weights.pth"
 
 
 class StandIn(nn.Module):
@@ -32,12 +32,6 @@ class StandIn(nn.Module):
         return (self.scale * images.double().mean(dim=(1, 2, 3)))[:, None].expand(-1, 2048).float()
 
 
-class Response(io.BytesIO):
-    """What urlopen gives back."""
-
-    headers: Mapping[str, str] = MappingProxyType({})
-
-
 @pytest.fixture
 def content(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Bytes of weights whose digest is the allowed one, and a network that takes them."""
@@ -46,21 +40,6 @@ def content(monkeypatch: pytest.MonkeyPatch) -> bytes:
     monkeypatch.setattr(inception, "SHA256", hashlib.sha256(stream.getvalue()).hexdigest())
     monkeypatch.setattr(inception, "_network_class", lambda: StandIn)
     return stream.getvalue()
-
-
-def _serve(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any]) -> list[str]:
-    asked: list[str] = []
-
-    def urlopen(url: str, timeout: float) -> Any:
-        asked.append(url)
-        return answer()
-
-    monkeypatch.setattr(inception.urllib.request, "urlopen", urlopen)
-    return asked
-
-
-def _fail() -> Any:
-    raise urllib.error.URLError("no network")
 
 
 def test_features_of_grey_and_coloured_images_in_any_batch(content: bytes, tmp_path: Path) -> None:
@@ -78,10 +57,9 @@ def test_features_of_grey_and_coloured_images_in_any_batch(content: bytes, tmp_p
 
 
 def test_missing_weights_are_explained(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _serve(monkeypatch, _fail)
+    monkeypatch.setattr(inception, "fetch", lambda *_, **__: pytest.fail("fetched unasked"))
     with pytest.raises(InceptionError, match=f"{tmp_path}.*{inception.URL}.*{inception.SHA256}.*path.*classifier"):
         InceptionFeatures(tmp_path / "weights.pth")
-    assert not asked  # nothing is fetched unasked
 
 
 def test_the_default_place_is_the_hub_folder(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,40 +77,41 @@ def test_other_weights_are_refused_unread(content: bytes, tmp_path: Path, monkey
 
 
 def test_download(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _serve(monkeypatch, lambda: Response(content))
     path = tmp_path / "new" / "weights.pth"
-    first = InceptionFeatures(path, download=True)
-    assert asked == [inception.URL]
-    assert path.read_bytes() == content
-    InceptionFeatures(path, download=True)
-    assert len(asked) == 1
+    with served(Site({NAME: content})) as there:
+        monkeypatch.setattr(inception, "URL", there.url + NAME)
+        first = InceptionFeatures(path, download=True)
+        assert path.read_bytes() == content
+        InceptionFeatures(path, download=True)
+        assert there.asked == [(NAME, None)]  # once
     assert first.identity == inception.SHA256
 
 
-@pytest.mark.parametrize("answer", [_fail, lambda: Response(b"something else")], ids=["no network", "wrong content"])
+@pytest.mark.parametrize("answers", [{}, {NAME: b"something else"}], ids=["not there", "wrong content"])
 def test_a_failed_download_leaves_nothing(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any]
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: dict[str, bytes]
 ) -> None:
-    _serve(monkeypatch, answer)
-    with pytest.raises((InceptionError, ValueError), match=r"no network|SHA-256"):
-        InceptionFeatures(tmp_path / "weights.pth", download=True)
+    with served(Site(answers)) as there:
+        monkeypatch.setattr(inception, "URL", there.url + NAME)
+        with pytest.raises((InceptionError, ValueError), match=r"404.*give its path|SHA-256"):
+            InceptionFeatures(tmp_path / "weights.pth", download=True)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "words"),
     [
         (ModuleNotFoundError("No module named 'torch_fidelity'", name="torch_fidelity"), "torch_fidelity.*pip install"),
         (RuntimeError("operator torchvision::nms does not exist"), "torchvision built for torch.*nms.*index"),
         (ImportError("libcudart.so.12: cannot open shared object file"), "torchvision built for torch.*libcudart"),
     ],
 )
-def test_missing_packages_are_explained(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+def test_missing_packages_are_explained(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
     def import_module(name: str) -> SimpleNamespace:
         raise error
 
     monkeypatch.setattr(inception, "import_module", import_module)
-    with pytest.raises(InceptionError, match=said):
+    with pytest.raises(InceptionError, match=words):
         InceptionFeatures(Path("anything"))
 
 

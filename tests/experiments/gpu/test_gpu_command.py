@@ -35,8 +35,8 @@ def tiny(out: Path, **changes: object) -> GPUOptions:
 
 
 def record(out: Path, minutes: float = 1.0) -> tuple[Record, list[str]]:
-    said: list[str] = []
-    return Record(out / "s.json", "s", {}, torch.device("cpu"), minutes, said.append), said
+    lines: list[str] = []
+    return Record(out / "s.json", "s", {}, torch.device("cpu"), minutes, lines.append), lines
 
 
 def written(out: Path) -> dict[str, dict[str, object]]:
@@ -44,37 +44,37 @@ def written(out: Path) -> dict[str, dict[str, object]]:
 
 
 def test_a_part_that_fails_is_written_down_and_ends_no_other(tmp_path: Path) -> None:
-    found, said = record(tmp_path)
+    section, lines = record(tmp_path)
 
     def fails() -> dict[str, int]:
         assert written(tmp_path) == {"a": {"x": 1}}  # at once, not at the end
         raise torch.OutOfMemoryError("the card is full")
 
-    found.part("a", lambda: {"x": 1})
-    found.part("b", fails)
-    found.part("c", lambda: {"x": float("nan")})
-    found.part("d", lambda: {"passed": False})
-    found.part("e", lambda: {"passed": True})
+    section.part("a", lambda: {"x": 1})
+    section.part("b", fails)
+    section.part("c", lambda: {"x": float("nan")})
+    section.part("d", lambda: {"passed": False})
+    section.part("e", lambda: {"passed": True})
     assert list(written(tmp_path)) == ["a", "b", "c", "d", "e"]
     assert written(tmp_path)["b"] == {"failed": "OutOfMemoryError: the card is full"}
-    assert found.failures() == ["b", "c", "d"]
+    assert section.failures() == ["b", "c", "d"]
     assert not json.loads((tmp_path / "s.json").read_text())["complete"]
-    assert any("b failed" in line for line in said)
+    assert any("b failed" in line for line in lines)
 
 
 def test_a_part_that_does_not_fit_is_skipped(tmp_path: Path) -> None:
-    found, _ = record(tmp_path)
-    found.part("long", lambda: {"x": 1}, needs=61.0)
-    found.part("short", lambda: {"x": 1}, needs=30.0)
+    section, _ = record(tmp_path)
+    section.part("long", lambda: {"x": 1}, needs=61.0)
+    section.part("short", lambda: {"x": 1}, needs=30.0)
     assert "skipped" in written(tmp_path)["long"]
     assert written(tmp_path)["short"] == {"x": 1}
-    assert found.failures() == []
+    assert section.failures() == []
 
 
 def test_sections_share_the_minutes() -> None:
-    found = shares(9, SECTIONS)
-    assert sum(found.values()) == pytest.approx(9)
-    assert found["rung4"] / found["parity"] == pytest.approx(SHARES["rung4"] / SHARES["parity"])
+    minutes = shares(9, SECTIONS)
+    assert sum(minutes.values()) == pytest.approx(9)
+    assert minutes["rung4"] / minutes["parity"] == pytest.approx(SHARES["rung4"] / SHARES["parity"])
     assert shares(9, ("parity",)) == {"parity": 9}
     lines = plan_lines(tiny(Path("o")))
     assert len(lines) == 1 + len(SECTIONS)
@@ -131,7 +131,7 @@ def test_a_process_is_asked_for_the_same_of_one_section(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["--device", "cpu"], "device is 'cpu'; allowed"),
         (["--minutes", "0"], "minutes is 0"),
@@ -143,12 +143,12 @@ def test_a_process_is_asked_for_the_same_of_one_section(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_allowed_ends_with_2(
-    given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["gpu", "--out", str(tmp_path / "o"), *given])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 
@@ -259,14 +259,14 @@ def test_a_record_of_wheels_is_what_pip_says(monkeypatch: pytest.MonkeyPatch) ->
         "version": "1.0",
         "bytes": len("https://index/Typing_Extensions"),
     }
-    found = {name: wheels.Wheel(name, "1.0", 1).of_cuda for name in document["wheels"]}
-    assert found == {"typing-extensions": False, "nvidia-nccl-cu13": True, "triton": True}
+    of_cuda = {name: wheels.Wheel(name, "1.0", 1).of_cuda for name in document["wheels"]}
+    assert of_cuda == {"typing-extensions": False, "nvidia-nccl-cu13": True, "triton": True}
 
 
 def test_images_are_weighed_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in fashion_mnist.FILES:
         (tmp_path / name).write_bytes(b"x" * 10)
-    found = type("Found", (), {"path": tmp_path})
-    monkeypatch.setattr(fashion_mnist, "inspect", lambda root: found)
+    status = type("Found", (), {"path": tmp_path})
+    monkeypatch.setattr(fashion_mnist, "inspect", lambda root: status)
     (need,) = requirements.images(None)
     assert (need.there, need.size) == (True, 10 * len(fashion_mnist.FILES))

@@ -60,10 +60,10 @@ def test_speed_with_a_reference(tmp_path: Path) -> None:
     (package / "unet.py").write_text(REFERENCE)
     parts = rehearsed("speed", tmp_path, "--reference", str(package.parent))
     for variant in speed.VARIANTS:
-        found = parts[f"cifar10 {variant}"]
-        assert found["images_per_second"] * found["step_seconds"] == pytest.approx(found["images"])
+        part = parts[f"cifar10 {variant}"]
+        assert part["images_per_second"] * part["step_seconds"] == pytest.approx(part["images"])
         rate = parts["matrix products"]["bfloat16_flops"]
-        assert found["share_of_bfloat16_matrix_rate"] == pytest.approx(found["flops"] / rate)
+        assert part["share_of_bfloat16_matrix_rate"] == pytest.approx(part["flops"] / rate)
     assert parts["SAM over plain"]["ratio"] > 1.0
     assert 0 <= parts["loader"]["share_waited"] < 1
     assert parts["public reference"]["speedup"] > 0
@@ -167,12 +167,12 @@ def test_steps_and_sizes_fit_the_time(forward: float, monkeypatch: pytest.Monkey
     monkeypatch.setattr(rung4.planning, "timed", lambda *_: timing)
     monkeypatch.setattr(rung4, "_forward_seconds", lambda *_: forward)
     options = GPUOptions(out=tmp_path, device="auto")
-    found = rung4.planned(options, CPU, seconds=240.0)
-    assert found["training_seconds"] == pytest.approx(found["steps"] * 5 * 0.02)
-    assert found["training_seconds"] <= 0.5 * 240
-    assert found["steps"] >= 1100
-    assert found["points"][-1] == found["steps"]
-    assert found["divisor"] == {1e-6: 1, 1e-4: rung4.DIVISORS[-1]}[forward]
+    plan = rung4.planned(options, CPU, seconds=240.0)
+    assert plan["training_seconds"] == pytest.approx(plan["steps"] * 5 * 0.02)
+    assert plan["training_seconds"] <= 0.5 * 240
+    assert plan["steps"] >= 1100
+    assert plan["points"][-1] == plan["steps"]
+    assert plan["divisor"] == {1e-6: 1, 1e-4: rung4.DIVISORS[-1]}[forward]
     costs = [rung4.measuring_passes(configured(True), 100, (0.1, 0.2), rung4.sizes(d)) for d in rung4.DIVISORS]
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < costs[0] / 4

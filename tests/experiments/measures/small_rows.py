@@ -94,8 +94,8 @@ class Readout(nn.Module):
 
 def subject(network: nn.Module, options: EvaluationOptions = OPTIONS, **changes: Any) -> Subject:
     """The network under the cosine process of 1000 steps."""
-    found: dict[str, Any] = {"material": material(), "batch_size": 7} | changes
-    return Subject(network.eval(), Process(ProcessOptions()), options, **found)
+    arguments: dict[str, Any] = {"material": material(), "batch_size": 7} | changes
+    return Subject(network.eval(), Process(ProcessOptions()), options, **arguments)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -42,29 +42,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def without_seconds(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "seconds"}
+def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "seconds"}
 
 
 def test_each_row_is_of_its_own_weights_and_has_every_measure_and_its_provenance(run: Path, tmp_path: Path) -> None:
     losses = {}
     for average in AVERAGES:
-        found = evaluate(run, average, OPTIONS, MATERIAL, tmp_path / f"{average}.json")
+        row = evaluate(run, average, OPTIONS, MATERIAL, tmp_path / f"{average}.json")
         subject = Subject(loaded(Checkpoint.of(run), average), _process(), OPTIONS, MATERIAL, run=CONFIGURATION)
         state = load_run(run, average)[1]
         assert all(torch.equal(value, state[name]) for name, value in subject.network.state_dict().items())
-        assert found["measures"]["loss"] == held_out_loss(subject)
-        assert list(found["measures"]) == list(tasks_of(subject)) == list(found["seconds"])
-        assert not any(FAILED in measure for measure in found["measures"].values())
-        assert found["row"] == str(RowName("adm", average))
+        assert row["measures"]["loss"] == held_out_loss(subject)
+        assert list(row["measures"]) == list(tasks_of(subject)) == list(row["seconds"])
+        assert not any(FAILED in measure for measure in row["measures"].values())
+        assert row["row"] == str(RowName("adm", average))
         start = CONFIGURATION.averages.ema_decay**CONFIGURATION.steps  # of the weights that the EMA began from
-        assert found.get("share_of_start") == (pytest.approx(start) if average == "ema" else None)
-        assert found["settings"]["configuration"] == CONFIGURATION.to_dict() | _lists(CONFIGURATION.to_dict())
-        assert found["settings"]["checkpoint"]["step"] == CONFIGURATION.steps
-        assert found["settings"]["features"]["sha256"] == MATERIAL.features.identity  # type: ignore[union-attr]
-        assert found["provenance"][0]["versions"]["torch"] == torch.__version__
-        assert found["provenance"][0]["measures"] == list(found["measures"])
-        losses[average] = found["measures"]["loss"]["mse"]["value"]
+        assert row.get("share_of_start") == (pytest.approx(start) if average == "ema" else None)
+        assert row["settings"]["configuration"] == CONFIGURATION.to_dict() | _lists(CONFIGURATION.to_dict())
+        assert row["settings"]["checkpoint"]["step"] == CONFIGURATION.steps
+        assert row["settings"]["features"]["sha256"] == MATERIAL.features.identity  # type: ignore[union-attr]
+        assert row["provenance"][0]["versions"]["torch"] == torch.__version__
+        assert row["provenance"][0]["measures"] == list(row["measures"])
+        losses[average] = row["measures"]["loss"]["mse"]["value"]
     assert len(set(losses.values())) == len(AVERAGES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ema.json", "raw.json", "swa.json"]
 
@@ -109,8 +109,8 @@ def _process() -> Any:
 def test_a_row_of_the_wrong_weights_would_be_seen(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = module.loaded
     monkeypatch.setattr(module, "loaded", lambda checkpoint, average, device="cpu": original(checkpoint, "raw", device))
-    found = evaluate(run, "ema", OPTIONS, MATERIAL, tmp_path / "row.json")
-    assert found["measures"]["loss"] != held_out_loss(
+    row = evaluate(run, "ema", OPTIONS, MATERIAL, tmp_path / "row.json")
+    assert row["measures"]["loss"] != held_out_loss(
         Subject(original(Checkpoint.of(run), "ema"), _process(), OPTIONS, MATERIAL)
     )
 
@@ -148,10 +148,10 @@ def test_a_finished_row_is_read_and_not_measured_again(
         raise AssertionError("loaded again")
 
     monkeypatch.setattr(module, "loaded", never)
-    told: list[Progress] = []
-    assert evaluate(run, "raw", OPTIONS, MATERIAL, path, watch=told.append) == first
+    reports: list[Progress] = []
+    assert evaluate(run, "raw", OPTIONS, MATERIAL, path, watch=reports.append) == first
     assert path.read_bytes() == before
-    assert [(p.measure, p.done, p.share) for p in told] == [("", len(first["measures"]), 1.0)]
+    assert [(p.measure, p.done, p.share) for p in reports] == [("", len(first["measures"]), 1.0)]
 
 
 def test_other_settings_other_weights_and_other_images_are_refused(run: Path, tmp_path: Path) -> None:
@@ -257,13 +257,13 @@ def test_a_network_that_diverged_gives_a_row_of_failures_and_what_is_left(
 
     monkeypatch.setattr(module, "loaded", broken)
     path = tmp_path / "row.json"
-    found = evaluate(run, "raw", OPTIONS, MATERIAL, path)["measures"]
+    measures = evaluate(run, "raw", OPTIONS, MATERIAL, path)["measures"]
     # Real images have their distance whatever the network is
-    assert {name for name in found if FAILED not in found[name]} == {"frechet-floor-24", "frechet-floor-30"}
-    assert "not finite" in found["loss"][FAILED]
-    assert found["frechet-2-32"] == {FAILED: "24 images of 24 are not finite, the first of them number 0"}
+    assert {name for name in measures if FAILED not in measures[name]} == {"frechet-floor-24", "frechet-floor-30"}
+    assert "not finite" in measures["loss"][FAILED]
+    assert measures["frechet-2-32"] == {FAILED: "24 images of 24 are not finite, the first of them number 0"}
     before = path.read_bytes()
-    assert evaluate(run, "raw", OPTIONS, MATERIAL, path)["measures"] == found
+    assert evaluate(run, "raw", OPTIONS, MATERIAL, path)["measures"] == measures
     assert path.read_bytes() == before
 
 
@@ -301,11 +301,11 @@ def test_samples_that_were_kept_bring_their_time_and_provenance(
     for chunk in chunks:
         tensors = load_file(chunk)
         save_file(tensors, chunk, {"made": json.dumps({"seconds": 1000.0, "provenance": {"device": "elsewhere"}})})
-    found = evaluate(run, "raw", OPTIONS, MATERIAL, path)
+    row = evaluate(run, "raw", OPTIONS, MATERIAL, path)
     assert made[3] == range(20, 24)
-    elsewhere = [entry["measures"] for entry in found["provenance"] if entry["device"] == "elsewhere"]
+    elsewhere = [entry["measures"] for entry in row["provenance"] if entry["device"] == "elsewhere"]
     assert elsewhere == [["frechet-2-32"]]
-    here = [entry["measures"] for entry in found["provenance"] if entry["device"] != "elsewhere"]
-    assert here == [list(found["measures"])]
-    assert 2000 < found["seconds"]["frechet-2-32"] < 3000
-    assert found["seconds"]["frechet-2-3"] < 1000
+    here = [entry["measures"] for entry in row["provenance"] if entry["device"] != "elsewhere"]
+    assert here == [list(row["measures"])]
+    assert 2000 < row["seconds"]["frechet-2-32"] < 3000
+    assert row["seconds"]["frechet-2-3"] < 1000

@@ -55,9 +55,9 @@ def folder(trained: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def place(said: list[str] | None = None, **changes: Any) -> Place:
+def place(lines: list[str] | None = None, **changes: Any) -> Place:
     held_out = changes.pop("held_out", images("test"))
-    say = (lambda line: None) if said is None else said.append
+    say = (lambda line: None) if lines is None else lines.append
     return Place(held_out, torch.device("cpu"), 16, say)
 
 
@@ -66,20 +66,25 @@ def without_seconds(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_row_holds_all_measures_and_is_read_when_it_is_there(folder: Path) -> None:
-    plan, said = Plan.of(folder), list[str]()
-    found = row(plan, "sam", "ema", OPTIONS, place(said))
-    assert (found["run"], found["row"], found["average"], found["method"]) == ("sam", "sam+ema", "ema", "sam")
-    assert list(found["measures"]) == ["whole", "readout", "tolerance", "layers", "linearisation"]
-    assert not any(FAILED in measure for measure in found["measures"].values())
-    assert list(found["measures"]["tolerance"]) == ["t=0", "t=2"] == list(found["measures"]["linearisation"])
+    plan, lines = Plan.of(folder), list[str]()
+    document = row(plan, "sam", "ema", OPTIONS, place(lines))
+    assert (document["run"], document["row"], document["average"], document["method"]) == (
+        "sam",
+        "sam+ema",
+        "ema",
+        "sam",
+    )
+    assert list(document["measures"]) == ["whole", "readout", "tolerance", "layers", "linearisation"]
+    assert not any(FAILED in measure for measure in document["measures"].values())
+    assert list(document["measures"]["tolerance"]) == ["t=0", "t=2"] == list(document["measures"]["linearisation"])
     network = loaded(plan.checkpoint("sam"), "ema")
     names = [name for name, m in network.named_modules() if list(m.parameters(recurse=False))]
-    assert [layer["name"] for layer in found["measures"]["layers"]] == names
-    assert found["settings"]["checkpoint"]["average"] == "ema"
-    assert len(said) == 5
+    assert [layer["name"] for layer in document["measures"]["layers"]] == names
+    assert document["settings"]["checkpoint"]["average"] == "ema"
+    assert len(lines) == 5
     before = contents(folder)
-    assert row(plan, "sam", "ema", OPTIONS, place(said)) == found
-    assert len(said) == 5
+    assert row(plan, "sam", "ema", OPTIONS, place(lines)) == document
+    assert len(lines) == 5
     assert contents(folder) == before
 
 
@@ -95,7 +100,7 @@ def test_rows_share_images_and_noise_and_differ_in_weights(folder: Path) -> None
 def test_stopped_between_measures_it_goes_on_and_gives_the_same_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, said = Plan.of(folder), list[str]()
+    plan, lines = Plan.of(folder), list[str]()
     whole = without_seconds(row(plan, "adm", "swa", OPTIONS, place()))
     path = folder / LAYERS / "adm-swa.json"
     path.unlink()
@@ -110,11 +115,11 @@ def test_stopped_between_measures_it_goes_on_and_gives_the_same_file(
 
     monkeypatch.setattr(layer_rows, "measured_layers", stops)
     with pytest.raises(Stop):
-        row(plan, "adm", "swa", OPTIONS, place(said))
+        row(plan, "adm", "swa", OPTIONS, place(lines))
     assert not path.exists()
     monkeypatch.setattr(layer_rows, "measured_layers", right)
-    again = row(plan, "adm", "swa", OPTIONS, place(said))
-    assert [line.split(": ")[1] for line in said] == [
+    again = row(plan, "adm", "swa", OPTIONS, place(lines))
+    assert [line.split(": ")[1] for line in lines] == [
         "whole",
         "readout",
         "tolerance",
@@ -161,7 +166,7 @@ def test_what_is_missing_or_wrong_is_said_before_anything_is_measured(folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"layer_images": 1}, "layer_images is 1"),
         ({"readout_draws": 1}, "readout_draws is 1"),
@@ -174,8 +179,8 @@ def test_what_is_missing_or_wrong_is_said_before_anything_is_measured(folder: Pa
         ({"snapshots": -1}, "snapshots is -1"),
     ],
 )
-def test_options_are_checked(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_options_are_checked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         dataclasses.replace(OPTIONS, **changes)
 
 
@@ -184,9 +189,9 @@ def test_numbers_that_are_not_finite_are_kept_as_a_failure(folder: Path, monkeyp
         raise FloatingPointError("a loss is not finite")
 
     monkeypatch.setattr(layer_rows, "measured_layers", fails)
-    found = row(Plan.of(folder), "adm", "raw", OPTIONS, place())
-    assert found["measures"]["layers"] == {FAILED: "a loss is not finite"}
-    assert FAILED not in found["measures"]["whole"]
+    document = row(Plan.of(folder), "adm", "raw", OPTIONS, place())
+    assert document["measures"]["layers"] == {FAILED: "a loss is not finite"}
+    assert FAILED not in document["measures"]["whole"]
 
 
 def test_snapshots_are_the_shortest_emas_evenly_spaced_to_the_end(folder: Path) -> None:
@@ -195,16 +200,16 @@ def test_snapshots_are_the_shortest_emas_evenly_spaced_to_the_end(folder: Path) 
     assert [one.steps for one in files] == [1, 2, 3]
     assert [one.steps for one in chosen(folder / "runs/adm", 1)] == [3]
     assert {one.gamma for one in files} == {max(one.gamma for one in files)}
-    found = snapshots(plan, "adm", OPTIONS, place())
-    assert found is not None
-    assert list(found["measures"]) == [one.name for one in chosen(folder / "runs/adm", 2)]
-    last = found["measures"]["step-3"]
+    documents = snapshots(plan, "adm", OPTIONS, place())
+    assert documents is not None
+    assert list(documents["measures"]) == [one.name for one in chosen(folder / "runs/adm", 2)]
+    last = documents["measures"]["step-3"]
     assert set(last) == {"steps", "whole", "quantization", "norms"}
     assert (
         last["whole"]["absolute"]["by_image"]
-        != found["measures"][next(iter(found["measures"]))]["whole"]["absolute"]["by_image"]
+        != documents["measures"][next(iter(documents["measures"]))]["whole"]["absolute"]["by_image"]
     )
-    assert snapshots(plan, "adm", OPTIONS, place()) == found
+    assert snapshots(plan, "adm", OPTIONS, place()) == documents
     shutil.rmtree(folder / "runs/adm/snapshots")
     assert snapshots(plan, "adm", OPTIONS, place()) is None
 

@@ -62,7 +62,7 @@ def inputs(of: Subject) -> Tensor:
 
 
 def check_readout(of: Subject) -> None:
-    (found,) = measured_layers(of)
+    (layer,) = measured_layers(of)
     last = of.network.get_submodule("last")
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None
@@ -74,12 +74,12 @@ def check_readout(of: Subject) -> None:
         "layer": MANY.relative_sigma**2 * (sizes[0] * phi + sizes[1]),
     }
     for scale, value in expected.items():
-        rise = found["rises"][scale]
+        rise = layer["rises"][scale]
         # The linear part is gone: it alone scatters by several times the rise
         assert rise["standard_error"] < 0.1 * value
         assert abs(rise["value"] - value) < STANDARD_ERRORS * rise["standard_error"]
         assert len(rise["by_image"]) == IMAGES
-    assert found["norm"] == pytest.approx(math.hypot(float(weight.norm()), float(bias.norm())), rel=1e-6)
+    assert layer["norm"] == pytest.approx(math.hypot(float(weight.norm()), float(bias.norm())), rel=1e-6)
 
 
 def test_a_network_that_is_its_readout_rises_as_the_closed_form_says() -> None:
@@ -138,13 +138,13 @@ def test_the_layers_add_up_to_the_whole_where_the_loss_is_quadratic(scale: str) 
 def test_the_whole_rises_by_the_closed_form_and_scales() -> None:
     of = many(Readout())
     expected = MANY.sigma**2 * (energy(of) + 1.0)
-    found = whole_rise(of, "absolute", 64)
-    error = found["rise"]["draw_standard_error"]
-    assert abs(found["rise"]["value"] - expected) < STANDARD_ERRORS * error < 0.3 * expected
-    assert found["loss"]["value"] == pytest.approx(float(objectives(of).mean()), rel=1e-6)
-    assert len(found["by_draw"]) == 64
-    for parts in (found["by_draw"], found["by_image"]):
-        assert sum(parts) / len(parts) == pytest.approx(found["rise"]["value"], rel=1e-5)
+    rise = whole_rise(of, "absolute", 64)
+    error = rise["rise"]["draw_standard_error"]
+    assert abs(rise["rise"]["value"] - expected) < STANDARD_ERRORS * error < 0.3 * expected
+    assert rise["loss"]["value"] == pytest.approx(float(objectives(of).mean()), rel=1e-6)
+    assert len(rise["by_draw"]) == 64
+    for parts in (rise["by_draw"], rise["by_image"]):
+        assert sum(parts) / len(parts) == pytest.approx(rise["rise"]["value"], rel=1e-5)
 
 
 def test_noise_is_a_function_of_seed_layer_and_image_and_nothing_is_left_moved() -> None:
@@ -203,13 +203,13 @@ def randomised() -> ADM:
 
 def test_of_adm_the_first_convolutions_of_its_blocks_are_scale_free() -> None:
     network = randomised()
-    found = measured_layers(subject(network, dataclasses.replace(OPTIONS, images=4)))
-    assert sum(layer["parameters"] for layer in found) == sum(p.numel() for p in network.parameters())
-    free = [layer["name"] for layer in found if layer["scale_free"]]
+    layers = measured_layers(subject(network, dataclasses.replace(OPTIONS, images=4)))
+    assert sum(layer["parameters"] for layer in layers) == sum(p.numel() for p in network.parameters())
+    free = [layer["name"] for layer in layers if layer["scale_free"]]
     blocks = [name for name, _ in network.named_modules() if name.endswith("in_layers.2")]
     assert blocks
     assert free == blocks
-    assert all(math.isfinite(rise["value"]) for layer in found for rise in layer["rises"].values())
+    assert all(math.isfinite(rise["value"]) for layer in layers for rise in layer["rises"].values())
 
 
 def test_what_cannot_be_measured_is_said() -> None:

@@ -15,7 +15,7 @@ from experiments.measures.noise_tolerance import batches_at
 from experiments.measures.subject import Subject
 from tests.experiments.measures.linear_networks import DIMENSION, FEATURES, LinearFeatures, linear_subject, of_noise
 from tests.experiments.measures.small_rows import Readout, subject
-from theory.model.robustness import flat_radius
+from theory.model.perturbations import flat_radius
 from theory.model.worst_case import worst_case_divergence
 
 T = 300
@@ -30,13 +30,13 @@ def rebuilt(point: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_linear(network: LinearFeatures, of: Subject) -> None:
-    found = measured_linearisation(of, T, 8, 2)
+    measured = measured_linearisation(of, T, 8, 2)
     W, b = (tensor.numpy() for tensor in of_noise(network, of, T))
-    assert found["positions"] == 1
+    assert measured["positions"] == 1
     phi = torch.cat([network.first(batch.x_t.flatten(1)) for batch in batches_at(of, T, 8)]).detach().double()
     largest = float(torch.linalg.eigvalsh(phi.T @ phi / len(phi))[-1])
-    assert found["kernel_curvature"] == pytest.approx(largest, rel=1e-5)
-    for point in found["points"]:
+    assert measured["kernel_curvature"] == pytest.approx(largest, rel=1e-5)
+    for point in measured["points"]:
         assert point["features"] == FEATURES
         assert point["linearisation_error"] < 1e-8
         ours, bias = rebuilt(point)
@@ -92,10 +92,10 @@ def test_a_rotation_of_the_features_that_the_readout_undoes_changes_nothing() ->
 
 def test_a_curved_network_is_not_its_linearisation_and_a_convolutions_curvature_counts_positions() -> None:
     of = subject(Readout())
-    found = measured_linearisation(of, T, 16, 1)
-    assert found["positions"] == 16
-    assert found["points"][0]["features"] == 3 * 16
-    assert found["points"][0]["linearisation_error"] > 0.01
+    measured = measured_linearisation(of, T, 16, 1)
+    assert measured["positions"] == 16
+    assert measured["points"][0]["features"] == 3 * 16
+    assert measured["points"][0]["linearisation_error"] > 0.01
     # A kernel of norm r along the top eigenvector raises the summed loss of the even part by its curvature times r^2
     batches = batches_at(of, T, 16)
     patches = torch.cat(
@@ -105,7 +105,7 @@ def test_a_curved_network_is_not_its_linearisation_and_a_convolutions_curvature_
         ]
     ).double()
     moment = torch.einsum("nil,njl->ij", patches, patches) / len(patches)
-    assert found["kernel_curvature"] == pytest.approx(float(torch.linalg.eigvalsh(moment)[-1]), rel=1e-5)
+    assert measured["kernel_curvature"] == pytest.approx(float(torch.linalg.eigvalsh(moment)[-1]), rel=1e-5)
 
 
 def test_points_beyond_the_images_are_refused() -> None:

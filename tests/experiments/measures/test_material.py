@@ -24,15 +24,15 @@ def made_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fashion_mnist_is_measured_in_the_shipped_classifiers_features(tmp_path: Path) -> None:
-    found = gathered(TINY, OPTIONS, tmp_path)
-    assert (found.held_out.split, found.reference.split) == ("test", "train")
-    assert found.features is not None
-    assert found.features.identity == ClassifierFeatures(16).identity
-    assert found.moments().count == len(found.reference)
-    kept = list((tmp_path / "reference").iterdir())
-    assert len(kept) == 1
-    assert found.moments().count == len(found.reference)  # read back
-    assert list((tmp_path / "reference").iterdir()) == kept
+    material = gathered(TINY, OPTIONS, tmp_path)
+    assert (material.held_out.split, material.reference.split) == ("test", "train")
+    assert material.features is not None
+    assert material.features.identity == ClassifierFeatures(16).identity
+    assert material.moments().count == len(material.reference)
+    files = list((tmp_path / "reference").iterdir())
+    assert len(files) == 1
+    assert material.moments().count == len(material.reference)  # read back
+    assert list((tmp_path / "reference").iterdir()) == files
 
 
 def test_other_data_is_measured_in_inceptions_features_or_none(tmp_path: Path) -> None:
@@ -49,13 +49,13 @@ def test_without_features_there_are_no_moments(tmp_path: Path) -> None:
 
 
 def test_inceptions_weights_are_fetched_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Path | None, bool]] = []
+    calls: list[tuple[Path | None, bool]] = []
 
     def recorded(weights: Path | None, device: object, *, download: bool) -> PixelFeatures:
-        asked.append((weights, download))
+        calls.append((weights, download))
         return PixelFeatures()
 
     monkeypatch.setattr("experiments.measures.subject.InceptionFeatures", recorded)
     gathered(PRESETS["cifar10"], OPTIONS, tmp_path, inception=tmp_path / "w.pth", download=True)
     gathered(PRESETS["cifar10"], OPTIONS, tmp_path)
-    assert asked == [(tmp_path / "w.pth", True), (None, False)]
+    assert calls == [(tmp_path / "w.pth", True), (None, False)]

@@ -49,12 +49,12 @@ def test_the_gradient_is_taken_in_parts_that_fit_and_is_the_same() -> None:
                 self.largest = max(self.largest, len(x))
             return super().forward(x, t)
 
-    found = {}
+    directions = {}
     for size in (3, 16):
         of = subject(Watching(), FINE, batch_size=7, gradient_batch=size)
-        found[size] = [loss["value"] for loss in weight_noise.gradient_curve(of)["losses"]]
+        directions[size] = [loss["value"] for loss in weight_noise.gradient_curve(of)["losses"]]
         assert isinstance(of.network, Watching)
         assert of.network.largest == min(size, 7)
-    assert found[3] == pytest.approx(found[16], rel=ROUNDING)
+    assert directions[3] == pytest.approx(directions[16], rel=ROUNDING)
     with pytest.raises(ValueError, match="gradient_batch is 0"):
         subject(Readout(), gradient_batch=0)

@@ -62,25 +62,27 @@ def fitted() -> Readout:
     return network
 
 
-def close(found: dict[str, Any], expected: float) -> bool:
-    error = found["draw_standard_error"]
-    return abs(found["value"] - expected) <= STANDARD_ERRORS * error + ROUNDING * abs(expected)
+def close(estimate: dict[str, Any], expected: float) -> bool:
+    error = estimate["draw_standard_error"]
+    return abs(estimate["value"] - expected) <= STANDARD_ERRORS * error + ROUNDING * abs(expected)
 
 
 def check_loss(of: Subject) -> None:
-    found = weight_noise.held_out_loss(of)
+    loss = weight_noise.held_out_loss(of)
     expected = mse_of(of, theta_of(of.network))
-    assert found["mse"]["value"] == pytest.approx(expected, rel=ROUNDING)
-    assert found["loss"]["value"] == pytest.approx(found["mse"]["value"] + found["vb"]["value"], rel=ROUNDING)
-    assert sum(found["by_image"]) / len(found["by_image"]) == pytest.approx(expected, rel=ROUNDING)
+    assert loss["mse"]["value"] == pytest.approx(expected, rel=ROUNDING)
+    assert loss["loss"]["value"] == pytest.approx(loss["mse"]["value"] + loss["vb"]["value"], rel=ROUNDING)
+    assert sum(loss["by_image"]) / len(loss["by_image"]) == pytest.approx(expected, rel=ROUNDING)
 
 
 def check_lpf(of: Subject) -> None:
-    found = weight_noise.low_pass("absolute")(of)
+    measured = weight_noise.low_pass("absolute")(of)
     rise = of.options.sigma**2 * (energy(of) + 1)
-    assert close(found["rise"], rise)
-    assert found["rise"]["draw_standard_error"] < rise / 2  # or nothing could fail above
-    assert found["value"]["value"] == pytest.approx(found["loss"]["value"] + found["rise"]["value"], rel=ROUNDING)
+    assert close(measured["rise"], rise)
+    assert measured["rise"]["draw_standard_error"] < rise / 2  # or nothing could fail above
+    assert measured["value"]["value"] == pytest.approx(
+        measured["loss"]["value"] + measured["rise"]["value"], rel=ROUNDING
+    )
     weight = theta_of(of.network)[:, :-1]
     bias = theta_of(of.network)[:, -1]
     relative = weight_noise.low_pass("layer")(of)["rise"]
@@ -93,8 +95,8 @@ def check_lpf(of: Subject) -> None:
 
 
 def check_curve(of: Subject) -> None:
-    found = weight_noise.random_curve(of)
-    for rms, rise in zip(of.options.curve_rms, found["rises"], strict=True):
+    curve = weight_noise.random_curve(of)
+    for rms, rise in zip(of.options.curve_rms, curve["rises"], strict=True):
         expected = rms**2 * (energy(of) + 1)
         assert close(rise, expected)
         assert rise["draw_standard_error"] < expected / 2
@@ -119,35 +121,35 @@ def check_rounding(of: Subject) -> None:
         for tensor in (network.last.weight.detach().flatten(1), network.bias.detach()[:, None]):
             step = tensor.double().abs().max() / (2 ** (bits - 1) - 1)
             parts.append((tensor.double() / step).round() * step)
-        found, theta = weight_noise.rounding(bits)(of), theta_of(network)
-        assert found["value"]["value"] == pytest.approx(mse_of(of, torch.cat(parts, dim=1)), rel=ROUNDING)
+        rises, theta = weight_noise.rounding(bits)(of), theta_of(network)
+        assert rises["value"]["value"] == pytest.approx(mse_of(of, torch.cat(parts, dim=1)), rel=ROUNDING)
         error = float(torch.linalg.vector_norm(torch.cat(parts, dim=1) - theta))
-        assert found["weight_error"] == pytest.approx(error, rel=ROUNDING)
+        assert rises["weight_error"] == pytest.approx(error, rel=ROUNDING)
 
 
 def check_readout(of: Subject) -> None:
-    found = weight_noise.last_layer(of)
-    assert found["layer"] == "last"
-    assert found["feature_energy"]["value"] == pytest.approx(energy(of), rel=ROUNDING)
-    assert found["weights"]["norm"] == pytest.approx(float(theta_of(of.network).norm()), rel=ROUNDING)
+    readout = weight_noise.last_layer(of)
+    assert readout["layer"] == "last"
+    assert readout["feature_energy"]["value"] == pytest.approx(energy(of), rel=ROUNDING)
+    assert readout["weights"]["norm"] == pytest.approx(float(theta_of(of.network).norm()), rel=ROUNDING)
     for name in ("lpf-absolute", "lpf-layer"):
-        rise = found["rises"][name]
+        rise = readout["rises"][name]
         assert close(rise["measured"], rise["predicted"]["value"])
         assert rise["measured"]["draw_standard_error"] < rise["measured"]["value"] / 2
-    assert found["rises"]["lpf-absolute"]["predicted"]["value"] == pytest.approx(
+    assert readout["rises"]["lpf-absolute"]["predicted"]["value"] == pytest.approx(
         of.options.sigma**2 * (energy(of) + 1), rel=ROUNDING
     )
 
 
 def check_surface(of: Subject) -> None:
-    found = weight_noise.surface(of)
+    surface = weight_noise.surface(of)
     side, network = of.options.surface_points, of.network
     assert isinstance(network, Readout)
     middle = side // 2
-    assert found["first"][middle] == found["second"][middle] == 0.0
-    assert found["losses"][middle][middle]["value"] == pytest.approx(mse_of(of, theta_of(network)), rel=ROUNDING)
+    assert surface["first"][middle] == surface["second"][middle] == 0.0
+    assert surface["losses"][middle][middle]["value"] == pytest.approx(mse_of(of, theta_of(network)), rel=ROUNDING)
     # Along a line of a quadratic loss second differences are all alike, and not zero
-    line = [row[middle]["value"] for row in found["losses"]]
+    line = [row[middle]["value"] for row in surface["losses"]]
     second = [a - 2 * b + c for a, b, c in zip(line, line[1:], line[2:], strict=False)]
     assert second[0] > 0
     assert second == pytest.approx([second[0]] * len(second), rel=1e-3)  # differences lose some three digits of seven
@@ -273,9 +275,9 @@ def test_the_costs_are_the_passes_that_are_made() -> None:
 def test_the_presets_cost_what_the_head_of_the_module_says() -> None:
     for name, passes in (("demo", 6e3), ("tiny", 1.2e5), ("full", 2.3e7)):
         options = EVALUATIONS[name]  # type: ignore[index]
-        found = tasks(options, options.images, options.exposure_images, with_distances=True)
-        assert sum(task.passes for task in found.values()) == pytest.approx(passes, rel=0.06)  # rounded to two digits
-        assert all(isinstance(task, Task) for task in found.values())
+        chosen = tasks(options, options.images, options.exposure_images, with_distances=True)
+        assert sum(task.passes for task in chosen.values()) == pytest.approx(passes, rel=0.06)  # rounded to two digits
+        assert all(isinstance(task, Task) for task in chosen.values())
 
 
 def test_a_network_in_training_mode_is_refused() -> None:

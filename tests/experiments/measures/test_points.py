@@ -146,11 +146,11 @@ def test_the_gradients_norm_and_the_loss_are_those_of_training(
         loss.backward()
         norms.append(torch.cat([p.grad.flatten() for p in network.parameters()]).norm())  # type: ignore[union-attr]
         values.append(loss.detach())
-    found = document["measures"][f"raw-{STEPS} gradient"]
+    entry = document["measures"][f"raw-{STEPS} gradient"]
     # float32 sums in another order and memory layout
-    assert found["norm"]["value"] == pytest.approx(float(torch.stack(norms).mean()), rel=1e-3)
-    assert found["loss"]["value"] == pytest.approx(float(torch.stack(values).mean()), rel=1e-3)
-    assert found["batch"] == c.global_batch
+    assert entry["norm"]["value"] == pytest.approx(float(torch.stack(norms).mean()), rel=1e-3)
+    assert entry["loss"]["value"] == pytest.approx(float(torch.stack(values).mean()), rel=1e-3)
+    assert entry["batch"] == c.global_batch
 
 
 def test_losses_are_of_held_out_and_of_the_runs_own_images(run: Path, material: StudyMaterial) -> None:
@@ -176,10 +176,10 @@ def test_losses_are_of_held_out_and_of_the_runs_own_images(run: Path, material: 
             chosen = noise[torch.arange(len(x_t)), best]
             return torch.cat([chosen, torch.zeros_like(chosen)], 1)
 
-    found = module.losses(
+    entry = module.losses(
         dataclasses.replace(subject, network=Oracle().eval()), material, checkpoint.configuration, Measure("losses")
     )
-    assert found["training_mse"]["value"] < 0.3 * found["held_out_mse"]["value"]
+    assert entry["training_mse"]["value"] < 0.3 * entry["held_out_mse"]["value"]
 
 
 def test_copies_are_counted() -> None:

@@ -21,11 +21,18 @@ DRAWS = 150
 
 
 def check(of: Subject) -> None:
-    found = measured_readout(of, DRAWS)
-    energy = found["feature_energy"]["value"]
-    assert list(found["rises"]) == ["noise-absolute", "noise-layer", "dither-8", "rounding-8", "dither-3", "rounding-3"]
-    assert found["rises"]["noise-absolute"]["predicted"] == pytest.approx(SETTINGS.sigma**2 * (energy + 1.0))
-    for name, rise in found["rises"].items():
+    readout = measured_readout(of, DRAWS)
+    energy = readout["feature_energy"]["value"]
+    assert list(readout["rises"]) == [
+        "noise-absolute",
+        "noise-layer",
+        "dither-8",
+        "rounding-8",
+        "dither-3",
+        "rounding-3",
+    ]
+    assert readout["rises"]["noise-absolute"]["predicted"] == pytest.approx(SETTINGS.sigma**2 * (energy + 1.0))
+    for name, rise in readout["rises"].items():
         measured = rise["measured"]
         assert measured["value"] == pytest.approx(sum(rise["by_image"]) / SETTINGS.images, rel=1e-5)
         if name.startswith("rounding"):

@@ -66,22 +66,22 @@ def bars_at(process: Process) -> np.ndarray:
     at = [round(index * 999 / (STEPS - 1)) for index in range(STEPS)]
     f = [math.cos((step / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 for step in range(1001)]
     betas = [min(1 - f[step + 1] / f[step], 0.999) for step in range(1000)]
-    found = np.cumprod(1 - np.array(betas))[at]
-    assert found == pytest.approx(process.alphas_cumprod.numpy()[at], rel=1e-9)
-    return np.asarray(found)
+    bars = np.cumprod(1 - np.array(betas))[at]
+    assert bars == pytest.approx(process.alphas_cumprod.numpy()[at], rel=1e-9)
+    return np.asarray(bars)
 
 
 def chain(bars: np.ndarray) -> np.ndarray:
     """The variance of a pixel before each step of ancestral sampling, ascending in t; behind them the image's."""
-    variance, found = 1.0, np.zeros(STEPS)
+    variance, norms = 1.0, np.zeros(STEPS)
     for index in reversed(range(STEPS)):
-        found[index] = variance
+        norms[index] = variance
         bar, before = bars[index], bars[index - 1] if index else 1.0
         beta = 1 - bar / before
         gain = math.sqrt(bar) * DATA**2 / (bar * DATA**2 + 1 - bar)
         weight = beta * math.sqrt(before) / (1 - bar) * gain + math.sqrt(1 - beta) * (1 - before) / (1 - bar)
         variance = weight**2 * variance + (beta * (1 - before) / (1 - bar) if index else 0.0)
-    return np.append(found, variance)
+    return np.append(norms, variance)
 
 
 def mean_norm(variance: float) -> float:
@@ -91,15 +91,15 @@ def mean_norm(variance: float) -> float:
 
 
 def check_exposure(of: Subject) -> None:
-    found, bars = exposure.measured(STEPS)(of), bars_at(of.process)
+    bias, bars = exposure.measured(STEPS)(of), bars_at(of.process)
     variances = chain(bars)[:-1]
-    assert found["steps"] == [round(index * 999 / (STEPS - 1)) for index in range(STEPS)]
+    assert bias["steps"] == [round(index * 999 / (STEPS - 1)) for index in range(STEPS)]
     for index, bar in enumerate(bars):
         data = bar * DATA**2 + 1 - bar
         slope = math.sqrt(1 - bar) / data
         for name, variance in (("training", data), ("sampling", variances[index])):
             expected = slope * mean_norm(variance)
-            estimate = found[name][index]
+            estimate = bias[name][index]
             assert abs(estimate["value"] - expected) <= STANDARD_ERRORS * estimate["data_standard_error"], (name, index)
             assert estimate["data_standard_error"] < expected / 50  # or nothing could fail above
 
@@ -141,11 +141,11 @@ def test_exposure_bias_wired_to_another_chain_is_caught(name: str, monkeypatch: 
 
 def check_distance(of: Subject, deviation: float) -> None:
     """Against the closed form for N(0, a I) and N(0, b I): d (sqrt(a) - sqrt(b))^2; pixels are the features."""
-    found = sample_distance.of_samples(STEPS, 2000, 32)(of)
+    distance = sample_distance.of_samples(STEPS, 2000, 32)(of)
     expected = SIZE**2 * (deviation - DATA) ** 2
     # The reference's own sampling error, of 2500 images, is of the size that the bias estimate gives for 2000
-    margin = STANDARD_ERRORS * found["standard_error"] + 2 * abs(found["bias"])
-    assert abs(found["extrapolated"] - expected) <= margin
+    margin = STANDARD_ERRORS * distance["standard_error"] + 2 * abs(distance["bias"])
+    assert abs(distance["extrapolated"] - expected) <= margin
     assert margin < expected / 2
 
 
@@ -181,12 +181,12 @@ def test_samples_are_those_of_the_seed_and_their_features_are_kept_and_used(
 ) -> None:
     monkeypatch.setattr(sample_distance, "CHUNK", 10)
     of = subject(Readout(), material=material(PixelFeatures()), work=tmp_path)
-    found = sample_distance.of_samples(2, 24, 32)(of)
-    kept = sorted(tmp_path.iterdir())
-    assert [path.name for path in kept] == [f"frechet-2-32-{begin:06d}.safetensors" for begin in (0, 10, 20)]
+    distance = sample_distance.of_samples(2, 24, 32)(of)
+    files = sorted(tmp_path.iterdir())
+    assert [path.name for path in files] == [f"frechet-2-32-{begin:06d}.safetensors" for begin in (0, 10, 20)]
     batches = list(generate(of.network, of.process, range(24), steps=2, seed=OPTIONS.seed, shape=(1, 4, 4)))
     pixels = torch.cat([to_uint8(batch.images) for batch in batches])
-    stored = torch.cat([load_file(path)["features"] for path in kept])
+    stored = torch.cat([load_file(path)["features"] for path in files])
     # Another batch size: a pixel in rounding's reach of two levels may go to the other, 2/255
     assert float((stored - PixelFeatures()(pixels)).abs().max()) <= 2 / 255 + 1e-6
 
@@ -194,7 +194,7 @@ def test_samples_are_those_of_the_seed_and_their_features_are_kept_and_used(
         raise AssertionError("sampled again")
 
     monkeypatch.setattr(sample_distance, "generate", never)
-    assert sample_distance.of_samples(2, 24, 32)(of) == found
+    assert sample_distance.of_samples(2, 24, 32)(of) == distance
 
 
 def test_images_of_the_measures_are_held_out_ones() -> None:

@@ -77,18 +77,18 @@ def test_laws_have_the_divergence_that_is_asked_for(law: Law, level: float) -> N
 
 def check_zero(of: Subject) -> None:
     """r = -eps: the loss is |eps'|^2 of the moved noise, whatever the images are."""
-    found = measured_tolerance(of, T, 8, LEVELS)
+    tolerance = measured_tolerance(of, T, 8, LEVELS)
     _, noise, _ = images_at(of, T, 8)
     eps = noise.flatten(1).double()
-    assert found["dimension"] == eps.shape[1] == 16
-    assert found["loss"]["value"] == pytest.approx(float(eps.square().sum(1).mean()), rel=1e-6)
+    assert tolerance["dimension"] == eps.shape[1] == 16
+    assert tolerance["loss"]["value"] == pytest.approx(float(eps.square().sum(1).mean()), rel=1e-6)
     for law in LAWS:
-        entry = found["laws"][law.name]
+        entry = tolerance["laws"][law.name]
         for u, a, rise, level in zip(entry["u"], entry["a"], entry["rises"], LEVELS, strict=True):
             assert divergence_of(u, a, 16) == pytest.approx(level)
             expected = (u + (1 + a) * eps).square().sum(1) - eps.square().sum(1)
             assert rise["by_image"] == pytest.approx(expected.tolist(), rel=ROUNDING, abs=ROUNDING)
-    moments = found["moments"]
+    moments = tolerance["moments"]
     assert moments["re"] == pytest.approx((-eps.square().sum(1)).tolist(), rel=1e-5)
     assert moments["r1"] == pytest.approx((-eps.sum(1)).tolist(), rel=1e-5, abs=1e-5)
     assert moments["e1"] == pytest.approx(eps.sum(1).tolist(), rel=1e-5, abs=1e-5)
@@ -112,9 +112,9 @@ def test_the_exact_score_is_indifferent_to_the_law_of_the_noise() -> None:
     network = Exact()
     of = subject(network, material=grey())
     network.bars = of.process.alphas_cumprod
-    found = measured_tolerance(of, T, 8, LEVELS)
-    assert found["loss"]["value"] < 1e-8
-    for entry in found["laws"].values():
+    tolerance = measured_tolerance(of, T, 8, LEVELS)
+    assert tolerance["loss"]["value"] < 1e-8
+    for entry in tolerance["laws"].values():
         assert all(abs(rise["value"]) < 1e-8 for rise in entry["rises"])
 
 

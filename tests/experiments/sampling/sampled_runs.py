@@ -32,8 +32,8 @@ def made(out: Path, run: Path, settings: SampleSettings = SETTINGS, **options: A
 
 def contents(folder: Path, without: tuple[str, ...] = ()) -> dict[str, bytes]:
     """All files."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name not in without}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name not in without}
 
 
 def timeless(folder: Path) -> dict[str, bytes]:
@@ -45,8 +45,8 @@ def read(out: Path) -> ndarray:
     """All images."""
     with np.load(out / "samples.npz", allow_pickle=False) as archive:
         assert archive.files == ["arr_0"]
-        found: ndarray = archive["arr_0"]
-    return found
+        images: ndarray = archive["arr_0"]
+    return images
 
 
 def changed(**changes: Any) -> SampleSettings:

@@ -29,12 +29,12 @@ PROCESS = ProcessOptions()
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     """With weights that do something, as the fresh ones give zero."""
-    found = ADM(OPTIONS).eval()
+    made = ADM(OPTIONS).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in found.parameters():
+        for parameter in made.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-    return found
+    return made
 
 
 def sampled(network: nn.Module, images: Any, **options: Any) -> Tensor:
@@ -46,11 +46,11 @@ def sampled(network: nn.Module, images: Any, **options: Any) -> Tensor:
 def test_an_image_is_the_same_in_any_batch(network: nn.Module, sampler: dict[str, Any]) -> None:
     whole = sampled(network, range(7), batch_size=7, **sampler)
     for batch_size in (1, 3):
-        found = sampled(network, range(7), batch_size=batch_size, **sampler)
+        images = sampled(network, range(7), batch_size=batch_size, **sampler)
         # Sums of a few hundred terms round differently by some 1e-6, over 10 steps that each add some; images of other
         # noise are 1 apart
-        assert float((found - whole).abs().max()) < 1e-4
-        levels = (to_uint8(found).int() - to_uint8(whole).int()).abs()
+        assert float((images - whole).abs().max()) < 1e-4
+        levels = (to_uint8(images).int() - to_uint8(whole).int()).abs()
         assert int(levels.max()) <= 1
         assert float(levels.float().mean()) < 0.01
     chosen = sampled(network, [6, 3], batch_size=2, **sampler)
@@ -62,10 +62,10 @@ def test_it_is_the_samplers_own_result_and_deterministic(network: nn.Module) -> 
     """Against `experiments.diffusion.sample` on the noise of these images."""
     noise = ImageNoise(4, torch.arange(6), (1, 8, 8))
     for sampler, eta in (("ddpm", None), ("ddim", 0.5)):
-        found = sampled(network, range(6), steps=7, sampler=sampler, eta=eta or 0.0, seed=4)
+        images = sampled(network, range(6), steps=7, sampler=sampler, eta=eta or 0.0, seed=4)
         expected = sample(network, Process(PROCESS).respaced(7), noise.start(), noise, eta=eta)
-        assert torch.equal(found, expected)
-        assert torch.equal(found, sampled(network, range(6), steps=7, sampler=sampler, eta=eta or 0.0, seed=4))
+        assert torch.equal(images, expected)
+        assert torch.equal(images, sampled(network, range(6), steps=7, sampler=sampler, eta=eta or 0.0, seed=4))
 
 
 def test_every_option_does_something(network: nn.Module) -> None:
@@ -78,23 +78,23 @@ def test_every_option_does_something(network: nn.Module) -> None:
 
 
 def test_batches_have_their_indices_and_progress_is_told(network: nn.Module) -> None:
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     batches = list(
-        generate(network, PROCESS, [5, 1, 9], steps=2, batch_size=2, progress=lambda *done: told.append(done))
+        generate(network, PROCESS, [5, 1, 9], steps=2, batch_size=2, progress=lambda *done: reports.append(done))
     )
     assert [batch.indices.tolist() for batch in batches] == [[5, 1], [9]]
     assert [tuple(batch.images.shape) for batch in batches] == [(2, 1, 8, 8), (1, 1, 8, 8)]
-    assert told == [(2, 3), (3, 3)]
+    assert reports == [(2, 3), (3, 3)]
     assert not batches[0].images.requires_grad
     assert list(generate(network, PROCESS, [], steps=2)) == []
 
 
 def test_chains_show_every_state_and_end_where_generate_does(network: nn.Module) -> None:
-    (found,) = chains(network, PROCESS, range(4), ChainOptions(steps=5))
-    states = list(found.states)
+    (chain,) = chains(network, PROCESS, range(4), ChainOptions(steps=5))
+    states = list(chain.states)
     assert [state.step for state in states] == [4, 3, 2, 1, 0]
     assert torch.equal(states[-1].x, sampled(network, range(4), steps=5))
-    assert not list(found.states)
+    assert not list(chain.states)
 
 
 def test_nothing_is_left_changed(network: nn.Module) -> None:
@@ -151,8 +151,8 @@ def test_a_network_that_does_not_say_its_shape_has_to_be_told() -> None:
     with pytest.raises(ValueError, match="shape is None"):
         generate(silent, PROCESS, range(2))
     process = ProcessOptions(learn_sigma=False)
-    (found,) = generate(silent, process, range(2), steps=2, shape=(1, 2, 3))
-    assert found.images.shape == (2, 1, 2, 3)
+    (batch,) = generate(silent, process, range(2), steps=2, shape=(1, 2, 3))
+    assert batch.images.shape == (2, 1, 2, 3)
 
 
 @pytest.fixture

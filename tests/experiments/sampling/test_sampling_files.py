@@ -43,11 +43,11 @@ def test_the_folder_holds_what_generate_gives(run: Path, whole: Path) -> None:
     for shard in (range(8), range(8, 16), range(16, 22)):
         batches = generate(source.network(SETTINGS), source.configuration.process, shard, steps=4, batch_size=5)
         expected += [to_uint8(batch.images).permute(0, 2, 3, 1) for batch in batches]
-    found = read(whole)
-    assert found.dtype == np.uint8
-    assert found.shape == (22, 4, 4, 1)
-    assert np.array_equal(found, torch.cat(expected).numpy())
-    assert len(np.unique(found)) > 50, "the images are all but blank"
+    images = read(whole)
+    assert images.dtype == np.uint8
+    assert images.shape == (22, 4, 4, 1)
+    assert np.array_equal(images, torch.cat(expected).numpy())
+    assert len(np.unique(images)) > 50, "the images are all but blank"
     assert sorted(contents(whole)) == sorted(
         ["settings.json", "samples.json", "samples.npz", "grid.png"]
         + [f"shards/{name}.{suffix}" for name in SHARDS for suffix in ("json", "safetensors")]
@@ -66,25 +66,25 @@ def test_the_npz_is_what_numpy_writes(whole: Path, tmp_path: Path) -> None:
 
 def test_the_grid_shows_the_first_images_row_by_row(whole: Path) -> None:
     sheet = np.asarray(Image.open(io.BytesIO((whole / "grid.png").read_bytes())))
-    found = read(whole)[..., 0]
+    images = read(whole)[..., 0]
     assert sheet.shape == (3 * 4 + 2 * 2, 8 * 4 + 7 * 2)
-    assert np.array_equal(sheet[:4, :4], found[0])
-    assert np.array_equal(sheet[12:, 30:34], found[21])
+    assert np.array_equal(sheet[:4, :4], images[0])
+    assert np.array_equal(sheet[12:, 30:34], images[21])
 
 
 def test_the_result_says_what_it_was_made_from(run: Path, whole: Path) -> None:
-    found = json.loads((whole / "samples.json").read_bytes())
+    document = json.loads((whole / "samples.json").read_bytes())
     settings = read_json(whole / "settings.json")
-    assert found["settings"] == settings
+    assert document["settings"] == settings
     assert (settings["steps"], settings["sampler"], settings["bits"], settings["average"]) == (4, "ddpm", 32, "ema")
     assert settings["run"]["step"] == 12
     assert settings["run"]["configuration"] == read_json(run / "configuration.json")
-    assert found["shape"] == [22, 4, 4, 1]
-    assert found["provenance"]["versions"]["torch"] == torch.__version__
-    assert [(entry["batch_size"], entry["device"][:3]) for entry in found["made_with"]] == [(5, "cpu")]
+    assert document["shape"] == [22, 4, 4, 1]
+    assert document["provenance"]["versions"]["torch"] == torch.__version__
+    assert [(entry["batch_size"], entry["device"][:3]) for entry in document["made_with"]] == [(5, "cpu")]
     times = [json.loads((whole / f"shards/{name}.json").read_bytes())["seconds"] for name in SHARDS]
-    assert found["device_seconds"] == pytest.approx(sum(times))
-    assert found["images_per_second_and_device"] == pytest.approx(22 / sum(times))
+    assert document["device_seconds"] == pytest.approx(sum(times))
+    assert document["images_per_second_and_device"] == pytest.approx(22 / sum(times))
 
 
 @pytest.mark.parametrize("images_before", [0, 5, 10, 16])
@@ -104,8 +104,8 @@ def test_an_interrupted_call_goes_on_to_the_same_files(
             made(out, run)
     assert not (out / "samples.npz").exists()
     outcome = made(out, run)
-    assert outcome.found == {0: 0, 5: 0, 10: 8, 16: 16}[images_before]
-    assert outcome.made == 22 - outcome.found
+    assert outcome.there == {0: 0, 5: 0, 10: 8, 16: 16}[images_before]
+    assert outcome.made == 22 - outcome.there
     assert timeless(out) == timeless(whole)
 
 
@@ -151,7 +151,7 @@ def test_what_is_finished_is_left_alone(run: Path, whole: Path, monkeypatch: pyt
     monkeypatch.delattr(Source, "network")
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     outcome = made(whole, run)
-    assert (outcome.made, outcome.found, outcome.missing) == (0, 22, 0)
+    assert (outcome.made, outcome.there, outcome.missing) == (0, 22, 0)
     assert outcome.result is not None
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 

@@ -39,11 +39,11 @@ def deviations(steps: int, v: float | None, eta: float | None, network: nn.Modul
     process = Process(ProcessOptions(learn_sigma=v is not None))
     options = ChainOptions(steps=steps, sampler="ddpm" if eta is None else "ddim", eta=eta or 0.0, seed=1)
     network = PosteriorMean(*data(), v) if network is None else network
-    (found,) = chains(network, process, range(IMAGES), options, batch_size=IMAGES, shape=SHAPE)
+    (chain,) = chains(network, process, range(IMAGES), options, batch_size=IMAGES, shape=SHAPE)
     laws = exact_laws({20: TWENTY, 100: hundred()}[steps], v, eta)
     clean = ImageNoise(1, torch.arange(IMAGES), SHAPE)
     worst = 0.0
-    for law, state in zip(laws, found.states, strict=True):
+    for law, state in zip(laws, chain.states, strict=True):
         entered = clean(state.step).double() if state.step else torch.zeros(IMAGES, *SHAPE, dtype=torch.float64)
         x = state.x.double() - law.mean
         errors = law.variance.sqrt() / math.sqrt(IMAGES)
@@ -100,14 +100,14 @@ class Mistimed(PosteriorMean):
 
 def test_mutants_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = ImageNoise._normal
-    found: dict[str, float] = {}
+    largest: dict[str, float] = {}
 
     def measured(name: str, target: str, mutant: object, v: float | None, eta: float | None) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(target, mutant, raising=False)
             # The reference noise in `deviations` must not be the mutant's
             patch.setattr("tests.experiments.sampling.test_sampling_law.ImageNoise", Unmutated)
-            found[name] = deviations(20, v, eta)
+            largest[name] = deviations(20, v, eta)
 
     class Unmutated(ImageNoise):
         def _normal(self, step: int) -> Tensor:
@@ -121,6 +121,6 @@ def test_mutants_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     measured("sign of the noise, ddpm", noise, _noise_scaled_by(-1.0), 0.3, None)
     measured("steps in ascending order, ddpm", "experiments.diffusion.sampling.reversed", iter, 0.3, None)
     measured("steps in ascending order, ddim", "experiments.diffusion.sampling.reversed", iter, 0.0, 0.0)
-    found["network told the respaced step"] = deviations(20, 0.3, None, Mistimed(*data(), 0.3))
-    found["v off by a half"] = deviations(20, 0.3, None, PosteriorMean(*data(), 0.8))
-    assert min(found.values()) > 2 * K, found
+    largest["network told the respaced step"] = deviations(20, 0.3, None, Mistimed(*data(), 0.3))
+    largest["v off by a half"] = deviations(20, 0.3, None, PosteriorMean(*data(), 0.8))
+    assert min(largest.values()) > 2 * K, largest

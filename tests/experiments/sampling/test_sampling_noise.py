@@ -19,11 +19,11 @@ def noise(*indices: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> 
     return ImageNoise(seed, torch.tensor(indices), shape)
 
 
-def assert_close(found: Tensor, expected: Tensor) -> None:
+def assert_close(noise_: Tensor, expected: Tensor) -> None:
     """To a unit in float32's last place, or two: vectorised float64 functions and those for the rest of a tensor differ
     in their last digits, which rounding to float32 shows at times.
     """
-    torch.testing.assert_close(found, expected, rtol=2.0**-22, atol=0.0)
+    torch.testing.assert_close(noise_, expected, rtol=2.0**-22, atol=0.0)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_seed_image_and_step_each_change_everything() -> None:
 
 
 def test_sizes_that_four_does_not_divide() -> None:
-    found = noise(1, shape=(1, 3, 3))(0)
-    assert found.shape == (1, 1, 3, 3)
-    assert_close(found.flatten(), noise(1, shape=(1, 4, 4))(0).flatten()[:9])
+    drawn = noise(1, shape=(1, 3, 3))(0)
+    assert drawn.shape == (1, 1, 3, 3)
+    assert_close(drawn.flatten(), noise(1, shape=(1, 4, 4))(0).flatten()[:9])
 
 
 def test_arguments_are_checked() -> None:

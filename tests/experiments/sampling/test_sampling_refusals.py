@@ -131,12 +131,12 @@ def test_averages_and_bits_are_those_asked_for(run: Path) -> None:
     assert not usual.training
     assert torch.equal(usual.state_dict()["out.2.weight"], source.weights["out.2.weight"])
     for settings in (changed(bits=4), changed(bits=8, granularity="channel", scheme="minmax")):
-        found = source.network(settings).state_dict()
+        weights = source.network(settings).state_dict()
         expected = quantize_weights(
             usual, settings.bits, granularity=settings.granularity, scheme=settings.scheme
         ).state_dict()
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
-        assert not torch.equal(found["out.2.weight"], source.weights["out.2.weight"])
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        assert not torch.equal(weights["out.2.weight"], source.weights["out.2.weight"])
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def by_hand(steps: int, ranks: int = 1, **changes: object) -> dict[str, Tensor]:
             return list(torch.autograd.grad(loss, parameters))
 
         size = c.global_batch // ranks
-        found = []
+        moments = []
         for rank in range(ranks):
             share = slice(rank * size, (rank + 1) * size)
             if c.method == "rwp":
@@ -66,8 +66,8 @@ def by_hand(steps: int, ranks: int = 1, **changes: object) -> dict[str, Tensor]:
                 with torch.no_grad():
                     for p, old in zip(parameters, before, strict=True):
                         p.copy_(old)
-            found.append(g)
-        for p, *parts in zip(parameters, *found, strict=True):
+            moments.append(g)
+        for p, *parts in zip(parameters, *moments, strict=True):
             p.grad = sum(parts[1:], parts[0]) / ranks
         optimizer.step()
     return {name: optimizer.state[p]["exp_avg"] for name, p in network.named_parameters()}

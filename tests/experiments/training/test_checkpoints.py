@@ -218,8 +218,8 @@ def test_an_average_is_reconstructed_from_the_snapshots(finished: Path) -> None:
     assert len(snapshots) == 2 * STEPS  # a run shorter than SNAPSHOTS has one after every step
     for width in (0.05, 0.1):
         _, tracked, _ = load_run(finished, f"power-{width}")
-        found = reconstruct(snapshots, PowerEMA.of_width(width))
+        average = reconstruct(snapshots, PowerEMA.of_width(width))
         # A snapshot itself is asked for: float32's rounding, times coefficients that sum to 1
-        assert all(torch.allclose(found[name], tracked[name], rtol=1e-5, atol=1e-7) for name in tracked)
+        assert all(torch.allclose(average[name], tracked[name], rtol=1e-5, atol=1e-7) for name in tracked)
     with pytest.raises(ValueError, match="holds no snapshots"):
         load_snapshots(finished / "checkpoints")

@@ -24,17 +24,17 @@ def test_without_a_launcher_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How a group of two is left, which is not joined in truth."""
-    found: list[str] = []
+    messages: list[str] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     group = iter([False, True])
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: next(group))
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: found.append("with the others"))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: messages.append("with the others"))
     abort = "_abort_process_group"
-    monkeypatch.setattr(torch.distributed.distributed_c10d, abort, lambda: found.append("alone"), raising=False)
-    return found
+    monkeypatch.setattr(torch.distributed.distributed_c10d, abort, lambda: messages.append("alone"), raising=False)
+    return messages
 
 
 def test_ranks_leave_together_at_the_end(left: list[str]) -> None:

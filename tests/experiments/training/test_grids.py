@@ -86,8 +86,8 @@ def test_the_watcher_draws_the_ema_when_it_is_time(tmp_path: Path) -> None:
     assert files == [tmp_path / FOLDER, *(tmp_path / FOLDER / name for name in names)]  # and nothing half written
     expected = grid(samples(state.shadows["ema"], state.process, (4, 1, 4, 4)), columns=2)
     for path in files[1:]:
-        with Image.open(path) as found:
-            assert (np.asarray(found) == np.asarray(expected)).all()
+        with Image.open(path) as picture:
+            assert (np.asarray(picture) == np.asarray(expected)).all()
 
 
 def test_a_signal_leaves_no_time_and_the_resumed_run_makes_up_for_it(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ def by_hand(model: nn.Module, process: Process, batch: Batch) -> tuple[torch.Ten
         bar = process.alphas_cumprod[t]
         x_t = (bar.sqrt() * x_0 + (1 - bar).sqrt() * noise).float()
         arguments = (x_0[None], x_t[None], t[None], noise[None])
-        found = process.losses(model(x_t[None], torch.tensor([process.timesteps[t]])), *arguments)
-        rows.append(torch.stack([found.loss[0], found.mse[0]]))
+        losses = process.losses(model(x_t[None], torch.tensor([process.timesteps[t]])), *arguments)
+        rows.append(torch.stack([losses.loss[0], losses.mse[0]]))
     loss, mse = torch.stack(rows, dim=1).double()
     return loss, mse
 
@@ -39,14 +39,14 @@ def by_hand(model: nn.Module, process: Process, batch: Batch) -> tuple[torch.Ten
 def test_it_is_the_mean_loss_without_dropout_and_its_standard_error(tmp_path: Path) -> None:
     state = state_of(tmp_path)
     batch = fixed_batch(images(), state.process, 10, seed=3)
-    found = measured(state.model, state.process, batch, at_once=4)
+    held_out = measured(state.model, state.process, batch, at_once=4)
     loss, mse = by_hand(state.model, state.process, batch)
     # float32 sums of 16 pixels and some 1e3 terms within the network, in another order
     tolerance = 1e-4
-    assert found.loss == pytest.approx(float(loss.mean()), rel=tolerance)
-    assert found.mse == pytest.approx(float(mse.mean()), rel=tolerance)
-    assert found.loss_standard_error == pytest.approx(float(loss.std()) / math.sqrt(10), rel=tolerance)
-    assert found.mse_standard_error == pytest.approx(float(mse.std()) / math.sqrt(10), rel=tolerance)
+    assert held_out.loss == pytest.approx(float(loss.mean()), rel=tolerance)
+    assert held_out.mse == pytest.approx(float(mse.mean()), rel=tolerance)
+    assert held_out.loss_standard_error == pytest.approx(float(loss.std()) / math.sqrt(10), rel=tolerance)
+    assert held_out.mse_standard_error == pytest.approx(float(mse.std()) / math.sqrt(10), rel=tolerance)
 
 
 def test_images_timesteps_and_noise_are_fixed_and_stratified() -> None:

@@ -23,10 +23,10 @@ CPU = torch.device("cpu")
 def test_published_figures(preset: Any, parameters: int, gflop: float) -> None:
     options = PRESETS[preset].network
     assert planning.parameter_count(options) == parameters
-    found = planning.operations(options)
-    assert found.forward / 1e9 == pytest.approx(gflop, rel=0.005)  # published to three digits
+    operations = planning.operations(options)
+    assert operations.forward / 1e9 == pytest.approx(gflop, rel=0.005)  # published to three digits
     # Each product's backward pass is two of its size, but the first convolution's input needs none
-    assert 2.99 < found.training / found.forward < 3.0
+    assert 2.99 < operations.training / operations.forward < 3.0
 
 
 def test_a_convolution_counts_two_for_a_multiplication_and_an_addition() -> None:
@@ -123,10 +123,10 @@ def test_memory_counts_every_copy_of_the_weights() -> None:
 def test_disk_is_nearly_what_a_run_leaves(tmp_path: Path) -> None:
     configuration = configured()
     train(configuration, run_options(tmp_path), images())
-    found = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
     checkpoint = sum(path.stat().st_size for path in (tmp_path / "checkpoints/step-00000012").glob("*.safetensors"))
     # Beside the tensors, headers: a tenth of files as small as these
-    assert found + checkpoint == pytest.approx(planning.disk(configuration), rel=0.1)
+    assert size + checkpoint == pytest.approx(planning.disk(configuration), rel=0.1)
 
 
 def test_a_step_is_scaled_from_the_timed_pass() -> None:
@@ -139,12 +139,12 @@ def test_a_step_is_scaled_from_the_timed_pass() -> None:
 
 def test_timing_leaves_torch_as_it_was() -> None:
     random, switches = torch.get_rng_state(), tf32()
-    found = planning.timed(sam(rho=0.1), CPU, images=2, repetitions=3)
+    timing = planning.timed(sam(rho=0.1), CPU, images=2, repetitions=3)
     assert torch.equal(torch.get_rng_state(), random)
     assert tf32() == switches
-    assert len(found.passes) == len(found.update) == 3
-    assert all(seconds > 0 for seconds in (*found.passes, *found.update))
-    assert found.peak_memory is None
+    assert len(timing.passes) == len(timing.update) == 3
+    assert all(seconds > 0 for seconds in (*timing.passes, *timing.update))
+    assert timing.peak_memory is None
 
 
 @pytest.mark.parametrize(

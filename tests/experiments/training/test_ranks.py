@@ -6,7 +6,6 @@ The processes run this file as a script and meet through a file (no port).
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from tests.experiments.training.small_runs import (
     run_options,
     stored,
 )
+from tests.ranks import join, run_script
 
 RANKS = 2
 TIMEOUT = 200
@@ -75,7 +75,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda network: whole(network, backend="eager"))
 
 
-def told(folder: Path, name: str, configuration: Configuration, watchers: Sequence[Watcher] = ()) -> None:
+def note_error(folder: Path, name: str, configuration: Configuration, watchers: Sequence[Watcher] = ()) -> None:
     """A run that fails; what each rank says of it."""
     rank = torch.distributed.get_rank()
     try:
@@ -121,9 +121,7 @@ def fails_to_write(out: Path, contents: Contents) -> Path:
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(str(folder / "store"), RANKS)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    join(rank, RANKS, folder)
     for name, (configuration, micro_batch) in (ALIKE | OTHERS).items():
         assert train(configuration, run_options(folder / name, micro_batch=micro_batch), images()) == STEPS
     c, micro_batch = ALIKE["everything"]
@@ -135,12 +133,12 @@ def run_rank(rank: int, folder: Path) -> None:
         train(ALIKE["sam"][0], run_options(folder / "compiled", compile=True), images())
     if rank == 0:
         shutil.copytree(folder / "plain", folder / "refused")
-    told(folder, "refused", configured(seed=9))
+    note_error(folder, "refused", configured(seed=9))
     for step in (-1, 0, 6, STEPS):
-        told(folder, f"watcher at {step}", configured(), [Failing(step)])
+        note_error(folder, f"watcher at {step}", configured(), [Failing(step)])
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(writer, "write_checkpoint", fails_to_write)
-        told(folder, "unwritten", configured())
+        note_error(folder, "unwritten", configured())
     # One rank alone is told to stop, then has a gradient that is not finite; both act
     if rank == 1:
         spoiling(5, lambda _: os.kill(os.getpid(), signal.SIGTERM))
@@ -150,7 +148,7 @@ def run_rank(rank: int, folder: Path) -> None:
         assert train(configured(), run_options(folder / "stopped"), images()) == 6
         # No rank leaves, which would have the launcher end all, before the checkpoint is there
         assert verify(checkpoint_folder(folder / "stopped", 6))["step"] == 6
-        told(folder, "stopped", configured())
+        note_error(folder, "stopped", configured())
         assert verify(checkpoint_folder(folder / "stopped", 8))["step"] == 8
     torch.distributed.destroy_process_group()
 
@@ -161,25 +159,8 @@ def run_rank(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of what two processes have made."""
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this build of torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    paths = [str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host name that resolves to nothing does no harm then
-    processes = []
-    try:
-        for rank in range(RANKS):
-            with (folder / f"{rank}.log").open("w") as log:
-                command = [sys.executable, "-W", "error", __file__, str(folder), str(rank)]
-                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-        codes = [process.wait(timeout=TIMEOUT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert codes == [0] * RANKS, "\n".join((folder / f"{rank}.log").read_text() for rank in range(RANKS))
+    run_script(__file__, folder, RANKS, TIMEOUT, options=("-W", "error"))
     return folder
 
 
@@ -199,9 +180,9 @@ def test_each_rank_climbs_its_own_gradient_accumulated(ranks: Path) -> None:
     """Three images and one, on each of two ranks."""
     stored_moments = load_file(checkpoint_folder(ranks / "four", 4) / "optimizer.safetensors")
     expected = by_hand(4, ranks=2, method="sam", sam=LOCAL)
-    found = {name: stored_moments[f"{name}.exp_avg"] for name in expected}
-    assert apart(expected, found) <= ROUNDING
-    assert apart(by_hand(4, method="sam", sam=LOCAL), found) > 100 * ROUNDING  # the averaged gradient's ascent
+    moments = {name: stored_moments[f"{name}.exp_avg"] for name in expected}
+    assert apart(expected, moments) <= ROUNDING
+    assert apart(by_hand(4, method="sam", sam=LOCAL), moments) > 100 * ROUNDING  # the averaged gradient's ascent
 
 
 def test_ranks_of_a_compiled_network_make_the_same_weights(ranks: Path) -> None:

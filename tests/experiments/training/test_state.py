@@ -9,7 +9,7 @@ from experiments.training.state import MARGIN, has_room
 TOTAL = 1000
 
 
-def told(monkeypatch: pytest.MonkeyPatch, free: int, held: int, peak: int) -> None:
+def give_memory(monkeypatch: pytest.MonkeyPatch, free: int, held: int, peak: int) -> None:
     """A CUDA device of 1000 bytes, as torch tells of it between steps."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, TOTAL))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: held)
@@ -28,7 +28,7 @@ def told(monkeypatch: pytest.MonkeyPatch, free: int, held: int, peak: int) -> No
 def test_room_is_what_whole_steps_leave(
     monkeypatch: pytest.MonkeyPatch, free: int, held: int, peak: int, room: int
 ) -> None:
-    told(monkeypatch, free, held, peak)
+    give_memory(monkeypatch, free, held, peak)
     margin = MARGIN * TOTAL
     device = torch.device("cuda")
     assert has_room(device, int(room - margin))

@@ -126,9 +126,9 @@ def test_dropout_is_a_function_of_seed_rank_step_and_micro_batch() -> None:
 
 def test_draws_are_of_the_whole_batch_and_a_function_of_seed_and_step() -> None:
     def draws(seed: int, step: int) -> tuple[float, ...]:
-        found = drawn(UniformTimesteps(1000), (6, 1, 2, 2), 0.0, CPU, seed, step)
-        assert found.noise is found.input_noise
-        return (*found.t.tolist(), *found.noise.flatten().tolist())
+        numbers = drawn(UniformTimesteps(1000), (6, 1, 2, 2), 0.0, CPU, seed, step)
+        assert numbers.noise is numbers.input_noise
+        return (*numbers.t.tolist(), *numbers.noise.flatten().tolist())
 
     assert draws(0, 0) == draws(0, 0)
     assert len({draws(0, 0), draws(1, 0), draws(0, 1)}) == 3
@@ -165,13 +165,13 @@ def test_the_timesteps_history_is_of_unweighted_losses_at_w() -> None:
 
 
 def test_bfloat16_is_near_float32_and_not_the_same(tmp_path: Path) -> None:
-    found = []
+    losses = []
     for precision in ("float32", "bfloat16"):
         recorder = Recorder()
         train(configured(precision=precision), run_options(tmp_path / precision, until=3), images(), [recorder])
-        found.append(recorder.reports[-1].loss)
-    assert found[0] != found[1]
-    assert found[0] == pytest.approx(found[1], rel=0.05)  # bfloat16 rounds at 0.4 per cent
+        losses.append(recorder.reports[-1].loss)
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)  # bfloat16 rounds at 0.4 per cent
 
 
 def test_a_compiled_run_has_the_same_weights_by_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
