@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flatness.cli.command import add_measuring, chosen_data, guarded, is_quick, labelled, named_options, reported
+from flatness.cli.command import add_measuring, chosen_data, guarded, is_quick, labelled, reported
 from flatness.cli.errors import CommandError, reading
 from flatness.cli.options import DataOptions, MeasureOptions, PlaceOptions, taken
 
@@ -29,7 +29,6 @@ DESCRIPTION = (
 def main(arguments: list[str]) -> int:
     """Run the command line; 0 done, 1 a measure failed, 2 not possible as asked."""
     given = _parser(is_quick(arguments)).parse_args(arguments)
-    given.named = named_options(arguments)
     return guarded(lambda: _carried_out(given))
 
 

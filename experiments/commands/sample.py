@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=int, default=1000, metavar="N", help="images 0 to N - 1 (default: 1000)")
     add("--steps", type=int, default=20, metavar="T", help="sampling steps, evenly spaced (default: 20)")
     add("--sampler", choices=("ddpm", "ddim"), default="ddpm", help="ancestral, or DDIM (default: ddpm)")
-    add("--eta", type=float, default=0.0, help="DDIM's noise, 0 to 1 (default: 0)")
+    add("--eta", type=float, default=argparse.SUPPRESS, help="DDIM's noise, 0 to 1 (default: 0)")
     add("--seed", type=int, default=0, help="of all noise (default: 0)")
     add(
         "--clip", action=argparse.BooleanOptionalAction, default=True,
@@ -70,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--bits", type=int, default=32, help="32, or 2 to 16 for weights rounded to so many bits (default: 32)")
     add(
-        "--granularity", choices=("tensor", "channel"), default="tensor",
+        "--granularity", choices=("tensor", "channel"), default=argparse.SUPPRESS,
         help="one grid for each tensor of weights, or for each output channel (default: tensor)",
     )  # fmt: skip
     add(
-        "--scheme", choices=("symmetric", "minmax"), default="symmetric",
+        "--scheme", choices=("symmetric", "minmax"), default=argparse.SUPPRESS,
         help="a grid around zero, or between the extremes (default: symmetric)",
     )  # fmt: skip
     add(
@@ -94,10 +94,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(given: argparse.Namespace) -> SampleSettings:
     from experiments.sampling.chains import ChainOptions
-    from experiments.sampling.run import SampleSettings
+    from experiments.sampling.run import FULL, SampleSettings
 
     if given.batch_size is not None and given.batch_size < 1:
         raise ValueError(f"batch_size is {given.batch_size}; allowed: a whole number of at least 1")
+    needs = {"eta": ("--sampler ddim", given.sampler == "ddim")}
+    needs |= dict.fromkeys(("granularity", "scheme"), ("--bits of less than 32, which rounds", given.bits != FULL))
+    for name, (needed, applies) in needs.items():
+        if hasattr(given, name) and not applies:
+            raise ValueError(f"{name} is {getattr(given, name)!r}; allowed with {needed}")
 
     def taken(kind: type) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(kind)]

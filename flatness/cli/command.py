@@ -30,7 +30,6 @@ from flatness.cli.options import (
     PlaceOptions,
     SourceOptions,
     add_options,
-    named_options,
     taken,
 )
 from flatness.cli.output import console, tell
@@ -109,7 +108,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         tell(f"error: {empty} is ''; allowed: a value that is not empty")
         return REFUSED
     given = parser(is_quick(words)).parse_args(words)
-    given.named = named_options(words)
     return guarded(lambda: _carried_out(given))
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flatness.cli.errors import CommandError
 from flatness.images import PIXEL_LIMIT
@@ -134,29 +134,6 @@ class MeasureOptions:
         for value in self.steps:
             at_least("steps", value, 2)
 
-    def check_needs(self, named: Collection[str] | None = None) -> None:
-        """Raise for an option of a measure that is not taken.
-
-        Args:
-            named: the options that were given, whatever their values, with underscores; by default those of which the
-                value is not the default.
-
-        Raises:
-            CommandError: there is one.
-        """
-        if named is None:
-            fields = dataclasses.fields(self)
-            named = [field.name for field in fields if getattr(self, field.name) != field.default]
-        for name, others in NEEDS.items():
-            if name in named and not any(getattr(self, other) for other in others):
-                wanted = " or ".join(f"--{other.replace('_', '-')}" for other in others)
-                raise CommandError(f"--{name.replace('_', '-')} does nothing without {wanted}")
-        relative = any(scale != "absolute" for scale in self.scales)
-        if "sigma" in named and "absolute" not in self.scales:
-            raise CommandError("--sigma does nothing without --scales absolute")
-        if "relative_sigma" in named and not (relative or self.readout or (self.by_timestep and not self.scales)):
-            raise CommandError("--relative-sigma does nothing without --scales layer, filter or weight, or --readout")
-
     def resolved(self, weights: int, pixels: int, available: int) -> MeasureOptions:
         """The same with the number of images settled, for a network of so many weights and samples of so many pixels.
 
@@ -172,25 +149,44 @@ class MeasureOptions:
         return dataclasses.replace(self, images=min(wanted, available), exposure_images=exposure)
 
 
-NEEDS = {
-    "draws": ("scales", "by_timestep"), "curve_draws": ("curve_rms",), "granularity": ("bits",),
-    "exposure_images": ("steps",), "probes": ("curvature",), "lanczos_steps": ("curvature", "spectrum"),
-    "rho": ("worst_case",), "ascent_steps": ("worst_case",), "surface_range": ("surface",),
-    "gradient_batch": ("curvature", "spectrum", "worst_case"),
-}  # fmt: skip
-"""Options that do nothing unless one of some others is taken."""
-
-
-def named_options(words: Sequence[str]) -> frozenset[str]:
-    """The options that a command line names, with underscores."""
-    found = (word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--"))
-    return frozenset(name.removeprefix("no_") for name in found)
-
-
 def _option_of(kind: type, name: str) -> Any:
     """Another dataclass's field, with its default and its sentence."""
     there = next(field for field in dataclasses.fields(kind) if field.name == name)
     return dataclasses.field(default=there.default, metadata=there.metadata)
+
+
+class Need(NamedTuple):
+    """What an option does nothing without.
+
+    Attributes:
+        words: the options that it needs one of.
+        met: whether one of them is taken.
+    """
+
+    words: str
+    met: Callable[[MeasureOptions], object]
+
+
+NEEDS: dict[str, Need] = {
+    "sigma": Need("--scales absolute", lambda o: "absolute" in o.scales),
+    "relative_sigma": Need(
+        "--scales layer, filter or weight, or --readout",
+        lambda o: {*o.scales} - {"absolute"} or o.readout or (o.by_timestep and not o.scales),
+    ),
+    "draws": Need("--scales or --by-timestep", lambda o: o.scales or o.by_timestep),
+    "curve_draws": Need("--curve-rms", lambda o: o.curve_rms),
+    "granularity": Need("--bits", lambda o: o.bits),
+    "exposure_images": Need("--steps", lambda o: o.steps),
+    "probes": Need("--curvature", lambda o: o.curvature),
+    "lanczos_steps": Need("--curvature or --spectrum", lambda o: o.curvature or o.spectrum),
+    "rho": Need("--worst-case", lambda o: o.worst_case),
+    "ascent_steps": Need("--worst-case", lambda o: o.worst_case),
+    "surface_range": Need("--surface", lambda o: o.surface),
+    "gradient_batch": Need(
+        "--curvature, --spectrum or --worst-case", lambda o: o.curvature or o.spectrum or o.worst_case
+    ),
+}
+"""By option; in a namespace these are only where they were given, so that they are refused at their defaults too."""
 
 
 QUICK = MeasureOptions(draws=3, scales=("filter",), curve_rms=(), bits=(4,), steps=(), readout=False, quick=True)
@@ -281,9 +277,7 @@ class PlaceOptions:
 
     device: str = option("auto", "auto takes CUDA, then the CPU", choices=("auto", "cpu", "cuda", "mps"))
     batch_size: int = option(64, "images in one pass", metavar="N")
-    gradient_batch: int = option(
-        8, "images in one pass of --curvature, --spectrum and --worst-case, which need more memory", metavar="N"
-    )
+    gradient_batch: int = option(8, "images in one pass of --curvature, which needs more memory", metavar="N")
     out: str | None = option(
         None, "folder for results: a JSON, and PNG plots where matplotlib is installed", metavar="DIR"
     )
@@ -317,6 +311,8 @@ def add_options(
             shown = str(default)
         if default is not None:
             sentence += f" (default: {shown})"
+        if field.name in NEEDS:
+            default = argparse.SUPPRESS
         group.add_argument(flag, default=default, help=sentence, **settings)
 
 
@@ -324,14 +320,17 @@ def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
     """The dataclass with the command line's values.
 
     Raises:
-        CommandError: a value is not allowed.
+        CommandError: a value is not allowed, or an option does nothing without another.
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if "help" in field.metadata:
-            value = getattr(given, field.name, field.default)
+            default = getattr(QUICK, field.name) if own.get("quick") else field.default
+            value = getattr(given, field.name, default)
             values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
     found = kind(**values, **own)
     if isinstance(found, MeasureOptions):
-        found.check_needs(getattr(given, "named", None))
+        for name, need in NEEDS.items():
+            if hasattr(given, name) and not need.met(found):
+                raise CommandError(f"--{name.replace('_', '-')} does nothing without {need.words}")
     return found

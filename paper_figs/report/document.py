@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from findings.checksums import ResultError, read_json
 from paper_figs import build, catalogue
 from paper_figs.fingerprint import fingerprint
 
@@ -96,9 +97,9 @@ class Report:
     def up_to_date(self, out: Path) -> bool:
         """Whether the page is the one last written, no figure failed then, and nothing has changed since."""
         try:
-            stamp = json.loads((out / f"{self.name}.stamp").read_bytes())
+            stamp = read_json(out / f"{self.name}.stamp")
             if stamp["files"][".html"] != _digest(self.file(out)):
                 return False
             return bool(stamp["fingerprint"] == self.fingerprint(out, {}))
-        except (OSError, json.JSONDecodeError, KeyError, TypeError):  # missing, cut short or of another making
+        except (OSError, ResultError, KeyError, TypeError):  # missing, damaged or of another making
             return False

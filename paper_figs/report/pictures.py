@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from findings import toy_study
+from findings.checksums import read_json
 from paper_figs.catalogue import Entry
 from paper_figs.fingerprint import declared_inputs
 from paper_figs.report import prose, sourced
@@ -152,7 +153,7 @@ def rows(path: Path, data: Mapping[str, Any], source: Source) -> Rows:
 def _source(entry: Entry, out: Path, inputs: Sequence[str]) -> Source:
     """Of a table's numbers: the file is the CSV; seeds and commits stand in the files that it was drawn from."""
     try:
-        made_of = str(json.loads((out / f"{entry.name}.stamp").read_bytes())["fingerprint"])[:12]
+        made_of = str(read_json(out / f"{entry.name}.stamp")["fingerprint"])[:12]
     except (OSError, ValueError, KeyError, TypeError):
         made_of = "not recorded"
     origin = ", ".join(inputs) or "theory"

@@ -141,6 +141,13 @@ def test_what_makes_it_out_of_date(written: Checkout, name: str, content: bytes)
     assert not written.report().up_to_date(written.out)
 
 
+def test_a_stamp_that_was_edited_makes_it_out_of_date(written: Checkout) -> None:
+    path = written.out / "report.stamp"
+    path.write_text(path.read_text().replace('"report": "report"', '"report": "another"'))
+    assert json.loads(path.read_bytes())["report"] == "another"
+    assert not written.report().up_to_date(written.out)
+
+
 @pytest.mark.parametrize("name", ["theory/tests/test_theorem_t9.py", "results/another/plan.json", "out/note.txt"])
 def test_what_does_not(written: Checkout, name: str) -> None:
     written.write(name, b"{}")

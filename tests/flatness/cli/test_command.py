@@ -203,7 +203,7 @@ def test_without_matplotlib_the_numbers_are_there(
         (
             ["measure", f"{MODELS}:mlp", "--data", "DATA", "--gradient-batch=8"],
             2,
-            "does nothing without --curvature or",
+            "does nothing without --curvature, --spectrum or",
         ),
         (["measure", f"{MODELS}:mlp", "--data", "DATA", "--quick", "--sigma", ".01"], 2, "without --scales absolute"),
         (["measure", f"{MODELS}:hungry", "--data", "DATA"], 2, "a smaller --batch-size"),

@@ -64,20 +64,20 @@ def test_folders_of_numbers_and_names_and_folders_of_splits_are_no_classes(tmp_p
     for name in ("1", "cat"):
         image(tmp_path / "mixed" / name / "a.png", 5)
     with pytest.raises(CommandError, match="folders are numbers and names, '1' and 'cat'; allowed: all of one kind"):
-        found(tmp_path / "mixed", 2)
-    assert labels_by_level(found(tmp_path / "mixed", 2, {"1": 1, "cat": 0}))
+        data_of(tmp_path / "mixed", 2)
+    assert labels_by_level(data_of(tmp_path / "mixed", 2, {"1": 1, "cat": 0}))
     for name in ("train/0", "train/1"):
         image(tmp_path / "splits" / name / "a.png", 5)
     with pytest.raises(CommandError, match="holds the split train, and no classes: give the folder of one split"):
-        found(tmp_path / "splits", 2)
+        data_of(tmp_path / "splits", 2)
     image(tmp_path / "splits" / "Val/0/a.png", 5)
     with pytest.raises(CommandError, match="holds the split Val, train, and no classes"):
-        found(tmp_path / "splits", 2)
-    assert set(labels_by_level(found(tmp_path / "splits" / "train", 2)).values()) <= {0, 1}
+        data_of(tmp_path / "splits", 2)
+    assert set(labels_by_level(data_of(tmp_path / "splits" / "train", 2)).values()) <= {0, 1}
     for name in ("\u00b9", "\u00b2"):  # digits to Unicode, and no numbers to Python
         image(tmp_path / "raised" / name / "a.png", 5)
     with pytest.raises(CommandError, match="2 names"):
-        found(tmp_path / "raised", 3)
+        data_of(tmp_path / "raised", 3)
 
 
 @pytest.mark.parametrize("form", [str, int, float, lambda n: [int(k == n) for k in range(12)]])
@@ -92,7 +92,7 @@ def test_labels_of_metadata_are_numbers_in_every_form(form: Any, csv: bool, tmp_
     else:
         text = "".join(json.dumps({"file_name": name, "label": label}) + "\n" for name, label in rows)
     (tmp_path / ("metadata.csv" if csv else "metadata.jsonl")).write_text(text)
-    assert labels_by_level(found(tmp_path, 12)) == {10 * n: n for n in range(12)}
+    assert labels_by_level(data_of(tmp_path, 12)) == {10 * n: n for n in range(12)}
 
 
 @pytest.mark.parametrize("label", [True, 1.5, [1, 1], [0.5, 0.5], {"a": 1}])
@@ -102,7 +102,7 @@ def test_labels_of_metadata_that_are_no_class_are_refused(label: Any, tmp_path: 
     rows = [{"file_name": f"{name}.png", "label": label} for name in ("a", "b")]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(CommandError, match="holds the label"):
-        found(tmp_path, 2)
+        data_of(tmp_path, 2)
 
 
 def test_metadata_gives_labels_and_captions(tmp_path: Path) -> None:
