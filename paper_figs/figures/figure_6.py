@@ -81,7 +81,8 @@ def draw(data: dict[str, Any]) -> Figure:
     row = figure.subplots(1, len(columns), squeeze=False)[0]
     for axes, column in zip(row, columns, strict=True):
         inches = PANELS_INCHES / len(columns)
-        panels.name(axes, column["short"].replace(", ", ",\n") + f", T' = {column['steps']}")
+        heading = column["short"].replace(", ", ",\n") + f", T' = {column['steps']}"
+        panels.name(axes, panels.wrapped(heading, inches))
         _panel(axes, column, inches)
         axes.set_xlabel("diffusion step $t$")
     row[0].set_ylabel(r"gap of $\|\hat{\epsilon}\|$")
