@@ -18,7 +18,6 @@ import numpy as np
 from numpy import ndarray
 
 from findings.documents import read_document
-from findings.estimates import significant
 from findings.ladder_claims import (
     AT_8_BITS,
     CLAIMS,
@@ -52,6 +51,19 @@ class RunKey(NamedTuple):
     method: str
     dose: float
     seed: int
+
+
+class RowKey(NamedTuple):
+    """A row: method, dose (0 for plain training) and which of its weights."""
+
+    method: str
+    dose: float
+    weights: Weights
+
+    @property
+    def plain(self) -> RowKey:
+        """Plain training's row with the same weights."""
+        return RowKey("adm", 0.0, self.weights)
 
 
 class Measure(NamedTuple):
@@ -233,6 +245,17 @@ class Study:
         quantity = quantity_of(measure)
         return np.array([self.number(RunKey(method, dose, seed), weights, quantity) for seed in self.seeds])
 
+    def log_ratio(self, subject: RowKey, against: RowKey, measure: Measure) -> Interval:
+        """The mean over seeds of log(subject / against), paired by seed, with Student's interval at LEVEL.
+
+        Raises:
+            LadderError: a row is not there, lacks the measure, or is not above zero in every seed.
+            ValueError: there is one seed.
+        """
+        return mean_interval(
+            log_ratio(measure, self.numbers(*subject, measure), self.numbers(*against, measure)), 1, LEVEL
+        )
+
     def _of(self, method: str, dose: float, weights: Weights, measure: Measure) -> ndarray:
         """The same, where no dose at all is plain training."""
         return self.numbers(method if dose else "adm", dose, weights, measure)
@@ -407,10 +430,9 @@ class Compared(NamedTuple):
     def entry(self) -> dict[str, Any]:
         """For JSON."""
         space = {"space": self.measure.space} if self.measure.space else {}
-        numbers = {end: significant(getattr(self.interval, end)) for end in ("mean", "low", "high")}
         about = {"quantity": self.measure.name, **space, "dose": self.dose, "verdict": self.verdict.value}
         undecided = {"deciding_seeds": self.deciding} if self.verdict is Verdict.UNDECIDED else {}
-        return {**about, **numbers, "seeds": self.interval.seeds, **undecided}
+        return {**about, **self.interval.ends(), "seeds": self.interval.seeds, **undecided}
 
 
 C = TypeVar("C", LadderClaim, BetweenRegimes)

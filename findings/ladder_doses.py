@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from findings.estimates import significant
-from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, RunKey, Study, log_ratio
+from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, RowKey, RunKey, Study
 from findings.ladder_claims import LEVEL, Selection, Weights
 from findings.toy_ladder import RegimeStudy
-from findings.verdicts import mean_interval
 
 WORST = Measure("worst_case_rise")
 GRADIENT, TRAINED_LOSS = Measure("gradient_norm"), Measure("trained_loss")
@@ -88,7 +87,7 @@ def _row(study: Study, method: str, dose: float, roles: tuple[str, ...]) -> Dose
     for weights in WEIGHTS:
         measures = [LOSS, *(FLATNESS if weights == "raw" else (RISE, WORST))]
         for measure in [*measures, *(one for name in SAMPLES for one in study.measures(name))]:
-            ratio = _ratio(study, method, dose, weights, measure) if method != "adm" else None
+            ratio = _ratio(study, RowKey(method, dose, weights), measure) if method != "adm" else None
             if ratio is not None:
                 ratios[weights, measure] = ratio
     scatter = {} if isinstance(study, RegimeStudy) else _scatter(study, method, dose)
@@ -97,12 +96,9 @@ def _row(study: Study, method: str, dose: float, roles: tuple[str, ...]) -> Dose
     )
 
 
-def _ratio(study: Study, method: str, dose: float, weights: Weights, measure: Measure) -> Ratio | None:
+def _ratio(study: Study, row: RowKey, measure: Measure) -> Ratio | None:
     try:
-        values = log_ratio(
-            measure, study.numbers(method, dose, weights, measure), study.numbers("adm", 0.0, weights, measure)
-        )
-        interval = mean_interval(values, 1, LEVEL)
+        interval = study.log_ratio(row, row.plain, measure)
     except (LadderError, ValueError):  # not measured, not above zero in every seed, or one seed
         return None
     return Ratio(*(math.exp(end) for end in (interval.mean, interval.low, interval.high)))

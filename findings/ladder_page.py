@@ -89,11 +89,11 @@ def toy_columns(path: Path, rung: str) -> list[Column]:
     """
     try:
         content = read_json(path)
-        rows, complete = content["rows"], bool(content.get("complete", True))
-    except (ResultError, KeyError) as error:
+        studies, complete = studies_of(content["rows"]), bool(content.get("complete", True))
+    except (ResultError, KeyError, TypeError) as error:
         raise ResultError(f"{path} holds no rows of the toy: {error!r}") from error
     columns = []
-    for name, study in studies_of(rows).items():
+    for name, study in studies.items():
         about = {**toy_about(study), "file": path.name, "complete": complete}
         columns.append(Column(TOY_RUNGS[rung], rung, about, _cells(judged_regime(study, rung)), name, study))
     return columns

@@ -25,6 +25,7 @@ from findings.ladder import (
     LadderError,
     Measure,
     Quantity,
+    RowKey,
     Study,
     case,
     decided,
@@ -33,10 +34,8 @@ from findings.ladder import (
 )
 from findings.ladder_claims import AT_8_BITS, CLAIMS, LEVEL, LadderClaim, Selection, Weights
 from findings.toy_ladder_claims import BETWEEN_REGIMES, WITHIN_A_REGIME, BetweenRegimes
-from findings.verdicts import mean_interval
 
-RowKey = tuple[str, float, str]
-"""Method, dose, weights."""
+PLAIN = RowKey("adm", 0.0, "raw")
 RATIOS = {
     AT_8_BITS: ("distance-20-bits-8", "distance-20"),
     "readout_rise over readout_rise_t3": ("readout_rise", "readout_rise_t3"),
@@ -62,17 +61,19 @@ class RegimeStudy(Study):
         """Take out the regime's rows."""
         self.name = regime
         self.table: dict[RowKey, dict[str, ndarray]] = {
-            (row["method"], float(row["dose"]), row["weights"]): {k: np.array(v) for k, v in row["measures"].items()}
+            RowKey(row["method"], float(row["dose"]), row["weights"]): {
+                name: np.array(numbers) for name, numbers in row["measures"].items()
+            }
             for row in rows
             if row["regime"] == regime and row["last"]
         }
-        if ("adm", 0.0, "raw") not in self.table:
+        if PLAIN not in self.table:
             raise LadderError(f"{regime} has no run of plain training")
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
         """Numbered from 0."""
-        return tuple(range(len(self.table["adm", 0.0, "raw"]["held_out_loss"])))
+        return tuple(range(len(self.table[PLAIN]["held_out_loss"])))
 
     def doses(self, method: str) -> list[float]:
         """Those that the method was trained at, ascending."""
@@ -85,7 +86,7 @@ class RegimeStudy(Study):
 
     def passes(self, method: str, dose: float) -> float | None:
         """Gradients a step of plain training, in the mean over the run; None where it was not counted."""
-        cost = self.table[method, dose, "raw"].get("cost")
+        cost = self.table[RowKey(method, dose, "raw")].get("cost")
         return None if cost is None else float(cost.mean())
 
     def measures(self, name: str) -> list[Measure]:
@@ -101,7 +102,7 @@ class RegimeStudy(Study):
         if measure.name in RATIOS:
             above, below = (self.numbers(method, dose, weights, Measure(name)) for name in RATIOS[measure.name])
             return np.asarray(above / below)
-        row = self.table.get((method, dose, weights))
+        row = self.table.get(RowKey(method, dose, weights))
         if row is None:
             raise LadderError(f"{self.name} has no {weights} weights of {method} at the dose {dose:g}")
         name = TOY_NAMES.get(measure.name, measure.name)
@@ -202,17 +203,15 @@ def _falls(study: RegimeStudy) -> list[dict[str, Any]]:
     end of training, of methods with a radius.
     """
     entries = []
-    for method, dose, weights in study.table:
-        if not dose or ("adm", 0.0, weights) not in study.table:
+    for key, measures in study.table.items():
+        if not key.dose or key.plain not in study.table:
             continue
-        row: dict[str, Any] = {"method": method, "radius or deviation": dose, "weights": weights}
-        measures = study.table[method, dose, weights]
+        row: dict[str, Any] = {"method": key.method, "radius or deviation": key.dose, "weights": key.weights}
         if "dose" in measures:
             row["dose"] = significant(measures["dose"].mean())
         for name, measure in FALLS.items():
             try:
-                flat, plain = (study.numbers(*key, measure) for key in ((method, dose, weights), ("adm", 0.0, weights)))  # type: ignore[arg-type]
-                interval = mean_interval(log_ratio(measure, flat, plain), 1, LEVEL)
+                interval = study.log_ratio(key, key.plain, measure)
             except LadderError:
                 continue
             row[name] = [significant(np.expm1(value)) for value in (interval.mean, interval.low, interval.high)]

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
-from findings.estimates import FEWEST, Cell
+from findings.estimates import FEWEST, Cell, significant
 
 LEVEL = 0.99
 FEWEST_SEEDS = 20
@@ -50,6 +50,10 @@ class Interval:
     high: float
     seeds: int
     level: float
+
+    def ends(self, digits: int = 4) -> dict[str, float]:
+        """The mean and both ends, rounded to so many digits that count: for JSON."""
+        return {end: significant(getattr(self, end), digits) for end in ("mean", "low", "high")}
 
 
 @dataclass(frozen=True)

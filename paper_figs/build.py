@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from findings.checksums import ResultError, read_json, with_checksum
 from findings.files import write_whole
 from paper_figs.catalogue import ROOT, Entry
 from paper_figs.columns import tabular
@@ -51,11 +52,11 @@ def _stamp(entry: Entry, out: Path) -> Path:
 def up_to_date(entry: Entry, out: Path = OUT) -> bool:
     """Whether the figure's files are those that were last written, and nothing that they come from has changed."""
     try:
-        stamp = json.loads(_stamp(entry, out).read_bytes())
+        stamp = read_json(_stamp(entry, out))
         if stamp["fingerprint"] != entry.fingerprint():
             return False
         return all(_digest(out / f"{entry.name}{suffix}") == stamp["files"][suffix] for suffix in suffixes(entry))
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):  # missing, cut short or of another making
+    except (OSError, ResultError, KeyError, TypeError):  # missing, damaged or of another making
         return False
 
 
@@ -132,5 +133,5 @@ def draw(entry: Entry, out: Path = OUT) -> list[Path]:
         "versions": versions(),
         "files": {suffix: _digest(path) for suffix, path in files.items()},
     }
-    write_whole(_stamp(entry, out), json.dumps(stamp, indent=1) + "\n")
+    write_whole(_stamp(entry, out), json.dumps(with_checksum(stamp), indent=1) + "\n")
     return list(files.values())

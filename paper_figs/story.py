@@ -9,6 +9,8 @@ Texts hold `code`, **bold** and [links](path/from/the/root) alone.
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -464,15 +466,20 @@ def markdown(part: Part, heading: str = "##", pictures: str = "docs/images") -> 
 def _block(block: Block, pictures: str) -> str:
     if isinstance(block, Items):
         marks = [f"{place}." if block.ordered else "-" for place in range(1, len(block.texts) + 1)]
-        return "\n".join(f"{mark} {text}" for mark, text in zip(marks, block.texts, strict=True))
+        return "\n".join(f"{mark} {_plain(text)}" for mark, text in zip(marks, block.texts, strict=True))
     if isinstance(block, Table):
-        lines = ["| " + " | ".join(block.heads) + " |", "|---" * len(block.heads) + "|"]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in block.rows]
+        lines = ["| " + " | ".join(map(_plain, block.heads)) + " |", "|---" * len(block.heads) + "|"]
+        lines += ["| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in block.rows]
         return "\n".join(lines)
     if isinstance(block, Fold):
         inside = "\n\n".join(_block(one, pictures) for one in block.blocks)
-        return f"<details>\n<summary>{block.summary}</summary>\n\n{inside}\n\n</details>"
+        return f"<details>\n<summary>{html.escape(block.summary, quote=False)}</summary>\n\n{inside}\n\n</details>"
     if isinstance(block, Picture):
         image = f'<img src="{pictures}/{block.name}.png" width="{block.width}" alt="{block.alt}">'
-        return f"{image}<br>{block.words}"
-    return block
+        return f"{image}<br>{_plain(block.words)}"
+    return _plain(block)
+
+
+def _plain(text: str) -> str:
+    """A text in one line; HTML, pictures and escapes stand for themselves, since names in it come from result files."""
+    return re.sub(r"\\|<|!(?=\[)", r"\\\g<0>", " ".join(text.split()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tests.command_lines import Ended, check, hostile_values, options_of, run
 
 EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_examples // 10)
 """Of each command."""
+THOROUGH = EXAMPLES >= 1000
+"""Whether all command lines are tried."""
 MODEL = "tests.flatness.cli.models:mlp"
 SMALL = (
     *("--images", "4", "--draws", "2", "--curve-draws", "2", "--curve-rms", ".01", "--bits", "4", "--steps", "2"),
@@ -89,7 +92,25 @@ def test_whatever_stands_after_an_option_is_a_line_and_a_status(name: str, place
         return
     option = data.draw(st.sampled_from(options(name)))
     value = data.draw(st.sampled_from(sorted(values)))
-    check(line(name, place, option, *values[value]), f"{name} {option} {value}")
+    swept(name, place, option, value, values)
+
+
+def swept(name: str, place: Path, option: str, value: str, values: dict[str, list[str]]) -> int:
+    """The status of one command line, which is held to what all of them are: refused, it has written nothing."""
+    before = sorted(place.rglob("*"))
+    ended = line(name, place, option, *values[value])
+    check(ended, f"{name} {option} {value}")
+    if ended.status == 2:
+        assert sorted(place.rglob("*")) == before, f"{name} {option} {value}: refused, and something was written"
+    return ended.status
+
+
+@pytest.mark.skipif(not THOROUGH, reason="all of them take an hour: --hypothesis-profile=thorough")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_with_every_value(name: str, place: Path) -> None:
+    values = hostile_values(place)
+    statuses = [swept(name, place, option, value, values) for option in options(name) for value in values]
+    print(f"{name}: {len(statuses)} command lines, {sum(map(bool, statuses))} refused")
 
 
 STATUSES = {
@@ -139,6 +160,17 @@ def test_a_value_that_is_empty_is_refused_and_not_taken_for_this_folder(name: st
         ("toy", ("--workers", "2")),
         ("toy", ("--data", "EMPTY")),
         ("train, dry", ("--rho", "0.1")),
+        ("train, dry", ("--method", "sam", "--late-start", "0.9")),
+        ("train, dry", ("--method", "sam", "--every", "5")),
+        ("sample", ("--eta", "0")),
+        ("sample", ("--granularity", "tensor")),
+        ("sample", ("--scheme", "symmetric")),
+        ("reproduce", ("--point-sizes", "small")),
+        ("reproduce", ("--features", "none", "--inception-weights", "FILE")),
+        ("gpu", ("--sections", "parity", "--rho", ".01", ".03")),
+        ("flatness measure", ("--probes", "10")),
+        ("flatness compare", ("--gradient-batch", "8")),
+        ("measure", ("--rho", "0.05")),
     ],
 )
 def test_an_option_that_cannot_apply_is_refused_at_its_defaults_value(
@@ -147,7 +179,8 @@ def test_an_option_that_cannot_apply_is_refused_at_its_defaults_value(
     ended = line(name, place, *words)
     check(ended, name)
     assert ended.status == 2
-    assert words[0].lstrip("-") in ended.err
+    named = [word.lstrip("-") for word in words if word.startswith("--")][-1]
+    assert re.search(named.replace("-", "[-_]"), ended.err)
 
 
 def test_every_module_that_is_a_command_is_swept() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -32,7 +33,10 @@ def main(arguments: list[str]) -> int:
         "--download", action=argparse.BooleanOptionalAction, default=True, help="fetch what is missing (default: yes)"
     )
     options = parser.parse_args(arguments)
-    return run(options.name, options.root, options.download)
+    status = run(options.name, options.root, options.download)
+    if status:
+        print(f"error: {options.name} is not in {data_root(options.root)}", file=sys.stderr)
+    return status
 
 
 @dataclass(frozen=True)

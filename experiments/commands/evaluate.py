@@ -53,6 +53,9 @@ class Place:
         if self.batch_size is not None:
             checks.count("batch_size", self.batch_size, at_least=1)
         checks.count("gradient_batch", self.gradient_batch, at_least=1)
+        for name in ("inception_weights", "inception_download"):
+            if getattr(self, name) and self.features in ("classifier", "none"):
+                raise checks.refuse(name, getattr(self, name), f"left out with features {self.features!r}")
 
     def batch(self, device: str) -> int:
         """Images in one pass on a kind of device."""

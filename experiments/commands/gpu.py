@@ -10,12 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.gpu.options import SECTIONS, SHARES, GPUOptions, Section, plan_lines
 
+if TYPE_CHECKING:
+    import torch
+
 GRACE = 15.0
 """Seconds that a section's process gets beyond its time, then those from being asked to end to being ended."""
+SECTION_OF: dict[str, Section] = {"rho": "rung4", "reference": "speed"}
+"""Options of one section alone."""
 STOPPED = "its process ended"
 
 
@@ -28,12 +33,17 @@ def main(arguments: list[str]) -> int:
             out=given.out, minutes=given.minutes, sections=tuple(given.sections), device=given.device, tiny=given.tiny,
             data=given.data, radii=tuple(given.rho), reference=given.reference,
         )  # fmt: skip
+        for name, section_of_it in SECTION_OF.items():
+            if getattr(given, name) and section_of_it not in options.sections:
+                allowed = f"--sections with {section_of_it}, the one that it is for"
+                raise ValueError(f"{name} is {getattr(given, name)}; allowed: {allowed}")
     except ValueError as error:
         parser.error(str(error))
     if given.check:
         return check(options)
     if len(options.sections) == 1:
         return section(options)
+    _device(options)  # before a process is started for each section
     _say("\n".join(plan_lines(options)))
     return apart(options)
 
@@ -56,10 +66,9 @@ def section(options: GPUOptions) -> int:
     import importlib
 
     from experiments.gpu.record import Record
-    from experiments.training.distributed import chosen_device
 
     (name,) = options.sections
-    device = chosen_device("cpu" if options.device == "cpu" else "cuda")
+    device = _device(options)
     settings = {**dataclasses.asdict(options), "out": None, "data": None, "reference": options.reference is not None}
     settings = json.loads(json.dumps(settings, default=str))
     record = Record(_path(options, name), name, settings, device, options.minutes, _say)
@@ -68,6 +77,17 @@ def section(options: GPUOptions) -> int:
     failures = record.failures()
     _say(f"{name}: {_path(options, name)}" + (f"; did not pass: {', '.join(failures)}" if failures else ""))
     return 1 if failures else 0
+
+
+def _device(options: GPUOptions) -> torch.device:
+    """Where sections run.
+
+    Raises:
+        ValueError: there is no CUDA device, and the CPU was not asked for.
+    """
+    from experiments.training.distributed import chosen_device
+
+    return chosen_device("cpu" if options.device == "cpu" else "cuda")
 
 
 def apart(options: GPUOptions, command: Callable[[GPUOptions], Sequence[str]] | None = None) -> int:
@@ -97,8 +117,11 @@ def own_command(options: GPUOptions) -> list[str]:
     words += ["--minutes", f"{options.minutes:.4f}", "--sections", *options.sections]
     words += ["--tiny"] * options.tiny
     words += ["--data", str(options.data)] if options.data else []
-    words += ["--rho", *map(str, options.radii)] if options.radii else []
-    return words + (["--reference", str(options.reference)] if options.reference else [])
+    values = {"rho": options.radii, "reference": [options.reference] if options.reference else []}
+    for name, section_of_it in SECTION_OF.items():
+        if values[name] and section_of_it in options.sections:
+            words += [f"--{name}", *map(str, values[name])]
+    return words
 
 
 def _ended(command: list[str], seconds: float) -> int:

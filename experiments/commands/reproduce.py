@@ -180,6 +180,8 @@ def main(arguments: list[str]) -> int:
         runs = matrix(base, command.rho, command.seeds, command.noise_sigma, command.methods)
         command.run_options(command.out)
         chosen = chosen_runs(runs, command.only)
+        if command.point_sizes is not None and not command.at:
+            raise checks.refuse("point_sizes", command.point_sizes, "left out, or points to measure at (--at)")
         if not (command.rows or command.at):
             raise checks.refuse("rows", command.rows, "True, or points to measure at (--at)")
     except ValueError as error:

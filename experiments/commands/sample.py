@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.sampling.run import Outcome, SampleSettings
@@ -22,12 +23,14 @@ def main(arguments: list[str]) -> int:
     """Run the command line; 0 where this process's images are there, 2 for options that are not allowed."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    # Here, not above: --help does not wait for torch
+    from experiments.commands.evaluate import share
+    from experiments.sampling.run import sample_into
+
     try:
-        settings, (part, parts) = _settings(given), _share(given.shard)
+        settings, (part, parts) = _settings(given), share(given.shard)
     except ValueError as error:
         parser.error(str(error))
-    # Here, not above: --help does not wait for torch
-    from experiments.sampling.run import sample_into
 
     first = part == 0 or given.shard is not None
     outcome = sample_into(
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=int, default=1000, metavar="N", help="images 0 to N - 1 (default: 1000)")
     add("--steps", type=int, default=20, metavar="T", help="sampling steps, evenly spaced (default: 20)")
     add("--sampler", choices=("ddpm", "ddim"), default="ddpm", help="ancestral, or DDIM (default: ddpm)")
-    add("--eta", type=float, default=0.0, help="DDIM's noise, 0 to 1 (default: 0)")
+    add("--eta", type=float, default=argparse.SUPPRESS, help="DDIM's noise, 0 to 1 (default: 0)")
     add("--seed", type=int, default=0, help="of all noise (default: 0)")
     add(
         "--clip", action=argparse.BooleanOptionalAction, default=True,
@@ -67,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--bits", type=int, default=32, help="32, or 2 to 16 for weights rounded to so many bits (default: 32)")
     add(
-        "--granularity", choices=("tensor", "channel"), default="tensor",
+        "--granularity", choices=("tensor", "channel"), default=argparse.SUPPRESS,
         help="one grid for each tensor of weights, or for each output channel (default: tensor)",
     )  # fmt: skip
     add(
-        "--scheme", choices=("symmetric", "minmax"), default="symmetric",
+        "--scheme", choices=("symmetric", "minmax"), default=argparse.SUPPRESS,
         help="a grid around zero, or between the extremes (default: symmetric)",
     )  # fmt: skip
     add(
@@ -91,45 +94,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(given: argparse.Namespace) -> SampleSettings:
     from experiments.sampling.chains import ChainOptions
-    from experiments.sampling.run import SampleSettings
+    from experiments.sampling.run import FULL, SampleSettings
 
     if given.batch_size is not None and given.batch_size < 1:
         raise ValueError(f"batch_size is {given.batch_size}; allowed: a whole number of at least 1")
-    chain = ChainOptions(
-        steps=given.steps,
-        sampler=given.sampler,
-        eta=given.eta,
-        seed=given.seed,
-        clip=given.clip,
-        precision=given.precision,
-    )
-    return SampleSettings(
-        images=given.images,
-        average=given.average,
-        bits=given.bits,
-        granularity=given.granularity,
-        scheme=given.scheme,
-        shard_size=given.shard_size,
-        chain=chain,
-    )
+    needs = {"eta": ("--sampler ddim", given.sampler == "ddim")}
+    needs |= dict.fromkeys(("granularity", "scheme"), ("--bits of less than 32, which rounds", given.bits != FULL))
+    for name, (needed, applies) in needs.items():
+        if hasattr(given, name) and not applies:
+            raise ValueError(f"{name} is {getattr(given, name)!r}; allowed with {needed}")
 
+    def taken(kind: type) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(kind)]
+        return {name: getattr(given, name) for name in names if name in given}
 
-def _share(shard: str | None) -> tuple[int, int]:
-    """Which part of how many this process makes: as --shard says, or torchrun's environment."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if shard is None:
-        return int(os.environ.get("RANK", "0")), world
-    part, slash, parts = shard.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise ValueError(f"shard is {shard!r}; allowed: K/N, whole numbers with K below N, as in 0/4")
-    if world > 1:
-        raise ValueError(f"shard is {shard!r}; allowed: none where torchrun has started {world} processes")
-    return int(part), int(parts)
+    return SampleSettings(**taken(SampleSettings), chain=ChainOptions(**taken(ChainOptions)))
 
 
 def _ending(out: Path, outcome: Outcome) -> str:
     if outcome.result is None:
-        own = outcome.made + outcome.found
+        own = outcome.made + outcome.there
         return (
             f"{out}: this process's {own} images are there; {outcome.missing} of other processes are missing, "
             "the last of which puts all together"

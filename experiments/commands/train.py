@@ -29,10 +29,7 @@ def _rank() -> int:
 
 def _train(command: train_options.Run) -> int:
     from experiments import data
-    from experiments.commands.progress import ShownProgress
-    from experiments.training.grids import SampleGrids
-    from experiments.training.held_out import HeldOutLoss
-    from experiments.training.metrics import Metrics
+    from experiments.commands.progress import Watched
     from experiments.training.trainer import train
 
     configuration, run = command.configuration, command.options
@@ -44,12 +41,9 @@ def _train(command: train_options.Run) -> int:
         return 0
     if not configuration.swa_models:
         print(NO_SWA, file=sys.stderr)
-    held_out = data.load(configuration.dataset, "test", size, run.data)
-    progress, metrics = ShownProgress(), Metrics()
+    watched = Watched(data.load(configuration.dataset, "test", size, run.data))
     try:
-        # Metrics first: the others write to it
-        train(configuration, run, images, watchers=(metrics, progress, HeldOutLoss(held_out, metrics), SampleGrids()))
+        train(configuration, run, images, watchers=watched())
     finally:
-        progress.close()
-        metrics.close()
+        watched.close()
     return 0

@@ -25,6 +25,8 @@ FOLLOWERS = {("process", "learn_sigma"): "network"}
 """Fields that must equal the one of the same name in another part: no option of their own."""
 CLOSED = {("network", "num_classes")}
 """Fields that training allows one value of: no option."""
+SCHEDULED = {"late_start": "late", "every": "every-k"}
+"""SAM's options that one schedule alone uses."""
 NO_FOLDER = Path("runs")
 DESCRIPTION = (
     "Train by one of the paper's methods. A run carries averages of its weights along, so that one run gives three "
@@ -94,23 +96,26 @@ def _check_method(configuration: Configuration, preset: Configuration, arguments
     """
     c = configuration
     owned: list[tuple[str, Any, Any, str]] = []
-    if not c.perturbs_weights:
-        sam, before = dataclasses.asdict(c.sam), dataclasses.asdict(preset.sam)
-        owned += [(name, value, before[name], "sam") for name, value in sam.items()]
+    """Names, values, the preset's values, and what option would make them do something."""
+    sam, before = dataclasses.asdict(c.sam), dataclasses.asdict(preset.sam)
+    for name, value in sam.items():
+        schedule = SCHEDULED.get(name)
+        if not c.perturbs_weights:
+            owned.append((name, value, before[name], "--method sam or ip+sam"))
+        elif schedule not in (None, c.sam.sam_schedule):
+            owned.append((name, value, before[name], f"--sam-schedule {schedule}"))
     if "ip" not in c.method:
-        owned.append(("input_perturbation", c.input_perturbation, preset.input_perturbation, "ip"))
+        owned.append(("input_perturbation", c.input_perturbation, preset.input_perturbation, "--method ip or ip+sam"))
     if c.method != "rwp":
         noise, before = dataclasses.asdict(c.weight_noise), dataclasses.asdict(preset.weight_noise)
-        owned += [(name, value, before[name], "rwp") for name, value in noise.items()]
+        owned += [(name, value, before[name], "--method rwp") for name, value in noise.items()]
     words = {word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")}
-    for name, value, default, method in owned:
+    for name, value, default, needed in owned:
         option = name.replace("_", "-")
         named = any(word.split(".")[-1] in (f"--{option}", option, f"--no-{option}") for word in words)
         if named or value != default:
-            allowed = method if method == "rwp" else f"{method} or ip+sam"
-            raise ValueError(
-                f"{name} is {value!r}, which method {c.method!r} does not use; allowed with --method {allowed}"
-            )
+            how = f"method {c.method!r}" if needed.startswith("--method") else f"schedule {c.sam.sam_schedule!r}"
+            raise ValueError(f"{name} is {value!r}, which {how} does not use; allowed with {needed}")
 
 
 @functools.cache

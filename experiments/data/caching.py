@@ -27,6 +27,7 @@ from numpy import ndarray
 
 from experiments.data.images import ADM_CROP, Images, adm_crop
 from experiments.data.roots import DataError, Root
+from findings.files import whole_file
 from flatness import arguments
 from flatness.images import ImageError, opened
 
@@ -139,21 +140,15 @@ def _make(source: Source, path: Path, shape: tuple[int, ...], preparation: Prepa
     keys = source.keys()
     if len(keys) != shape[0]:
         raise DataError(f"{source.path}: {len(keys)} keys; expected {shape[0]}")
-    part = path.with_suffix(".part")
     try:
-        with open(part, "wb") as file:
+        with whole_file(path) as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for pixels in _reported(source, decoded(source, keys, shape[-1], preparation.workers), len(keys)):
                 file.write(pixels.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
     except OSError as error:
         if error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror, str(part)) from error  # a full disk's error names no file
-    finally:
-        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk's error names no file
 
 
 def _reported(source: Source, chunks: Iterator[ndarray], total: int) -> Iterator[ndarray]:

@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from experiments.data.images import Images, box_means
-from experiments.data.roots import DataError, Found, Root, not_found, places
+from experiments.data.roots import DataError, Found, Root, is_named, not_found, places
 from flatness import arguments
 
 NAME = "fashion-mnist"
@@ -102,12 +102,12 @@ def inspect(root: Root = None, files: Mapping[str, IdxFile] = FILES) -> Found:
 
 
 def found_in(names: list[str], root: Root = None) -> Path:
-    """The first folder that has all of these files: below the data root, or where Debian's package puts them.
+    """The first folder that has all of these files: below the data root, or, where none is named, Debian's.
 
     Raises:
         DataError: there is none.
     """
-    folders = [*places(NAME, root), DEBIAN]
+    folders = [*places(NAME, root), *([] if is_named(root) else [DEBIAN])]
     for folder in folders:
         if all((folder / name).is_file() for name in names):
             return folder

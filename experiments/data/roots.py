@@ -46,14 +46,19 @@ def data_root(root: Root = None) -> Path:
     return Path(named).expanduser() if named else DEFAULT_ROOT
 
 
+def is_named(root: Root = None) -> bool:
+    """Whether a person has named the folder, by an option or by FLATNESS_DATA; another copy then stands for nothing."""
+    return root is not None or bool(os.environ.get(VARIABLE))
+
+
 def check_named(name: str, root: Root = None) -> None:
-    """Refuse a data root that is named and is not there: another copy would be taken without a word.
+    """Refuse a data root that is named and is not there, before anything else is said of it.
 
     Raises:
         NotFoundError: it is no folder.
     """
     base = data_root(root)
-    if (root is not None or os.environ.get(VARIABLE)) and not base.is_dir():
+    if is_named(root) and not base.is_dir():
         raise NotFoundError(
             f"{name}: the data root is {base}, which is no folder; `python -m experiments data {name}` fetches the "
             f"data or says what to download, and {VARIABLE} or the data root option names another folder"

@@ -37,14 +37,14 @@ class Outcome(NamedTuple):
 
     Attributes:
         made: images made by it.
-        found: images of its part that were there before.
+        there: images of its part that were there before.
         missing: images of other processes' parts that are not there.
         result: samples.json once everything is there; otherwise None.
         device: where it computed.
     """
 
     made: int
-    found: int
+    there: int
     missing: int
     result: dict[str, Any] | None
     device: str

@@ -91,13 +91,13 @@ def _member(path: Path, file: Any, key: str) -> Array:
             raise ValueError(f"{key} is in version {version} of numpy's format")
         shape, _, dtype = READERS[version](member)
         header = member.tell()
-    told = header + math.prod(shape) * dtype.itemsize
-    if told != size and not dtype.hasobject:  # objects are refused as they are read
-        raise CommandError(f"{path} is damaged: {key} says that it has {told} bytes, and there are {size}")
+    promised = header + math.prod(shape) * dtype.itemsize
+    if promised != size and not dtype.hasobject:  # objects are refused as they are read
+        raise CommandError(f"{path} is damaged: {key} says that it has {promised} bytes, and there are {size}")
     if size > MEMORY:
         raise CommandError(f"{path} does not fit into memory: {key} has {size} bytes, and there are {MEMORY}")
-    found: Array = file[key]
-    return found
+    array: Array = file[key]
+    return array
 
 
 def _memory() -> int:
@@ -155,8 +155,8 @@ def native(values: Array) -> Array:
 
 def tensor_of(values: Array) -> Tensor:
     """Samples as the network knows them, float32: uint8 scaled to [-1, 1], floats as they are."""
-    found = torch.from_numpy(native(values))
-    return scaled(found) if found.dtype == torch.uint8 else found.float()
+    tensor = torch.from_numpy(native(values))
+    return scaled(tensor) if tensor.dtype == torch.uint8 else tensor.float()
 
 
 def scaled(pixels: Tensor) -> Tensor:
@@ -199,13 +199,13 @@ def checked_labels(path: Path, labels: Array, samples: int, classes: int | None)
         if labels.ndim != 1:
             raise CommandError(f"{kind}; allowed: a whole number each, one-hot rows, or floats")
         return torch.from_numpy(native(labels).astype(np.int64))
-    found = torch.from_numpy(native(labels)).float()
-    if not bool(found.isfinite().all()):
+    checked = torch.from_numpy(native(labels)).float()
+    if not bool(checked.isfinite().all()):
         raise CommandError(f"{kind}, of which some are not finite")
     if classes is None:
-        return found
-    if found.dim() == 1 and bool((found == found.round()).all()):
-        return found.long()
+        return checked
+    if checked.dim() == 1 and bool((checked == checked.round()).all()):
+        return checked.long()
     raise CommandError(f"{kind}; the network has a table of {classes} classes; allowed: whole numbers or one-hot rows")
 
 

@@ -43,20 +43,22 @@ class Difference:
         return about | {"paired": self.paired, **dataclasses.asdict(self.found)}
 
 
-def differences(found: Sequence[Measured], samples: int) -> list[Difference]:
+def differences(networks: Sequence[Measured], samples: int) -> list[Difference]:
     """All that the first network and another both have, in the first one's order.
 
     Args:
         found: the networks, measured on the same data.
         samples: how many, for numbers of which single values are not known.
     """
-    first, told = found[0].quantities, []
+    first, differing = networks[0].quantities, []
     for name, ours in first.items():
-        for other in found[1:]:
+        for other in networks[1:]:
             theirs = other.quantities.get(name)
             if theirs is None:
                 continue
             paired = paired_difference(theirs.parts, ours.parts) if ours.parts else None
             difference = paired or theirs.found.minus(ours.found, samples)
-            told.append(Difference(name, ours.words, other.label, found[0].label, difference, paired is not None))
-    return told
+            differing.append(
+                Difference(name, ours.words, other.label, networks[0].label, difference, paired is not None)
+            )
+    return differing

@@ -134,19 +134,19 @@ class _Array(Data):
             return None if self.caption is None else [self.caption] * count
         captions = self.arrays.captions
         if captions.dtype.kind not in "US" or captions.shape != (self.available,):
-            told = f"{self.name} holds captions of shape {captions.shape}, {captions.dtype}"
-            raise CommandError(f"{told}; allowed: {self.available} strings (a numpy array of type U)")
+            wrong = f"{self.name} holds captions of shape {captions.shape}, {captions.dtype}"
+            raise CommandError(f"{wrong}; allowed: {self.available} strings (a numpy array of type U)")
         every = np.char.decode(captions, "utf-8") if captions.dtype.kind == "S" else captions
         return [str(every[index]) for index in self.indices(count, seed)]
 
     def embeddings(self, count: int, seed: int) -> dict[str, Tensor]:
-        found = {}
+        tensors = {}
         for name, values in self.arrays.embeddings.items():
             if len(values) != self.available or values.dtype.kind not in "fiub":
-                told = f"{self.name} holds {name} of shape {values.shape}, {values.dtype}"
-                raise CommandError(f"{told}; allowed: numbers ({self.available}, ...)")
-            found[name] = tensor_of(values[self.indices(count, seed)].astype(np.float32))
-        return found
+                wrong = f"{self.name} holds {name} of shape {values.shape}, {values.dtype}"
+                raise CommandError(f"{wrong}; allowed: numbers ({self.available}, ...)")
+            tensors[name] = tensor_of(values[self.indices(count, seed)].astype(np.float32))
+        return tensors
 
 
 def _array(

@@ -18,7 +18,7 @@ from flatness.cli.encoding import Encoder, bound, built_network
 from flatness.cli.errors import CommandError
 from flatness.cli.families import family_of_network, family_of_pipeline, networks, pipelines
 from flatness.cli.families.contract import Configuration, Family
-from flatness.cli.json_files import read_object
+from flatness.cli.files import read_object
 from flatness.cli.options import SourceOptions
 from flatness.cli.schedulers import Training, check_scheduler, training_of
 from flatness.cli.stored_weights import refuse_adapter, stored_weights

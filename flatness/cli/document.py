@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import torch
 import flatness
 from flatness.cli.data import Data, fingerprint
 from flatness.cli.errors import CommandError
+from flatness.cli.files import write_whole
 from flatness.cli.runner import Common, Measured
 from flatness.cli.statistics import by_sample
 from flatness.measuring.base import plain
@@ -35,11 +35,11 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def document(
-    found: Sequence[Measured], common: Common, data: Data, differences: Sequence[Mapping[str, Any]] | None = None
+    networks: Sequence[Measured], common: Common, data: Data, differences: Sequence[Mapping[str, Any]] | None = None
 ) -> Any:
     """Everything for the JSON file, in its types."""
     whole = common_entry(common, data) | {"settings": dataclasses.asdict(common.options)}
-    whole |= {"sources": {one.label: _entry(one) for one in found}}
+    whole |= {"sources": {one.label: _entry(one) for one in networks}}
     return plain(whole | ({"differences": differences} if differences is not None else {}))
 
 
@@ -68,25 +68,6 @@ def _entry(one: Measured) -> dict[str, Any]:
     measures |= {name: {"failed": why} for name, why in one.failed.items()}
     measures |= {name: {"left out": why} for name, why in one.left_out.items()}
     return {"about": one.about, "numbers": numbers, "measures": measures, "seconds": one.seconds}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in its place whole, over one that may be there, by way of a temporary one beside it.
-
-    Raises:
-        OSError: the disk is full, or else; what was there before is intact.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def results_folder(name: str) -> Path:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from flatness.cli.errors import CommandError, MissingPackageError, text_of
 from flatness.cli.families.contract import IMAGE_SIZE, CaptionedCall, Configuration, Family
+from flatness.cli.files import read_object, write_whole
 from flatness.cli.stored_weights import load_stored, stored_weights
 from flatness.diffusion.losses import DiffusionLoss
 from flatness.optional_imports import imported_diffusers, why_not
@@ -224,7 +224,6 @@ def diffusers_part(folder: Path, allowed: Sequence[str]) -> nn.Module:
     Raises:
         CommandError: it is of another class, or its weights do not fit.
     """
-    from flatness.cli.json_files import read_object
 
     configuration = read_object(folder / "config.json")
     if configuration is None:
@@ -352,11 +351,5 @@ def _write(path: Path | None, tensors: Mapping[str, Tensor]) -> None:
         return
     from safetensors.torch import save
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))

@@ -162,7 +162,7 @@ class Pictures:
         Raises:
             CommandError: it cannot be read, or names a file that is not there.
         """
-        found: dict[PurePosixPath, dict[str, Any]] = {}
+        by_image: dict[PurePosixPath, dict[str, Any]] = {}
         there = set(self.keys)
         for folder in sorted({PurePosixPath("."), *(key.parent for key in self.keys)}):
             for name in METADATA:
@@ -174,8 +174,8 @@ class Pictures:
                     if key not in there:
                         where = f"{self.path / folder / name}, line {line}"
                         raise CommandError(f"{where}: file_name is {row.get('file_name')!r}, which is no image here")
-                    found[key] = row
-        return found
+                    by_image[key] = row
+        return by_image
 
     def captions(self, indices: Sequence[int]) -> list[str] | None:
         """Captions of these images; None where none has one.
@@ -183,18 +183,18 @@ class Pictures:
         Raises:
             CommandError: some have one, and others do not.
         """
-        found: list[str | None] = []
+        texts: list[str | None] = []
         for index in indices:
             row = self.rows.get(self.keys[index], {})
             own = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), None)
             text = own if own is not None else self._text(self.keys[index].with_suffix(".txt"))
-            found.append(None if text is None else str(text).strip())
-        if all(text is None for text in found):
+            texts.append(None if text is None else str(text).strip())
+        if all(text is None for text in texts):
             return None
-        for index, text in zip(indices, found, strict=True):
+        for index, text in zip(indices, texts, strict=True):
             if text is None:
                 raise CommandError(f"{self.label(index)} has no caption, and other images have: NAME.txt or metadata")
-        return [str(text) for text in found]
+        return [str(text) for text in texts]
 
     def labels(self, classes: int | None, numbers: Mapping[str, int]) -> Tensor | None:
         """The class of every image, for a network that takes classes; None where nothing names any.
@@ -263,18 +263,18 @@ class Pictures:
 
 
 def _zipped(path: Path) -> ImageFiles:
-    found = ImageFiles()
+    files = ImageFiles()
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             inner = PurePosixPath(entry.filename)
             if entry.is_dir():
                 continue
             if is_hidden(inner):
-                found.hidden += 1
+                files.hidden += 1
             else:
-                (found.images if inner.suffix.lower() in ENDINGS else found.others).append(inner)
-    found.images.sort()
-    return found
+                (files.images if inner.suffix.lower() in ENDINGS else files.others).append(inner)
+    files.images.sort()
+    return files
 
 
 def _class_number(where: str, label: object) -> int:
@@ -329,17 +329,17 @@ def decoded(
     from PIL import Image
 
     try:
-        found = opened(content, mode, pixel_limit=pixel_limit)
+        pixels = opened(content, mode, pixel_limit=pixel_limit)
     except ImageError as error:
         raise CommandError(f"{label} cannot be read as an image: {error}") from error
-    image = found.image
+    image = pixels.image
     if resize is not None:
         scale = resize / min(image.size)
         width, height = (max(resize, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - resize) // 2, (height - resize) // 2
         image = image.crop((left, top, left + resize, top + resize))
-    return torch.from_numpy(pixels_of(image)), found.conversions
+    return torch.from_numpy(pixels_of(image)), pixels.conversions
 
 
 def dimensions(image: Tensor) -> str:

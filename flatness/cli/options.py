@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flatness.cli.errors import CommandError
 from flatness.images import PIXEL_LIMIT
@@ -134,22 +134,6 @@ class MeasureOptions:
         for value in self.steps:
             at_least("steps", value, 2)
 
-    def check_needs(self) -> None:
-        """Raise for an option of a measure that is not taken.
-
-        Raises:
-            CommandError: there is one.
-        """
-        needs = {
-            "probes": ("curvature",), "lanczos_steps": ("curvature", "spectrum"), "rho": ("worst_case",),
-            "ascent_steps": ("worst_case",), "surface_range": ("surface",),
-        }  # fmt: skip
-        for name, others in needs.items():
-            default = next(field.default for field in dataclasses.fields(self) if field.name == name)
-            if getattr(self, name) != default and not any(getattr(self, other) for other in others):
-                wanted = " or ".join(f"--{other.replace('_', '-')}" for other in others)
-                raise CommandError(f"--{name.replace('_', '-')} does nothing without {wanted}")
-
     def resolved(self, weights: int, pixels: int, available: int) -> MeasureOptions:
         """The same with the number of images settled, for a network of so many weights and samples of so many pixels.
 
@@ -169,6 +153,40 @@ def _option_of(kind: type, name: str) -> Any:
     """Another dataclass's field, with its default and its sentence."""
     there = next(field for field in dataclasses.fields(kind) if field.name == name)
     return dataclasses.field(default=there.default, metadata=there.metadata)
+
+
+class Need(NamedTuple):
+    """What an option does nothing without.
+
+    Attributes:
+        words: the options that it needs one of.
+        met: whether one of them is taken.
+    """
+
+    words: str
+    met: Callable[[MeasureOptions], object]
+
+
+NEEDS: dict[str, Need] = {
+    "sigma": Need("--scales absolute", lambda o: "absolute" in o.scales),
+    "relative_sigma": Need(
+        "--scales layer, filter or weight, or --readout",
+        lambda o: {*o.scales} - {"absolute"} or o.readout or (o.by_timestep and not o.scales),
+    ),
+    "draws": Need("--scales or --by-timestep", lambda o: o.scales or o.by_timestep),
+    "curve_draws": Need("--curve-rms", lambda o: o.curve_rms),
+    "granularity": Need("--bits", lambda o: o.bits),
+    "exposure_images": Need("--steps", lambda o: o.steps),
+    "probes": Need("--curvature", lambda o: o.curvature),
+    "lanczos_steps": Need("--curvature or --spectrum", lambda o: o.curvature or o.spectrum),
+    "rho": Need("--worst-case", lambda o: o.worst_case),
+    "ascent_steps": Need("--worst-case", lambda o: o.worst_case),
+    "surface_range": Need("--surface", lambda o: o.surface),
+    "gradient_batch": Need(
+        "--curvature, --spectrum or --worst-case", lambda o: o.curvature or o.spectrum or o.worst_case
+    ),
+}
+"""By option; in a namespace these are only where they were given, so that they are refused at their defaults too."""
 
 
 QUICK = MeasureOptions(draws=3, scales=("filter",), curve_rms=(), bits=(4,), steps=(), readout=False, quick=True)
@@ -293,6 +311,8 @@ def add_options(
             shown = str(default)
         if default is not None:
             sentence += f" (default: {shown})"
+        if field.name in NEEDS:
+            default = argparse.SUPPRESS
         group.add_argument(flag, default=default, help=sentence, **settings)
 
 
@@ -300,14 +320,17 @@ def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
     """The dataclass with the command line's values.
 
     Raises:
-        CommandError: a value is not allowed.
+        CommandError: a value is not allowed, or an option does nothing without another.
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if "help" in field.metadata:
-            value = getattr(given, field.name, field.default)
+            default = getattr(QUICK, field.name) if own.get("quick") else field.default
+            value = getattr(given, field.name, default)
             values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
     found = kind(**values, **own)
     if isinstance(found, MeasureOptions):
-        found.check_needs()
+        for name, need in NEEDS.items():
+            if hasattr(given, name) and not need.met(found):
+                raise CommandError(f"--{name.replace('_', '-')} does nothing without {need.words}")
     return found

@@ -52,18 +52,18 @@ class Path:
 
     def rows(self) -> list[tuple[float, Uncertain, Uncertain]]:
         """Of each fraction: itself, the loss, and the excess."""
-        found = []
+        lines = []
         for index, t in enumerate(self.result.fractions):
             pair = (Uncertain.of_parts([Part(values[index : index + 1])]) for values in (self.losses, self.excess))
-            found.append((t, *pair))
-        return found  # type: ignore[return-value]
+            lines.append((t, *pair))
+        return lines  # type: ignore[return-value]
 
     @property
     def barrier(self) -> Uncertain:
         """The largest excess between both ends, 0 where there is none."""
-        found, samples = self.result.barrier, self.losses.shape[1]
-        half = student_quantile(samples - 1) * found.data_standard_error
-        return Uncertain(found.value, 0.0, found.data_standard_error, found.data_standard_error, half)
+        height, samples = self.result.barrier, self.losses.shape[1]
+        half = student_quantile(samples - 1) * height.data_standard_error
+        return Uncertain(height.value, 0.0, height.data_standard_error, height.data_standard_error, half)
 
 
 def check_ends(subjects: Sequence[Subject]) -> None:
@@ -132,71 +132,71 @@ def path_of(subjects: Sequence[Subject], common: Common, options: PathOptions, w
     return Path((first.label, second.label), about, result, losses[2:], excess, seconds)
 
 
-def path_document(found: Path, common: Common, data: Data, options: PathOptions) -> Any:
+def path_document(path: Path, common: Common, data: Data, options: PathOptions) -> Any:
     """Everything for the JSON file, in its types."""
     points = [
         {"fraction": t, "loss": dataclasses.asdict(level), "excess": dataclasses.asdict(excess),
-         "by_sample": by_sample(Part(found.losses[index : index + 1]))}
-        for index, (t, level, excess) in enumerate(found.rows())
+         "by_sample": by_sample(Part(path.losses[index : index + 1]))}
+        for index, (t, level, excess) in enumerate(path.rows())
     ]  # fmt: skip
     own: dict[str, Any] = {
         "settings": dataclasses.asdict(options),
-        "ends": dict(zip(found.labels, found.about, strict=True)),
+        "ends": dict(zip(path.labels, path.about, strict=True)),
         "points": points,
-        "barrier": dataclasses.asdict(found.barrier),
-        "result": found.result.to_dict(),
-        "seconds": found.seconds,
+        "barrier": dataclasses.asdict(path.barrier),
+        "result": path.result.to_dict(),
+        "seconds": path.seconds,
     }
     if len(own["result"]["settings"].get("parameters", ())) > 2:
         own["result"]["settings"]["parameters"] = "all"
     return plain(common_entry(common, data) | own)
 
 
-def path_table(found: Path) -> Table:
+def path_table(path: Path) -> Table:
     """The loss and the excess at each fraction."""
     from rich.table import Table
 
-    table = Table(title=f"from {found.labels[0]} (0) to {found.labels[1]} (1)", title_justify="left")
+    table = Table(title=f"from {path.labels[0]} (0) to {path.labels[1]} (1)", title_justify="left")
     for heading in ("fraction", "loss", "± 95%", "above the line between the ends", "± 95%"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for t, level, excess in found.rows():
+    for t, level, excess in path.rows():
         cells = (level.value, level.half_width, excess.value, excess.half_width)
         table.add_row(f"{t:.3g}", *(number(value, 2 if index % 2 else 4) for index, value in enumerate(cells)))
     return table
 
 
-def path_notes(found: Path, common: Common, options: PathOptions) -> list[str]:
+def path_notes(path: Path, common: Common, options: PathOptions) -> list[str]:
     """What a reader of the table has to know, a line each."""
-    barrier, at = found.barrier, found.result.barrier_at
-    told = "no barrier: no point lies above the line between both ends' losses"
+    barrier, at = path.barrier, path.result.barrier_at
+    of_barrier = "no barrier: no point lies above the line between both ends' losses"
     if at is not None:
-        told = (
+        of_barrier = (
             f"barrier {number(barrier.value)} ± {number(barrier.half_width, 2)} (95%) at {at:.3g} of the way; the "
             "place was sought on the same images, which makes it too large by about its error"
         )
         if not barrier.value > barrier.half_width:
-            told += ": not told from none"
+            of_barrier += ": not told from none"
     return [
-        told,
+        of_barrier,
         f"{len(common.x_0)} images, seed {options.seed}, {options.precision} on {common.device}; distance of the "
-        f"weights {number(found.result.distance)}. ± is over images (Student).",
+        f"weights {number(path.result.distance)}. ± is over images (Student).",
     ]
 
 
-def path_figure(found: Path) -> bytes:
+def path_figure(path: Path) -> bytes:
     """The loss along the line, as a PNG file."""
     from flatness.cli.plots import drawn_panels
 
     def panel(axes: Axes) -> None:
-        rows = found.rows()
+        rows = path.rows()
         x, y = [t for t, _, _ in rows], [level.value for _, level, _ in rows]
         axes.errorbar(x, y, [level.half_width for _, level, _ in rows], fmt="o-", markersize=3, capsize=2)
         axes.plot([x[0], x[-1]], [y[0], y[-1]], color="0.7", linewidth=0.8, zorder=0)
-        axes.set_xlabel(f"from {found.labels[0]} (0) to {found.labels[1]} (1)")
+        axes.set_xlabel(f"from {path.labels[0]} (0) to {path.labels[1]} (1)")
         axes.set_ylabel("loss (95%)")
 
     def above(axes: Axes) -> None:
-        rows = found.rows()
+        rows = path.rows()
         half = [excess.half_width for _, _, excess in rows]
         axes.errorbar([t for t, _, _ in rows], [e.value for _, _, e in rows], half, fmt="o-", markersize=3, capsize=2)
         axes.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)

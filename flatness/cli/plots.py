@@ -29,14 +29,16 @@ def available() -> bool:
     return True
 
 
-def figure(found: Sequence[Measured]) -> bytes | None:
+def figure(networks: Sequence[Measured]) -> bytes | None:
     """What there is to draw of the networks, a panel each, as a PNG file; None where there is nothing."""
     every: tuple[Callable[..., bool], ...] = (_rises, _curves, _timesteps, _exposure, _density)
-    panels = [panel for panel in every if panel(None, found)]
-    panels += [functools.partial(_surface, index=index) for index, one in enumerate(found) if "surface" in one.outcomes]
+    panels = [panel for panel in every if panel(None, networks)]
+    panels += [
+        functools.partial(_surface, index=index) for index, one in enumerate(networks) if "surface" in one.outcomes
+    ]
     if not panels:
         return None
-    return drawn_panels([functools.partial(panel, found=found) for panel in panels])
+    return drawn_panels([functools.partial(panel, networks=networks) for panel in panels])
 
 
 def drawn_panels(panels: Sequence[Callable[[Axes], object]]) -> bytes:
@@ -58,21 +60,21 @@ def drawn_panels(panels: Sequence[Callable[[Axes], object]]) -> bytes:
     return stream.getvalue()
 
 
-def _rises(axes: Axes | None, found: Sequence[Measured]) -> bool:
-    ticks = {name: quantity.tick for name, quantity in found[0].quantities.items() if quantity.tick}
+def _rises(axes: Axes | None, networks: Sequence[Measured]) -> bool:
+    ticks = {name: quantity.tick for name, quantity in networks[0].quantities.items() if quantity.tick}
     names = list(ticks)
     if axes is None:
         return bool(names)
-    for index, one in enumerate(found):
+    for index, one in enumerate(networks):
         there = [(x, one.quantities[name].found) for x, name in enumerate(names) if name in one.quantities]
-        shift = 0.12 * (index - (len(found) - 1) / 2)
+        shift = 0.12 * (index - (len(networks) - 1) / 2)
         axes.errorbar(
             [x + shift for x, _ in there], [f.value for _, f in there], [_length(f.half_width) for _, f in there],
             fmt="o", markersize=4, capsize=2, label=one.label,
         )  # fmt: skip
     axes.set_xticks(range(len(names)), list(ticks.values()))
     axes.tick_params(axis="x", labelsize=7)
-    every = [one.quantities[name].found.value for one in found for name in names if name in one.quantities]
+    every = [one.quantities[name].found.value for one in networks for name in names if name in one.quantities]
     if min(every) > 0:
         axes.set_yscale("log")
     axes.set_ylabel("rise of the loss (95%)")
@@ -83,8 +85,8 @@ def _length(half_width: float) -> float:
     return half_width if math.isfinite(half_width) else 0.0
 
 
-def _curves(axes: Axes | None, found: Sequence[Measured]) -> bool:
-    curves = [(one.label, _curve(one)) for one in found]
+def _curves(axes: Axes | None, networks: Sequence[Measured]) -> bool:
+    curves = [(one.label, _curve(one)) for one in networks]
     if axes is None:
         return any(curve for _, curve in curves)
     for label, curve in curves:
@@ -107,9 +109,9 @@ def _curve(one: Measured, measure: str = "curve") -> list[Quantity]:
     return [] if outcome is None else [quantity for quantity in outcome.quantities if quantity.x is not None]
 
 
-def _timesteps(axes: Axes | None, found: Sequence[Measured]) -> bool:
+def _timesteps(axes: Axes | None, networks: Sequence[Measured]) -> bool:
     """The rise in bins of timesteps, from little noise to much."""
-    there = [one for one in found if "timesteps" in one.outcomes]
+    there = [one for one in networks if "timesteps" in one.outcomes]
     if axes is None:
         return bool(there)
     for one in there:
@@ -126,9 +128,9 @@ def _timesteps(axes: Axes | None, found: Sequence[Measured]) -> bool:
     return True
 
 
-def _density(axes: Axes | None, found: Sequence[Measured]) -> bool:
+def _density(axes: Axes | None, networks: Sequence[Measured]) -> bool:
     """How many eigenvalues of the Hessian lie where, with a band of 95% over probes."""
-    there = [one for one in found if "spectrum" in one.outcomes]
+    there = [one for one in networks if "spectrum" in one.outcomes]
     if axes is None:
         return bool(there)
     for one in there:
@@ -150,30 +152,30 @@ def _density(axes: Axes | None, found: Sequence[Measured]) -> bool:
     return True
 
 
-def _surface(axes: Axes | None, found: Sequence[Measured], index: int = 0) -> bool:
+def _surface(axes: Axes | None, networks: Sequence[Measured], index: int = 0) -> bool:
     """The rise over the plane of two directions, one network's a panel."""
     assert axes is not None
-    result = found[index].outcomes["surface"].result
+    result = networks[index].outcomes["surface"].result
     rises = [[point["value"] for point in row] for row in result["rises"]]
     drawn = axes.contourf(result["second"], result["first"], rises, levels=12)
     error = max((point["data_standard_error"] or 0.0 for row in result["rises"] for point in row), default=0.0)
     quantile = student_quantile(max(result["settings"]["samples"] - 1, 1))
     axes.figure.colorbar(drawn, ax=axes, label=f"rise of the loss (95%: ± {quantile * error:.2g} at most)")
     axes.plot(0, 0, "k+")
-    axes.set_title(found[index].label, fontsize=9)
+    axes.set_title(networks[index].label, fontsize=9)
     axes.set_xlabel("along the second direction")
     axes.set_ylabel("along the first direction")
     return True
 
 
-def _exposure(axes: Axes | None, found: Sequence[Measured]) -> bool:
+def _exposure(axes: Axes | None, networks: Sequence[Measured]) -> bool:
     """The gap step by step, of the largest T' that all networks have."""
-    steps = {name: one.sampling_steps for name, one in found[0].outcomes.items() if one.sampling_steps is not None}
-    steps = {name: count for name, count in steps.items() if all(name in one.outcomes for one in found)}
+    steps = {name: one.sampling_steps for name, one in networks[0].outcomes.items() if one.sampling_steps is not None}
+    steps = {name: count for name, count in steps.items() if all(name in one.outcomes for one in networks)}
     if axes is None:
         return bool(steps)
     name = max(steps, key=steps.__getitem__)
-    for one in found:
+    for one in networks:
         result: dict[str, Any] = one.outcomes[name].result
         gaps = [gap["value"] for gap in result["gap"]]
         errors = [1.96 * (gap["data_standard_error"] or 0.0) for gap in result["gap"]]

@@ -61,8 +61,8 @@ class Part:
     @property
     def variances(self) -> list[tuple[float, int]]:
         """Squared errors with their degrees of freedom."""
-        found = [(self.data_error**2, self.values.shape[1] - 1)]
-        return [*found, (self.draw_error**2, len(self.values) - 1)] if len(self.values) > 1 else found
+        terms = [(self.data_error**2, self.values.shape[1] - 1)]
+        return [*terms, (self.draw_error**2, len(self.values) - 1)] if len(self.values) > 1 else terms
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class Uncertain:
         return cls(math.fsum(part.mean for part in parts), draws, data, *_spread(variances))
 
     @classmethod
-    def of_estimate(cls, found: Estimate, samples: int) -> Uncertain:
+    def of_estimate(cls, estimate: Estimate, samples: int) -> Uncertain:
         """A mean over so many samples, of which no single values are known."""
-        draws, data = found.draw_standard_error, found.data_standard_error
-        return cls(found.value, draws, data, *_spread([(data**2, samples - 1), (draws**2, samples - 1)]))
+        draws, data = estimate.draw_standard_error, estimate.data_standard_error
+        return cls(estimate.value, draws, data, *_spread([(data**2, samples - 1), (draws**2, samples - 1)]))
 
     def minus(self, other: Uncertain, samples: int) -> Uncertain:
         """The difference of two such numbers, taken as independent, which errs on the large side where they are not."""

@@ -35,10 +35,10 @@ def one_line(error: BaseException) -> str:
 
 def theirs(error: BaseException) -> TracebackType | None:
     """The traceback from the user's first frame on; None where none is theirs."""
-    found = error.__traceback__
-    while found is not None and found.tb_frame.f_code.co_filename.startswith(BETWEEN):
-        found = found.tb_next
-    return found
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(BETWEEN):
+        frame = frame.tb_next
+    return frame
 
 
 def their_traceback(error: BaseException) -> str:

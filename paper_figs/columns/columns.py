@@ -146,13 +146,13 @@ def changes(after: Numbers, before: Numbers) -> dict[str, float]:
     }
 
 
-def misprints(where: str, said: Numbers, after: Numbers, before: Numbers) -> list[str]:
+def misprints(where: str, printed: Numbers, after: Numbers, before: Numbers) -> list[str]:
     """A sentence for each printed change that is not the difference of the numbers beside it."""
     return [
-        f"{where}: {said[method]:+.2f} is printed for {method.upper()}, but {after[method]:.2f} - {before[method]:.2f} "
-        f"= {true:+.2f}"
+        f"{where}: {printed[method]:+.2f} is printed for {method.upper()}, but {after[method]:.2f} - "
+        f"{before[method]:.2f} = {true:+.2f}"
         for method, true in changes(after, before).items()
-        if method in said and said[method] != true
+        if method in printed and printed[method] != true
     ]
 
 

@@ -26,18 +26,18 @@ def add_paper(columns: Columns, key: str, group: str, paper: dict[str, Any], dat
     """
     full: Numbers = paper["fid"][dataset][str(steps)]
     rounded: Numbers = paper["fid_at_8_bits"][dataset][str(steps)]
-    said: Numbers = paper["fid_change_at_8_bits"][dataset][str(steps)]
+    in_print: Numbers = paper["fid_change_at_8_bits"][dataset][str(steps)]
     both = {method: full[method] for method in rounded}
     decimals = paper["fid"]["decimals"]
     for name, heading, numbers in (
         ("full", f"FID, {FULL} bits, T' = {steps}", both),
         ("8", f"FID, {BITS} bits, T' = {steps}", rounded),
         ("change-8", f"change, T' = {steps}", changes(rounded, full)),
-        ("printed", f"change as printed, T' = {steps}", said),
+        ("printed", f"change as printed, T' = {steps}", in_print),
     ):
         signed = name in ("change-8", "printed")
         columns.add(f"{key}/{steps}/{name}", group, heading, printed(numbers), decimals=decimals, signed=signed)
-    for sentence in misprints(f"{group}, T' = {steps}", said, rounded, full):
+    for sentence in misprints(f"{group}, T' = {steps}", in_print, rounded, full):
         columns.note(sentence)
 
 

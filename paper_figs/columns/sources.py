@@ -48,7 +48,7 @@ def place(study: Study) -> str:
     return study.folder.relative_to(trained.ROOT).as_posix() if inside else study.name
 
 
-def of_study(study: Study | None, dataset: str, found: Callable[[Study], Data], errors: str = ERRORS) -> Column:
+def of_study(study: Study | None, dataset: str, compute: Callable[[Study], Data], errors: str = ERRORS) -> Column:
     """The column of a study, empty where there is none.
 
     Args:
@@ -64,10 +64,10 @@ def of_study(study: Study | None, dataset: str, found: Callable[[Study], Data], 
         face = f"{study.face()}; {errors if len(study.seeds) == 1 else f'{LEVEL:.0%} intervals'}"
     seeds = len(study.seeds)
     short = f"{study.title} {study.image_size} × {study.image_size}, {seeds} seed{'' if seeds == 1 else 's'}"
-    return {"face": face, "short": short, "source": place(study), "rho": study.main_rho, **found(study)}
+    return {"face": face, "short": short, "source": place(study), "rho": study.main_rho, **compute(study)}
 
 
-def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
+def of_toy(compute: Callable[[Data], Data], seeds: int | None = None) -> Column:
     """The toy's column.
 
     Args:
@@ -87,7 +87,7 @@ def of_toy(found: Callable[[Data], Data], seeds: int | None = None) -> Column:
         "source": "results/toy.json",
         "rho": rho,
         "trial": face["trial"],
-        **found(results),
+        **compute(results),
     }
 
 

@@ -163,5 +163,5 @@ def describe_distance(columns: Columns, study: trained.Study) -> None:
 
 def _features(study: trained.Study) -> dict[str, Any] | None:
     """Name and width of the features that distances are measured in, as the first row that has any says."""
-    found = (row.document["settings"].get("features") for row in study.rows)
-    return next((dict(features) for features in found if features is not None), None)
+    names = (row.document["settings"].get("features") for row in study.rows)
+    return next((dict(features) for features in names if features is not None), None)

@@ -315,7 +315,7 @@ def escaped(text: str) -> str:
     unknown = [character for character in text if not character.isascii() and character not in (*LATEX, *RAISED)]
     if unknown:
         raise ValueError(f"text has {unknown[0]!r} ({text!r}); allowed: ASCII and {''.join(LATEX)}{RAISED}")
-    powers = re.sub(f"[{RAISED}]+", lambda found: f"\0{found[0].translate(LOWERED)}\0", text)
+    powers = re.sub(f"[{RAISED}]+", lambda power: f"\0{power[0].translate(LOWERED)}\0", text)
     parts = []
     for place, part in enumerate(powers.split("\0")):
         plain = "".join(LATEX.get(character, character) for character in part)

@@ -83,10 +83,10 @@ def draw(data: dict[str, Any]) -> Figure:
     radii: dict[str, Any] = {}
     for row, column in zip(grid, columns, strict=True):
         for place, (axes, (key, label)) in enumerate(zip(row, QUANTITIES.items(), strict=True)):
-            found = {name: cells[key] for name, cells in column["rows"].items()}
+            by_row = {name: cells[key] for name, cells in column["rows"].items()}
             cells = {
                 name: {"value": one["mean"], "low": one["low"], "high": one["high"]}
-                for name, one in found.items()
+                for name, one in by_row.items()
                 if "mean" in one
             }
             if cells:
@@ -95,7 +95,7 @@ def draw(data: dict[str, Any]) -> Figure:
             axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
             axes.set_xlabel(label, fontsize=panels.SMALL)
             panels.note_missing(
-                axes, {n.upper(): one["missing"] for n, one in found.items() if "missing" in one}, INCHES
+                axes, {n.upper(): one["missing"] for n, one in by_row.items() if "missing" in one}, INCHES
             )
         panels.name(row[0], column["short"])
         radii |= dict.fromkeys(column["rows"])

@@ -130,13 +130,13 @@ def pixels(image: np.ndarray) -> Data:
     return {"shape": list(array.shape), "rows": [row.tobytes().hex() for row in array]}
 
 
-def array(found: Data) -> np.ndarray:
+def array(image: Data) -> np.ndarray:
     """The bytes of such an image."""
-    flat = np.frombuffer(bytes.fromhex("".join(found["rows"])), dtype=np.uint8)
-    return flat.reshape(found["shape"])
+    flat = np.frombuffer(bytes.fromhex("".join(image["rows"])), dtype=np.uint8)
+    return flat.reshape(image["shape"])
 
 
-def picture(axes: Axes, found: Data) -> None:
+def picture(axes: Axes, image: Data) -> None:
     """Such an image, each pixel a square: nothing is smoothed."""
-    axes.imshow(array(found), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(array(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     bare(axes)

@@ -49,8 +49,8 @@ def crop(path: Path, size: int) -> dict[str, Any]:
         raise ValueError(
             f"{path} is {whole.shape[1]} x {whole.shape[0]} pixels; allowed: {side} x {side}, as reproduce"
         )
-    kept = CROP * size + (CROP - 1) * GAP
-    return panels.pixels(np.round(255 * whole[:kept, :kept]))
+    size_kept = CROP * size + (CROP - 1) * GAP
+    return panels.pixels(np.round(255 * whole[:size_kept, :size_kept]))
 
 
 def of_study(study: Study, bits: Sequence[int]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def title(columns: dict[str, Any], bits: Sequence[int]) -> str:
         first, second = (column["panels"][str(width)] for width in bits)
         for label in first:
             if "rows" in first[label] and "rows" in second[label]:
-                one, other = (panels.array(found[label]).astype(float) for found in (first, second))
+                one, other = (panels.array(grid[label]).astype(float) for grid in (first, second))
                 changes.append(float(np.abs(one - other).mean() / 255))
     between = f"Between {bits[0]} and {bits[1]} bits"
     if not changes:
@@ -119,14 +119,14 @@ def _cloud(axes: Axes, points: np.ndarray, color: str) -> str:
     return f", {outside} out" if outside else ""
 
 
-def _panel(axes: Axes, name: str, found: dict[str, Any], inches: float) -> None:
+def _panel(axes: Axes, name: str, grid: dict[str, Any], inches: float) -> None:
     words = name
-    if "missing" in found:
-        panels.missing(axes, found["missing"], inches)
-    elif "points" in found:
-        words += _cloud(axes, np.array(found["points"]), methods.LOOKS[name.lower()]["color"])
+    if "missing" in grid:
+        panels.missing(axes, grid["missing"], inches)
+    elif "points" in grid:
+        words += _cloud(axes, np.array(grid["points"]), methods.LOOKS[name.lower()]["color"])
     else:
-        panels.picture(axes, found)
+        panels.picture(axes, grid)
     panels.name(axes, words)
 
 

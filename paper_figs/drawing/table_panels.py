@@ -111,11 +111,11 @@ def _inches(blocks: Sequence[Block]) -> list[float]:
 
 def _faces(data: Mapping[str, Any], blocks: Sequence[Block], widths: Sequence[float]) -> list[str]:
     """What each block is of, all with the same number of lines."""
-    found = [
+    lines = [
         panels.wrapped(data["faces"][block.source]["short"], width) for block, width in zip(blocks, widths, strict=True)
     ]
-    most = max(text.count("\n") for text in found)
-    return [text + "\n" * (most - text.count("\n")) for text in found]
+    most = max(text.count("\n") for text in lines)
+    return [text + "\n" * (most - text.count("\n")) for text in lines]
 
 
 def _panel(axes: Axes, columns: Mapping[str, Any], panel: Panel, methods: Sequence[str], *, named: bool) -> None:
@@ -194,17 +194,17 @@ def method_axis(axes: Axes, methods: Sequence[str], *, named: bool) -> None:
 def handles(methods: Sequence[str], rows: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     """Of a legend: the bases, then SAM's other radii that rows name."""
     bases = dict.fromkeys(RowName.of(method).method for method in methods)
-    found = {base.upper(): Line2D([], [], **{**toy_results.LOOKS[base], "linestyle": "none"}) for base in bases}
+    lines = {base.upper(): Line2D([], [], **{**toy_results.LOOKS[base], "linestyle": "none"}) for base in bases}
     for place, radius in enumerate(other_radii(rows)):
         look = {**toy_results.LOOKS["sam"], "linestyle": "none", "alpha": 0.5}
-        found[f"SAM, ρ = {radius:g}"] = Line2D([], [], **{**look, "marker": OTHER_RADII[place % len(OTHER_RADII)]})
-    return found
+        lines[f"SAM, ρ = {radius:g}"] = Line2D([], [], **{**look, "marker": OTHER_RADII[place % len(OTHER_RADII)]})
+    return lines
 
 
 def _legend(figure: Figure | SubFigure, data: Mapping[str, Any], methods: Sequence[str], marks: dict[str, Any]) -> None:
-    found = handles(methods, data["rows"])
-    found["open: the paper, no spread"] = Line2D(
+    entries = handles(methods, data["rows"])
+    entries["open: the paper, no spread"] = Line2D(
         [], [], color=style.BLACK, marker="o", markerfacecolor="white", linestyle="none"
     )
-    found |= marks
-    figure.legend(found.values(), found, loc="outside lower center", ncols=min(6, len(found)), columnspacing=1.2)
+    entries |= marks
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(6, len(entries)), columnspacing=1.2)

@@ -53,13 +53,13 @@ MEANING = {
 
 def models() -> list[tuple[str, ndarray, ndarray]]:
     """The models shown, (name, W, b): the smallest one, and two random ones with their seeds."""
-    found = [("$d = m = W = b = 1$", np.ones((1, 1)), np.ones(1))]
+    several = [("$d = m = W = b = 1$", np.ones((1, 1)), np.ones(1))]
     for d, m, scale, seed in ((2, 3, 1.0, 3), (8, 32, 2.0, 1)):
         rng = np.random.default_rng(seed)
-        found.append(
+        several.append(
             (f"$d = {d}$, $m = {m}$, seed {seed}", rng.standard_normal((d, m)), scale * rng.standard_normal(m))
         )
-    return found
+    return several
 
 
 def _evaluated(bound: sympy.Expr, tau: ndarray, b: ndarray, radius: float) -> ndarray:
@@ -126,28 +126,28 @@ def _curves(W: ndarray, b: ndarray) -> dict[str, Any]:
         curves["lower"].append(lower)
         curves["upper"].append(float(lower / (1 - ratio)))
     for ratio in DOTS:
-        found = largest_divergence(W, b, float(ratio * m / norm), DIVERGENCES["kl"], starts=12)
-        curves["brute_force"].append(found)
+        largest = largest_divergence(W, b, float(ratio * m / norm), DIVERGENCES["kl"], starts=12)
+        curves["brute_force"].append(largest)
     return {"rho": RATIOS.tolist(), "rho_brute_force": DOTS.tolist(), **curves}
 
 
-def title(found: list[dict[str, Any]]) -> str:
+def title(curves: list[dict[str, Any]]) -> str:
     """Whether the bound as printed is one."""
-    below = [model["name"] for model in found if (np.array(model["printed"]) < np.array(model["exact"])).any()]
-    if len(below) == len(found):
+    below = [model["name"] for model in curves if (np.array(model["printed"]) < np.array(model["exact"])).any()]
+    if len(below) == len(curves):
         return "The printed bound (dash-dotted) falls below the exact worst case (solid) that it is to bound"
-    return f"The printed bound falls below the exact worst case in {len(below)} of {len(found)} models"
+    return f"The printed bound falls below the exact worst case in {len(below)} of {len(curves)} models"
 
 
 def compute() -> dict[str, Any]:
     """The curves of every model, the models themselves, what each curve is, and both right sides as formulas."""
-    found = [{"name": name, "W": W.tolist(), "b": b.tolist(), **_curves(W, b)} for name, W, b in models()]
+    curves = [{"name": name, "W": W.tolist(), "b": b.tolist(), **_curves(W, b)} for name, W, b in models()]
     return {
-        "title": title(found),
+        "title": title(curves),
         "curves": MEANING,
         "rho": "Delta |W|_op / m",
         "formulas": {"printed": latex(PRINTED_BOUND), "corrected": latex(CORRECTED_BOUND)},
-        "models": found,
+        "models": curves,
     }
 
 

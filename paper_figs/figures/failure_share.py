@@ -66,16 +66,16 @@ def instance(seed: int) -> dict[str, Any]:
 def shares(values: ndarray, failed: ndarray, edges: ndarray) -> dict[str, list[Any]]:
     """For each bin: its edges, its number of instances, the share of failures and a confidence interval for it."""
     place = np.digitize(values, edges) - 1
-    found: dict[str, list[Any]] = {name: [] for name in ("from", "to", "instances", "share", "low", "high")}
+    bins: dict[str, list[Any]] = {name: [] for name in ("from", "to", "instances", "share", "low", "high")}
     for k in range(len(edges) - 1):
         number, hits = int((place == k).sum()), int(failed[place == k].sum())
         if number == 0:
             continue
         interval = stats.binomtest(hits, number).proportion_ci(CONFIDENCE, method="exact")
         row = (float(edges[k]), float(edges[k + 1]), number, hits / number, float(interval.low), float(interval.high))
-        for name, value in zip(found, row, strict=True):
-            found[name].append(value)
-    return found
+        for name, value in zip(bins, row, strict=True):
+            bins[name].append(value)
+    return bins
 
 
 def title(column: dict[str, ndarray]) -> str:

@@ -47,10 +47,10 @@ def _study(study: Study) -> dict[str, Any]:
 
 
 def _toy(results: dict[str, Any]) -> dict[str, Any]:
-    found = {base: results["series"][f"learnt/{base}"]["loss_surface"] for base in SHOWN}
+    by_method = {base: results["series"][f"learnt/{base}"]["loss_surface"] for base in SHOWN}
     surfaces = {
         base: {"first": one["coordinate"], "second": one["coordinate"], "loss": one["loss"]}
-        for base, one in found.items()
+        for base, one in by_method.items()
     }
     return {"surfaces": surfaces}
 

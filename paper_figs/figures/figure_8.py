@@ -30,15 +30,15 @@ def _second() -> trained.Study | None:
 
 def compute() -> dict[str, Any]:
     """Curves and gaps of the nine methods of both."""
-    found = {
+    columns = {
         DATASET: sources.of_study(trained.of_dataset(DATASET), DATASET, nine_methods.of_study, sources.RISE_ERRORS)
     }
     study = _second()
     if study is None:
-        found["second"] = sources.empty(SECOND, preset=SECOND, what="our second data set: no run yet")
+        columns["second"] = sources.empty(SECOND, preset=SECOND, what="our second data set: no run yet")
     else:
-        found["second"] = sources.of_study(study, study.dataset, nine_methods.of_study, sources.RISE_ERRORS)
-    return {"title": nine_methods.title(found), "columns": found}
+        columns["second"] = sources.of_study(study, study.dataset, nine_methods.of_study, sources.RISE_ERRORS)
+    return {"title": nine_methods.title(columns), "columns": columns}
 
 
 def draw(data: dict[str, Any]) -> Figure:

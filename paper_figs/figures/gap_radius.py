@@ -54,13 +54,13 @@ def _model(seed: int) -> dict[str, Any]:
     }
 
 
-def title(found: list[dict[str, Any]]) -> str:
+def title(models: list[dict[str, Any]]) -> str:
     """Over how many orders of magnitude of flatness the tolerated gap is the theorem's."""
-    radii = [model["flat_radius"][-1] for model in found]
+    radii = [model["flat_radius"][-1] for model in models]
     orders = np.log10(max(radii) / min(radii))
     off = max(
         abs(gap / gap_radius(kappa) - 1)
-        for model in found
+        for model in models
         for kappa, gap in zip(model["kappa"], model["gap_found"], strict=True)
     )
     if off < AGREES:
@@ -71,13 +71,13 @@ def title(found: list[dict[str, Any]]) -> str:
 def compute() -> dict[str, Any]:
     """The formula's curve, and for each model its flat radii and the minima found; the last of each are at SHOWN."""
     line = [float(kappa) for kappa in np.geomspace(LOWEST / 2, 2 * HIGHEST, 121)]
-    found = [_model(seed) for seed in range(len(MODELS))]
+    models = [_model(seed) for seed in range(len(MODELS))]
     return {
-        "title": title(found),
+        "title": title(models),
         "formula": latex(HOLDS.rhs),
         "line": {"kappa": line, "gap": [gap_radius(kappa) for kappa in line]},
         "shown": {"kappa": list(SHOWN), "gap": [gap_radius(kappa) for kappa in SHOWN]},
-        "models": found,
+        "models": models,
     }
 
 

@@ -15,17 +15,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
-from numpy import ndarray
 
-from findings.checksums import read_json
-from findings.ladder import RISE, LadderError, Measure, Study
+from findings.ladder import RISE, LadderError, RowKey, Study
 from findings.ladder_claims import LEVEL, Weights
 from findings.ladder_page import Column, columns_of
 from findings.provenance import ROOT
 from findings.sentences import sentences
-from findings.toy_ladder import RegimeStudy
 from findings.toy_study import paper
-from findings.verdicts import mean_interval
 from paper_figs.drawing import panels, style
 
 INPUTS = (
@@ -35,20 +31,24 @@ INPUTS = (
     "results/ladder/*/*.json",
 )
 
-REGIMES = {
-    "ring": ("fresh, batch 16", "24 points"),
-    "images": ("all images, batch 32", "300 images"),
-}
-"""Of the toy's rungs, those shown: the largest step noise, and a training set that is memorised."""
 STUDIES = {
-    "mini": "rung 2: ADM, 8 x 8, all images",
-    "mini-300": "rung 2: ADM, 8 x 8, 300 images",
-    "tiny": "rung 3: ADM, 16 x 16",
+    ("ring", "fresh, batch 16"): "rung 0: ring, fresh, batch 16",
+    ("ring", "24 points"): "rung 0: ring, 24 points",
+    ("images", "all images, batch 32"): "rung 1: images, all images, batch 32",
+    ("images", "300 images"): "rung 1: images, 300 images",
+    ("mini", ""): "rung 2: ADM, 8 x 8, all images",
+    ("mini-300", ""): "rung 2: ADM, 8 x 8, 300 images",
+    ("tiny", ""): "rung 3: ADM, 16 x 16",
+    ("gpu", ""): "rung 4: ADM, on a GPU",
 }
+"""Those shown, by study and regime: of the toy's the largest step noise, and a training set that is memorised."""
 METHODS = {"sam": "SAM", "rwp": "random weight perturbation"}
 DISTANCE = "distance-20"
 SPACE = "features"
 """Of the two distances of trained networks, the one that is drawn; the other stands in the data."""
+IN_A_ROW = 4
+DIGITS = 5
+"""Of the data beside the picture."""
 ROWS: tuple[Weights, ...] = ("raw", "ema")
 
 
@@ -60,27 +60,12 @@ def title(columns: Sequence[Column]) -> str:
 
 def compute() -> dict[str, Any]:
     """Every study's points, and of those that are not there what would make them."""
-    studies: dict[str, Any] = {}
-    for rung, (name, regimes) in enumerate(REGIMES.items()):
-        path = ROOT / "results" / "ladder" / f"{name}.json"
-        rows = read_json(path)["rows"] if path.exists() else []
-        for regime in regimes:
-            try:
-                points = _points(RegimeStudy(rows, regime))
-            except LadderError:
-                points = []
-            studies[f"rung {rung}: {name}, {regime}"] = points
-    for folder, face in STUDIES.items():
-        path = ROOT / "results" / "ladder" / folder
-        try:
-            study = Study(path)
-            points = _points(study)
-        except (LadderError, ValueError):
-            points = []
-        studies[face] = points
+    columns = columns_of(ROOT / "results" / "ladder")
+    judged = {(one.study, one.regime): one.source for one in columns if one.source is not None}
+    studies = {name: _points(judged[key]) if key in judged else [] for key, name in STUDIES.items()}
     studies["rung 5: the paper's tables (value for rise, FID)"] = _printed()
     return {
-        "title": title(columns_of(ROOT / "results" / "ladder")),
+        "title": title(columns),
         "missing": [f"Not measured yet: {name}" for name, points in studies.items() if not points],
         "studies": studies,
         "level": LEVEL,
@@ -94,13 +79,16 @@ def _points(study: Study) -> list[dict[str, Any]]:
     for method in METHODS:
         for dose in study.doses(method):
             for weights in ROWS:
-                if (study.numbers(method, dose, weights, RISE) <= 0).any():
+                row = RowKey(method, dose, weights)
+                try:
+                    rise = study.log_ratio(row, row.plain, RISE)
+                except LadderError:
                     continue  # nothing is left of the rise in some seed: it has no ratio
-                entry: dict[str, Any] = {"method": method, "dose": dose, "weights": weights}
-                entry["rise"] = _interval(study, method, dose, weights, RISE)
+                entry: dict[str, Any] = {**row._asdict(), "rise": rise.ends(DIGITS)}
                 for measure in study.measures(DISTANCE):
                     drawn = measure.space in (SPACE, "")
-                    entry[DISTANCE if drawn else measure.words] = _interval(study, method, dose, weights, measure)
+                    distance = study.log_ratio(row, row.plain, measure)
+                    entry[DISTANCE if drawn else measure.words] = distance.ends(DIGITS)
                 entries.append(entry)
     return entries
 
@@ -118,13 +106,6 @@ def _printed() -> list[dict[str, Any]]:
             logs = {name: dict.fromkeys(("mean", "low", "high"), float(np.log(of))) for name, of in ratios.items()}
             entries.append({"method": "sam", "dose": data, "weights": weights, **logs})
     return entries
-
-
-def _interval(study: Study, method: str, dose: float, weights: Weights, measure: Measure) -> dict[str, float]:
-    of: ndarray = study.numbers(method, dose, weights, measure)
-    plain: ndarray = study.numbers("adm", 0.0, weights, measure)
-    interval = mean_interval(np.log(of / plain), 1, LEVEL)
-    return {key: float(f"{getattr(interval, key):.5g}") for key in ("mean", "low", "high")}
 
 
 LOOKS: dict[str, dict[str, Any]] = {"sam": {"marker": "o", "color": style.SERIES[2]["color"]},
@@ -157,10 +138,10 @@ def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
 
 
 def draw(data: dict[str, Any]) -> Figure:
-    """A panel a study, four in a row."""
+    """A panel a study, at most IN_A_ROW in one, rows filled alike."""
     shown = {name: points for name, points in data["studies"].items() if points}
-    columns = max(1, min(4, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
+    rows = max(1, -(-len(shown) // IN_A_ROW))
+    columns = max(1, -(-len(shown) // rows))
     figure = panels.wide(2.2 * rows + 0.7)
     drawn = []
     for place, (name, points) in enumerate(shown.items()):

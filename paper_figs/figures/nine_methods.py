@@ -11,19 +11,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from findings.checksums import read_json
-from findings.ladder import LadderError, Measure, Study
+from findings.ladder import LadderError, Measure, RowKey, Study
 from findings.ladder_claims import LEVEL, Selection, Weights
+from findings.ladder_page import columns_of
 from findings.names import AVERAGES, PAPER_METHODS
 from findings.provenance import ROOT
-from findings.toy_ladder import RegimeStudy
 from findings.toy_study import paper
-from findings.verdicts import mean_interval
 from paper_figs.drawing import methods, panels, style
 
 INPUTS = (
@@ -33,11 +30,19 @@ INPUTS = (
     "results/ladder/*/*.json",
 )
 
-TOY = ("ring", "images")
-"""Rungs of the toy: all regimes of each are shown."""
-STUDIES = {"mini": "ADM, 8 × 8, all images", "mini-300": "ADM, 8 × 8, 300 images", "tiny": "ADM, 16 × 16"}
+STUDIES = {
+    "ring": "ring",
+    "images": "images",
+    "mini": "ADM, 8 × 8, all images",
+    "mini-300": "ADM, 8 × 8, 300 images",
+    "tiny": "ADM, 16 × 16",
+    "gpu": "ADM, on a GPU",
+}
+"""The ladder's, as pictures name them; of the toy's all regimes are shown."""
 PRINTED = {"cifar10": "paper, CIFAR-10", "lsun-tower": "paper, LSUN Tower", "ffhq": "paper, FFHQ"}
 COLUMNS = 4
+DIGITS = 5
+"""Of the data beside the picture."""
 DISTANCE = "distance-20"
 SPACE = "features"
 """Of two distances, the one that is drawn."""
@@ -49,13 +54,9 @@ def _row(study: Study, method: str, weights: Weights, measure: Measure) -> dict[
         dose = 0.0 if method != "sam" else study.dose_of(Selection("sam", "raw", "chosen"))
         if not isinstance(dose, float):
             return None
-        of, plain = study.numbers(method, dose, weights, measure), study.numbers("adm", 0.0, "raw", measure)
+        return study.log_ratio(RowKey(method, dose, weights), RowKey("adm", 0.0, "raw"), measure).ends(DIGITS)
     except (LadderError, KeyError):
         return None
-    if method == "adm" and weights == "raw":
-        return dict.fromkeys(("mean", "low", "high"), 0.0)
-    interval = mean_interval(np.log(of / plain), 1, LEVEL)
-    return {key: float(f"{getattr(interval, key):.5g}") for key in ("mean", "low", "high")}
 
 
 def _rows(study: Study) -> dict[str, dict[str, float]]:
@@ -96,23 +97,11 @@ def title(studies: Mapping[str, Mapping[str, Any]]) -> str:
 
 def compute() -> dict[str, Any]:
     """Every study's rows, and which studies are not there."""
+    columns = columns_of(ROOT / "results" / "ladder")
     studies: dict[str, Any] = {}
-    for name in TOY:
-        path = ROOT / "results" / "ladder" / f"{name}.json"
-        rows = read_json(path)["rows"] if path.exists() else []
-        for regime in dict.fromkeys(row["regime"] for row in rows):
-            try:
-                studies[f"{name}, {regime}"] = _rows(RegimeStudy(rows, regime))
-            except LadderError:
-                continue
-        if not rows:
-            studies[name] = {}
-    for folder, face in STUDIES.items():
-        try:
-            study = Study(ROOT / "results" / "ladder" / folder)
-            studies[face] = _rows(study)
-        except (LadderError, ValueError):
-            studies[face] = {}
+    for study, name in STUDIES.items():
+        of = [(one.regime, one.source) for one in columns if one.study == study and one.source is not None]
+        studies |= {f"{name}, {regime}" if regime else name: _rows(source) for regime, source in of} or {name: {}}
     fid = paper()["fid"]
     studies |= {face: _printed(fid[data]["20"]) for data, face in PRINTED.items()}
     return {

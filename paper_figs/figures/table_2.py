@@ -67,8 +67,8 @@ def title(data: dict[str, Any]) -> str:
 
 
 def _toy_floor(results: dict[str, Any]) -> dict[str, float]:
-    found = results["distance_floor"]
-    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+    floor = results["distance_floor"]
+    return {"value": floor["mean"], "low": floor["low"], "high": floor["high"]}
 
 
 def _add_study(columns: Columns, study: trained.Study) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def _add_study(columns: Columns, study: trained.Study) -> dict[str, Any]:
             cells = of_study(study, measure, "extrapolated")
             columns.add(f"{key}/extrapolated", group, f"the same without its bias, T' = {steps}", cells)
         count = studies.samples_of(study, steps)
-        found = {} if count is None else of_study(study, measures.floor(count))
-        floor = next(iter(found.values()), None)
+        of_floor = {} if count is None else of_study(study, measures.floor(count))
+        floor = next(iter(of_floor.values()), None)
         if floor is not None and floor["value"] is not None:
             floors[key] = floor
             columns.note(f"{group}: {count} real images that are not in the reference reach {tabular.number(floor)}")

@@ -55,7 +55,7 @@ def compute() -> dict[str, Any]:
 
 def title(data: dict[str, Any]) -> str:
     """In how many rows with intervals the samples' distance grows at 8 bits, and at 4, beyond its interval."""
-    said = []
+    sentences = []
     for bits in BITS:
         cells = [
             cell
@@ -64,8 +64,8 @@ def title(data: dict[str, Any]) -> str:
             for cell in column["cells"].values()
             if "low" in cell
         ]
-        said.append(f"at {bits} bits in {sum(cell['low'] > 0 for cell in cells)} of {len(cells)} rows")
-    return f"Rounding harms samples, beyond the interval, {', '.join(said)}"
+        sentences.append(f"at {bits} bits in {sum(cell['low'] > 0 for cell in cells)} of {len(cells)} rows")
+    return f"Rounding harms samples, beyond the interval, {', '.join(sentences)}"
 
 
 def table(data: dict[str, Any]) -> tabular.Table:

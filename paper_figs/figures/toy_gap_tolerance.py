@@ -31,8 +31,8 @@ ROWS: dict[str, str] = {**{base: f"learnt/{base}" for base in PAPER_METHODS}, CO
 
 def title(scales: dict[str, Any]) -> str:
     """Whether the tolerated shift changes with the flat radius."""
-    gaps = [found["gap_radius"]["mean"] for found in scales.values()]
-    radii = [found["flat_radius"]["mean"] for found in scales.values()]
+    gaps = [radii_of["gap_radius"]["mean"] for radii_of in scales.values()]
+    radii = [radii_of["flat_radius"]["mean"] for radii_of in scales.values()]
     within = max(max(gaps) / min(gaps) - 1, 1e-3)  # what is less is not told apart by the figure
     return (
         f"A model {max(radii) / min(radii):.0f} times as flat tolerates the same shift of its data, within {within:.1%}"
@@ -82,14 +82,14 @@ def _theory(left: Axes, right: Axes, data: dict[str, Any]) -> None:
     """The two panels of the theory's model; markers of falling size, for the three scales' points coincide."""
     left.loglog(data["line"]["kappa"], data["line"]["gap"], label="T4", **style.ROLES["exact"])
     right.set_xscale("log")
-    for (scale, found), look, size in zip(data["scales"].items(), style.SERIES[3:], (7.0, 5.0, 2.5), strict=True):
+    for (scale, radii_of), look, size in zip(data["scales"].items(), style.SERIES[3:], (7.0, 5.0, 2.5), strict=True):
         points = {**look, "linestyle": "none", "markersize": size, "markerfacecolor": "none"}
-        rise = [point["measured_rise"] for point in found["curve"]]
-        left.plot(rise, [point["least_divergence"] for point in found["curve"]], label=f"$a = {scale}$", **points)
-        mean, spread = methods.columns([found["flat_radius"]])
-        gap = [found["gap_radius"]["mean"]]
+        rise = [point["measured_rise"] for point in radii_of["curve"]]
+        left.plot(rise, [point["least_divergence"] for point in radii_of["curve"]], label=f"$a = {scale}$", **points)
+        mean, spread = methods.columns([radii_of["flat_radius"]])
+        gap = [radii_of["gap_radius"]["mean"]]
         right.errorbar(mean, gap, xerr=spread, elinewidth=0.7, capsize=1.5, **{**points, "markersize": 4.0})
-    random = [point["median_random_divergence"] for point in found["curve"]]
+    random = [point["median_random_divergence"] for point in radii_of["curve"]]
     left.plot(rise, random, label="random, median", color=style.GREY, marker="_", linestyle="none", markersize=6)
     left.set_xlabel("measured loss rise")
     left.set_ylabel("KL (nats)")

@@ -126,7 +126,7 @@ def draw(data: dict[str, Any]) -> Figure:
         for row in range(1, 1 + len(errors)):
             shared = column[0] if column else None
             column.append(figure.add_subplot(grid[row, place], sharex=shared, sharey=shared))
-        _column(column, [found[bits] for found in errors.values()])
+        _column(column, [by_bits[bits] for by_bits in errors.values()])
         column[0].set_title(f"{bits} bits", fontsize=7, pad=3, loc="left")
         if place == 0:
             for axes, error in zip(column, errors, strict=True):

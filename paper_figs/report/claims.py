@@ -144,8 +144,8 @@ def claims() -> tuple[Claim, ...]:
     return tuple(claim(module, statement) for module, statement in ledger.statements().values())
 
 
-def count(found: Sequence[Claim], **wanted: Any) -> Number:
+def count(rows: Sequence[Claim], **wanted: Any) -> Number:
     """How many claims have these attributes."""
-    number = sum(all(getattr(one, name) == value for name, value in wanted.items()) for one in found)
+    number = sum(all(getattr(one, name) == value for name, value in wanted.items()) for one in rows)
     words = ", ".join(f"{name} {value!r}" for name, value in wanted.items()) or "all"
     return sourced.counted(number, own_source("theory/ledger.py", f"statements(): {words}", "python -m theory"))

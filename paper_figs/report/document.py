@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from findings.checksums import ResultError, read_json
 from paper_figs import build, catalogue
 from paper_figs.fingerprint import fingerprint
 
@@ -64,11 +65,11 @@ class Report:
 
     def states(self, out: Path) -> dict[str, str]:
         """Of every figure: "drawn", "old" where its sources have changed since, or "missing"."""
-        found = {}
+        states = {}
         for name, entry in self.figures.items():
             there = (out / f"{name}.png").is_file()
-            found[name] = "drawn" if build.up_to_date(entry, out) else "old" if there else "missing"
-        return found
+            states[name] = "drawn" if build.up_to_date(entry, out) else "old" if there else "missing"
+        return states
 
     def fingerprint(self, out: Path, failed: Mapping[str, str]) -> str:
         """The hash of all that the page is made of: sources, results, templates, and the figures in `out`.
@@ -96,9 +97,9 @@ class Report:
     def up_to_date(self, out: Path) -> bool:
         """Whether the page is the one last written, no figure failed then, and nothing has changed since."""
         try:
-            stamp = json.loads((out / f"{self.name}.stamp").read_bytes())
+            stamp = read_json(out / f"{self.name}.stamp")
             if stamp["files"][".html"] != _digest(self.file(out)):
                 return False
             return bool(stamp["fingerprint"] == self.fingerprint(out, {}))
-        except (OSError, json.JSONDecodeError, KeyError, TypeError):  # missing, cut short or of another making
+        except (OSError, ResultError, KeyError, TypeError):  # missing, damaged or of another making
             return False

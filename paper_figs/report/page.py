@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from findings.checksums import with_checksum
 from findings.files import json_bytes, write_whole
 from paper_figs import story
 from paper_figs.report import claims, fragments, judged, mathfont, pictures, prose, sourced
@@ -120,5 +121,5 @@ def write(report: Report, out: Path, failed: Mapping[str, str] | None = None) ->
     text = written(report, out, failed).encode()
     write_whole(report.file(out), text)
     stamp = {"report": report.name, "fingerprint": made_of, "files": {".html": hashlib.sha256(text).hexdigest()}}
-    write_whole(out / f"{report.name}.stamp", json_bytes(stamp))
+    write_whole(out / f"{report.name}.stamp", json_bytes(with_checksum(stamp)))
     return report.file(out)

@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from findings import toy_study
+from findings.checksums import read_json
 from paper_figs.catalogue import Entry
 from paper_figs.fingerprint import declared_inputs
 from paper_figs.report import prose, sourced
@@ -76,10 +77,10 @@ class Picture:
 
 def order(name: str) -> tuple[int, int, str]:
     """The place of a name: figures by number, then tables, then those at toy size, then the others."""
-    found = re.fullmatch(r"(toy_)?(figure|table)_(\d+)(.*)", name)
-    if found is None:
+    parts = re.fullmatch(r"(toy_)?(figure|table)_(\d+)(.*)", name)
+    if parts is None:
         return 2 * len(KINDS), 0, name
-    return KINDS.index(found[2]) + len(KINDS) * (found[1] is not None), int(found[3]), name
+    return KINDS.index(parts[2]) + len(KINDS) * (parts[1] is not None), int(parts[3]), name
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -109,13 +110,13 @@ def _value(row: Mapping[str, str], names: Sequence[str], source: Source) -> Numb
 
 def _grouped(header: Sequence[str]) -> list[list[str]]:
     """The header's columns, each with the columns of its interval's ends where they follow it."""
-    found: list[list[str]] = []
+    groups: list[list[str]] = []
     for name in header:
-        if found and name in (f"{found[-1][0]} low", f"{found[-1][0]} high"):
-            found[-1].append(name)
+        if groups and name in (f"{groups[-1][0]} low", f"{groups[-1][0]} high"):
+            groups[-1].append(name)
         else:
-            found.append([name])
-    return found
+            groups.append([name])
+    return groups
 
 
 def rows(path: Path, data: Mapping[str, Any], source: Source) -> Rows:
@@ -153,7 +154,7 @@ def rows(path: Path, data: Mapping[str, Any], source: Source) -> Rows:
 def _source(entry: Entry, out: Path, inputs: Sequence[str]) -> Source:
     """Of a table's numbers: the file is the CSV; seeds and commits stand in the files that it was drawn from."""
     try:
-        made_of = str(json.loads((out / f"{entry.name}.stamp").read_bytes())["fingerprint"])[:12]
+        made_of = str(read_json(out / f"{entry.name}.stamp")["fingerprint"])[:12]
     except (OSError, ValueError, KeyError, TypeError):
         made_of = "not recorded"
     origin = ", ".join(inputs) or "theory"

@@ -128,11 +128,11 @@ def formula(latex: str, block: bool = True) -> Markup:
 def prose(text: str) -> Markup:
     """A line of text, escaped, with `code` and $formulas$ set."""
     parts, done = [], 0
-    for found in _MARKED.finditer(text):
-        parts.append(escape(text[done : found.start()]))
-        code, latex = found.groups()
+    for mark in _MARKED.finditer(text):
+        parts.append(escape(text[done : mark.start()]))
+        code, latex = mark.groups()
         parts.append(formula(latex, block=False) if code is None else Markup("<code>{}</code>").format(code))
-        done = found.end()
+        done = mark.end()
     parts.append(escape(text[done:]))
     return Markup("").join(parts)
 
@@ -145,9 +145,9 @@ def rich(text: str, address: Callable[[str], str | None]) -> Markup:
         address: the page's own address of a target, None where it has none; the words then stand without a link.
     """
     parts, done = [], 0
-    for found in _RICH.finditer(text):
-        parts.append(escape(text[done : found.start()]))
-        code, bold, words, target = found.groups()
+    for mark in _RICH.finditer(text):
+        parts.append(escape(text[done : mark.start()]))
+        code, bold, words, target = mark.groups()
         if code is not None:
             parts.append(Markup("<code>{}</code>").format(code))
         elif bold is not None:
@@ -156,7 +156,7 @@ def rich(text: str, address: Callable[[str], str | None]) -> Markup:
             href = address(target) if _TARGET.fullmatch(target) else None
             allowed = href is not None and _TARGET.fullmatch(href.removeprefix("../").removeprefix("../"))
             parts.append(Markup('<a href="{}">{}</a>').format(href, words) if allowed else escape(words))
-        done = found.end()
+        done = mark.end()
     parts.append(escape(text[done:]))
     return Markup("").join(parts)
 

@@ -65,8 +65,8 @@ def test_every_claim_has_a_line_and_its_numbers(folder: Path) -> None:
 def test_written_twice_it_is_the_same(folder: Path) -> None:
     before = {name: (folder / name).read_bytes() for name in (DOCUMENT, PAGE)}
     command = [sys.executable, "-m", "findings", "--folder", str(folder)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("2 studies")
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("2 studies")
     assert {name: (folder / name).read_bytes() for name in (DOCUMENT, PAGE)} == before
 
 
@@ -85,8 +85,8 @@ def test_counts_are_by_owner_and_leave_out_other_regimes() -> None:
         "L1c": Cell("cannot say", "no dose of the study is matched or none", []),
     }
     about = {"regimes": ["step noise"]}
-    found = counts([Column("2", "mini", about, cells), Column("2", "other", about, cells)])
-    assert found == {"paper": {"confirmed": 2, "cannot say": 2}, "theory": {"refuted": 2}, "question": {}}
+    counted = counts([Column("2", "mini", about, cells), Column("2", "other", about, cells)])
+    assert counted == {"paper": {"confirmed": 2, "cannot say": 2}, "theory": {"refuted": 2}, "question": {}}
 
 
 def test_rungs_that_are_not_all_made_are_named() -> None:

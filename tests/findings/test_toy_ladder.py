@@ -54,8 +54,8 @@ def made(regime: str, helps: float, noise: float = 0.05, train: float | None = N
     return rows
 
 
-def by_name(found: list[Any]) -> dict[str, Any]:
-    return {one.claim.identifier: one for one in found}
+def by_name(judgements: list[Any]) -> dict[str, Any]:
+    return {one.claim.identifier: one for one in judgements}
 
 
 def test_regimes_are_measured() -> None:
@@ -66,22 +66,22 @@ def test_regimes_are_measured() -> None:
 
 @pytest.mark.parametrize(("helps", "expected"), [(0.8, "confirmed"), (1.3, "refuted"), (1.0, "undecided")])
 def test_a_claim_follows_its_numbers(helps: float, expected: str) -> None:
-    found = by_name(judged_regime(RegimeStudy(made("a", helps), "a"), "ring"))
-    assert found["L1a"].verdict == expected
-    assert [one.dose for one in found["L1a"].comparisons] == ["0.0156", "0.0156"]
-    assert found["L1a"].comparisons[0].interval.mean == pytest.approx(np.log(helps), abs=0.02)
-    assert found["L1b"].verdict == "confirmed", "the curve turns up again"
-    assert found["L2b"].verdict == "confirmed", "averages pay at every dose"
-    assert found["L7c"].verdict == "confirmed"
+    judged = by_name(judged_regime(RegimeStudy(made("a", helps), "a"), "ring"))
+    assert judged["L1a"].verdict == expected
+    assert [one.dose for one in judged["L1a"].comparisons] == ["0.0156", "0.0156"]
+    assert judged["L1a"].comparisons[0].interval.mean == pytest.approx(np.log(helps), abs=0.02)
+    assert judged["L1b"].verdict == "confirmed", "the curve turns up again"
+    assert judged["L2b"].verdict == "confirmed", "averages pay at every dose"
+    assert judged["L7c"].verdict == "confirmed"
 
 
 def test_what_has_no_rows_or_no_regime_cannot_be_said() -> None:
-    found = by_name(judged_regime(RegimeStudy(made("a", 0.8), "a"), "ring"))
-    assert (found["L3a"].verdict, found["L3a"].why) == (CANNOT_SAY, "the regime is step noise")
-    assert found["L5b"].verdict == CANNOT_SAY
-    assert "rwp" in found["L5b"].why
-    assert found["L1c"].verdict == CANNOT_SAY, "the value never falls by the paper's share"
-    assert found["L9a"].verdict == CANNOT_SAY
+    judged = by_name(judged_regime(RegimeStudy(made("a", 0.8), "a"), "ring"))
+    assert (judged["L3a"].verdict, judged["L3a"].why) == (CANNOT_SAY, "the regime is step noise")
+    assert judged["L5b"].verdict == CANNOT_SAY
+    assert "rwp" in judged["L5b"].why
+    assert judged["L1c"].verdict == CANNOT_SAY, "the value never falls by the paper's share"
+    assert judged["L9a"].verdict == CANNOT_SAY
     with pytest.raises(LadderError, match="no run of plain training"):
         RegimeStudy(made("a", 0.8), "b")
 
@@ -93,9 +93,9 @@ def test_the_law_of_gaps_holds_where_it_was_built_in_and_not_where_it_was_not() 
             one["measures"]["held_out_loss"] = [0.4] * SEEDS
         else:
             one["measures"]["held_out_loss"] = [0.4 + 0.5 * r for r in one["measures"]["lpf_rise"]]
-    found = by_name(judged_regime(RegimeStudy(rows, "a"), "ring"))
-    assert found["L4a"].verdict == "confirmed"
-    assert [one.dose for one in found["L4a"].comparisons] == ["0.0055", "0.0156"], "up to the chosen radius"
+    judged = by_name(judged_regime(RegimeStudy(rows, "a"), "ring"))
+    assert judged["L4a"].verdict == "confirmed"
+    assert [one.dose for one in judged["L4a"].comparisons] == ["0.0055", "0.0156"], "up to the chosen radius"
     for one in rows:
         if one["weights"] == "raw" and one["dose"]:
             one["measures"]["held_out_loss"] = [0.4 + 1.5 * r for r in one["measures"]["lpf_rise"]]
@@ -107,13 +107,13 @@ def test_claims_between_regimes(small: float, large: float, expected: str) -> No
     names = ("fresh, batch 16", "fresh, batch 128")
     rows = made(names[0], small) + made(names[1], large)
     studies = {name: RegimeStudy(rows, name) for name in names}
-    found = by_name(judged_between(studies, "ring"))
-    assert found["L16d"].verdict == expected
+    judged = by_name(judged_between(studies, "ring"))
+    assert judged["L16d"].verdict == expected
     # the same rise at either batch, so that radii sqrt(8) apart differ by the rise's own dependence on the radius
-    interval = found["L16b"].comparisons[0].interval
+    interval = judged["L16b"].comparisons[0].interval
     assert interval.mean == pytest.approx(np.log((1 + 4.42) / (1 + 1.56)), abs=0.02)
-    assert found["L16b"].verdict == "refuted"
-    assert found["L17a"].verdict == CANNOT_SAY
+    assert judged["L16b"].verdict == "refuted"
+    assert judged["L17a"].verdict == CANNOT_SAY
 
 
 def test_verdicts_of_rows_that_are_not_all_there() -> None:

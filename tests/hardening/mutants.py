@@ -24,7 +24,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,7 +97,8 @@ GROUPS: dict[str, Group] = {
     ),
     "statistics": Group(
         ("findings/estimates.py", "findings/verdicts.py"),
-        ("tests/findings/test_tables.py", "tests/findings/test_comparisons.py", "tests/findings/test_verdicts.py"),
+        ("tests/findings/test_estimates.py", "tests/findings/test_tables.py", "tests/findings/test_comparisons.py",
+         "tests/findings/test_verdicts.py"),
     ),
 }  # fmt: skip
 """In the order in which they are run: the instruments that most depends on first."""
@@ -109,12 +110,14 @@ def settings(group: Group) -> str:
     values: dict[str, Any] = {
         "source_paths": list(ROOMS),
         "only_mutate": list(group.modules),
-        "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*warnings\.warn\("],
+        "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*warnings\.warn\(", r'^\s*f?"[^"]*"$'],
         "also_copy": ["conftest.py", "results", "README.md", "constraints.txt"],
         "pytest_add_cli_args_test_selection": list(group.tests),
         "pytest_add_cli_args": ["--numprocesses=0", "-p", "no:cacheprovider"],
-        "timeout_multiplier": 10.0,
-        "timeout_constant": 20.0,
+        # One process imports torch and the tests, and each mutant is a fork of it
+        "process_isolation": "forkserver",
+        "timeout_multiplier": 6.0,
+        "timeout_constant": 6.0,
         "use_git_change_detection": False,
     }
     # JSON's strings, lists, numbers and truth values are TOML's
@@ -199,16 +202,23 @@ def changes(name: str, mutants: Sequence[tuple[str, str]]) -> dict[str, list[str
     }
 
 
-def summary(explained: dict[tuple[str, tuple[str, ...]], str]) -> dict[str, Any]:
+def summary(
+    explained: dict[tuple[str, tuple[str, ...]], str], before: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """The document.
 
     Args:
         explained: why survivors survive, by function and change.
+        before: groups of an earlier document, which stand where nothing is there of a group.
     """
+    before = before or {}
+    commit = provenance()["commit"]
     groups: dict[str, Any] = {}
     for name in GROUPS:
         found = list(outcomes(name))
         if not found:
+            if name in before:  # of another machine, or of a folder that was cleared
+                groups[name] = before[name]
             continue
         counts = collections.Counter(outcome for _, _, outcome in found)
         alive = [(module, mutant) for module, mutant, outcome in found if outcome == "survived"]
@@ -225,6 +235,7 @@ def summary(explained: dict[tuple[str, tuple[str, ...]], str]) -> dict[str, Any]
                 }
             )
         groups[name] = {
+            "commit": commit,
             "modules": list(GROUPS[name].modules),
             "tests": list(GROUPS[name].tests),
             "complete": not counts["not run"],
@@ -251,14 +262,20 @@ def function(mutant: str) -> str:
     return f"{module}.{plain}"
 
 
-def explanations(path: Path = SUMMARY) -> dict[tuple[str, tuple[str, ...]], str]:
-    """Those of the summary that is there."""
+def earlier(path: Path = SUMMARY) -> dict[str, dict[str, Any]]:
+    """The groups of the summary that is there, each with the commit that it is of."""
     if not path.exists():
         return {}
-    groups = json.loads(path.read_bytes())["groups"].values()
+    document = json.loads(path.read_bytes())
+    commit = document["provenance"]["commit"]
+    return {name: {"commit": commit, **group} for name, group in document["groups"].items()}
+
+
+def explanations(groups: Mapping[str, dict[str, Any]]) -> dict[tuple[str, tuple[str, ...]], str]:
+    """Why survivors survive, as the groups say, by function and change."""
     return {
         (one["function"], tuple(one["change"])): one["why"]
-        for group in groups
+        for group in groups.values()
         for one in group["survivors"]
         if one["why"]
     }  # fmt: skip
@@ -275,7 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no groups: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     statuses = [run(name) for name in (given.groups or GROUPS)] if not given.summary else []
-    document = summary(explanations())
+    before = earlier()
+    document = summary(explanations(before), before)
     write_whole(SUMMARY, json_text(document))
     for name, group in document["groups"].items():
         counts = ", ".join(f"{count} {outcome}" for outcome, count in group["counts"].items())

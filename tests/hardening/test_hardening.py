@@ -102,3 +102,7 @@ def test_a_summary_counts_and_keeps_explanations(tmp_path: Path, monkeypatch: py
     again = mutants.summary({("m.f", ("-a", "+b")): "equal"})["groups"][name]
     assert (again["unexplained"], again["survivors"][0]["why"]) == (0, "equal")
     assert not mutants.summary({})["complete"]
+    old = {"sam": {"complete": True, "commit": "a"}, name: {"complete": True, "commit": "a"}}
+    groups = mutants.summary({}, old)["groups"]
+    assert groups["sam"] == old["sam"]
+    assert groups[name] == group | {"unexplained": 1, "survivors": groups[name]["survivors"]}

@@ -29,8 +29,8 @@ def drawn(name: str, data: Data) -> Figure:
 
 def texts(figure: Figure) -> list[Text]:
     """All that is written."""
-    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    return [text for text in found if text.get_visible() and text.get_text().strip()]
+    every = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    return [text for text in every if text.get_visible() and text.get_text().strip()]
 
 
 def words(figure: Figure) -> str:

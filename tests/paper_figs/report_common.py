@@ -171,9 +171,9 @@ class Checkout:
 
     def report(self) -> document.Report:
         """Its report."""
-        found = document.find(self.figures())
-        assert found is not None
-        return found
+        report = document.find(self.figures())
+        assert report is not None
+        return report
 
     def forget(self) -> None:
         """Take its modules out of Python's memory."""
@@ -210,8 +210,8 @@ class Node:
 
     def one(self, tag: str = "", **wanted: str) -> Node:
         """The only one of `all`."""
-        (found,) = self.all(tag, **wanted)
-        return found
+        (node,) = self.all(tag, **wanted)
+        return node
 
     def text(self, without: tuple[str, ...] = ("script", "style")) -> str:
         """All text inside, but for elements of these tags or classes."""

@@ -36,7 +36,7 @@ def _estimate(value: float) -> dict[str, float]:
 def measures(at: float, options: dict[str, Any], bits: Sequence[int]) -> dict[str, Any]:
     """All measures of a row of that level."""
     noise = {"loss": _estimate(at), "value": _estimate(1.5 * at), "rise": _estimate(0.5 * at)}
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "loss": {name: {"value": at, "standard_error": ERROR} for name in ("loss", "mse", "vb")},
         **{f"lpf-{scale}": {**noise, "settings": {"weights": WEIGHTS}} for scale in ("absolute", "layer", "filter")},
         "curve-random": {
@@ -55,7 +55,7 @@ def measures(at: float, options: dict[str, Any], bits: Sequence[int]) -> dict[st
     }
     for steps in options["sampling_steps"]:
         training = [10 + place for place in range(steps)]
-        found[f"exposure-{steps}"] = {
+        entries[f"exposure-{steps}"] = {
             "steps": [1000 * place // steps for place in range(steps)],
             "training": [_estimate(norm) for norm in training],
             "sampling": [_estimate(norm + at) for norm in training],
@@ -66,7 +66,7 @@ def measures(at: float, options: dict[str, Any], bits: Sequence[int]) -> dict[st
         for width in (32, *bits):
             value = 10 * at + steps / width
             groups = [value - 1, value + 1]
-            found[f"frechet-{steps}-{width}"] = {
+            entries[f"frechet-{steps}-{width}"] = {
                 "value": value,
                 "standard_error": 1.0,
                 "extrapolated": value - 1,
@@ -74,7 +74,7 @@ def measures(at: float, options: dict[str, Any], bits: Sequence[int]) -> dict[st
                 "group_sizes": [32, 32],
                 "samples": 64,
             }
-    return found
+    return entries
 
 
 def configuration(dataset: str, method: str, rho: float, seed: int, steps: int) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def write(
     (folder / "plan.json").write_text(json.dumps({"version": 2, "settings": settings}))
     for (name, c), (method, rho, seed) in zip(runs.items(), wanted, strict=True):
         for average in AVERAGES:
-            found = measures(level(method, average, rho, seed), options, bits)
+            entries = measures(level(method, average, rho, seed), options, bits)
             about = {"configuration": c, "evaluation": options, "features": None}
-            row = {"version": 2, "method": method, "average": average, "settings": about, "measures": found}
+            row = {"version": 2, "method": method, "average": average, "settings": about, "measures": entries}
             (folder / "rows" / f"{name}-{average}.json").write_text(json.dumps(row))
         if grids:
             _grids(folder / "samples", name, c, [(sampling_steps[0], width) for width in (32, *bits)])

@@ -12,48 +12,48 @@ RULES = (r"\toprule", r"\midrule", r"\bottomrule")
 
 def latex_flaws(text: str) -> list[str]:
     """What LaTeX would stumble over: braces, environments, mathematics and columns that do not pair."""
-    found = []
+    flaws = []
     lines = [line for line in text.splitlines() if not line.startswith("%")]
     bare = re.sub(r"\\[{}$&%#_]", "", "\n".join(lines))
     depths = [0]
     for character in bare:
         depths.append(depths[-1] + {"{": 1, "}": -1}.get(character, 0))
     if min(depths) < 0 or depths[-1]:
-        found.append("braces do not pair")
+        flaws.append("braces do not pair")
     if bare.count("$") % 2:
-        found.append("mathematics is left open")
+        flaws.append("mathematics is left open")
     if "$$" in bare:
-        found.append("displayed mathematics")
+        flaws.append("displayed mathematics")
     if any(mark in bare for mark in ("%\n%", "#", "~")) or re.search(r"%(?!\n)", bare):
-        found.append("a character that LaTeX takes for its own")
+        flaws.append("a character that LaTeX takes for its own")
     outside = "".join(part for place, part in enumerate(bare.split("$")) if place % 2 == 0)
     if "_" in re.sub(r"\\label\{[^}]*\}", "", outside) or "^" in outside:
-        found.append("an index outside mathematics")
+        flaws.append("an index outside mathematics")
     if not bare.isascii():
-        found.append("a character beyond ASCII")
+        flaws.append("a character beyond ASCII")
     opened: list[str] = []
     for kind, name in ENVIRONMENTS.findall(bare):
         if kind == "begin":
             opened.append(name)
         elif not opened or opened.pop() != name:
-            found.append(f"{name} is closed and not open")
-    return found + [f"{name} is left open" for name in opened] + tabular_flaws("\n".join(lines))
+            flaws.append(f"{name} is closed and not open")
+    return flaws + [f"{name} is left open" for name in opened] + tabular_flaws("\n".join(lines))
 
 
 def tabular_flaws(text: str) -> list[str]:
     """Tabulars with rows of another number of cells than columns, or without booktabs' three rules in order."""
-    found = []
+    flaws = []
     for columns, body in TABULAR.findall(text):
         rows = [line for line in body.splitlines() if line and line not in RULES]
         places = [body.find(rule) for rule in RULES]
         if min(places) < 0 or any(a >= b for a, b in pairwise(places)):
-            found.append("rules are not as booktabs has them")
+            flaws.append("rules are not as booktabs has them")
         for row in rows:
             if not row.endswith(r" \\"):
-                found.append(f"no end of the row: {row}")
+                flaws.append(f"no end of the row: {row}")
             if len(re.findall(r"(?<!\\)&", row)) != len(columns) - 1:
-                found.append(f"{columns} has no room for: {row}")
-    return found
+                flaws.append(f"{columns} has no room for: {row}")
+    return flaws
 
 
 def markdown_flaws(text: str) -> list[str]:

@@ -28,10 +28,12 @@ def flaws(figure: Figure) -> list[str]:
     FigureCanvasAgg(figure).draw()
     drawn = figure.get_tightbbox()  # inches
     room = PIXEL / figure.dpi
-    found = [f"cut at x = {x:.2f}" for x in (drawn.x0, drawn.x1) if not -room <= x <= figure.get_figwidth() + room]
-    found += [f"cut at y = {y:.2f}" for y in (drawn.y0, drawn.y1) if not -room <= y <= figure.get_figheight() + room]
+    complaints = [f"cut at x = {x:.2f}" for x in (drawn.x0, drawn.x1) if not -room <= x <= figure.get_figwidth() + room]
+    complaints += [
+        f"cut at y = {y:.2f}" for y in (drawn.y0, drawn.y1) if not -room <= y <= figure.get_figheight() + room
+    ]
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
-    return found + [f"small: {text.get_text()!r}" for text in texts if float(text.get_fontsize()) < SMALLEST]
+    return complaints + [f"small: {text.get_text()!r}" for text in texts if float(text.get_fontsize()) < SMALLEST]
 
 
 @pytest.fixture(params=NAMES)

@@ -45,15 +45,15 @@ def test_the_weaker_reading_fails_less_often(data: dict[str, Any]) -> None:
 def test_shares_and_intervals() -> None:
     values = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 2.0])
     failed = np.array([True, False, False, True, False, True])
-    found = failure_share.shares(values, failed, np.array([0.0, 0.5, 1.0, 1.5]))
-    assert found["instances"] == [4, 1]  # 2.0 lies in no bin, and no value in the third
-    assert found["share"] == [0.5, 0.0]
+    bins = failure_share.shares(values, failed, np.array([0.0, 0.5, 1.0, 1.5]))
+    assert bins["instances"] == [4, 1]  # 2.0 lies in no bin, and no value in the third
+    assert bins["share"] == [0.5, 0.0]
     # no failure in one: the upper end solves (1 - q) = 0.025
-    assert found["low"][1] == 0
-    assert found["high"][1] == pytest.approx(0.975, rel=1e-12)
+    assert bins["low"][1] == 0
+    assert bins["high"][1] == pytest.approx(0.975, rel=1e-12)
     # two in four: the incomplete beta function's quantiles, tabulated as 6.76 % to 93.24 %
-    assert found["low"][0] == pytest.approx(0.0676, abs=5e-5)
-    assert found["high"][0] == pytest.approx(0.9324, abs=5e-5)
+    assert bins["low"][0] == pytest.approx(0.0676, abs=5e-5)
+    assert bins["high"][0] == pytest.approx(0.9324, abs=5e-5)
 
 
 def test_instances_follow_from_their_seeds() -> None:

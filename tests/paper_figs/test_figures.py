@@ -49,8 +49,8 @@ def test_without_any_study_no_panel_is_empty_and_lines_say_how_to_fill_them(name
     empty = [place for place, column in data["columns"].items() if "empty" in column]
     assert empty == (["lsun-tower", "second"] if name == "figure_8" else ["fashion-mnist", "cifar10"])
     figure = drawn(name, data)
-    said = words(figure)
-    assert data["title"] in said
+    shown = words(figure)
+    assert data["title"] in shown
     assert len(figure.axes) == 0 if name == "figure_8" else figure.axes
     assert all(axes.lines or axes.images or axes.collections or axes.containers for axes in figure.axes)
     lines = pictures.missing(data)
@@ -67,18 +67,18 @@ def test_with_every_study_all_are_shown_in_a_column_s_width(name: str, results: 
     everything(results)
     data = computed(name)
     figure = drawn(name, data)
-    said = words(figure)
-    assert data["title"] in said
+    on_figure = words(figure)
+    assert data["title"] in on_figure
     assert pictures.missing(data) == []
     assert figure.get_figwidth() == style.WIDTH
     assert not overlaps(figure)
     assert not cut(figure)
     if name == "figure_8":
-        assert "LSUN Tower 64 × 64, 1 seed" in said
-        assert "FFHQ 64 × 64" in said
+        assert "LSUN Tower 64 × 64, 1 seed" in on_figure
+        assert "FFHQ 64 × 64" in on_figure
         return
-    assert "Fashion-MNIST 16 × 16, 1 seed" in said
-    assert "CIFAR-10 32 × 32" in said
+    assert "Fashion-MNIST 16 × 16, 1 seed" in on_figure
+    assert "CIFAR-10 32 × 32" in on_figure
     faces = " ".join(pictures.faces(data))
     assert "Fashion-MNIST 16 × 16, 1.4 M parameters, 2,000 steps, 1 run a method" in faces
     assert "[results/ours]" in faces
@@ -86,7 +86,7 @@ def test_with_every_study_all_are_shown_in_a_column_s_width(name: str, results: 
     assert ("3 seeds a method" in faces) == (not shown)  # a picture is of one of them
     assert ("95% intervals" in faces) == (not shown)
     assert ("1 standard error" in faces) == (not shown)
-    assert ("toy ring, 1 seed" if shown else "toy ring, 20 seeds") in said
+    assert ("toy ring, 1 seed" if shown else "toy ring, 20 seeds") in on_figure
 
 
 def test_a_study_in_a_folder_that_is_named_is_shown(
@@ -114,12 +114,12 @@ def test_figure_5_shows_the_rise_and_its_error(results: Path, toy: Data) -> None
         for key in ("mean", "low", "high"):
             np.testing.assert_allclose(np.add(shown[key], start), curve["loss"][key])
         at = level(*_parts(method))
-        found = data["fashion-mnist"]["curves"][method]
-        assert found["x"] == pytest.approx([0.0, *(rms * made.WEIGHTS**0.5 for rms in made.RMS)])
-        assert found["loss"] == pytest.approx(at)
-        assert found["mean"] == pytest.approx([0.0, *(at * rms for rms in made.RMS)])
+        drawn = data["fashion-mnist"]["curves"][method]
+        assert drawn["x"] == pytest.approx([0.0, *(rms * made.WEIGHTS**0.5 for rms in made.RMS)])
+        assert drawn["loss"] == pytest.approx(at)
+        assert drawn["mean"] == pytest.approx([0.0, *(at * rms for rms in made.RMS)])
         for side, sign in (("low", -1), ("high", 1)):
-            off = np.array(found[side]) - found["mean"]
+            off = np.array(drawn[side]) - drawn["mean"]
             np.testing.assert_allclose(off, sign * made.ERROR * np.array([0, 1, 1]), atol=1e-12)
 
 
@@ -131,17 +131,17 @@ def _parts(method: str) -> tuple[str, str, float, int]:
 
 def test_figure_5_has_intervals_over_seeds(results: Path) -> None:
     made.write(results / "c", "cifar10", radii=(0.1,), seeds=(0, 1), grids=False)
-    found = computed("figure_5")["columns"]["cifar10"]["curves"]["adm"]
+    curve = computed("figure_5")["columns"]["cifar10"]["curves"]["adm"]
     half = 12.7062 * 0.005  # t's .975 quantile at 1 degree of freedom; values 1 and 1.01
-    assert found["high"][2] - found["mean"][2] == pytest.approx(half * made.RMS[1], rel=1e-4)
+    assert curve["high"][2] - curve["mean"][2] == pytest.approx(half * made.RMS[1], rel=1e-4)
 
 
-@pytest.mark.parametrize(("rises", "said"), [((1.0, 0.5), "least around SAM"), ((0.5, 1.0), "differs by source")])
-def test_figure_5_says_around_whose_weights_the_loss_rises_least(rises: tuple[float, float], said: str) -> None:
+@pytest.mark.parametrize(("rises", "sentence"), [((1.0, 0.5), "least around SAM"), ((0.5, 1.0), "differs by source")])
+def test_figure_5_says_around_whose_weights_the_loss_rises_least(rises: tuple[float, float], sentence: str) -> None:
     figure_5 = import_module("paper_figs.figures.figure_5")
     adm, sam = rises
     curves = {"adm": {"mean": [0, adm]}, "ip": {"missing": "no row yet"}, "sam": {"mean": [0, sam]}}
-    assert said in figure_5.title({"toy": {"curves": curves}, "cifar10": {"empty": {}}})
+    assert sentence in figure_5.title({"toy": {"curves": curves}, "cifar10": {"empty": {}}})
 
 
 def test_figure_5_draws_other_radii_thin(results: Path) -> None:
@@ -183,14 +183,14 @@ def test_figure_6_shows_both_norms_and_the_gap_with_its_sign(results: Path, toy:
 
 
 @pytest.mark.parametrize(
-    ("sam", "said"), [(0.5, "less than"), (1.05, "as much, within errors, as"), (2.0, "more than")]
+    ("sam", "sentence"), [(0.5, "less than"), (1.05, "as much, within errors, as"), (2.0, "more than")]
 )
-def test_figure_6_says_whether_sam_s_noise_strays_less(sam: float, said: str) -> None:
+def test_figure_6_says_whether_sam_s_noise_strays_less(sam: float, sentence: str) -> None:
     figure_6 = import_module("paper_figs.figures.figure_6")
     gaps = {
         base: {"mean_absolute_gap": {"low": at - 0.1, "high": at + 0.1}} for base, at in (("adm", 1.0), ("sam", sam))
     }
-    assert f"strays {said} plain" in figure_6.title({"toy": {"curves": gaps}})
+    assert f"strays {sentence} plain" in figure_6.title({"toy": {"curves": gaps}})
 
 
 def test_figure_7_shows_nine_methods_and_every_radius(results: Path) -> None:
@@ -233,9 +233,9 @@ def test_figure_8_shows_the_study_that_the_others_do_not(results: Path) -> None:
 def test_figure_1_shows_the_losses_where_they_were_measured(results: Path, toy: Data) -> None:
     made.write(results / "ours", grids=False)
     data = computed("figure_1")
-    found = data["columns"]["fashion-mnist"]["surfaces"]["sam"]
+    surface = data["columns"]["fashion-mnist"]["surfaces"]["sam"]
     at = level("sam", "raw", 0.1, 0)
-    assert found["loss"][0] == pytest.approx([at + 4, at + 3, at + 2])  # at -.5 along the first direction
+    assert surface["loss"][0] == pytest.approx([at + 4, at + 3, at + 2])  # at -.5 along the first direction
     assert data["columns"]["toy"]["surfaces"]["adm"]["loss"] == toy["series"]["learnt/adm"]["loss_surface"]["loss"]
     figure = drawn("figure_1", data)
     assert "3 × 3 points" in words(figure)
@@ -260,15 +260,15 @@ def test_figure_1_is_steep_along_the_direction_that_is(side: int) -> None:
     assert np.ptp(shown, axis=side).max() == 0.0
 
 
-@pytest.mark.parametrize(("sam", "said"), [(1.0, "less around SAM"), (3.0, "differs by source")])
-def test_figure_1_says_on_whose_plane_the_loss_rises_less(sam: float, said: str) -> None:
+@pytest.mark.parametrize(("sam", "sentence"), [(1.0, "less around SAM"), (3.0, "differs by source")])
+def test_figure_1_says_on_whose_plane_the_loss_rises_less(sam: float, sentence: str) -> None:
     figure_1 = import_module("paper_figs.figures.figure_1")
     line = [-1.0, 0.0, 1.0]
     surfaces = {
         base: {"first": line, "second": line, "loss": [[at, at, at], [at, 0.0, at], [at, at, at]]}
         for base, at in (("adm", 2.0), ("sam", sam))
     }
-    assert said in figure_1.title({"toy": {"surfaces": surfaces}})
+    assert sentence in figure_1.title({"toy": {"surfaces": surfaces}})
 
 
 def test_what_failed_or_is_not_there_yet_is_said(results: Path) -> None:

@@ -1,11 +1,9 @@
 """Result files that others wrote: whatever their texts are, the page shows them as text, or is refused in a line."""
 
-import copy
+import functools
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -14,47 +12,8 @@ from playwright.sync_api import Route
 from findings.provenance import ROOT
 from paper_figs.report import judged, page, prose
 from tests.browser import chromium
+from tests.hostile import FORMULAS, HOSTILE, changed, everywhere
 from tests.paper_figs.report_common import Checkout, bridge, toy, tree
-
-HOSTILE = (
-    "<script>document.title = 'acted'</script>",
-    "<img src=x onerror=\"document.title = 'acted'\"><iframe src='https://acted.example/'></iframe>",
-    '"><a href="javascript:document.title=\'acted\'">x</a><style>body { display: none }</style>',
-    "'-->]]></script></style></math><svg onload=\"document.title='acted'\"><link rel=stylesheet href=//acted.example/>",
-)
-"""What must arrive as text."""
-FORMULAS = (
-    r"\style{position:fixed;inset:0;background:url(https://acted.example/)}{x}",
-    r"\href{https://acted.example/}{x}",
-    r"\href{javascript:alert(1)}{x}",
-    r"\class{acted}{x}",
-    r"\color{red}{x}",
-    r"\textcolor{url(x)}{x}",
-    r"\rule{999cm}{999cm}",
-    r"\hspace{9999cm}",
-    r"\fbox{x}",
-    "x" * 5000,
-)
-"""More than formulas."""
-
-
-def places(value: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every text and key of a document that is no verdict."""
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in entries:
-        if isinstance(inner, str):
-            yield (*where, key)
-        yield from places(inner, (*where, key))
-
-
-def changed(document: dict[str, Any], where: tuple[Any, ...], text: str) -> dict[str, Any]:
-    """The document with another text in one place."""
-    copied = copy.deepcopy(document)
-    inner: Any = copied
-    for key in where[:-1]:
-        inner = inner[key]
-    inner[where[-1]] = text
-    return copied
 
 
 def test_formulas_that_are_more_than_formulas_are_refused() -> None:
@@ -80,24 +39,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made = Checkout(tmp_path_factory.mktemp(name))
         made.pretend()
         file = made.root / {"toy": "results/toy.json", "bridge": "results/small/bridge.json"}[name]
-        everywhere, refused = document, 0
-        fields = list(places(document))
-        for place, where in enumerate(fields):
-            candidate = changed(everywhere, where, HOSTILE[place % len(HOSTILE)])
-            file.write_text(json.dumps(candidate))
-            try:
-                read(name, file)
-            except ValueError as error:
-                assert "\n" not in str(error)  # noqa: PT017
-                refused += 1
-                continue
-            everywhere = candidate
-        assert refused < len(fields) / 2
+        assert everywhere(file, document, functools.partial(read, name, file)) < 1 / 2
+        hostile_document = json.loads(file.read_bytes())
         for latex in FORMULAS[:5]:
-            file.write_text(json.dumps(changed(everywhere, ("predictions", 0, "statement"), f"${latex}$")))
+            file.write_text(json.dumps(changed(hostile_document, ("predictions", 0, "statement"), f"${latex}$")))
             with pytest.raises(ValueError, match="allowed"):
                 read(name, file)
-        file.write_text(json.dumps(everywhere))
+        file.write_text(json.dumps(hostile_document))
         pages[name] = made.root / f"{name}.html"
         pages[name].write_text(page.written(made.report(), made.out, {}), encoding="utf-8")
     return pages

@@ -21,7 +21,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None:
-    points = data["studies"][ladder.STUDIES["mini"]]
+    points = data["studies"][ladder.STUDIES["mini", ""]]
     assert [p["dose"] for p in points if (p["method"], p["weights"]) == ("sam", "raw")] == list(RADII)
     (point,) = (p for p in points if (p["method"], p["weights"], p["dose"]) == ("sam", "ema", 0.03))
     seeds = Study(tmp_path / "results" / "ladder" / "mini").seeds
@@ -42,9 +42,9 @@ def test_what_is_not_measured_is_named_and_has_no_panel(data: dict) -> None:
     figure = ladder.draw(data)
     shown = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
     assert len(shown) == 2
-    assert ladder.STUDIES["mini"] in shown
-    assert f"Not measured yet: {ladder.STUDIES['tiny']}" in data["missing"]
-    assert not any(ladder.STUDIES["mini"] in line for line in data["missing"])
+    assert ladder.STUDIES["mini", ""] in shown
+    assert f"Not measured yet: {ladder.STUDIES['tiny', '']}" in data["missing"]
+    assert not any(ladder.STUDIES["mini", ""] in line for line in data["missing"])
     assert data["title"] == figure.get_suptitle().replace("\n", " ")
 
 
@@ -65,3 +65,16 @@ def test_the_nine_methods_are_ratios_to_plain_raw_and_say_where_sam_is_best(
     assert nine_methods.title({"a": worse}).endswith("in 0 of 1 studies here")
     shown = [axes.get_title(loc="left") for axes in nine_methods.draw(found).axes]
     assert len(shown) == 4  # one study, three data sets
+
+
+def test_a_study_that_is_not_judged_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "results" / "ladder" / "mini"
+    folder.parent.mkdir(parents=True)
+    study(folder)
+    for path in folder.glob("*.json"):
+        if path.stem.rsplit("-", 1)[1] not in ("0", "1"):
+            path.unlink()
+    assert Study(folder).seeds == (0, 1)
+    for figure, name in ((ladder, ladder.STUDIES["mini", ""]), (nine_methods, nine_methods.STUDIES["mini"])):
+        monkeypatch.setattr(figure, "ROOT", tmp_path)
+        assert not figure.compute()["studies"][name]

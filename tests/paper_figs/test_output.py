@@ -164,6 +164,13 @@ def test_a_file_missing_or_cut_short(drawn: Checkout, suffix: str) -> None:
     assert drawn.stale() == ["first"]
 
 
+def test_a_stamp_that_says_something_else_than_was_written(drawn: Checkout) -> None:
+    path = drawn.out / "first.stamp"
+    path.write_text(path.read_text().replace('"numpy": "', '"numpy": "9'))
+    assert json.loads(path.read_bytes())["versions"]["numpy"].startswith("9")
+    assert drawn.stale() == ["first"]
+
+
 def test_a_figure_that_fails_does_not_stop_the_others(drawn: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     package = drawn.package
     drawn.write("broken.py", "def compute():\n    return {'y': float('nan')}\n\n\ndef draw(data): ...\n")

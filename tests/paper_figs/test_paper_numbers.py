@@ -39,10 +39,10 @@ def test_the_paper_s_tables_are_whole_and_say_where_they_are_from() -> None:
 
 
 def test_no_number_of_the_paper_has_more_decimals_than_are_printed() -> None:
-    def numbers(found: Any) -> list[float]:
-        if isinstance(found, dict):
-            return [number for value in found.values() for number in numbers(value)]
-        return [found] if isinstance(found, float) else []
+    def numbers(entry: Any) -> list[float]:
+        if isinstance(entry, dict):
+            return [number for value in entry.values() for number in numbers(value)]
+        return [entry] if isinstance(entry, float) else []
 
     for block in toy_study.paper().values():
         if isinstance(block, dict) and "decimals" in block:

@@ -194,9 +194,9 @@ def test_the_order_of_names() -> None:
 def test_every_figure_of_the_catalogue_is_there() -> None:
     report = document.find(catalogue.figures())
     assert report is not None
-    found = pictures.pictures(report, Path("nowhere"), {})
-    assert {str(picture.name) for picture in found} == set(catalogue.figures())
-    assert all(picture.state == "missing" and picture.image is None for picture in found)
+    shown = pictures.pictures(report, Path("nowhere"), {})
+    assert {str(picture.name) for picture in shown} == set(catalogue.figures())
+    assert all(picture.state == "missing" and picture.image is None for picture in shown)
 
 
 def test_a_tables_numbers_can_be_sorted_and_have_sources(small_page: str) -> None:

@@ -126,9 +126,9 @@ def test_text_can_be_read_in_light_and_dark(opened: Opener, scheme: str) -> None
     selectors += [".number > button", ".source b", ".origin", ".decimals", ".filter legend"]
     verdicts = ("holds", "holds-under-conditions", "false-as-printed", "vacuous", "confirmed", "refuted", "undecided")
     selectors += [f".verdict.{name}" for name in verdicts]
-    found = shown.evaluate(CONTRAST, selectors)
-    assert len(found) >= len(selectors) - 1  # a checkout without tables has no notes under them
-    assert [(selector, ratio) for selector, ratio in found if ratio < LEAST_CONTRAST] == []
+    contrasts = shown.evaluate(CONTRAST, selectors)
+    assert len(contrasts) >= len(selectors) - 1  # a checkout without tables has no notes under them
+    assert [(selector, ratio) for selector, ratio in contrasts if ratio < LEAST_CONTRAST] == []
     # figures are drawn on white, and stay on a light card
     assert shown.evaluate("getComputedStyle(document.images[0]).backgroundColor") == "rgb(255, 255, 255)"
 

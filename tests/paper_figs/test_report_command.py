@@ -42,9 +42,9 @@ def test_it_is_written_after_the_figures_and_a_second_run_does_nothing(
     before = _times(checkout.out)
     assert run(checkout) == 0
     assert _times(checkout.out) == before
-    said = capsys.readouterr().out
-    assert "report:" not in said
-    where, what = said.splitlines()[-2:]  # where to look first, and what stands there
+    printed = capsys.readouterr().out
+    assert "report:" not in printed
+    where, what = printed.splitlines()[-2:]  # where to look first, and what stands there
     assert str(checkout.out / "report.html") in where
     assert "nothing of the ladder is measured yet" in what
 
@@ -138,6 +138,13 @@ def written(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 )
 def test_what_makes_it_out_of_date(written: Checkout, name: str, content: bytes) -> None:
     written.write(name, content)
+    assert not written.report().up_to_date(written.out)
+
+
+def test_a_stamp_that_was_edited_makes_it_out_of_date(written: Checkout) -> None:
+    path = written.out / "report.stamp"
+    path.write_text(path.read_text().replace('"report": "report"', '"report": "another"'))
+    assert json.loads(path.read_bytes())["report"] == "another"
     assert not written.report().up_to_date(written.out)
 
 

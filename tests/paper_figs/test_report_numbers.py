@@ -154,9 +154,9 @@ def test_the_drawn_region_and_interval_lie_where_the_numbers_do() -> None:
 
 
 def test_owners_are_read_from_what_files_say() -> None:
-    said = {"paper (Remark 3.10)": "paper", "paper, toy P2a": "paper", "theory T3": "theory", "toy P2g": "theory"}
-    said |= {"Cor. 3.9, corrected": "theory", "question, toy P8a": "question", "": "theory"}
-    assert {source: judged.owner_of(source) for source in said} == said
+    owners = {"paper (Remark 3.10)": "paper", "paper, toy P2a": "paper", "theory T3": "theory", "toy P2g": "theory"}
+    owners |= {"Cor. 3.9, corrected": "theory", "question, toy P8a": "question", "": "theory"}
+    assert {source: judged.owner_of(source) for source in owners} == owners
 
 
 def test_counts_are_by_owner_and_add_up(tmp_path: Any) -> None:

@@ -68,9 +68,9 @@ def test_a_file_that_is_no_grid_is_named(results: Path) -> None:
     folder = made.write(results / "ours")
     path = folder / "samples" / "run-0-T20-8bit.png"
     whole = path.read_bytes()
-    for content, said in ((b"nothing", "cannot be read as a PNG"), (whole[:200], "cannot be read as a PNG")):
+    for content, message in ((b"nothing", "cannot be read as a PNG"), (whole[:200], "cannot be read as a PNG")):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=f"run-0-T20-8bit.png {said}"):
+        with pytest.raises(ValueError, match=f"run-0-T20-8bit.png {message}"):
             computed("figure_2")
     path.write_bytes(whole)
     with pytest.raises(ValueError, match=r"run-0-T20-8bit.png is 142 x 142 pixels; allowed: 78 x 78"):

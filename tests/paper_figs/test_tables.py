@@ -56,8 +56,8 @@ def drawn(name: str, data: Data, *, laid_out: bool = True) -> Figure:
 
 def words(figure: Figure) -> str:
     """All that a figure says, its lines joined."""
-    said = [found.get_text() for found in figure.findobj(Text) if isinstance(found, Text)]
-    return " | ".join(" ".join(text.split()) for text in said if text.strip())
+    pieces = [piece.get_text() for piece in figure.findobj(Text) if isinstance(piece, Text)]
+    return " | ".join(" ".join(text.split()) for text in pieces if text.strip())
 
 
 def write(
@@ -83,9 +83,9 @@ def everything(results: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_read_is_declared(name: str) -> None:
-    found = fingerprint.declared_inputs(catalogue.figures()[name].source)
+    declared = fingerprint.declared_inputs(catalogue.figures()[name].source)
     wanted = {"results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json"}
-    assert set(found) == wanted
+    assert set(declared) == wanted
 
 
 def test_a_misprinted_change_is_corrected_and_said(results: Path) -> None:
@@ -94,9 +94,9 @@ def test_a_misprinted_change_is_corrected_and_said(results: Path) -> None:
         columns = data["columns"]
         for key, column in columns.items():
             if key.endswith("change-8") and key.startswith("paper"):
-                said = columns[key.replace("change-8", "printed")]["cells"]
-                same = {method for method, cell in column["cells"].items() if cell == said[method]}
-                assert set(said) - same == ({"adm"} if "/20/" in key else set())
+                printed = columns[key.replace("change-8", "printed")]["cells"]
+                same = {method for method, cell in column["cells"].items() if cell == printed[method]}
+                assert set(printed) - same == ({"adm"} if "/20/" in key else set())
         assert columns["paper/20/change-8"]["cells"]["adm"] == {"value": 13.55}
         assert columns["paper/20/printed"]["cells"]["adm"] == {"value": 13.65}
         (note,) = [note for note in data["notes"] if "is printed" in note]
@@ -120,8 +120,8 @@ def test_the_toy_s_columns_are_its_result_file_s(name: str, results: Path) -> No
         cells = data["columns"][key]["cells"]
         assert set(cells) == set(("adm", "sam") if name == "table_1" else NINE)
         for method, cell in cells.items():
-            found = measures[f"learnt/{method}"][measure]
-            assert cell == {"value": found["mean"], "low": found["low"], "high": found["high"]}
+            entry = measures[f"learnt/{method}"][measure]
+            assert cell == {"value": entry["mean"], "low": entry["low"], "high": entry["high"]}
 
 
 def _level(row: str, seed: int = 0) -> float:
@@ -169,8 +169,8 @@ def test_several_seeds_have_student_s_interval(results: Path) -> None:
 
 
 def _with_groups(study: Path, measure: str, values: Sequence[float], sizes: Sequence[int]) -> None:
-    found = {"value": float(np.mean(values)), "standard_error": 9.0, "pseudo_values": list(values), "samples": 64}
-    made.change_row(study, "run-0", "raw", **{measure: {**found, "group_sizes": list(sizes)}})
+    entry = {"value": float(np.mean(values)), "standard_error": 9.0, "pseudo_values": list(values), "samples": 64}
+    made.change_row(study, "run-0", "raw", **{measure: {**entry, "group_sizes": list(sizes)}})
 
 
 def test_a_change_is_compared_group_by_group(results: Path) -> None:
@@ -247,15 +247,15 @@ def test_without_any_study_no_panel_is_empty_and_lines_say_how_to_fill_them(name
     wanted = {"table_2": trained.PAPERS, "table_5": ("lsun-tower",)}.get(name, ("cifar10",))
     assert set(data["absent"]) == {*wanted, "fashion-mnist"}
     figure = drawn(name, data)
-    said, noted, lines = words(figure), " ".join(data["notes"]), pictures.missing(data)
-    assert "no run yet" not in said
+    shown, noted, lines = words(figure), " ".join(data["notes"]), pictures.missing(data)
+    assert "no run yet" not in shown
     assert len(lines) == len(data["absent"])
     for dataset in data["absent"]:
         preset = "fashion-mnist-tiny" if dataset == "fashion-mnist" else dataset
         assert any(f"python -m experiments reproduce --config {preset} --out runs/{preset}" in line for line in lines)
         assert f"`make figs RUNS=runs/{preset}`" in noted
-    assert " ".join(data["title"].split()) in said
-    assert "toy ring, 20 seeds" in said
+    assert " ".join(data["title"].split()) in shown
+    assert "toy ring, 20 seeds" in shown
     faces = " ".join(pictures.faces(data))
     assert "toy, ring of eight Gaussians in the plane, 20 seeds; 99% intervals" in faces
     assert "seeds not given" in faces
@@ -269,13 +269,13 @@ def test_with_every_study_no_panel_is_empty(name: str, results: Path) -> None:
     data = computed(name)
     assert data["absent"] == {}
     figure = drawn(name, data)
-    said, faces = words(figure), " ".join(pictures.faces(data))
-    assert "not measured" not in said
-    assert "ours, Fashion-MNIST 16 × 16, 1 seed" in said
+    shown, faces = words(figure), " ".join(pictures.faces(data))
+    assert "not measured" not in shown
+    assert "ours, Fashion-MNIST 16 × 16, 1 seed" in shown
     assert "ours, Fashion-MNIST 16 × 16, 1.4 M parameters, 2,000 steps, 1 run a method; bars: 1 standard error" in faces
     assert "[results/ours]" in faces
-    assert "SAM, ρ = 0.01" in said
-    assert ("ours, CIFAR-10 32 × 32, 3 seeds" in said) == (name != "table_5")
+    assert "SAM, ρ = 0.01" in shown
+    assert ("ours, CIFAR-10 32 × 32, 3 seeds" in shown) == (name != "table_5")
     assert figure.get_figwidth() == style.WIDE
     assert not overlaps(figure)
     assert not cut(figure)
@@ -304,7 +304,7 @@ def test_every_format_holds_every_number(name: str, results: Path) -> None:
     assert latex_flaws(latex(table, name)) == []
     lines = list(csv.DictReader(io.StringIO(comma_separated(table), newline="")))
     assert [line["method"] for line in lines] == data["rows"]
-    told = 0
+    count = 0
     for column in data["columns"].values():
         heading = f"{column['group']}: {column['heading']}"
         for line in lines:
@@ -317,8 +317,8 @@ def test_every_format_holds_every_number(name: str, results: Path) -> None:
             assert float(line[heading]) == pytest.approx(cell["value"], abs=slack)
             if "low" in cell:
                 assert float(line[f"{heading} low"]) <= float(line[heading]) <= float(line[f"{heading} high"])
-            told += 1
-    assert told >= 60 if name == "table_1" else told > 100
+            count += 1
+    assert count >= 60 if name == "table_1" else count > 100
     for format_ in (markdown(table), latex(table, name)):
         assert "no spread" in format_
         assert "99" in format_  # the toy's intervals
@@ -356,7 +356,7 @@ def test_a_study_without_distances_says_so(results: Path) -> None:
     study = made.write(results / "ours", grids=False)
     for path in (study / "rows").glob("*.json"):
         row = json.loads(path.read_bytes())
-        row["measures"] = {name: found for name, found in row["measures"].items() if not name.startswith("frechet")}
+        row["measures"] = {name: entry for name, entry in row["measures"].items() if not name.startswith("frechet")}
         path.write_text(json.dumps(row))
     for name in ("table_1", "table_2", "table_4"):
         data = computed(name)

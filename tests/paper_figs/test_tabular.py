@@ -184,7 +184,7 @@ def test_latex() -> None:
 def test_flaws_of_latex_are_found(old: str, new: str, flaw: str) -> None:
     text = latex(_table(), "a_table")
     assert old in text
-    assert any(flaw in found for found in latex_flaws(text.replace(old, new, 1)))
+    assert any(flaw in flaw_found for flaw_found in latex_flaws(text.replace(old, new, 1)))
 
 
 def test_every_character_is_escaped_or_refused() -> None:
@@ -239,7 +239,7 @@ def test_columns_without_any_number_are_left_out() -> None:
         "groups": {"toy": ""},
         "notes": [],
     }
-    assert [found.heading for found in from_data("t", data).columns] == ["x"]
+    assert [one.heading for one in from_data("t", data).columns] == ["x"]
 
 
 def test_fixed_never_writes_a_negative_zero() -> None:

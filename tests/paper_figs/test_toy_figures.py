@@ -49,13 +49,13 @@ def test_results_are_declared(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_says_data_and_seeds(name: str, data_of: Callable[[str], Data], results: Data) -> None:
     data = data_of(name)
-    said = "\n".join(pictures.faces(data))
+    shown = "\n".join(pictures.faces(data))
     with style.applied():
         trial = _texts(
             import_module(f"paper_figs.figures.{name}").draw({**data, "face": {**data["face"], "trial": True}})
         )
-    assert "ring" in said
-    assert f"{results['configuration']['seeds']} seeds" in said
+    assert "ring" in shown
+    assert f"{results['configuration']['seeds']} seeds" in shown
     assert "trial" in trial
 
 
@@ -121,10 +121,10 @@ def dithered(data_of: Callable[[str], Data]) -> Data:
 
 
 def test_dither_is_taken_from_the_results(results: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = {row: dict(found) for row, found in results["pairs"].items()}
-    for row, found in pairs.items():
+    pairs = {row: dict(entry) for row, entry in results["pairs"].items()}
+    for row, entry in pairs.items():
         for bits in (8, 4, 3):
-            found[f"dithered_readout_rise_{bits}"] = {"predicted": [float(bits)], "measured": [float(len(row))]}
+            entry[f"dithered_readout_rise_{bits}"] = {"predicted": [float(bits)], "measured": [float(len(row))]}
     monkeypatch.setattr(toy_study, "load", lambda: {**results, "pairs": pairs})
     data = toy_readout.compute()
     assert list(data["errors"]) == ["rounding", "dither"]
@@ -171,12 +171,12 @@ def test_no_point_of_the_readout_is_off_its_panel(data_of: Callable[[str], Data]
 
 def test_gap_tolerance_is_the_formula(data_of: Callable[[str], Data]) -> None:
     data = data_of("toy_gap_tolerance")
-    for found in data["scales"].values():
-        kappa = np.array([point["kappa"] for point in found["curve"]])
-        gap = [point["least_divergence"] for point in found["curve"]]
+    for radii in data["scales"].values():
+        kappa = np.array([point["kappa"] for point in radii["curve"]])
+        gap = [point["least_divergence"] for point in radii["curve"]]
         np.testing.assert_allclose(gap, (np.sqrt(kappa) - np.log1p(np.sqrt(kappa))) / 2, rtol=1e-5)  # six digits
         root = data["kappa"] ** 0.5
-        assert found["gap_radius"]["mean"] == pytest.approx((root - np.log1p(root)) / 2, rel=1e-5)
+        assert radii["gap_radius"]["mean"] == pytest.approx((root - np.log1p(root)) / 2, rel=1e-5)
     assert all(len(rises) == len(data["kl"]) for rises in data["rise"].values())
     assert min(data["kl"]) > 0
 

@@ -26,8 +26,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _one(root: Path, **options: Any) -> trained.Study:
     made.write(root / "results" / "ours", **options)
-    (found,) = trained.studies()
-    return found
+    (study,) = trained.studies()
+    return study
 
 
 def test_nothing_is_found_where_nothing_is(root: Path) -> None:
@@ -101,24 +101,24 @@ def test_the_paper_s_radius_is_shown_else_the_largest(root: Path, radii: tuple[f
 def test_one_run_has_its_own_standard_error(root: Path) -> None:
     study = _one(root, grids=False)
     at = level("ip", "ema", 0, 0)
-    found = study.value("ip+ema", "lpf-absolute", "rise")
-    assert found["mean"] == pytest.approx(0.5 * at)
-    assert found["standard_error"] == pytest.approx(math.sqrt(made.DRAW**2 + made.DATA**2))
-    assert (found["low"], found["high"]) == pytest.approx((0.5 * at - made.ERROR, 0.5 * at + made.ERROR))
-    assert found["seeds"] == 1
-    assert "standard error" in found["interval"]
+    value = study.value("ip+ema", "lpf-absolute", "rise")
+    assert value["mean"] == pytest.approx(0.5 * at)
+    assert value["standard_error"] == pytest.approx(math.sqrt(made.DRAW**2 + made.DATA**2))
+    assert (value["low"], value["high"]) == pytest.approx((0.5 * at - made.ERROR, 0.5 * at + made.ERROR))
+    assert value["seeds"] == 1
+    assert "standard error" in value["interval"]
     exact = study.value("ip", "readout", "weights", "norm")
     assert (exact["low"], exact["high"], exact["standard_error"], exact["interval"]) == (60.0, 60.0, None, "none")
 
 
 def test_seeds_have_student_s_interval(root: Path) -> None:
     study = _one(root, seeds=(0, 1, 2), grids=False)
-    found = study.value("adm", "loss", "mse")
-    assert found["mean"] == pytest.approx(1.01)
+    value = study.value("adm", "loss", "mse")
+    assert value["mean"] == pytest.approx(1.01)
     half = 4.302653 * 0.01 / math.sqrt(3)  # t's .975 quantile at 2 degrees of freedom; values 1, 1.01, 1.02
-    assert (found["low"], found["high"]) == pytest.approx((1.01 - half, 1.01 + half), rel=1e-6)
-    assert found["seeds"] == 3
-    assert found["interval"] == "95% interval over seeds"
+    assert (value["low"], value["high"]) == pytest.approx((1.01 - half, 1.01 + half), rel=1e-6)
+    assert value["seeds"] == 3
+    assert value["interval"] == "95% interval over seeds"
     curve = study.series("adm", "curve-random", "losses")
     assert curve["mean"] == pytest.approx([1.01 * (1 + rms) for rms in made.RMS])
     assert curve["high"][1] - curve["mean"][1] == pytest.approx((1 + made.RMS[1]) * half, rel=1e-6)
@@ -274,5 +274,5 @@ def test_looking_for_studies_loads_nothing_heavy(tmp_path: Path) -> None:
         "import sys; from findings import trained; trained.use(sys.argv[1]); assert trained.studies()[0].rows; "
         "print(sorted({'matplotlib', 'numpy', 'scipy', 'torch'} & set(sys.modules)))"
     )
-    asked = [sys.executable, "-c", program, str(folder)]
-    assert subprocess.run(asked, cwd=catalogue.ROOT, capture_output=True, check=True).stdout == b"[]\n"
+    command = [sys.executable, "-c", program, str(folder)]
+    assert subprocess.run(command, cwd=catalogue.ROOT, capture_output=True, check=True).stdout == b"[]\n"

@@ -48,14 +48,14 @@ def module_loss(module: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tens
 def check_worst_case(models: ScoreModels) -> None:
     """Each seed's is what `flatness.worst_case_sharpness` finds on its module."""
     losses = losses_of(models)
-    found = ladder_measures.worst_case_rise(losses, 0.3)
+    rise = ladder_measures.worst_case_rise(losses, 0.3)
     points = losses.evaluation
     for seed in range(2):
         batch = (points.x_t[seed], points.t[seed], points.epsilon[seed])
         expected = flatness.worst_case_sharpness(
             models.single(seed), module_loss, [batch], rho=0.3, steps=ladder_measures.ASCENT_STEPS
         )
-        assert float(found[seed]) == pytest.approx(expected.rise.value, rel=1e-9)
+        assert float(rise[seed]) == pytest.approx(expected.rise.value, rel=1e-9)
 
 
 def test_the_worst_case_is_the_instruments(trained: ScoreModels) -> None:
@@ -73,7 +73,7 @@ def test_mutants_of_the_worst_case_fail(trained: ScoreModels, factor: float, mon
 def test_gradients_of_minibatches_are_those_of_the_module(trained: ScoreModels) -> None:
     """Norms in the mean over the block that training never reaches; every weight that is learnt counts."""
     data = training_sets(ring(), 5, SEEDS)
-    found = ladder_measures.gradient_measures(trained, data, SEEDS, 8)
+    measured = ladder_measures.gradient_measures(trained, data, SEEDS, 8)
     stream = Minibatches(data, PROCESS, tuple(SEEDS), 8, dtype=torch.float64)
     for seed in range(2):
         module = trained.single(seed)
@@ -83,8 +83,8 @@ def test_gradients_of_minibatches_are_those_of_the_module(trained: ScoreModels) 
             gradients = torch.autograd.grad(loss, list(module.parameters()))
             squares.append(sum(float(g.square().sum()) for g in gradients))
         expected = torch.tensor(squares, dtype=torch.float64)
-        assert float(found["gradient_norm"][seed]) == pytest.approx(float(expected.sqrt().mean()), rel=1e-9)
-        assert float(found["gradient_square"][seed]) == pytest.approx(float(expected.mean()), rel=1e-9)
+        assert float(measured["gradient_norm"][seed]) == pytest.approx(float(expected.sqrt().mean()), rel=1e-9)
+        assert float(measured["gradient_square"][seed]) == pytest.approx(float(expected.mean()), rel=1e-9)
 
 
 def test_distances_are_the_toys(trained: ScoreModels) -> None:
@@ -92,19 +92,19 @@ def test_distances_are_the_toys(trained: ScoreModels) -> None:
     samples = torch.randn(2, 500, 2, generator=generator)
     fresh = torch.stack([ring().sample(500, measures.generator_of("label", seed)) for seed in SEEDS])
     expected = sliced_wasserstein(samples, fresh, projections(2)).value
-    found = ladder_measures.distances(samples, ring(), "label", tuple(SEEDS))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)  # float32 projections
+    distances = ladder_measures.distances(samples, ring(), "label", tuple(SEEDS))
+    torch.testing.assert_close(distances, expected, rtol=1e-5, atol=0)  # float32 projections
 
 
 def test_choices_are_made_by_other_noise_and_other_points(trained: ScoreModels) -> None:
     single = trained.replaced(*(tensor.float() for tensor in (trained.theta, trained.W, trained.U)))
-    found = ladder_measures.all_measures(single, ring(), ring(), SEEDS, 8, SMALL)
-    assert not torch.equal(found["choice_distance-4"], found["distance-4"])
+    measures = ladder_measures.all_measures(single, ring(), ring(), SEEDS, 8, SMALL)
+    assert not torch.equal(measures["choice_distance-4"], measures["distance-4"])
     again = ladder_measures.all_measures(single, ring(), ring(), SEEDS, 8, SMALL)
-    assert all(torch.equal(found[name], again[name]) for name in found)
-    assert "train_loss" not in found
+    assert all(torch.equal(measures[name], again[name]) for name in measures)
+    assert "train_loss" not in measures
     finite = ladder_measures.all_measures(single, ring(), training_sets(ring(), 5, SEEDS), SEEDS, 8, SMALL)
-    assert set(finite) - set(found) == {"train_loss"}
+    assert set(finite) - set(measures) == {"train_loss"}
 
 
 def test_arms_are_every_method_at_every_dose_once() -> None:
@@ -130,7 +130,7 @@ def test_radii_of_two_batches_have_equal_shares_of_the_root() -> None:
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, whole = ladder.Kept(tmp_path / "a", RUNG), ladder.Kept(tmp_path / "b", RUNG)
+    stored, whole = ladder.Kept(tmp_path / "a", RUNG), ladder.Kept(tmp_path / "b", RUNG)
     expected = ladder.run(RUNG, whole, workers=0)
     own = ladder.run_arm
     made: list[str] = []
@@ -143,26 +143,26 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(ladder, "run_arm", stopping)
     with pytest.raises(KeyboardInterrupt):
-        ladder.run(RUNG, kept, workers=0)
-    work = ladder.work_of(RUNG, kept)
+        ladder.run(RUNG, stored, workers=0)
+    work = ladder.work_of(RUNG, stored)
     assert len(work.arms) - len(work.missing) == 2
     assert work.words(2).startswith("5 runs, 2 of them done; about 1 minutes")
-    assert ladder.kept_rows(work, kept) == expected[: len(ladder.kept_rows(work, kept))]
+    assert ladder.kept_rows(work, stored) == expected[: len(ladder.kept_rows(work, stored))]
     monkeypatch.setattr(ladder, "run_arm", own)
-    told: list[tuple[str, float]] = []
-    assert ladder.run(RUNG, kept, workers=0, tell=lambda *one: told.append(one)) == expected
-    assert [what for what, _ in told] == ["small: sam 0.01", "small: sam 0.1", "small: rwp 0.02"]
-    assert sum(share for _, share in told) == pytest.approx(1.0)
+    reports: list[tuple[str, float]] = []
+    assert ladder.run(RUNG, stored, workers=0, tell=lambda *one: reports.append(one)) == expected
+    assert [what for what, _ in reports] == ["small: sam 0.01", "small: sam 0.1", "small: rwp 0.02"]
+    assert sum(share for _, share in reports) == pytest.approx(1.0)
 
 
 def test_a_kept_result_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
     arm = regimes.arms_of(REGIME)[0]
-    kept = ladder_command.CheckedRuns(tmp_path, RUNG)
-    assert kept.get(arm) is None
+    stored = ladder_command.CheckedRuns(tmp_path, RUNG)
+    assert stored.get(arm) is None
     rows = [ladder.Row(REGIME.name, arm.method, arm.dose, "raw", 60, True, {"loss": [0.25, 0.5]})]
-    kept.put(arm, rows, 1.0)
-    assert kept.get(arm) == rows
-    whole = kept.path(arm).read_text()
+    stored.put(arm, rows, 1.0)
+    assert stored.get(arm) == rows
+    whole = stored.path(arm).read_text()
     for damaged in (
         whole.replace("0.25", "0.26"),
         whole[:40],
@@ -172,23 +172,23 @@ def test_a_kept_result_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
         '{"rows": [{"x": 1}]}',
     ):
         assert damaged != whole
-        kept.path(arm).write_text(damaged)
+        stored.path(arm).write_text(damaged)
         with pytest.warns(UserWarning, match="is made anew"):
-            assert kept.get(arm) is None
-    kept.put(arm, rows, 1.0)
-    assert kept.get(arm) == rows
+            assert stored.get(arm) is None
+    stored.put(arm, rows, 1.0)
+    assert stored.get(arm) == rows
 
 
 def test_what_a_result_depends_on_is_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arm = regimes.arms_of(REGIME)[0]
-    kept = ladder.Kept(tmp_path, RUNG)
+    stored = ladder.Kept(tmp_path, RUNG)
     other = dataclasses.replace(RUNG, measuring=dataclasses.replace(SMALL, draws=3))
     longer = dataclasses.replace(arm, regime=dataclasses.replace(REGIME, steps=61))
-    paths = {kept.path(arm), kept.path(longer), ladder.Kept(tmp_path, other).path(arm)}
+    paths = {stored.path(arm), stored.path(longer), ladder.Kept(tmp_path, other).path(arm)}
     more = dataclasses.replace(arm, regime=dataclasses.replace(REGIME, radii=(0.01, 0.1, 1.0)))
-    assert kept.path(more) == kept.path(arm), "what else is run does not matter"
-    kept.code = "other"
-    assert len(paths | {kept.path(arm)}) == 4
+    assert stored.path(more) == stored.path(arm), "what else is run does not matter"
+    stored.code = "other"
+    assert len(paths | {stored.path(arm)}) == 4
 
 
 def test_rows_are_finite_numbers_of_every_seed(tmp_path: Path) -> None:
@@ -233,13 +233,13 @@ def test_the_command_runs_regimes_and_writes_what_there_is(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [(["--so-far"], "--so-far goes with regimes or images"), (["movies"], "invalid choice")]
+    ("given", "message"), [(["--so-far"], "--so-far goes with regimes or images"), (["movies"], "invalid choice")]
 )
-def test_bad_arguments_of_the_command(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_of_the_command(given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command.main(given)
     assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("field", ["source", "training_size", "steps"])

@@ -77,7 +77,7 @@ from theory.proof.statement import (
 B, size = sympy.symbols("B k", integer=True, positive=True)
 rate, share_rate, curvature = sympy.symbols("eta lambda h", positive=True)
 C, M, Sigma, H = (sympy.MatrixSymbol(name, size, size) for name in ("C", "M", "Sigma", "H"))
-batch_gradient, excess, kept, gradient_noise = sympy.symbols("g_B L_w V_v C_s")
+batch_gradient, excess, remaining, gradient_noise = sympy.symbols("g_B L_w V_v C_s")
 
 WEIGHTED_RESIDUAL = Expectation(p, SquaredNorm(residual) * SquaredNorm(phi))
 """E|r|^2 |phi|^2."""
@@ -478,7 +478,7 @@ _square_at_a_minimum = Implies(
 _ascended = Expectation(B, Loss(theta + rho * sympy.MatrixSymbol("u_B", d, m), p)) - Expectation(p, Loss(theta, p))
 _rise = Both(sympy.Le(FIRST_ORDER, _ascended), sympy.Le(_ascended, FIRST_ORDER + REMAINDER))
 _excess = sympy.Eq(excess, EXCESS, evaluate=False)
-_share = sympy.Eq(kept, SHARE, evaluate=False)
+_share = sympy.Eq(remaining, SHARE, evaluate=False)
 _noisy = sympy.Eq(gradient_noise, NOISY_GRADIENT, evaluate=False)
 
 STATEMENT = Statement(

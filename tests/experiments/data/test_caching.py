@@ -14,6 +14,7 @@ import torch
 
 from experiments.data import DataError, Preparation, caching
 from experiments.data.caching import Read, cache_path, load_cached, sampled
+from findings.files import BESIDE
 from tests.experiments.data.made_files import encoded, level
 
 COUNT = 10
@@ -107,7 +108,7 @@ def test_a_full_disk_leaves_nothing_behind(source: Photographs) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
-        with pytest.raises(OSError, match=r"ffhq-16-.*\.part") as raised:
+        with pytest.raises(OSError, match=r"ffhq-16-.*\.npy") as raised:
             load_cached(source, COUNT, "all", 16, HERE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -118,9 +119,10 @@ def test_a_full_disk_leaves_nothing_behind(source: Photographs) -> None:
 
 def test_what_a_killed_program_left_is_not_used(source: Photographs) -> None:
     path = cache_path(source, 16, HERE)
-    path.with_suffix(".part").write_bytes(b"half a cache" * 10_000)
+    left = path.with_name(f"{BESIDE}{path.name}.1-0a")
+    left.write_bytes(b"half a cache" * 10_000)
     assert torch.equal(load_cached(source, COUNT, "all", 16, HERE).pixels, EXPECTED)
-    assert not path.with_suffix(".part").exists()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("cut", [1, 5000, 10_000])

@@ -128,9 +128,24 @@ def test_where_files_are_looked_for(folder: Path, tmp_path: Path, monkeypatch: p
     assert fashion_mnist.load("test", 28, str(named), expected()).source == str(named)
     monkeypatch.setenv("FLATNESS_DATA", str(named))
     assert fashion_mnist.load("test", 28, files=expected()).source == str(named)
-    monkeypatch.setenv("FLATNESS_DATA", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("FLATNESS_DATA")
     monkeypatch.setattr(fashion_mnist, "DEBIAN", named)
     assert fashion_mnist.load("test", 28, files=expected()).source == str(named)
+
+
+def test_a_named_folder_that_lacks_the_files_is_an_error_though_another_copy_is_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(DataError, match=rf"not found in {other}/fashion-mnist, {other}; "):
+        load("fashion-mnist", root=other)
+    monkeypatch.setenv("FLATNESS_DATA", str(other))
+    with pytest.raises(DataError, match=rf"not found in {other}/fashion-mnist, {other}; "):
+        load("fashion-mnist")
+    with pytest.raises(DataError, match=rf"not found in {other}"):
+        fashion_mnist.inspect()
 
 
 def test_tiny_files_do_not_pass_for_the_real_ones(folder: Path) -> None:
@@ -160,7 +175,7 @@ def test_a_named_folder_that_is_not_there_is_an_error_though_another_copy_is(
     monkeypatch.setattr(fashion_mnist, "DEBIAN", real_fashion_mnist)
     with pytest.raises(DataError, match=r"data root is .*nowhere, which is no folder"):
         load("fashion-mnist", "test", 8, tmp_path / "nowhere")
-    assert len(load("fashion-mnist", "test", 8, tmp_path)) == 10_000
+    assert len(load("fashion-mnist", "test", 8)) == 10_000
     monkeypatch.setenv("FLATNESS_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="no folder"):
         load("fashion-mnist", "test", 8)

@@ -128,6 +128,8 @@ def test_a_process_is_asked_for_the_same_of_one_section(tmp_path: Path) -> None:
     parsed = command._parser().parse_args(words[4:])
     assert (parsed.out, parsed.minutes, parsed.sections, parsed.device) == (tmp_path, 2.5, ["rung4"], "cpu")
     assert (parsed.tiny, parsed.data, parsed.rho) == (True, tmp_path, [0.1, 0.2])
+    other = command.own_command(tiny(tmp_path, sections=("parity",), radii=(0.1, 0.2)))
+    assert "--rho" not in other, "which it would refuse"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +142,7 @@ def test_a_process_is_asked_for_the_same_of_one_section(tmp_path: Path) -> None:
         (["--sections", "parity", "parity"], "each once"),
         (["--reference", "/nowhere"], "guided_diffusion/unet.py"),
         (["--sections", "all"], "invalid choice"),
+        (["--sections", "parity", "--rho", "0.1", "0.2"], "rho is [0.1, 0.2]; allowed: --sections with rung4"),
     ],
 )
 def test_what_is_not_allowed_ends_with_2(
@@ -152,11 +155,22 @@ def test_what_is_not_allowed_ends_with_2(
     assert not (tmp_path / "o").exists()
 
 
-def test_a_machine_without_a_card_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    assert main(["gpu", "--out", str(tmp_path / "o"), "--sections", "parity"]) == 1
-    assert "torch finds no CUDA device" in capsys.readouterr().err
+@pytest.mark.parametrize("sections", [["parity"], ["parity", "speed"], []])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_machine_without_a_card_is_told_before_a_process_is_started(
+    sections: list[str],
+    device: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(command, "_ended", lambda *given: pytest.fail("a process was started"))
+    words = ["--sections", *sections] if sections else []
+    assert main(["gpu", "--out", str(tmp_path / "o"), "--device", device, *words]) == 1
+    said = capsys.readouterr().err
+    assert "torch finds no CUDA device" in said
+    assert said.count("\n") == 1
     assert not (tmp_path / "o").exists()
 
 

@@ -104,8 +104,8 @@ def test_an_interrupted_call_goes_on_to_the_same_files(
             made(out, run)
     assert not (out / "samples.npz").exists()
     outcome = made(out, run)
-    assert outcome.found == {0: 0, 5: 0, 10: 8, 16: 16}[images_before]
-    assert outcome.made == 22 - outcome.found
+    assert outcome.there == {0: 0, 5: 0, 10: 8, 16: 16}[images_before]
+    assert outcome.made == 22 - outcome.there
     assert timeless(out) == timeless(whole)
 
 
@@ -151,7 +151,7 @@ def test_what_is_finished_is_left_alone(run: Path, whole: Path, monkeypatch: pyt
     monkeypatch.delattr(Source, "network")
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     outcome = made(whole, run)
-    assert (outcome.made, outcome.found, outcome.missing) == (0, 22, 0)
+    assert (outcome.made, outcome.there, outcome.missing) == (0, 22, 0)
     assert outcome.result is not None
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 

@@ -26,7 +26,7 @@ def image(path: Path, level: int) -> None:
     Image.fromarray(np.full((2, 2), level, np.uint8)).save(path)
 
 
-def found(path: Path, count: int | None = 10, names: dict[str, int] | None = None, **options: Any) -> Data:
+def data_of(path: Path, count: int | None = 10, names: dict[str, int] | None = None, **options: Any) -> Data:
     """Data for a network of so many classes."""
     return found_data(DataOptions(data=str(path), **options), (1, 2, 2), Classes(count, names or {}))
 
@@ -43,7 +43,7 @@ def test_folders_named_by_number_keep_their_numbers(tmp_path: Path) -> None:
     """Alphabetically 10 would come before 2."""
     for name, level in {"0": 5, "2": 10, "10": 15}.items():
         image(tmp_path / name / "a.png", level)
-    data = found(tmp_path, 11)
+    data = data_of(tmp_path, 11)
     assert labels_by_level(data) == {5: 0, 10: 2, 15: 10}
     assert "classes from folders: 0 is 0, 10 is 10, 2 is 2" in data.remarks()
 
@@ -51,10 +51,10 @@ def test_folders_named_by_number_keep_their_numbers(tmp_path: Path) -> None:
 def test_folders_named_by_class_are_numbered_only_where_that_is_sure(tmp_path: Path) -> None:
     for name, level in {"cat": 5, "dog": 10, "bird": 15}.items():
         image(tmp_path / name / "a.png", level)
-    assert labels_by_level(found(tmp_path, 3)) == {15: 0, 5: 1, 10: 2}
-    assert labels_by_level(found(tmp_path, 1000, {"cat": 281, "dog": 7, "bird": 0})) == {5: 281, 10: 7, 15: 0}
+    assert labels_by_level(data_of(tmp_path, 3)) == {15: 0, 5: 1, 10: 2}
+    assert labels_by_level(data_of(tmp_path, 1000, {"cat": 281, "dog": 7, "bird": 0})) == {5: 281, 10: 7, 15: 0}
     with pytest.raises(CommandError, match=r"3 names, 'bird' among them, for 1000 classes.*cannot be told"):
-        found(tmp_path, 1000)
+        data_of(tmp_path, 1000)
     # of a network without labels folders are folders
     plain = found_data(DataOptions(data=str(tmp_path)), (1, 2, 2))
     assert plain.chosen(3, 0)[1] is None
@@ -65,31 +65,31 @@ def test_metadata_gives_labels_and_captions(tmp_path: Path) -> None:
         image(tmp_path / name, level)
     rows = [{"file_name": "b.png", "text": "bee", "label": 4}, {"file_name": "a.png", "text": "ay", "label": 0}]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    data = found(tmp_path)
+    data = data_of(tmp_path)
     assert labels_by_level(data) == {5: 0, 10: 4}
     captions = data.captions(2, 1)
     assert captions is not None
     assert [captions[data.indices(2, 1).index(place)] for place in (0, 1)] == ["ay", "bee"]
     (tmp_path / "metadata.jsonl").unlink()
     (tmp_path / "metadata.csv").write_text('file_name,caption,class\na.png,"one, two",3\nb.png,three,1\n')
-    again = found(tmp_path)
+    again = data_of(tmp_path)
     assert labels_by_level(again) == {5: 3, 10: 1}
     assert set(again.captions(2, 0) or []) == {"one, two", "three"}
-    assert found(tmp_path, caption="all").captions(2, 0) == ["all", "all"]
+    assert data_of(tmp_path, caption="all").captions(2, 0) == ["all", "all"]
 
 
 def test_captions_beside_images(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / f"{name}.png", 9)
         (tmp_path / f"{name}.txt").write_text(f" {name} caption\n")
-    data = found(tmp_path, None)
+    data = data_of(tmp_path, None)
     assert set(data.captions(2, 0) or []) == {"a caption", "b caption"}
     assert data.remarks() == []
     (tmp_path / "b.txt").unlink()
     with pytest.raises(CommandError, match=r"b.png has no caption"):
-        found(tmp_path, None).captions(2, 0)
+        data_of(tmp_path, None).captions(2, 0)
     (tmp_path / "a.txt").unlink()
-    assert found(tmp_path, None).captions(2, 0) is None
+    assert data_of(tmp_path, None).captions(2, 0) is None
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
@@ -105,7 +105,7 @@ def test_edms_zip(one_hot: bool, tmp_path: Path) -> None:
             labels.append([f"0000{n % 2}/img{n}.png", [int(k == n) for k in range(4)] if one_hot else n])
         archive.writestr("dataset.json", json.dumps({"labels": labels}))
         archive.writestr("__MACOSX/x.png", b"x")
-    data = found(tmp_path / "d.zip")
+    data = data_of(tmp_path / "d.zip")
     assert data.available == 4
     assert labels_by_level(data) == {0: 0, 10: 1, 20: 2, 30: 3}
     assert "passed over: 1 hidden" in data.remarks()
@@ -120,7 +120,7 @@ def test_labels_of_arrays(tmp_path: Path) -> None:
     }  # fmt: skip
     for name, labels in forms.items():
         np.savez(tmp_path / f"{name}.npz", x=x, labels=labels)
-        every = found(tmp_path / f"{name}.npz").every_label()
+        every = data_of(tmp_path / f"{name}.npz").every_label()
         assert every is not None
         assert every.tolist() == whole.tolist(), name
     conditioning = np.random.default_rng(0).normal(size=(4, 3))
@@ -129,7 +129,7 @@ def test_labels_of_arrays(tmp_path: Path) -> None:
     assert every is not None
     assert torch.allclose(every, torch.from_numpy(conditioning).float())
     with pytest.raises(CommandError, match="table of 10 classes"):
-        found(tmp_path / "c.npz")
+        data_of(tmp_path / "c.npz")
     refused = {
         "text": np.array(list("abcd")),
         "few": whole[:3],
@@ -139,7 +139,7 @@ def test_labels_of_arrays(tmp_path: Path) -> None:
     for name, labels in refused.items():
         np.savez(tmp_path / f"{name}.npz", x=x, labels=labels)
         with pytest.raises(CommandError, match="holds labels of shape"):
-            found(tmp_path / f"{name}.npz")
+            data_of(tmp_path / f"{name}.npz")
 
 
 def test_labels_outside_of_the_table_are_named() -> None:
@@ -159,45 +159,45 @@ def test_files_that_belong_to_images_and_are_broken_are_told(tmp_path: Path) -> 
         "metadata.csv": ("name\na.png\n", "has no column file_name"),
         "dataset.json": ('{"labels": 3}', "is not as EDM writes it"),
     }
-    for name, (content, told) in cases.items():
+    for name, (content, message) in cases.items():
         folder = tmp_path / name
         for letter in "ab":
             image(folder / f"{letter}.png", 9)
         (folder / name).write_text(content)
-        with pytest.raises(CommandError, match=told):
-            found(folder).chosen(2, 0)
+        with pytest.raises(CommandError, match=message):
+            data_of(folder).chosen(2, 0)
     (tmp_path / "metadata.jsonl" / "metadata.jsonl").write_text("{broken")
     with pytest.raises(CommandError, match="line 1, is not JSON"):
-        found(tmp_path / "metadata.jsonl")
+        data_of(tmp_path / "metadata.jsonl")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(CommandError, match="is no whole zip file"):
-        found(tmp_path / "cut.zip")
+        data_of(tmp_path / "cut.zip")
 
 
 def test_options_apply_or_are_refused(tmp_path: Path) -> None:
     for letter in "ab":
         image(tmp_path / "x" / f"{letter}.png", 9)
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 1, 2, 2)))
-    for path, options, told in (
+    for path, options, message in (
         ("x", {"layout": "nhwc"}, "--layout is for arrays"), ("x", {"latents": "raw"}, "--latents is for arrays"),
         ("x.npz", {"resize": 2}, "--resize is for folders"), ("x.npz", {"pixel_limit": 9}, "--pixel-limit is for"),
         ("x.npz", {"latents": "raw"}, "no latents of the network"), ("x", {"pixel_limit": 3}, "more than the limit"),
     ):  # fmt: skip
-        with pytest.raises(CommandError, match=told):
-            found(tmp_path / path, None, **options).chosen(2, 0)
+        with pytest.raises(CommandError, match=message):
+            data_of(tmp_path / path, None, **options).chosen(2, 0)
 
 
 def test_arrays_of_every_byte_order_and_width(tmp_path: Path) -> None:
     values = np.linspace(-1, 1, 16).reshape(4, 1, 2, 2)
     for kind in ("<f4", ">f4", ">f8", "f2", np.longdouble):
         np.savez_compressed(tmp_path / "x.npz", x=values.astype(kind))
-        x, _ = found(tmp_path / "x.npz", None).chosen(4, 0)
-        order = np.argsort(found(tmp_path / "x.npz", None).indices(4, 0))
+        x, _ = data_of(tmp_path / "x.npz", None).chosen(4, 0)
+        order = np.argsort(data_of(tmp_path / "x.npz", None).indices(4, 0))
         assert torch.allclose(x[order], torch.from_numpy(values).float(), atol=1e-3)  # half precision keeps 3 digits
     np.save(tmp_path / "x.npy", np.asfortranarray(values))
-    x, _ = found(tmp_path / "x.npy", None).chosen(4, 0)
+    x, _ = data_of(tmp_path / "x.npy", None).chosen(4, 0)
     assert torch.allclose(
-        x[np.argsort(found(tmp_path / "x.npy", None).indices(4, 0))], torch.from_numpy(values).float()
+        x[np.argsort(data_of(tmp_path / "x.npy", None).indices(4, 0))], torch.from_numpy(values).float()
     )
 
 
@@ -207,7 +207,7 @@ def test_damaged_arrays_are_told_in_a_line_wherever_they_are_damaged(compressed:
     values = np.random.default_rng(0).integers(0, 9, (16, 1, 4, 4), dtype=np.uint8)
     (np.savez_compressed if compressed else np.savez)(tmp_path / "w.npz", images=values)
     whole = (tmp_path / "w.npz").read_bytes()
-    kept, lines = 0, []
+    readable, lines = 0, []
     for place in range(0, len(whole), 7):
         damaged = bytearray(whole)
         damaged[place] ^= 0x55
@@ -219,6 +219,6 @@ def test_damaged_arrays_are_told_in_a_line_wherever_they_are_damaged(compressed:
             continue
         x, _ = data.chosen(16, 0)
         assert torch.equal(x, torch.from_numpy(values[data.indices(16, 0)] / np.float32(127.5) - 1)), place
-        kept += 1
+        readable += 1
     assert not any("\n" in line for line in lines)
-    assert kept < len(whole) / 14  # most of the file is data, of which every byte counts
+    assert readable < len(whole) / 14  # most of the file is data, of which every byte counts

@@ -80,8 +80,8 @@ def test_results_are_in_their_folder_whatever_becomes_of_the_terminal(
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-    found = json.loads((tmp_path / "out" / "measure.json").read_text())
-    assert found["sources"]["mlp"]["numbers"]["loss"]["value"] > 0
+    document = json.loads((tmp_path / "out" / "measure.json").read_text())
+    assert document["sources"]["mlp"]["numbers"]["loss"]["value"] > 0
     if status:
         assert "the table could not be printed" in done.stderr
 

@@ -24,8 +24,8 @@ X, NOISE = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0)
 
 @pytest.fixture(scope="module")
 def diffusers() -> ModuleType:
-    found = imported_diffusers()
-    return found if found is not None else pytest.skip("diffusers is not installed")
+    package = imported_diffusers()
+    return package if package is not None else pytest.skip("diffusers is not installed")
 
 
 class Network(nn.Module):
@@ -70,7 +70,7 @@ def test_losses_are_those_of_diffusers_arithmetic(name: str, prediction: str, di
     except ImportError as error:
         pytest.skip(str(error))
     steps = [3, 400, 990]
-    found, network = losses(training, steps)
+    ours, network = losses(training, steps)
     given = {"beta_schedule": "scaled_linear", "beta_end": 0.03}
     if name in ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "LCMScheduler",
                 "TCDScheduler"):  # fmt: skip
@@ -81,7 +81,7 @@ def test_losses_are_those_of_diffusers_arithmetic(name: str, prediction: str, di
     target = {"epsilon": NOISE, "sample": X, "v_prediction": scheduler.get_velocity(X, NOISE, t)}[prediction]
     with torch.no_grad():
         expected = (Network()(noised, t) - target).square().flatten(1).mean(1)
-    assert torch.allclose(found, expected, rtol=1e-5)
+    assert torch.allclose(ours, expected, rtol=1e-5)
     assert torch.equal(network.seen[0], t)
 
 
@@ -91,11 +91,11 @@ def test_flow_matching_is_diffusers_own(shift: float, diffusers: ModuleType) -> 
     configuration = dict(scheduler.config) | {"_class_name": "FlowMatchEulerDiscreteScheduler"}
     training = training_of("pipe", configuration, ModelCall(time_scale=1000.0))
     t = scheduler.timesteps[[950, 500, 3]]
-    found, network = losses(training, (t.double() / 1000).tolist())
+    ours, network = losses(training, (t.double() / 1000).tolist())
     noised = scheduler.scale_noise(X, t, NOISE)
     with torch.no_grad():
         expected = (Network()(noised, t) - (NOISE - X)).square().flatten(1).mean(1)
-    assert torch.allclose(found, expected, rtol=1e-4)  # times in float32
+    assert torch.allclose(ours, expected, rtol=1e-4)  # times in float32
     assert torch.allclose(network.seen[0].float(), t)
     # times are the scheduler's own: even steps, shifted
     assert isinstance(training.loss.times, ShiftedTimes)
@@ -122,7 +122,7 @@ def test_edm_is_diffusers_preconditioning(prediction: str, name: str, diffusers:
     training = trained(diffusers, name, prediction_type=prediction, sigma_data=0.7)
     scheduler = getattr(diffusers, name)(prediction_type=prediction, sigma_data=0.7)
     sigmas = torch.tensor([0.05, 1.0, 20.0])
-    found, network = losses(training, sigmas.tolist())
+    ours, network = losses(training, sigmas.tolist())
     wide = sigmas.view(-1, 1, 1, 1)
     noised = X + wide * NOISE
     times = scheduler.precondition_noise(sigmas)
@@ -131,7 +131,7 @@ def test_edm_is_diffusers_preconditioning(prediction: str, name: str, diffusers:
         denoised = scheduler.precondition_outputs(noised, output, wide)
     weight = (sigmas.square() + 0.49) / (0.7 * sigmas).square()
     expected = weight * (denoised - X).square().flatten(1).mean(1)
-    assert torch.allclose(found, expected, rtol=1e-4)  # the weight cancels digits of the error
+    assert torch.allclose(ours, expected, rtol=1e-4)  # the weight cancels digits of the error
     assert torch.allclose(network.seen[0].float(), times)
 
 
@@ -139,7 +139,7 @@ def test_consistency_models_are_diffusers_boundary(diffusers: ModuleType) -> Non
     scheduler = diffusers.CMStochasticIterativeScheduler()
     training = trained(diffusers, "CMStochasticIterativeScheduler")
     sigmas = torch.tensor([0.01, 1.0, 70.0])
-    found, network = losses(training, sigmas.tolist())
+    ours, network = losses(training, sigmas.tolist())
     wide = sigmas.view(-1, 1, 1, 1)
     noised = X + wide * NOISE
     c_skip, c_out = scheduler.get_scalings_for_boundary_condition(wide)
@@ -147,7 +147,7 @@ def test_consistency_models_are_diffusers_boundary(diffusers: ModuleType) -> Non
     with torch.no_grad():
         output = Network()(noised / (wide.square() + 0.25).sqrt(), times)
         expected = (c_out * output + c_skip * noised - X).square().flatten(1).mean(1)
-    assert torch.allclose(found, expected, rtol=1e-4)
+    assert torch.allclose(ours, expected, rtol=1e-4)
     assert torch.allclose(network.seen[0].float(), times, rtol=1e-5)
     assert training.no_process
     assert not training.loss.is_squared_error
@@ -184,8 +184,8 @@ def test_keys_that_change_loss_or_chain_are_honoured_or_the_measure_is_left_out(
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True}, "invert_sigmas"),
     ]  # fmt: skip
-    for changes, told in refused:
-        with pytest.raises(CommandError, match=told):
+    for changes, message in refused:
+        with pytest.raises(CommandError, match=message):
             of(**({"name": changes.pop("_class_name")} if "_class_name" in changes else {}), **changes)
 
 

@@ -29,8 +29,8 @@ PREFIX = "tests.flatness.cli.models"
 
 @pytest.fixture(scope="module")
 def diffusers() -> ModuleType:
-    found = imported_diffusers()
-    return found if found is not None else pytest.skip("diffusers is not installed")
+    package = imported_diffusers()
+    return package if package is not None else pytest.skip("diffusers is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def edited(folder: Path, to: Path, file: str, **changes: Any) -> Path:
 
 
 def test_a_pipeline_is_loaded_with_its_process(pipeline: Path, diffusers: ModuleType) -> None:
-    found = loaded(str(pipeline), SourceOptions())
-    assert isinstance(found.loss, DiffusionLoss)
-    assert found.shape == (1, 8, 8)
-    assert found.loss.prediction == "epsilon"
-    assert found.process is not None
-    process = found.process(None)
+    subject = loaded(str(pipeline), SourceOptions())
+    assert isinstance(subject.loss, DiffusionLoss)
+    assert subject.shape == (1, 8, 8)
+    assert subject.loss.prediction == "epsilon"
+    assert subject.process is not None
+    process = subject.process(None)
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=50)
     assert torch.allclose(process.alphas_cumprod, scheduler.alphas_cumprod.double())
     assert (process.variance, process.clip) == ("small", 1.0)
@@ -66,9 +66,9 @@ def test_a_pipeline_is_loaded_with_its_process(pipeline: Path, diffusers: Module
     x, noise, u = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     t = torch.tensor([5, 25, 45])
     with torch.no_grad():
-        error = found.model(scheduler.add_noise(x, noise, t), t).sample - noise
+        error = subject.model(scheduler.add_noise(x, noise, t), t).sample - noise
         # float32 sums in another order
-        values = found.loss(found.model, Batch(x, None, noise, u))
+        values = subject.loss(subject.model, Batch(x, None, noise, u))
     assert torch.allclose(values, error.square().flatten(1).mean(1), rtol=1e-5)
 
 
@@ -76,19 +76,19 @@ def test_a_pipeline_is_loaded_with_its_process(pipeline: Path, diffusers: Module
 def test_targets_are_diffusers_own(name: str, ours: str, pipeline: Path, diffusers: ModuleType, tmp_path: Path) -> None:
     folder = edited(pipeline, tmp_path / "p", "scheduler/scheduler_config.json", prediction_type=name,
                     variance_type="fixed_large", clip_sample=False)  # fmt: skip
-    found = loaded(str(folder), SourceOptions())
-    assert isinstance(found.loss, DiffusionLoss)
-    assert found.loss.prediction == ours
-    assert found.process is not None
-    process = found.process(None)
+    subject = loaded(str(folder), SourceOptions())
+    assert isinstance(subject.loss, DiffusionLoss)
+    assert subject.loss.prediction == ours
+    assert subject.process is not None
+    process = subject.process(None)
     assert (process.variance, process.clip) == ("large", None)
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=50, prediction_type=name)
     x, noise, t = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([5, 25, 45])
     target = scheduler.get_velocity(x, noise, t) if ours == "v" else x
     u = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     with torch.no_grad():
-        error = found.model(scheduler.add_noise(x, noise, t), t).sample - target
-        values = found.loss(found.model, Batch(x, None, noise, u))
+        error = subject.model(scheduler.add_noise(x, noise, t), t).sample - target
+        values = subject.loss(subject.model, Batch(x, None, noise, u))
     assert torch.allclose(values, error.square().flatten(1).mean(1), rtol=1e-5)
 
 
@@ -96,11 +96,11 @@ def test_a_bare_network_needs_to_be_told_how_it_was_trained(pipeline: Path) -> N
     with pytest.raises(CommandError, match="--prediction epsilon --schedule linear"):
         loaded(str(pipeline / "unet"), SourceOptions())
     options = SourceOptions(prediction="v_prediction", schedule="squaredcos_cap_v2", train_steps=20)
-    found = loaded(str(pipeline / "unet"), options)
-    assert isinstance(found.loss, DiffusionLoss)
-    assert found.loss.settings()["steps"] == 20
-    assert found.loss.prediction == "v"
-    assert found.about["sha256"] == loaded(str(pipeline), SourceOptions()).about["sha256"]
+    subject = loaded(str(pipeline / "unet"), options)
+    assert isinstance(subject.loss, DiffusionLoss)
+    assert subject.loss.settings()["steps"] == 20
+    assert subject.loss.prediction == "v"
+    assert subject.about["sha256"] == loaded(str(pipeline), SourceOptions()).about["sha256"]
 
 
 def test_what_is_no_model_or_would_have_to_be_unpickled_is_refused(pipeline: Path, tmp_path: Path) -> None:
@@ -140,10 +140,13 @@ def test_diffusers_missing_is_told(pipeline: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("flatness.cli.encoding.imported_diffusers", lambda: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'flatness\[diffusers\]'"):
         loaded(str(pipeline), SourceOptions())
-    for missing, told in (("diffusers", "is not installed"), ("PIL", r"cannot be imported \(No module named 'PIL'\)")):
+    for missing, message in (
+        ("diffusers", "is not installed"),
+        ("PIL", r"cannot be imported \(No module named 'PIL'\)"),
+    ):
         error = ImportError(f"No module named {missing!r}", name=missing)
         monkeypatch.setattr(optional_imports, "importlib", SimpleNamespace(import_module=raising(error)))
-        with pytest.raises(MissingPackageError, match=f"needs diffusers, which {told}: pip install"):
+        with pytest.raises(MissingPackageError, match=f"needs diffusers, which {message}: pip install"):
             loaded(str(pipeline), SourceOptions())
 
 
@@ -158,11 +161,11 @@ def raising(error: Exception) -> Any:
 
 def test_a_schedule_without_signal_at_its_end_has_no_exposure_bias(pipeline: Path, tmp_path: Path) -> None:
     folder = edited(pipeline, tmp_path / "p", "scheduler/scheduler_config.json", rescale_betas_zero_snr=True)
-    found = loaded(str(folder), SourceOptions())
+    subject = loaded(str(folder), SourceOptions())
     learned = edited(pipeline, tmp_path / "q", "scheduler/scheduler_config.json", variance_type="learned")
     assert loaded(str(learned), SourceOptions()).no_process
     # diffusers keeps a little signal at the last step of such schedules, or none, by version
-    assert (found.process is None) == bool(found.no_process)
+    assert (subject.process is None) == bool(subject.no_process)
 
 
 def test_functions_are_named_by_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def matrices(seed: int, of_draws: float, of_samples: float) -> torch.Tensor:
 
 def coverage(of_draws: float, of_samples: float) -> float:
     """The share of intervals that hold the mean."""
-    found = [Uncertain.of_parts([Part(one)]) for one in matrices(0, of_draws, of_samples)]
-    return sum(abs(one.value - 2.0) <= one.half_width for one in found) / TRIALS
+    numbers = [Uncertain.of_parts([Part(one)]) for one in matrices(0, of_draws, of_samples)]
+    return sum(abs(one.value - 2.0) <= one.half_width for one in numbers) / TRIALS
 
 
 def check_coverage() -> None:
@@ -66,10 +66,12 @@ def test_students_quantiles() -> None:
 def check_pairing() -> None:
     """What two share cancels; a shift of one is the difference; signs of parts count."""
     left, right = matrices(1, 1.0, 1.0)[0], matrices(2, 0.0, 0.0)[0]
-    found = paired_difference([Part(left + right - 2.0), Part(left, -1.0)], [Part(left), Part(left + 3.0, -1.0)])
-    assert found is not None
-    assert found.value == pytest.approx(float(right.mean()) - 2.0 + 3.0, rel=1e-12)
-    assert 0 < found.error < 0.2  # of the entries' own .1 over 24 entries, in quadrature twice; the shared parts are 1
+    difference = paired_difference([Part(left + right - 2.0), Part(left, -1.0)], [Part(left), Part(left + 3.0, -1.0)])
+    assert difference is not None
+    assert difference.value == pytest.approx(float(right.mean()) - 2.0 + 3.0, rel=1e-12)
+    assert (
+        0 < difference.error < 0.2
+    )  # of the entries' own .1 over 24 entries, in quadrature twice; the shared parts are 1
     turned = paired_difference([Part(left)], [Part(left + right)])
     assert turned is not None
     assert turned.value == pytest.approx(-float(right.mean()), rel=1e-12)
@@ -97,9 +99,9 @@ def test_mutants_of_pairing_fail() -> None:
 def test_numbers_without_single_values() -> None:
     one = Uncertain.of_estimate(Estimate(1.0, 0.0, 0.3), 10)
     two = Uncertain.of_estimate(Estimate(3.0, 0.0, 0.4), 10)
-    found = two.minus(one, 10)
-    assert found.value == 2.0
-    assert found.error == pytest.approx(0.5)
-    assert found.half_width > 1.96 * found.error
+    difference = two.minus(one, 10)
+    assert difference.value == 2.0
+    assert difference.error == pytest.approx(0.5)
+    assert difference.half_width > 1.96 * difference.error
     assert math.isnan(Uncertain.of_estimate(Estimate(1.0, 0.0, math.nan), 1).half_width)
     assert by_sample(Part(torch.tensor([[1.23456789, 2.0], [1.23456789, 4.0]]))) == [1.234568, 3.0]

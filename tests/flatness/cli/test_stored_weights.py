@@ -26,8 +26,8 @@ GIVEN = SourceOptions(prediction="epsilon", schedule="linear")
 
 @pytest.fixture(scope="module")
 def diffusers() -> ModuleType:
-    found = imported_diffusers()
-    return found if found is not None else pytest.skip("diffusers is not installed")
+    package = imported_diffusers()
+    return package if package is not None else pytest.skip("diffusers is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +66,13 @@ def prefixed(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
 def old_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """As diffusers named an attention's projections at first, and kept them as convolutions."""
     new = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    found = {}
+    renamed = {}
     for name, tensor in state.items():
         for key, old in new.items():
             name = name.replace(f".{key}.", f".{old}.")
-        found[name] = tensor
-    assert set(found) != set(state)
-    return found
+        renamed[name] = tensor
+    assert set(renamed) != set(state)
+    return renamed
 
 
 SAME: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
@@ -145,8 +145,8 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_does_not_fit_is_refused_by_name(what: str, folder: Path, tmp_path: Path) -> None:
-    change, told = REFUSED[what]
-    with pytest.raises(CommandError, match=told):
+    change, message = REFUSED[what]
+    with pytest.raises(CommandError, match=message):
         sha(rewritten(folder, tmp_path / "x", change))
 
 
@@ -212,17 +212,17 @@ def test_nobody_is_asked_for_options_before_the_class_is_known(folder: Path, tmp
 def test_options_for_training_apply_or_are_refused(
     folder: Path, diffusers: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for options, told in (
+    for options, message in (
         ({"schedule": "scaled_linear"}, "no usual betas"),
         ({"schedule": "squaredcos_cap_v2", "beta_end": 0.1}, "has no betas"),
     ):
-        with pytest.raises(CommandError, match=told):
+        with pytest.raises(CommandError, match=message):
             loaded(str(folder), SourceOptions(prediction="epsilon", **options))
     betas = SourceOptions(prediction="epsilon", schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
-    found = loaded(str(folder), betas)
+    subject = loaded(str(folder), betas)
     expected = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
-    assert torch.equal(found.loss.path.alphas_cumprod, expected.double())  # type: ignore[attr-defined]
-    assert found.applied == {"prediction", "schedule", "beta_start", "beta_end"}
+    assert torch.equal(subject.loss.path.alphas_cumprod, expected.double())  # type: ignore[attr-defined]
+    assert subject.applied == {"prediction", "schedule", "beta_start", "beta_end"}
     with_own = tmp_path / "own"
     shutil.copytree(folder, with_own)
     diffusers.DDPMScheduler(prediction_type="sample").save_pretrained(with_own)

@@ -1,0 +1,63 @@
+"""Options that do nothing without others are refused at any value; every option of a measure is in the table."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from experiments.commands import measure
+from flatness.cli.command import parser
+from flatness.cli.errors import CommandError
+from flatness.cli.options import NEEDS, MeasureOptions, PlaceOptions, taken
+
+MEASURES = {
+    "scales", "curve_rms", "bits", "steps", "by_timestep", "curvature", "spectrum", "worst_case", "surface", "readout",
+}  # fmt: skip
+"""Options that say what is measured."""
+ALWAYS = {"images", "times", "seed", "precision"}
+NOTHING = shlex.split("--scales --curve-rms --bits --steps --no-readout")
+"""Of any measure."""
+WITH = {
+    "sigma": "--scales absolute", "relative_sigma": "--scales layer", "draws": "--by-timestep 2",
+    "curve_draws": "--curve-rms .01", "granularity": "--bits 4", "exposure_images": "--steps 2",
+    "probes": "--curvature", "lanczos_steps": "--spectrum 2", "rho": "--worst-case", "ascent_steps": "--worst-case",
+    "surface_range": "--surface 3", "gradient_batch": "--worst-case",
+}  # fmt: skip
+"""What makes an option do something."""
+DEFAULTS = dataclasses.asdict(MeasureOptions()) | dataclasses.asdict(PlaceOptions())
+
+
+def options(words: list[str], command: str = "measure") -> MeasureOptions:
+    """As a command reads them."""
+    quick = "--quick" in words
+    if command == "experiments":
+        given = measure._parser(quick).parse_args(["x", *words])
+    else:
+        given = parser(quick).parse_args([command, "x", *words])
+    return taken(MeasureOptions, given, quick=given.quick)
+
+
+def test_every_option_of_a_measure_is_in_the_table() -> None:
+    fields = {field.name for field in dataclasses.fields(MeasureOptions) if "help" in field.metadata}
+    assert fields == (set(NEEDS) - {"gradient_batch"}) | MEASURES | ALWAYS
+    assert set(WITH) == set(NEEDS)
+
+
+@pytest.mark.parametrize("command", ["measure", "compare", "experiments"])
+@pytest.mark.parametrize("name", NEEDS)
+def test_it_is_refused_alone_also_at_its_default_and_taken_with_what_it_needs(name: str, command: str) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    words = [*NOTHING, flag, str(DEFAULTS[name])]
+    with pytest.raises(CommandError, match=f"{flag} does nothing without --"):
+        options(words, command)
+    found = options([*words, *WITH[name].split()], command)
+    if name != "gradient_batch":
+        assert getattr(found, name) == DEFAULTS[name]
+    options(NOTHING, command)
+
+
+def test_quick_takes_no_curve_and_no_chains_and_so_none_of_their_options() -> None:
+    for words in (["--curve-draws", "5"], ["--exposure-images", "64"], ["--sigma", "0.01"]):
+        with pytest.raises(CommandError, match=f"{words[0]} does nothing without"):
+            options(["--quick", *words])
+    assert options(["--quick", "--scales"]).draws == 3
