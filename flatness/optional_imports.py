@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
+import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 
 def hide_an_unusable_torchvision() -> None:
@@ -41,6 +46,12 @@ def imported_diffusers() -> ModuleType | None:
     return imported("diffusers")
 
 
+def diffusers_parameters(name: str) -> dict[str, inspect.Parameter]:
+    """What a class of diffusers' is built from, by name; {} where there is no such class."""
+    kind: Any = getattr(imported_diffusers(), name, None)
+    return {} if kind is None else dict(inspect.signature(kind.__init__).parameters)
+
+
 def why_not(package: str) -> str:
     """Why a package could not be imported: it "is not installed", or another that it needs is missing."""
     try:
@@ -49,3 +60,19 @@ def why_not(package: str) -> str:
         if error.name != package:
             return f"cannot be imported ({' '.join(str(error).split())})"
     return "is not installed"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log lines and warnings of diffusers and transformers about themselves."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

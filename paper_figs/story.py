@@ -151,10 +151,10 @@ def short_answers(columns: Sequence[Column]) -> list[str]:
     if not studies:
         return [f"**What is false in the paper.** {theory_title()}. {theory_verdicts()}. Nothing is measured yet."]
     of = {name: tally(studies, name) for name in ("L1a", "L2a", "L2d", "L7a", "L8b", "L8c")}
-    example = f" (clearest: {of['L1a'].example})" if of["L1a"].confirmed else ""
+    clearest = f" Clearest: {of['L1a'].example}." if of["L1a"].confirmed else ""
     return [
         f"**What SAM buys.** Flatter weights {of['L7a'].words()}. Used as they come out of training, its weights' "
-        f"samples are {of['L1a'].either_way('better', 'worse')}{example}. Rounded to 4 bits, its loss rises less "
+        f"samples are {of['L1a'].either_way('better', 'worse')}.{clearest} Rounded to 4 bits, its loss rises less "
         f"{of['L8c'].words()}.",
         "**When it does not.** With an average of the weights (EMA), as diffusion models are used, SAM's samples are "
         f"{of['L2a'].either_way('better', 'worse')}. EMA alone, which costs no pass, improves samples "

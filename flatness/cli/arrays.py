@@ -51,7 +51,7 @@ def read_arrays(path: Path) -> Arrays:
         CommandError: it cannot be read, or holds no samples under a known name.
     """
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return Arrays(np.lib.format.open_memmap(path, mode="r"))
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return _of_archive(path, file)

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from flatness.cli.subject import Subject
 
 SOURCE = (
-    "a folder as diffusers' save_pretrained writes it (a UNet2DModel, or a DDPM or DDIM pipeline), or module:function, "
-    "a function that returns (model, loss) or (model, loss, process): see `pydoc flatness.cli.sources`"
+    "a folder as diffusers' save_pretrained writes it (a network, or a pipeline from DDPM to Flux), a .safetensors "
+    "beside its config.json, the id of a model in the local cache of the hub, or module:function, a function that "
+    "returns (model, loss) or (model, loss, process): see `pydoc flatness.cli.sources`"
 )
 QUICK_HELP = (
     "an answer in about a minute on two cores for 57 million weights at 32 x 32: noise per filter and 4 bits on a few "

@@ -95,7 +95,8 @@ def found_data(
     if options.data is None:
         raise CommandError("--data is missing: a folder or zip of images, an .npz or an .npy")
     path = Path(options.data)
-    if path.is_dir() or (path.is_file() and path.suffix == ".zip" and zipfile.is_zipfile(path)):
+    ending = path.suffix.lower()
+    if path.is_dir() or (path.is_file() and ending == ".zip" and zipfile.is_zipfile(path)):
         if options.layout != "auto":
             raise CommandError("--layout is for arrays; images say where their channels are")
         if options.latents is not None:
@@ -103,8 +104,8 @@ def found_data(
         return _pictures(path, options, shape, classes)
     if not path.is_file():
         raise CommandError(f"{path} does not exist; {ALLOWED}")
-    if path.suffix not in (".npz", ".npy"):
-        what = "is no whole zip file" if path.suffix == ".zip" else "is not read"
+    if ending not in (".npz", ".npy"):
+        what = "is no whole zip file" if ending == ".zip" else "is not read"
         raise CommandError(f"{path} {what}; {ALLOWED}")
     for name, default in (("resize", None), ("pixel_limit", DataOptions.pixel_limit)):
         if getattr(options, name) != default:

@@ -14,17 +14,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatness.cli.encoding import Encoder, bound, built_network
+from flatness.cli.encoding import Encoder, bound, built_network, with_defaults
 from flatness.cli.errors import CommandError
 from flatness.cli.families import family_of_network, family_of_pipeline, networks, pipelines
 from flatness.cli.families.contract import Configuration, Family
 from flatness.cli.files import read_object
 from flatness.cli.options import SourceOptions
-from flatness.cli.schedulers import Training, check_scheduler, training_of
-from flatness.cli.stored_weights import refuse_adapter, stored_weights
+from flatness.cli.schedulers import Training, check_scheduler, training_of, unknown_keys
+from flatness.cli.stored_weights import coarse_types, refuse_adapter, stored_weights
 from flatness.cli.subject import Encoding, Process, Shape, Subject, weights_hash
 from flatness.diffusion.losses import DiffusionLoss
 from flatness.diffusion.sampling import SamplingProcess, sampling_process
+from flatness.optional_imports import diffusers_parameters
 
 SCHEDULER = "scheduler_config.json"
 
@@ -53,7 +54,7 @@ def _pipeline(path: Path, index: dict[str, Any]) -> Subject:
     if scheduler is None:
         raise CommandError(f"{path} holds no scheduler/{SCHEDULER}; save the pipeline anew")
     check_scheduler(str(path), scheduler)
-    autoencoder = read_object(path / family.autoencoder / "config.json") if family.autoencoder else None
+    autoencoder = _completed(path / family.autoencoder / "config.json") if family.autoencoder else None
     encoder = None
     if family.autoencoder:
         if autoencoder is None:
@@ -74,6 +75,7 @@ def _bare(path: Path, options: SourceOptions) -> Subject:
         if path.is_file():
             raise CommandError(f"{path} lies beside no config.json, which says what network it is")
         raise CommandError(f"{path} is not a model: it holds neither model_index.json nor config.json")
+    configuration = with_defaults(configuration)
     family = family_of_network(configuration.get("_class_name"))
     if family is None:
         refuse_adapter(folder)
@@ -112,8 +114,14 @@ def _check_parts(path: Path, index: Mapping[str, Any], family: Family) -> None:
             raise CommandError(f"{path} has {what} {entry}; allowed: {allowed}")
 
 
+def _completed(path: Path) -> dict[str, Any] | None:
+    """A configuration with what it leaves out; None where there is no such file."""
+    found = read_object(path)
+    return None if found is None else with_defaults(found)
+
+
 def _network_configuration(folder: Path, family: Family) -> dict[str, Any]:
-    configuration = read_object(folder / "config.json")
+    configuration = _completed(folder / "config.json")
     if configuration is None:
         raise CommandError(f"{folder} is not a model: it holds no config.json")
     if configuration.get("_class_name") not in family.networks:
@@ -185,9 +193,13 @@ def _subject(
         "loss": training.loss.settings(),
         "sha256": weights_hash(network),
     }
-    remarks = training.remarks
-    if stored.variant:
-        remarks = (*remarks, f"its weights are those of the variant {stored.variant}, measured in float32")
+    kinds = (type(network).__name__, str(configuration["_class_name"]))  # which may be an older name
+    known = [key for kind in kinds for key in diffusers_parameters(kind)]
+    remarks = (*training.remarks, *unknown_keys("its network's", configuration, known))
+    coarse = coarse_types(stored)
+    if stored.variant or coarse:
+        told = f"those of the variant {stored.variant}" if stored.variant else f"stored as {', '.join(coarse)}"
+        remarks = (*remarks, f"its weights are {told}, measured in float32")
     shape = latents
     if encoder is not None and latents is not None:
         shape = (3, *(side * encoder.factor for side in latents[1:]))

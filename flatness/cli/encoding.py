@@ -27,7 +27,7 @@ from flatness.cli.families.contract import IMAGE_SIZE, CaptionedCall, Configurat
 from flatness.cli.files import read_object, write_whole
 from flatness.cli.stored_weights import load_stored, stored_weights
 from flatness.diffusion.losses import DiffusionLoss
-from flatness.optional_imports import imported_diffusers, why_not
+from flatness.optional_imports import diffusers_parameters, imported_diffusers, quiet, why_not
 from flatness.weights import derived_seed
 
 CHUNK = 4
@@ -75,7 +75,7 @@ class Encoder:
     def factor(self) -> int:
         """Pixels a latent pixel."""
         assert self.autoencoder is not None
-        return 2 ** (len(self.autoencoder["block_out_channels"]) - 1)
+        return self.family.factor(self.autoencoder)
 
     def encoded(
         self, samples: Samples, device: torch.device, seed: int, keep: Path | None, advance: Callable[[int], None]
@@ -165,7 +165,7 @@ class Encoder:
             rows = _read(path)
             if rows is None:
                 pipeline = pipeline or self._text_pipeline(texts, device)
-                with torch.no_grad(), _quiet():
+                with torch.no_grad(), quiet():
                     rows = {k: v.detach().float().cpu() for k, v in self.family.embed(pipeline, some, device).items()}
                 _write(path, rows)
             found.append(rows)
@@ -189,7 +189,7 @@ class Encoder:
             for name, parameter in wanted.items()
             if name != "self" and (name in parts or parameter.default is inspect.Parameter.empty)
         }
-        with _quiet():
+        with quiet():
             return pipeline(**own)
 
 
@@ -209,10 +209,15 @@ def _noise(seed: int, index: int) -> torch.Generator:
 
 @torch.no_grad()
 def _posterior(model: Any, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One draw from the posterior of each image; of a VQ autoencoder what is quantised later."""
+    """One draw from the posterior of each image.
+
+    Of an autoencoder without one, what it gives; of VQ, what is quantised later.
+    """
     encoded = model.encode(images)
-    if hasattr(encoded, "latents"):
-        return encoded.latents
+    for name in ("latents", "latent"):
+        if hasattr(encoded, name):
+            z: Tensor = getattr(encoded, name)
+            return z
     posterior = encoded.latent_dist
     noise = torch.stack([torch.randn(posterior.mean.shape[1:], generator=one) for one in generators])
     return posterior.mean + posterior.std * noise.to(posterior.mean)
@@ -233,6 +238,12 @@ def diffusers_part(folder: Path, allowed: Sequence[str]) -> nn.Module:
     return built_network(str(configuration["_class_name"]), configuration, folder, folder)
 
 
+def with_defaults(configuration: Configuration) -> dict[str, Any]:
+    """A configuration with what it leaves out as its class of diffusers' has it, where diffusers has the class."""
+    parameters = diffusers_parameters(str(configuration.get("_class_name"))).values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(configuration)
+
+
 def built_network(name: str, configuration: Configuration, place: Path, label: Path) -> nn.Module:
     """A network of a class of diffusers', in float32, with the weights of a folder or file.
 
@@ -247,7 +258,8 @@ def built_network(name: str, configuration: Configuration, place: Path, label: P
         method = configuration["quantization_config"].get("quant_method", "some method")
         raise CommandError(f"{label} is quantised by {method}; allowed: weights as floats, to be rounded here")
     try:
-        network: nn.Module = getattr(diffusers, name).from_config(dict(configuration)).float()
+        with quiet():
+            network: nn.Module = getattr(diffusers, name).from_config(dict(configuration)).float()
     except Exception as error:  # of many kinds, for values of many kinds
         reason = text_of(error)[:300]
         raise CommandError(f"{label} has a configuration of which no {name} can be built: {reason}") from error
@@ -262,14 +274,14 @@ def _text_part(folder: Path, kind: str, device: torch.device) -> Any:
         CommandError: it cannot be loaded, or tensors are missing; MissingPackageError: transformers is missing.
     """
     try:
-        with _quiet():
+        with quiet():
             import transformers
 
             transformers.utils.logging.disable_progress_bar()
     except ImportError as error:
         raise MissingPackageError("captions", "transformers", "'flatness[text]'", why_not("transformers")) from error
     try:
-        with _quiet():
+        with quiet():
             if "Tokenizer" in kind:
                 return getattr(transformers, kind).from_pretrained(str(folder), local_files_only=True)
             model, about = getattr(transformers, kind).from_pretrained(
@@ -286,25 +298,6 @@ def _text_part(folder: Path, kind: str, device: torch.device) -> Any:
 
 
 KINDS = {"missing": "missing_keys", "unexpected": "unexpected_keys", "of another shape": "mismatched_keys"}
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Without the log lines and warnings of diffusers and transformers about themselves."""
-    import logging
-    import warnings
-
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def bound(loss: DiffusionLoss, rows: Mapping[str, Tensor]) -> DiffusionLoss:

@@ -4,7 +4,7 @@ Labels of a network with classes come, in this order, from
 
 - `dataset.json`, as EDM's tools write it: {"labels": [["00000/img.png", 3], ...]}, whole numbers or one-hot rows;
 - `metadata.jsonl` or `metadata.csv`, as the image folders of `datasets` have it: a row an image, with `file_name` and
-  `label` (or `class`, `class_label`), a number or a name that the network's configuration has;
+  `label` (or `class`, `class_label`), a number, a one-hot list or a name that the network's configuration has;
 - folders named by class: whole numbers, or names that the configuration has, or as many names as there are classes, in
   alphabetical order. Fewer names would be numbered wrongly, and are refused.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -43,6 +44,9 @@ from flatness.images import (
 Content = Path | bytes
 LARGEST_FILE = 2**30
 """Bytes of one file within a zip, unpacked."""
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
+"""What folders of a data set's splits are called, which are no classes."""
+NUMBER = re.compile(r"-?\d+")
 METADATA = ("metadata.jsonl", "metadata.csv")
 DATASET = "dataset.json"
 LABEL_COLUMNS = ("label", "class", "class_label", "labels")
@@ -213,11 +217,15 @@ class Pictures:
                 return own
         given = [next((r[c] for c in LABEL_COLUMNS if r.get(c) is not None), None) for r in self._rows_in_order()]
         if any(value is not None for value in given):
-            return self._numbered([None if value is None else str(value) for value in given], classes, numbers, False)
-        depth = {len(key.parts) for key in self.keys}
-        if min(depth) < 2 or len({key.parts[0] for key in self.keys}) < 2:
+            names = [None if v is None else _label_name(self.label(index), v) for index, v in enumerate(given)]
+            return self._numbered(names, classes, numbers, False)
+        if min(len(key.parts) for key in self.keys) < 2:
             return None
-        return self._numbered([key.parts[0] for key in self.keys], classes, numbers, True)
+        folders = {key.parts[0] for key in self.keys}
+        if SPLITS.issuperset(name.lower() for name in folders):
+            held = ", ".join(sorted(folders))
+            raise CommandError(f"{self.path} holds the split {held}, and no classes: give the folder of one split")
+        return None if len(folders) < 2 else self._numbered([key.parts[0] for key in self.keys], classes, numbers, True)
 
     def _rows_in_order(self) -> list[dict[str, Any]]:
         return [self.rows.get(key, {}) for key in self.keys]
@@ -230,10 +238,16 @@ class Pictures:
             if name is None:
                 raise CommandError(f"{self.label(index)} has no label, and other images have")
         distinct = sorted({str(name) for name in names})
-        if all(name.lstrip("-").isdigit() for name in distinct):
+        whole = [name for name in distinct if NUMBER.fullmatch(name)]
+        if len(whole) == len(distinct):
             own = {name: int(name) for name in distinct}
         elif all(name in numbers for name in distinct):
             own = {name: numbers[name] for name in distinct}
+        elif whole:
+            other = next(name for name in distinct if name not in whole)
+            raise CommandError(
+                f"{self.path}: {where} are numbers and names, {whole[0]!r} and {other!r}; allowed: all of one kind"
+            )
         elif len(distinct) == classes or (classes is None and folders):
             own = {name: place for place, name in enumerate(distinct)}
         else:
@@ -275,6 +289,24 @@ def _zipped(path: Path) -> ImageFiles:
                 (files.images if inner.suffix.lower() in ENDINGS else files.others).append(inner)
     files.images.sort()
     return files
+
+
+def _label_name(where: str, label: object) -> str:
+    """A label of the metadata as a name, or as the digits of its number: whole numbers, one-hot lists and names.
+
+    A csv has all of these as text.
+    """
+    text = label.strip() if isinstance(label, str) else ""
+    if text.startswith("["):
+        try:
+            label = json.loads(text)
+        except ValueError:
+            return text
+    if isinstance(label, str):
+        return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+    if isinstance(label, float) and label.is_integer():
+        return str(int(label))
+    return str(_class_number(where, label))
 
 
 def _class_number(where: str, label: object) -> int:

@@ -252,8 +252,8 @@ class DataOptions:
 
     data: str | None = option(
         None,
-        "a folder or zip of images; an .npz with arr_0 or images (and labels, or arr_1); or an .npy. uint8 is "
-        "scaled to [-1, 1], floats are taken as they are",
+        "a folder or zip of images, with classes and captions beside them; an .npz with arr_0, images or latents (and "
+        "labels, or arr_1, captions, embeddings); or an .npy. uint8 is scaled to [-1, 1], floats are taken as they are",
     )
     resize: int | None = option(
         None, "scale images so that the shorter side has N pixels, and crop the middle square", type=int, metavar="N"

@@ -120,7 +120,7 @@ def _timesteps(axes: Axes | None, networks: Sequence[Measured]) -> bool:
         half = [_length(q.found.half_width) for q in bins]
         axes.errorbar(x, y, half, fmt="o-", markersize=3, capsize=2, label=one.label)  # type: ignore[arg-type]
     places = [end for one in there for bin_ in one.outcomes["timesteps"].result["bins"] for end in bin_["times"]]
-    if min(places) > 0 and max(places) > 1000 * min(places):  # noise levels, as EDM's
+    if min(places) > 0 and max(places) > max(1.0, 1000 * min(places)):  # noise levels, as EDM's; not shares of noise
         axes.set_xscale("log")
     axes.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
     axes.set_xlabel("timestep")

@@ -248,9 +248,13 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
     left_out: dict[str, str] = {}
     seconds: dict[str, float] = {}
     with placed(subject, common, watch.advance) as setting, contextlib.ExitStack() as at_the_end:
-        tasks = tasks_of(common.options, process=setting.process is not None)
+        tasks = tasks_of(setting.options, process=setting.process is not None)
         if setting.process is None:
             left_out = {f"exposure-{steps}": subject.no_process for steps in common.options.steps}
+        else:
+            there, asked = setting.options.steps, common.options.steps
+            chain = f"its process has {len(setting.process.alphas_cumprod)} steps"
+            left_out = {f"exposure-{steps}": chain for steps in asked if steps not in there}
         watch.begins(subject.label, sum(task.passes for task in tasks) * len(common.x_0))
         at_the_end.callback(watch.ends)
         for task in tasks:
@@ -314,8 +318,10 @@ def _setting(subject: Subject, common: Common, advance: Advance) -> Setting:
     process = None
     if subject.process is not None and options.steps:
         process = subject.process(None if labels is None else labels[: options.exposure_images])
-        if max(options.steps) > len(process.alphas_cumprod):
-            raise CommandError(f"steps is {max(options.steps)}; allowed: at most {len(process.alphas_cumprod)}")
+        most = len(process.alphas_cumprod)
+        if max(options.steps) > most and options.steps != MeasureOptions.steps:
+            raise CommandError(f"steps is {max(options.steps)}; allowed: at most {most}")
+        options = dataclasses.replace(options, steps=tuple(steps for steps in options.steps if steps <= most))
     return Setting(
         subject.model, subject.loss, batches(place.batch_size), options, process, exposure,
         batches(place.gradient_batch), place.batch_size, advance,

@@ -17,9 +17,9 @@ where one cannot be (dynamic thresholding), exposure bias is left out with the r
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ from flatness.cli.errors import CommandError, text_of
 from flatness.diffusion.losses import DiffusionLoss, EDMLoss
 from flatness.diffusion.noise_paths import EDM_PATH, RECTIFIED_FLOW, DiscretePath
 from flatness.diffusion.predictions import ModelCall
-from flatness.optional_imports import imported_diffusers
+from flatness.optional_imports import diffusers_parameters, imported_diffusers, quiet
 
 WITH_BETAS = (
     "DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler",
@@ -40,6 +40,7 @@ WITH_BETAS = (
     "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler", "LCMScheduler", "TCDScheduler",
 )  # fmt: skip
 DISTILLED = ("LCMScheduler", "TCDScheduler")
+DISTILLATION = "the loss is that of plain training, not the one of the distillation that its scheduler tells of"
 FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 CONSISTENCY = ("CMStochasticIterativeScheduler",)
@@ -103,6 +104,33 @@ def training_of(label: str, configuration: Mapping[str, Any], call: ModelCall, t
     built = _built(label, name, configuration)
     own = {key: value for key, value in dict(built.config).items() if not key.startswith("_use_default")}
     own["_class_name"] = name
+    remarks = unknown_keys("its scheduler's", configuration, ("predict_epsilon", *_keys_of_schedulers()))
+    training = _training(label, name, configuration, built, own, call, tokens)
+    return dataclasses.replace(training, remarks=(*training.remarks, *remarks))
+
+
+def unknown_keys(whose: str, configuration: Mapping[str, Any], known: Collection[str]) -> tuple[str, ...]:
+    """What to say of a configuration's keys that do nothing here, a line or none."""
+    names = [name for name in configuration if name not in known and not name.startswith("_")]
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return (f"{whose} configuration has keys that this diffusers does not know: {shown}",) if names else ()
+
+
+@functools.cache
+def _keys_of_schedulers() -> frozenset[str]:
+    """Of all of them: a configuration keeps keys of the samplers that it came through."""
+    return frozenset(key for name in SCHEDULERS for key in diffusers_parameters(name))
+
+
+def _training(
+    label: str,
+    name: str,
+    configuration: Mapping[str, Any],
+    built: Any,
+    own: dict[str, Any],
+    call: ModelCall,
+    tokens: int | None,
+) -> Training:
     prediction = _prediction(label, configuration, own)
     if name in FLOW or own.get("use_flow_sigmas") or prediction == "flow_prediction":
         return _flow(label, name, own, call, tokens)
@@ -117,8 +145,7 @@ def _built(label: str, name: str, configuration: Mapping[str, Any]) -> Any:
     diffusers = imported_diffusers()
     assert diffusers is not None  # the network has been loaded
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # diffusers' own, about what it calls
+        with quiet():
             return getattr(diffusers, name).from_config(dict(configuration))
     except Exception as error:  # of any kind, for values of any kind
         reason = text_of(error)[:200]
@@ -156,8 +183,10 @@ def _with_betas(label: str, name: str, own: dict[str, Any], prediction: str, bar
     elif variance not in VARIANCES:
         why = f"its variance_type {variance!r} is not known here"
     elif own.get("rescale_betas_zero_snr") or bool((path.coefficients(path.grid())[0] == 0).any()):
-        why = "its schedule ends without signal (rescale_betas_zero_snr)"
-    return Training(loss, VARIANCES.get(variance, "small"), clip, why, own)
+        why = "its schedule ends without signal"
+    return Training(
+        loss, VARIANCES.get(variance, "small"), clip, why, own, (DISTILLATION,) if name in DISTILLED else ()
+    )
 
 
 @dataclass(frozen=True)
@@ -189,7 +218,9 @@ def _flow(label: str, name: str, own: dict[str, Any], call: ModelCall, tokens: i
     if shift != 1.0:
         remarks = (f"times are even steps shifted by {shift:.4g}, as its scheduler's; --times gives others",)
     loss = DiffusionLoss(RECTIFIED_FLOW, "flow", ShiftedTimes(shift), call)
-    why = f"a {name} samples by consistency, not ancestrally" if name == "FlowMatchLCMScheduler" else ""
+    why = ""
+    if name == "FlowMatchLCMScheduler":
+        why, remarks = f"a {name} samples by consistency, not ancestrally", (*remarks, DISTILLATION)
     return Training(loss, "small", None, why, own, remarks)
 
 

@@ -1,9 +1,10 @@
 """Weights in safetensors, held against the network they are for: each tensor once and in its shape, or it is said.
 
-Names may carry what wrappers put before them (data-parallel's `module.`, torch.compile's `_orig_mod.`), and the names
-that attention had in diffusers' first releases. A file in parts is read by its index; a variant (`.fp16.`) where it is
-all there is. Adapters are no networks, and quantised weights no weights of these networks: they are refused by name.
-Pickled weights are never read.
+Names may carry what wrappers put before them or into them (data-parallel's `module.`, torch.compile's `_orig_mod.`,
+FSDP's and activation checkpointing's, the `model.` of a trainer's module), and the names that attention had in
+diffusers' first releases. A file in parts is read by its index; a variant (`.fp16.`) where it is all there is. Adapters
+are no networks, and quantised weights no weights of these networks: they are refused by name. Pickled weights are never
+read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from flatness.cli.errors import INSTEAD, CommandError, out_of_memory, text_of
 
 NAME = "diffusion_pytorch_model"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-PREFIXES = ("module.", "_orig_mod.", "model._orig_mod.")
+PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "model.")
+WRAPPERS = re.compile(r"(^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch's wrappers of parts put within a name."""
+FULL = ("F32", "F64")
+"""Floats that are no coarser than those that are measured."""
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """What diffusers called the projections of an attention before 0.15."""
 ADAPTER = re.compile(r"lora_|\.lora\.|base_layer|_lora\.|hada_|lokr_|\.alpha$|adapter")
@@ -152,6 +157,17 @@ def load_stored(network: nn.Module, stored: Stored, label: str, optional: Iterab
         raise CommandError(f"{label} does not fit the network of its configuration: tensors {'; '.join(told)}")
 
 
+def coarse_types(stored: Stored) -> list[str]:
+    """The types of floats in the files that are coarser than float32, as safetensors calls them: F16, BF16, F8_E4M3."""
+    from safetensors import safe_open
+
+    found = set()
+    for path in stored.files:
+        with safe_open(path, framework="pt") as file:
+            found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  not a dictionary
+    return sorted(name for name in found if "F" in name and name not in FULL)
+
+
 def _tensors(stored: Stored, own: set[str], label: str) -> Iterator[tuple[str, Tensor]]:
     """All tensors under the network's names, each once."""
     from safetensors import SafetensorError, safe_open
@@ -186,7 +202,7 @@ def _renaming(names: list[str], own: set[str]) -> Any:
 
     def rename(name: str) -> str:
         bare = name.removeprefix(prefixes)
-        bare = re.sub(r"(^|\.)_orig_mod\.", r"\1", bare) if bare not in own else bare
+        bare = WRAPPERS.sub(r"\1", bare) if bare not in own else bare
         if bare in own:
             return bare
         parts = bare.split(".")

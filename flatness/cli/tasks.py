@@ -336,8 +336,12 @@ def _worst_case(at: Setting) -> Outcome:
     losses = loss.matrix(2 * options.ascent_steps + 1)
     rises = losses[2::2] - losses[:1]  # between them the passes with gradients
     best = int(rises.mean(1).argmax())
+    worst = rises[best : best + 1]
+    if not found.rise.value > 0:  # the centre of the ball is in it
+        worst = torch.zeros_like(worst)
     words = f"worst rise in a ball of radius {options.rho:g}"
-    return Outcome(stored(found), [Quantity.of("worst-case.rise", words, Part(rises[best : best + 1]))])
+    tick = f"worst,\nradius {options.rho:g}"
+    return Outcome(stored(found), [Quantity.of("worst-case.rise", words, Part(worst), tick=tick)])
 
 
 def _surface(at: Setting) -> Outcome:

@@ -89,7 +89,7 @@ def draw(data: dict[str, Any]) -> Figure:
     row = figure.subplots(1, len(columns), squeeze=False)[0]
     for axes, column in zip(row, columns, strict=True):
         inches = PANELS_INCHES / len(columns)
-        panels.name(axes, panels.wrapped(column["short"], inches))
+        panels.name(axes, panels.wrapped(column["short"].replace(", ", ",\n"), inches))
         _panel(axes, column, inches)
         axes.set_xlabel("distance moved")
         axes.set_ylim(bottom=0)

@@ -45,7 +45,7 @@ def title(columns: dict[str, Any]) -> str:
         adm, sam = (column["curves"][base].get(MEAN) for base in ("adm", "sam"))
         if adm is not None and sam is not None:
             less, more = sam["high"] < adm["low"], sam["low"] > adm["high"]
-            verdicts.add("less than" if less else "more than" if more else "within errors as much as")
+            verdicts.add("less than" if less else "more than" if more else "as much, within errors, as")
     if len(verdicts) == 1:
         return f"While sampling, SAM's predicted noise strays {verdicts.pop()} plain training's"
     return "Whether SAM's predicted noise strays less while sampling differs by source"
@@ -81,7 +81,8 @@ def draw(data: dict[str, Any]) -> Figure:
     row = figure.subplots(1, len(columns), squeeze=False)[0]
     for axes, column in zip(row, columns, strict=True):
         inches = PANELS_INCHES / len(columns)
-        panels.name(axes, panels.wrapped(f"{column['short']}, T' = {column['steps']}", inches))
+        heading = column["short"].replace(", ", ",\n") + f", T' = {column['steps']}"
+        panels.name(axes, panels.wrapped(heading, inches))
         _panel(axes, column, inches)
         axes.set_xlabel("diffusion step $t$")
     row[0].set_ylabel(r"gap of $\|\hat{\epsilon}\|$")

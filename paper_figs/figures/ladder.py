@@ -146,7 +146,7 @@ def draw(data: dict[str, Any]) -> Figure:
     drawn = []
     for place, (name, points) in enumerate(shown.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
-        panels.name(axes, panels.wrapped(name, 1.6))
+        panels.name(axes, panels.wrapped(name.replace(": ", "\n", 1), 1.7))
         _panel(axes, points)
         if place % columns == 0:
             axes.set_ylabel("distance of samples,\nratio to plain training")

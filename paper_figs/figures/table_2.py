@@ -51,15 +51,19 @@ def compute() -> dict[str, Any]:
 
 def title(data: dict[str, Any]) -> str:
     """In how many columns EMA improves plain training, and SAM with EMA that, the paper's and others apart."""
-    parts = []
-    for paper, words in ((True, "the paper"), (False, "our results")):
+    counts = []
+    for paper in (True, False):
         keys = [key for key in data["columns"] if key.startswith("paper") is paper and "extrapolated" not in key]
         ema, sam = (
             table_sources.lower(data, [row], [against], keys)
             for row, against in (("adm+ema", "adm"), ("sam+ema", "adm+ema"))
         )
-        parts.append(f"{words}: EMA helps in {ema[0]} of {ema[1]} columns, SAM beside it in {sam[0]}")
-    return f"Distance of samples. In {'; '.join(parts)}"
+        counts.append((*ema, *sam))
+    theirs, ours = counts
+    return (
+        f"EMA improves samples in {theirs[0]} of the paper's {theirs[1]} columns and {ours[0]} of our {ours[1]}; SAM "
+        f"improves EMA's in {theirs[2]} of {theirs[3]} and {ours[2]} of {ours[3]}"
+    )
 
 
 def _toy_floor(results: dict[str, Any]) -> dict[str, float]:

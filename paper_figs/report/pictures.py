@@ -68,6 +68,7 @@ class Picture:
     missing: tuple[Markup, ...]
     faces: tuple[Markup, ...]
     above: bool
+    nothing: bool
     image: Markup | None
     width: Markup
     height: Markup
@@ -224,6 +225,7 @@ def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture
         missing=tuple(prose.quoted(line) for line in missing(data)),
         faces=tuple(prose.quoted(line) for line in faces(data)),
         above=False,
+        nothing=bool(_columns(data)) and all("empty" in column for column in _columns(data)),
         image=image,
         width=Markup(str(width)),
         height=Markup(str(height)),

@@ -9,11 +9,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 import flatness
 from flatness.cli.options import MeasureOptions
-from tests.browser import DESK, PATIENCE, PHONE, chromium
+from tests.browser import CONTRAST, DESK, LEAST_CONTRAST, PATIENCE, PHONE, chromium
 from theory import ledger
 
 ROOT = Path(__file__).parent.parent.parent
@@ -140,6 +140,38 @@ def test_pages_load_nothing_from_elsewhere_miss_nothing_and_fit(site: Path, brow
             wrong.append(f"{name} is wider than {width}")
     context.close()
     assert wrong == []
+
+
+def look(page: Page, scheme: str) -> None:
+    """Show the page in light, dark, or as it is printed."""
+    page.emulate_media(
+        media="print" if scheme == "print" else "screen", color_scheme="dark" if scheme == "dark" else "light"
+    )
+
+
+TEXTS = ["article p", "article a", "article h1", "article h2", "article th", "article td", "article code", "summary"]
+TEXTS += [".sidebar-tree a", ".verdict", ".fragment .claims th small", ".fragment .note"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
+@pytest.mark.parametrize("name", ["index", "claims_by_rung", "glossary", "findings"])
+def test_pages_fit_and_can_be_read_in_every_scheme(site: Path, browser: Browser, name: str, scheme: str) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto((site / f"{name}.html").as_uri())
+    look(page, scheme)
+    if scheme != "print":
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+        assert dark is (scheme == "dark")
+    ratios = page.evaluate(CONTRAST, TEXTS)
+    widths = []
+    for width in (PHONE, DESK):
+        page.set_viewport_size({"width": width, "height": 900})
+        widths.append(page.evaluate("document.documentElement.scrollWidth") <= width)
+    page.close()
+    assert len(ratios) >= 5
+    assert [(selector, ratio) for selector, ratio in ratios if ratio < LEAST_CONTRAST] == []
+    assert all(widths)
 
 
 def test_the_search_finds_a_function(site: Path, browser: Browser) -> None:

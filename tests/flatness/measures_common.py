@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from flatness import weights
 from flatness.diffusion.losses import Batch
@@ -319,3 +322,30 @@ def check_kills_common_mutants(measure: Measure, moves: bool = True, calls: int 
     for mutant in mutants:
         with mutant, pytest.raises(AssertionError):
             check_leaves_everything(measure, calls)
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most bytes held at once by tensors made inside the block."""
+
+    def __init__(self, model: nn.Module | None = None) -> None:
+        """The model's own weights do not count."""
+        super().__init__()
+        weights = () if model is None else model.parameters()
+        self.known = {p.untyped_storage()._cdata for p in weights}
+        self.held = self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note what was made."""
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, Tensor) else None
+            if storage is not None and storage._cdata not in self.known and func.namespace == "aten":
+                self.known.add(storage._cdata)
+                self.held += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        self.most = max(self.most, self.held)
+        return result
+
+    def _freed(self, place: int, size: int) -> None:
+        self.known.discard(place)
+        self.held -= size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import weakref
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from flatness.measuring import base
 from flatness.measuring.low_pass_filter import low_pass_filter
@@ -389,30 +386,11 @@ def test_costs_one_pass_for_each_draw_and_one_more() -> None:
     assert calls == [False] * (2 * 8)
 
 
-class LiveBytes(TorchDispatchMode):
-    """The most bytes held at once by tensors made inside the block."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.held = {p.untyped_storage()._cdata: 0 for p in model.parameters()}
-        self.most = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            storage = tensor.untyped_storage() if isinstance(tensor, Tensor) else None
-            if storage is not None and storage._cdata not in self.held and func.namespace == "aten":
-                self.held[storage._cdata] = storage.nbytes()
-                weakref.finalize(storage, self.held.pop, storage._cdata, None)
-        self.most = max(self.most, sum(self.held.values()))
-        return result
-
-
 def check_memory() -> None:
     """One copy of the weights, and a few tensors beside it."""
     model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(40)))
     weights = sum(p.numel() * 4 for p in model.parameters())
-    with LiveBytes(model) as live:
+    with common.LiveBytes(model) as live:
         low_pass_filter(model, lambda m, x: m(x).mean(1), [torch.randn(2, 64)], draws=3, scale="filter")
     assert weights <= live.most <= 1.2 * weights  # 8 of 40 tensors beside the copy
 

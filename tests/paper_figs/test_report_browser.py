@@ -12,35 +12,8 @@ from playwright.sync_api import Browser, Page
 
 from paper_figs import build, catalogue
 from paper_figs.report import document, page
-from tests.browser import DESK, PATIENCE, PHONE, chromium
+from tests.browser import CONTRAST, DESK, LEAST_CONTRAST, PATIENCE, PHONE, chromium
 from tests.paper_figs.report_common import Checkout
-
-LEAST_CONTRAST = 4.5
-"""Of text against its background, WCAG 2.1 level AA."""
-
-CONTRAST = """
-(selectors) => {
-  const light = (colour) => {
-    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {
-      const share = part / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-  };
-  const behind = (element) => {
-    for (let around = element; around; around = around.parentElement) {
-      const colour = getComputedStyle(around).backgroundColor;
-      if (!/, 0\\)$|transparent/.test(colour)) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  return selectors.filter((selector) => document.querySelector(selector)).map((selector) => {
-    const element = document.querySelector(selector);
-    const pair = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
-    return [selector, (pair[0] + 0.05) / (pair[1] + 0.05)];
-  });
-}
-"""
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,14 @@ from flatness.cli.families.contract import Family
 from flatness.cli.families.dit import DIT
 from flatness.cli.families.flux import FLUX
 from flatness.cli.families.pixart import PIXART
+from flatness.cli.families.sana import SANA
 from flatness.cli.families.stable_diffusion import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
 from flatness.cli.families.stable_diffusion_3 import STABLE_DIFFUSION_3
 from flatness.cli.families.unet import LATENT_UNET, UNET
 
 FAMILIES: tuple[Family, ...] = (
     UNET, LATENT_UNET, DIT, PIXART, STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX,
+    SANA,
 )  # fmt: skip
 
 

@@ -8,10 +8,19 @@ names of diffusers' classes which pipelines and networks it is, which other part
   is called with what they give;
 - `classes`: the table of labels that it has;
 - `refusal`: which of its networks are not read, and why;
+- `factor`: how many pixels a latent pixel is, where its autoencoder is of another kind than AutoencoderKL;
 - `tokens`: on how many image tokens a dynamic shift of its times depends.
 
-Everything else is common: weights are held against the network (`stored_weights`), the loss is the scheduler's
-(`schedulers`), images become latents through the pipeline's own VAE (`encoding`).
+Times reach a network as the scheduler's path has them: steps where there are betas, sigma in (0, 1) of flow matching,
+log(sigma) / 4 of EDM. A network that its pipeline tells 1000 sigma says so by `time_scale` in its `call`.
+
+Configurations are complete: what a file leaves out stands in them as the class of diffusers has it. Everything else is
+common: weights are held against the network (`stored_weights`), the loss is the scheduler's (`schedulers`), images
+become latents through the pipeline's own autoencoder (`encoding`).
+
+A new family is a module here, its place in `__init__`, a row in docs/how_to/measure_a_checkpoint.md, and in tests a
+tiny pipeline (tests/flatness/cli/tiny_pipelines.py) with the call that its own pipeline makes (`predicted` in
+test_families.py), against which its loss is held.
 """
 
 from __future__ import annotations
@@ -51,6 +60,7 @@ class Family:
             absent in its index.
         autoencoder: the pipeline's name of what makes latents of images; "" for networks of pixels.
         captioned: names of the embeddings that the network is given, one row a sample; () where it takes no captions.
+            They end with "_embeds", or are "attention_mask": by these names an .npz may hold them.
         multiple: where images may be of other sizes than the configuration's, what their sides are multiples of, in
             latent pixels; 0 where they may not.
         default_size: latent pixels a side where the configuration has none.
@@ -72,6 +82,10 @@ class Family:
     def channels(self, configuration: Configuration) -> int:
         """Channels of x as the loss sees it."""
         return int(configuration["in_channels"])
+
+    def factor(self, autoencoder: Configuration) -> int:
+        """Pixels a latent pixel, as the autoencoder's configuration has it."""
+        return int(2 ** (len(autoencoder["block_out_channels"]) - 1))
 
     def classes(self, configuration: Configuration, index: Configuration) -> Classes | None:
         """The network's table of labels; None where it takes none.

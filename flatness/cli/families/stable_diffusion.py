@@ -1,4 +1,7 @@
-"""Stable Diffusion 1 and 2, and XL: UNet2DConditionModel on latents, captions by CLIP (Rombach et al., 2022)."""
+"""Stable Diffusion 1 and 2, and XL: UNet2DConditionModel on latents, captions by CLIP (Rombach et al., 2022).
+
+A network that is distilled for consistency is told the strength of guidance that it stands for; here 1, no guidance.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ class StableDiffusion(Family):
 
     def invoke(self, network: nn.Module, x: Tensor, t: Tensor, rows: Rows) -> object:
         """The network's output with CLIP's embeddings."""
-        return network(x, t, encoder_hidden_states=rows["prompt_embeds"], return_dict=False)
+        return network(
+            x, t, encoder_hidden_states=rows["prompt_embeds"], timestep_cond=unguided(network, x), return_dict=False
+        )
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -79,7 +84,22 @@ class StableDiffusionXL(StableDiffusion):
         size = rows[IMAGE_SIZE]
         sizes = torch.cat([size, torch.zeros_like(size), size], 1)
         added = {"text_embeds": rows["pooled_prompt_embeds"], "time_ids": sizes}
-        return network(x, t, encoder_hidden_states=rows["prompt_embeds"], added_cond_kwargs=added, return_dict=False)
+        return network(
+            x, t, encoder_hidden_states=rows["prompt_embeds"], added_cond_kwargs=added,
+            timestep_cond=unguided(network, x), return_dict=False,
+        )  # fmt: skip
+
+
+def unguided(network: nn.Module, x: Tensor) -> Tensor | None:
+    """The embedding (n, d) of the strength of guidance less 1, which is 0: d / 2 sines and as many cosines; or None.
+
+    As LatentConsistencyModelPipeline.get_guidance_scale_embedding has it (Luo et al., 2023).
+    """
+    width = getattr(network.config, "time_cond_proj_dim", None)
+    if width is None:
+        return None
+    sines, rest = x.new_zeros(len(x), width // 2), x.new_zeros(len(x), width % 2)
+    return torch.cat([sines, sines + 1.0, rest], 1)
 
 
 STABLE_DIFFUSION, STABLE_DIFFUSION_XL = StableDiffusion(), StableDiffusionXL()

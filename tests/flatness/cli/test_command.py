@@ -199,6 +199,13 @@ def test_without_matplotlib_the_numbers_are_there(
         (["measure", f"{MODELS}:mlp", "--data", "DATA", "--sigma", "0"], 2, "sigma is 0.0; allowed"),
         (["measure", f"{MODELS}:mlp", "--data", "DATA", "--bits", "1"], 2, "bits is 1; allowed"),
         (["measure", f"{MODELS}:mlp", "--data", "DATA", "--batch-size", "0"], 2, "batch_size is 0; allowed"),
+        (["measure", f"{MODELS}:mlp", "--data", "DATA", "--rho", "0.05"], 2, "--rho does nothing without --worst-case"),
+        (
+            ["measure", f"{MODELS}:mlp", "--data", "DATA", "--gradient-batch=8"],
+            2,
+            "does nothing without --curvature, --spectrum or",
+        ),
+        (["measure", f"{MODELS}:mlp", "--data", "DATA", "--quick", "--sigma", ".01"], 2, "without --scales absolute"),
         (["measure", f"{MODELS}:hungry", "--data", "DATA"], 2, "a smaller --batch-size"),
         (["measure", f"{MODELS}:nothing", "--data", "DATA"], 2, "returned (int)"),
     ],

@@ -6,6 +6,7 @@ and network, put together here as its training scripts do.
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -26,8 +27,8 @@ from flatness.weights import derived_seed
 from tests.flatness.cli.tiny_pipelines import CAPTIONED, LATENTS, PIXELS, SIZE, built
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of diffusers and transformers, on this side of the comparison
-FAST = ["--images", "4", "--draws", "2", "--scales", "absolute", "--curve-rms", "--bits", "8", "--steps", "3",
-        "--exposure-images", "2", "--device", "cpu"]  # fmt: skip
+SHORT = ["--images", "4", "--draws", "2", "--scales", "absolute", "--curve-rms", "--device", "cpu"]
+FAST = [*SHORT, "--bits", "8", "--steps", "3", "--exposure-images", "2"]
 ALL = {**PIXELS, **LATENTS, **CAPTIONED}
 Folders = dict[str, Path]
 
@@ -69,10 +70,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def words(name: str, folder: Path, images: Path, out: Path) -> list[str]:
+def words(name: str, folder: Path, images: Path, out: Path, what: list[str] = FAST) -> list[str]:
     """The command line."""
     size = ["--resize", str(2 * SIZE)] if name == "flux" else []
-    return ["measure", str(folder), "--data", str(images), *FAST, *size, "--out", str(out)]
+    return ["measure", str(folder), "--data", str(images), *what, *size, "--out", str(out)]
 
 
 def result(out: Path) -> Any:
@@ -96,7 +97,7 @@ def test_a_folder_is_measured_twice_to_the_same_bits_and_encoded_once(
     ((_, source),) = first["sources"].items()
     assert source["numbers"]["lpf-absolute.rise"]["value"] != 0
     left_out = {key for key, value in source["measures"].items() if "left out" in value}
-    assert ("exposure-3" in left_out) == (name == "consistency")
+    assert ("exposure-3" in left_out) == (name in ("consistency", "latent_consistency"))
     assert "failed" not in json.dumps(source["measures"])
     if name in PIXELS:
         assert not (tmp_path / "a" / "encoded").exists()
@@ -116,6 +117,8 @@ def latents_of(pipeline: Any, x: Tensor) -> Tensor:
     if hasattr(pipeline, "vqvae"):
         return pipeline.vqvae.encode(x).latents * pipeline.vqvae.config.scaling_factor
     vae = pipeline.vae
+    if type(vae).__name__ == "AutoencoderDC":
+        return vae.encode(x).latent * vae.config.scaling_factor
     posterior = vae.encode(x).latent_dist
     seeds = [derived_seed("autoencoder", 0, n) for n in range(len(x))]
     shape = posterior.mean.shape[1:]
@@ -144,6 +147,10 @@ def predicted(name: str, pipeline: Any, x_t: Tensor, t: Tensor, captions: list[s
     if name == "stable_diffusion":
         embeds, _ = pipeline.encode_prompt(captions, "cpu", 1, False)
         return pipeline.unet(x_t, t, encoder_hidden_states=embeds).sample
+    if name == "latent_consistency":
+        embeds, _ = pipeline.encode_prompt(captions, "cpu", 1, False)
+        strength = pipeline.get_guidance_scale_embedding(torch.ones(len(x_t)) - 1, 6)
+        return pipeline.unet(x_t, t, encoder_hidden_states=embeds, timestep_cond=strength).sample
     if name == "stable_diffusion_xl":
         embeds, _, pooled, _ = pipeline.encode_prompt(captions, do_classifier_free_guidance=False)
         side = float(2 * SIZE)
@@ -152,6 +159,13 @@ def predicted(name: str, pipeline: Any, x_t: Tensor, t: Tensor, captions: list[s
     if name == "stable_diffusion_3":
         embeds, _, pooled, _ = pipeline.encode_prompt(captions, None, None, do_classifier_free_guidance=False)
         return pipeline.transformer(x_t, encoder_hidden_states=embeds, pooled_projections=pooled, timestep=t).sample
+    if name == "sana":
+        instruction = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
+        assert len(instruction) > 5
+        embeds, mask, *_ = pipeline.encode_prompt(captions, False, complex_human_instruction=instruction)
+        return pipeline.transformer(
+            x_t, encoder_hidden_states=embeds, encoder_attention_mask=mask, timestep=0.5 * t
+        ).sample  # fmt: skip
     embeds, pooled, text_ids = pipeline.encode_prompt(captions, None)
     tokens = pipeline._pack_latents(x_t, len(x_t), 4, SIZE, SIZE)
     ids = pipeline._prepare_latent_image_ids(1, SIZE // 2, SIZE // 2, "cpu", x_t.dtype)
@@ -167,7 +181,8 @@ def predicted(name: str, pipeline: Any, x_t: Tensor, t: Tensor, captions: list[s
 def test_the_loss_is_that_of_diffusers_parts_and_scheduler(
     name: str, folders: Folders, images: Path, diffusers: ModuleType, tmp_path: Path
 ) -> None:
-    assert run([*words(name, folders[name], images, tmp_path), "--steps", "--bits", "--no-readout"]) == 0
+    alone = [*SHORT, "--steps", "--bits", "--no-readout"]
+    assert run(words(name, folders[name], images, tmp_path, alone)) == 0
     measured = next(iter(result(tmp_path)["sources"].values()))["numbers"]["loss"]["parts"][0]["by_sample"]
     paths = sorted(images.rglob("*.png"))
     chosen = torch.randperm(5, generator=torch.Generator().manual_seed(derived_seed("samples", 0)))[:4].tolist()
@@ -182,7 +197,7 @@ def test_the_loss_is_that_of_diffusers_parts_and_scheduler(
     assert batch.noise is not None
     assert batch.u is not None
     noise, scheduler = batch.noise, pipeline.scheduler
-    if name in ("stable_diffusion_3", "flux"):
+    if name in ("stable_diffusion_3", "flux", "sana"):
         s = 3.0
         if name == "flux":  # exp of the line through (256, 0.5) and (4096, 1.15), at four tokens
             s = float(np.exp(0.5 + 0.65 * (4 - 256) / 3840))

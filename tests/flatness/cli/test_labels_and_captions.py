@@ -60,6 +60,51 @@ def test_folders_named_by_class_are_numbered_only_where_that_is_sure(tmp_path: P
     assert plain.chosen(3, 0)[1] is None
 
 
+def test_folders_of_numbers_and_names_and_folders_of_splits_are_no_classes(tmp_path: Path) -> None:
+    for name in ("1", "cat"):
+        image(tmp_path / "mixed" / name / "a.png", 5)
+    with pytest.raises(CommandError, match="folders are numbers and names, '1' and 'cat'; allowed: all of one kind"):
+        data_of(tmp_path / "mixed", 2)
+    assert labels_by_level(data_of(tmp_path / "mixed", 2, {"1": 1, "cat": 0}))
+    for name in ("train/0", "train/1"):
+        image(tmp_path / "splits" / name / "a.png", 5)
+    with pytest.raises(CommandError, match="holds the split train, and no classes: give the folder of one split"):
+        data_of(tmp_path / "splits", 2)
+    image(tmp_path / "splits" / "Val/0/a.png", 5)
+    with pytest.raises(CommandError, match="holds the split Val, train, and no classes"):
+        data_of(tmp_path / "splits", 2)
+    assert set(labels_by_level(data_of(tmp_path / "splits" / "train", 2)).values()) <= {0, 1}
+    for name in ("\u00b9", "\u00b2"):  # digits to Unicode, and no numbers to Python
+        image(tmp_path / "raised" / name / "a.png", 5)
+    with pytest.raises(CommandError, match="2 names"):
+        data_of(tmp_path / "raised", 3)
+
+
+@pytest.mark.parametrize("form", [str, int, float, lambda n: [int(k == n) for k in range(12)]])
+@pytest.mark.parametrize("csv", [False, True])
+def test_labels_of_metadata_are_numbers_in_every_form(form: Any, csv: bool, tmp_path: Path) -> None:
+    """Of twelve, as alphabetically 10 comes before 2, and the last one-hot list before the first."""
+    rows = [(f"{n}.png", form(n)) for n in range(12)]
+    for n, (name, _) in enumerate(rows):
+        image(tmp_path / name, 10 * n)
+    if csv:
+        text = "file_name,label\n" + "".join(f'{name},"{label}"\n' for name, label in rows)
+    else:
+        text = "".join(json.dumps({"file_name": name, "label": label}) + "\n" for name, label in rows)
+    (tmp_path / ("metadata.csv" if csv else "metadata.jsonl")).write_text(text)
+    assert labels_by_level(data_of(tmp_path, 12)) == {10 * n: n for n in range(12)}
+
+
+@pytest.mark.parametrize("label", [True, 1.5, [1, 1], [0.5, 0.5], {"a": 1}])
+def test_labels_of_metadata_that_are_no_class_are_refused(label: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / f"{name}.png", 5)
+    rows = [{"file_name": f"{name}.png", "label": label} for name in ("a", "b")]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(CommandError, match="holds the label"):
+        data_of(tmp_path, 2)
+
+
 def test_metadata_gives_labels_and_captions(tmp_path: Path) -> None:
     for name, level in {"a.png": 5, "b.png": 10}.items():
         image(tmp_path / name, level)

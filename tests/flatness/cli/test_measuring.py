@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import flatness
 from flatness.cli import runner, tasks
@@ -21,7 +21,7 @@ from flatness.cli.errors import CommandError
 from flatness.cli.options import FULL_IMAGES, QUICK, QUICK_IMAGES, MeasureOptions, PlaceOptions
 from flatness.cli.runner import Common, Measured, gathered, measured
 from flatness.cli.sources import subject_of
-from flatness.diffusion.losses import fixed_batches
+from flatness.diffusion.losses import Batch, fixed_batches
 from tests.flatness import measures_common as common_checks
 from tests.flatness.cli import models
 from tests.flatness.networks import SHAPE
@@ -213,6 +213,13 @@ def test_what_cannot_be_measured_is_told(source: Callable[[], Any], changes: dic
         taken(source, **changes)
 
 
+def test_usual_steps_beyond_a_short_process_are_left_out() -> None:
+    found = taken(models.mlp, steps=MeasureOptions.steps)
+    assert found.left_out["exposure-20"] == found.left_out["exposure-100"] == "its process has 12 steps"
+    assert "lpf-filter.rise" in found.quantities
+    assert found.failed == {}
+
+
 def test_samples_that_do_not_fit_are_told_by_their_shape() -> None:
     at = dataclasses.replace(common(), x_0=torch.zeros(6, 1, 5, 5))
     with pytest.raises(CommandError, match=r"mlp cannot be run on samples of shape \(1, 5, 5\)"):
@@ -364,6 +371,21 @@ def test_the_spectrum_is_the_librarys() -> None:
     assert found.quantities["spectrum.trace"].found.value == pytest.approx(
         found.quantities["curvature.trace"].found.value, rel=1e-4
     )
+
+
+def test_where_no_step_climbs_the_worst_of_the_ball_is_its_centre() -> None:
+    def loss(model: nn.Module, batch: Batch) -> Tensor:  # at its maximum
+        return -sum(p.square().sum() for p in model.parameters()) * torch.ones(len(batch.x_0))
+
+    model = nn.Linear(2, 2)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    nothing: dict[str, Any] = {"scales": (), "bits": (), "curve_rms": (), "steps": (), "readout": False}
+    found = measured(subject_of("x:top", (model, loss)), common(**nothing, curvature=False, worst_case=True, rho=0.1))
+    assert found.failed == {}
+    assert found.outcomes["worst-case"].result["rise"]["value"] == 0.0
+    rise = found.quantities["worst-case.rise"].found
+    assert (rise.value, rise.half_width) == (0.0, 0.0)
 
 
 def test_numbers_of_measures_are_checked() -> None:

@@ -162,11 +162,13 @@ def test_keys_that_change_loss_or_chain_are_honoured_or_the_measure_is_left_out(
 
     assert (of().variance, of().clip, of().no_process) == ("small", 1.0, "")
     assert of(clip_sample=False).clip is None
+    assert "the distillation" in of("LCMScheduler").remarks[0]
+    assert "the distillation" in of("FlowMatchLCMScheduler").remarks[0]
     assert of(clip_sample_range=3).clip == 3.0
     assert of(variance_type="fixed_large").variance == "large"
     assert of("DDIMScheduler", variance_type="fixed_large").variance == "large"  # which from_config keeps
     assert "thresholding" in of(thresholding=True).no_process
-    assert "zero_snr" in of(rescale_betas_zero_snr=True).no_process
+    assert "without signal" in of(rescale_betas_zero_snr=True).no_process
     assert "learned" in of(variance_type="learned").no_process
     assert "consistency" in of("LCMScheduler").no_process
     assert of("EulerDiscreteScheduler").clip is None

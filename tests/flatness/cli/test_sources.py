@@ -201,6 +201,32 @@ def test_an_unusable_torchvision_is_hidden_and_a_usable_one_is_not(monkeypatch: 
     assert sys.modules["torchvision"] is None
 
 
+def test_keys_that_are_left_out_are_the_classs_and_keys_that_are_not_known_are_said(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    whole = loaded(str(pipeline), SourceOptions())
+    less = edited(pipeline, tmp_path / "less", "unet/config.json", dropout_rate=0.1, _name_or_path="elsewhere")
+    file = less / "unet" / "config.json"
+    configuration = json.loads(file.read_text())
+    assert configuration.pop("dropout") == 0.0
+    assert configuration.pop("center_input_sample") is False
+    file.write_text(json.dumps(configuration))
+    scheduler = (
+        less / "scheduler" / "scheduler_config.json"
+    )  # keys of another sampler, through which it came, are known
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"solver_order": 2, "tensor_format": "pt"}))
+    found = loaded(str(less), SourceOptions())
+    assert found.about["sha256"] == whole.about["sha256"]
+    assert found.remarks == (
+        "its scheduler's configuration has keys that this diffusers does not know: tensor_format",
+        "its network's configuration has keys that this diffusers does not know: dropout_rate",
+    )
+    del configuration["in_channels"]  # 3 as UNet2DModel has it, which its weights are not of
+    file.write_text(json.dumps(configuration))
+    with pytest.raises(CommandError, match=r"of another shape \(conv_in.weight \(4, 1, 3, 3\) for \(4, 3, 3, 3\)"):
+        loaded(str(less), SourceOptions())
+
+
 def test_a_pipeline_is_measured_from_the_command_line(
     pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,8 +79,13 @@ SAME: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
     "module": prefixed("module."),
     "compiled": prefixed("_orig_mod."),
     "both": prefixed("module._orig_mod."),
+    "sharded": prefixed("_fsdp_wrapped_module."),
+    "trainer's": prefixed("model._orig_mod."),
     "first names": old_names,
     "inner compile": lambda s: {n.replace("mid_block.", "mid_block._orig_mod."): t for n, t in s.items()},
+    "inner checkpointing": lambda s: {
+        n.replace("mid_block.", "mid_block._checkpoint_wrapped_module."): t for n, t in s.items()
+    },
 }
 
 
@@ -99,6 +104,9 @@ def test_variants_parts_and_single_files_are_read(folder: Path, tmp_path: Path) 
     whole = loaded(str(folder), GIVEN)
     for mine, theirs in zip(subject.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(mine, theirs.half().float())
+    coarse = rewritten(folder, tmp_path / "coarse", lambda s: {n: t.bfloat16() for n, t in s.items()})
+    assert loaded(str(coarse), GIVEN).remarks == ("its weights are stored as BF16, measured in float32",)
+    assert whole.remarks == ()
     parts = rewritten(folder, tmp_path / "parts", lambda s: s, "all.safetensors")
     state = safetensors.load_file(parts / "all.safetensors")
     (parts / "all.safetensors").unlink()

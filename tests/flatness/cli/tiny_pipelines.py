@@ -83,11 +83,12 @@ def unet(diffusers: ModuleType, channels: int = 1, size: int = 8, **own: Any) ->
 
 def conditioned_unet(diffusers: ModuleType, width: int, **own: Any) -> Any:
     """A UNet2DConditionModel."""
-    return diffusers.UNet2DConditionModel(
-        sample_size=SIZE, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(4, 8),
-        norm_num_groups=2, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=width, attention_head_dim=2, **own,
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "sample_size": SIZE, "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "block_out_channels": (4, 8),
+        "norm_num_groups": 2, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "attention_head_dim": 2,
+    }  # fmt: skip
+    return diffusers.UNet2DConditionModel(cross_attention_dim=width, **(settings | own))
 
 
 def ddpm(diffusers: ModuleType, folder: Path) -> None:
@@ -157,6 +158,15 @@ def stable_diffusion(diffusers: ModuleType, folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
+def latent_consistency(diffusers: ModuleType, folder: Path) -> None:
+    """Distilled, and told a strength of guidance."""
+    scheduler = diffusers.LCMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    diffusers.LatentConsistencyModelPipeline(
+        autoencoder(diffusers), clip(), clip_tokenizer(folder / "own"),
+        conditioned_unet(diffusers, 8, time_cond_proj_dim=6), scheduler, None, None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+
+
 def stable_diffusion_xl(diffusers: ModuleType, folder: Path) -> None:
     """Two text encoders."""
     network = conditioned_unet(
@@ -198,11 +208,40 @@ def flux(diffusers: ModuleType, folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
+def sana(diffusers: ModuleType, folder: Path) -> None:
+    """Flow matching by a DPM-Solver, captions by Gemma, latents without a posterior."""
+    import transformers
+
+    stages: dict[str, Any] = {}
+    for side in ("encoder", "decoder"):
+        stages |= {f"{side}_block_types": ("ResBlock", "EfficientViTBlock"), f"{side}_block_out_channels": (8, 8),
+                   f"{side}_layers_per_block": (1, 1), f"{side}_qkv_multiscales": ((), (5,))}  # fmt: skip
+    vae = diffusers.AutoencoderDC(latent_channels=4, attention_head_dim=2, scaling_factor=0.4, **stages)
+    network = diffusers.SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=4, num_layers=1,
+        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=8,
+        sample_size=SIZE, timestep_scale=0.5,
+    )  # fmt: skip
+    configuration = transformers.Gemma2Config(
+        vocab_size=40, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=4, max_position_embeddings=1024,
+    )  # fmt: skip
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁"]
+    letters = [*special, *(chr(code) for code in range(97, 123))]
+    tokenizer = transformers.GemmaTokenizer(vocab={letter: place for place, letter in enumerate(letters)})
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    pipeline = diffusers.SanaPipeline(tokenizer, transformers.Gemma2Model(configuration), vae, network, scheduler)
+    pipeline.save_pretrained(folder)
+
+
 PIXELS: dict[str, Callable[[ModuleType, Path], None]] = {"ddpm": ddpm, "edm": edm, "consistency": consistency}
 LATENTS: dict[str, Callable[[ModuleType, Path], None]] = {"ldm": ldm, "dit": dit}
 CAPTIONED: dict[str, Callable[[ModuleType, Path], None]] = {
     "pixart": pixart, "stable_diffusion": stable_diffusion, "stable_diffusion_xl": stable_diffusion_xl,
-    "stable_diffusion_3": stable_diffusion_3, "flux": flux,
+    "stable_diffusion_3": stable_diffusion_3, "flux": flux, "sana": sana,
+    "latent_consistency": latent_consistency,
 }  # fmt: skip
 
 
