@@ -74,7 +74,7 @@ def test_a_raw_row_is_the_mean_over_the_last_fifth_and_an_average_is_the_end() -
             moved = {name: [factor * v for v in measures[name]] for name in ("distance-20", "held_out_loss")}
             about = {"regime": "a", "method": method, "dose": dose, "weights": weights, "step": step, "last": False}
             rows.append({**about, "measures": moved})
-    np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
+    np.random.default_rng(0).shuffle(rows)
     study, distance = RegimeStudy(rows, "a"), Measure("distance-20")
     for method, dose in (("adm", 0.0), ("sam", 0.0156)):
         raw, ema = (np.array(ends[method, dose, weights]["distance-20"]) for weights in ("raw", "ema"))
