@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from paper_figs.columns.sources import Column, Data
 from paper_figs.drawing import methods, style
@@ -49,6 +50,20 @@ def headline(figure: Figure, sentence: str) -> None:
 def there(columns: Mapping[str, Column]) -> list[Column]:
     """The sources of which there is something; a line beside the figure says what is missing of the others."""
     return [column for column in columns.values() if "empty" not in column]
+
+
+CLOSE = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+FAR = (1, 2, 3, 5)
+"""Ticks of ratios within a decade: those of a panel that spans less than three-fold, and of others."""
+
+
+def ratios(axes: Axes) -> None:
+    """A logarithmic y axis of ratios, with plain numbers that leave each other room; after all is drawn."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=CLOSE if high / low < 3 else FAR))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 NOTHING_YET = "No run yet: the line below says what makes one"

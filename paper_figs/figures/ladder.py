@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from findings.ladder import RISE, LadderError, RowKey, Study
 from findings.ladder_claims import LEVEL, Weights
@@ -129,10 +129,7 @@ def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
             spread = np.stack([y - low, high - y])[:, order]
             label = f"{name}, {'raw' if weights == 'raw' else 'EMA'}"
             axes.errorbar(x[order], y[order], spread, label=label, elinewidth=0.6, capsize=1.2, **look)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    panels.ratios(axes)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1.0)
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from findings.ladder import LadderError, Measure, RowKey, Study
 from findings.ladder_claims import LEVEL, Selection, Weights
@@ -130,10 +129,7 @@ def _panel(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
             look = {**methods.LOOKS[method], "linestyle": "none", "markersize": 3.5, **FACES[average]}
             spread = [[mean - low], [high - mean]] if high > low else None
             axes.errorbar([place + shift], [mean], spread, elinewidth=0.7, capsize=1.2, **look)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    panels.ratios(axes)
     axes.set_xticks(range(len(PAPER_METHODS)), [method.upper() for method in PAPER_METHODS])
     axes.set_xlim(-0.6, len(PAPER_METHODS) - 0.4)
 
