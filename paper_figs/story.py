@@ -26,9 +26,9 @@ PAPER = "https://arxiv.org/abs/2503.11078"
 COMMANDS = {
     "0": "python -m toy regimes",
     "1": "python -m toy images",
-    "2": "python -m experiments reproduce --at",
-    "3": "python -m experiments reproduce --at",
-    "4": "python -m experiments reproduce --at",
+    "2": "python -m experiments reproduce --config fashion-mnist-mini --at",
+    "3": "python -m experiments reproduce --config fashion-mnist-tiny --at",
+    "4": "python -m experiments gpu --sections rung4",
 }
 """What makes a rung."""
 
@@ -292,8 +292,9 @@ def _by_rung(columns: Sequence[Column]) -> Part:
         (
             Picture(
                 "ladder",
-                "The ladder: samples against flatness, both as ratios to plain training with the same weights. Below 1 "
-                "is better. Filled: raw weights; open: EMA.",
+                "The ladder, a selection of its studies: samples against flatness, as ratios to plain training with "
+                "the same averaging. Lower is better, to the right is flatter. Filled: raw weights; open: EMA. A point "
+                "is a radius of SAM or a size of weight noise; bars are 95% intervals over seeds, paired by seed.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),
@@ -354,7 +355,8 @@ def _found(columns: Sequence[Column]) -> Part:
     picture = Picture(
         "nine_methods",
         "The nine methods of the paper's Table 2, study by study: distance of samples, as a ratio to plain training's "
-        "raw weights, SAM's at the radius that its raw samples choose. Below 1 is better.",
+        "raw weights, SAM's at the radius that its raw samples choose. Below 1 is better. Bars are 95% intervals of "
+        "these ratios; rows share seeds, so whether two rows differ is not read from their bars but in the table.",
         "Distance of samples of plain training, input perturbation and SAM, each raw, with EMA and with SWA, by study",
         880,
     )
@@ -440,7 +442,7 @@ def _unknown(columns: Sequence[Column]) -> Part:
         "long. Its numbers are one run a row, without seeds, at a radius that was chosen by result.",
     ]
     if missing:
-        texts.append(f"**What the rungs without results will say:** {'; '.join(missing)}.")
+        texts.append(f"**What the rungs without results will say**, and what makes them: {'; '.join(missing)}.")
     if _studies(columns):
         left, of = _open(columns)
         texts.append(f"**What is open here:** {left} of {of} verdicts; the reasons stand under the table.")

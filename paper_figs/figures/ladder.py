@@ -8,6 +8,7 @@ in its place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from findings.ladder import RISE, LadderError, RowKey, Study
+from findings.estimates import significant
+from findings.ladder import NOTHING, RISE, LadderError, RowKey, Study
 from findings.ladder_claims import LEVEL, Weights
 from findings.ladder_page import Column, columns_of
 from findings.provenance import ROOT
@@ -80,17 +82,22 @@ def _points(study: Study) -> list[dict[str, Any]]:
         for dose in study.doses(method):
             for weights in ROWS:
                 row = RowKey(method, dose, weights)
-                try:
-                    rise = study.log_ratio(row, row.plain, RISE)
-                except LadderError:
-                    continue  # nothing is left of the rise in some seed: it has no ratio
-                entry: dict[str, Any] = {**row._asdict(), "rise": rise.ends(DIGITS)}
+                entry: dict[str, Any] = {**row._asdict(), "rise": _rise(study, row)}
                 for measure in study.measures(DISTANCE):
                     drawn = measure.space in (SPACE, "")
                     distance = study.log_ratio(row, row.plain, measure)
                     entry[DISTANCE if drawn else measure.words] = distance.ends(DIGITS)
                 entries.append(entry)
     return entries
+
+
+def _rise(study: Study, row: RowKey) -> dict[str, float]:
+    """The log ratio of the rise; where none is left in some seed, that of the mean rises, without an interval."""
+    try:
+        return study.log_ratio(row, row.plain, RISE).ends(DIGITS)
+    except LadderError:
+        ratio = study.numbers(*row, RISE).mean() / study.numbers(*row.plain, RISE).mean()
+        return {"mean": significant(math.log(max(ratio, NOTHING)), DIGITS)}
 
 
 def _printed() -> list[dict[str, Any]]:
@@ -149,7 +156,7 @@ def draw(data: dict[str, Any]) -> Figure:
             axes.set_ylabel("distance of samples,\nratio to plain training")
         drawn.append(axes)
     for axes in drawn[-columns:]:
-        axes.set_xlabel("fall of the rise under noise")
+        axes.set_xlabel("flatter by (fall of the rise)")
     panels.headline(figure, data["title"])
     panels.legend(figure, drawn, 2)
     return figure
