@@ -69,7 +69,8 @@ def test_roles_passes_and_scatter(rows: list[DoseRow]) -> None:
 
 def test_what_was_not_measured_has_no_number() -> None:
     measures = {"held_out_loss": [1.0, 1.1], "lpf_rise": [0.1, -0.1], "cost": [1.0, 1.0], "distance-20": [0.2, 0.3]}
-    plain_row = {"regime": "a", "method": "adm", "dose": 0.0, "weights": "raw", "last": True, "measures": measures}
+    plain_row = {"regime": "a", "method": "adm", "dose": 0.0, "weights": "raw", "step": 10, "last": True}
+    plain_row |= {"measures": measures}
     sam = plain_row | {"method": "sam", "dose": 0.1, "measures": measures | {"cost": [2.0, 2.0]}}
     made = dose_rows(studies_of([plain_row, sam])["a"])
     ratios = at(made, "sam", 0.1).ratios

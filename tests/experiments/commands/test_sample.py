@@ -72,7 +72,7 @@ def test_other_options_in_the_same_folder_are_refused(
     ("given", "message"),
     [
         (["--bits", "24"], "bits is 24; allowed: 32, or a whole number from 2 to 16"),
-        (["--eta", "0.5"], "eta is 0.5; allowed: 0 with sampler 'ddpm'"),
+        (["--eta", "0.5"], "eta is 0.5; allowed with --sampler ddim"),
         (["--sampler", "euler"], "invalid choice: 'euler'"),
         (["--images", "0"], "images is 0"),
         (["--batch-size", "0"], "batch_size is 0"),
