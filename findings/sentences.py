@@ -10,10 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from findings.ladder_page import Column
+from findings.ladder_page import DECIDABLE, Column
 
 OPEN = "undecided"
-DECIDING = ("confirmed", "refuted", OPEN, "disputed")
 RUNGS = {
     "0": "points in the plane (toy)",
     "1": "8 × 8 images (toy)",
@@ -85,7 +84,7 @@ def tally(columns: Sequence[Column], identifier: str) -> Tally:
     examples: list[tuple[bool, float, str]] = []
     for column in columns:
         cell = column.cells.get(identifier)
-        if cell is None or cell.verdict not in DECIDING:
+        if cell is None or cell.verdict not in DECIDABLE:
             continue
         verdicts.append(cell.verdict)
         if cell.verdict not in ("confirmed", "refuted"):

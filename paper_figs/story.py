@@ -417,14 +417,6 @@ def _when_sam(raw: Tally, memorised: Tally) -> str:
     return f"Try SAM {', or '.join(where)}." if where else "Do not count on SAM for better samples."
 
 
-def _open(columns: Sequence[Column]) -> tuple[int, int]:
-    """How many verdicts are open, and of how many that could be decided."""
-    counts = list(ladder_page.counts(columns).values())
-    decidable = sum(of.get(verdict, 0) for of in counts for verdict in ladder_page.DECIDABLE)
-    decided = sum(of.get(verdict, 0) for of in counts for verdict in ("confirmed", "refuted"))
-    return decidable - decided, decidable
-
-
 def undecided_everywhere(columns: Sequence[Column]) -> list[str]:
     """The statements of the paper's claims and the open questions that studies judge and none decides."""
     found = []
@@ -444,8 +436,9 @@ def _unknown(columns: Sequence[Column]) -> Part:
     if missing:
         texts.append(f"**What the rungs without results will say**, and what makes them: {'; '.join(missing)}.")
     if _studies(columns):
-        left, of = _open(columns)
-        texts.append(f"**What is open here:** {left} of {of} verdicts; the reasons stand under the table.")
+        cells = ladder_page.decidable(columns)
+        left = sum(cell.verdict == "undecided" for cell in cells)
+        texts.append(f"**What is open here:** {left} of {len(cells)} verdicts; the reasons stand under the table.")
     return Part("unknown", "What nobody knows yet", (Items(tuple(texts)),), LADDER_SOURCE)
 
 

@@ -268,14 +268,9 @@ def warnings_of(base: Configuration, command: Reproduce) -> list[str]:
     meant, share = PRESETS[command.config].steps, base.ema.share_of_start(base.steps)
     warnings = [f"The EMA: {start_in_words(base, base.steps)}."] if share > LARGEST_START else []
     if base.steps >= meant:
-        return [
-            *warnings,
-            *(
-                []
-                if meant >= PAPER_STEPS
-                else [f"The paper trains for {PAPER_STEPS:,} steps; {command.config}, {base.steps:,}."]
-            ),
-        ]
+        if meant < PAPER_STEPS:
+            warnings.append(f"The paper trains for {PAPER_STEPS:,} steps; {command.config}, {base.steps:,}.")
+        return warnings
     return [
         *warnings,
         f"These runs made {base.steps:,} steps; {command.config} is meant to make {meant:,}, the paper's "

@@ -12,7 +12,7 @@ names of diffusers' classes which pipelines and networks it is, which other part
 - `tokens`: on how many image tokens a dynamic shift of its times depends.
 
 Times reach a network as the scheduler's path has them: steps where there are betas, sigma in (0, 1) of flow matching,
-log(sigma) / 4 of EDM. A network that its pipeline tells 1000 sigma says so by `time_scale` in its `call`.
+log(sigma) / 4 of EDM. A network that its pipeline tells 1000 sigma says so by `time_scale`.
 
 Configurations are complete: what a file leaves out stands in them as the class of diffusers has it. Everything else is
 common: weights are held against the network (`stored_weights`), the loss is the scheduler's (`schedulers`), images
@@ -98,9 +98,14 @@ class Family:
 
     def call(self, configuration: Configuration) -> ModelCall:
         """How the network is called."""
+        scale = self.time_scale(configuration)
         if not self.captioned:
-            return ModelCall(None, {"return_dict": False})
-        return CaptionedCall("captions", invoke=self.invoke)
+            return ModelCall(None, {"return_dict": False}, time_scale=scale)
+        return CaptionedCall("captions", time_scale=scale, invoke=self.invoke)
+
+    def time_scale(self, configuration: Configuration) -> float:
+        """What the network's times are, over those of the scheduler's path where these are continuous."""
+        return 1.0
 
     def tokens(self, height: int, width: int) -> int | None:
         """Image tokens of latents of so many pixels, where a dynamic shift of times depends on them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from typing import Any, ClassVar
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from flatness.cli.families.contract import Configuration, Family, Parts, Rows
-from flatness.diffusion.predictions import ModelCall
 
 
 class Sana(Family):
@@ -35,10 +33,9 @@ class Sana(Family):
         """Each of the encoder's stages but the first halves sides."""
         return int(2 ** (len(autoencoder["encoder_block_out_channels"]) - 1))
 
-    def call(self, configuration: Configuration) -> ModelCall:
+    def time_scale(self, configuration: Configuration) -> float:
         """Times of 0 to 1000, by the network's own scale."""
-        scale = 1000.0 * float(configuration["timestep_scale"])
-        return dataclasses.replace(super().call(configuration), time_scale=scale)
+        return 1000.0 * float(configuration["timestep_scale"])
 
     def embed(self, pipeline: Any, captions: list[str], device: torch.device) -> dict[str, Tensor]:
         """As SanaPipeline does, after the instruction that it puts before every prompt."""

@@ -18,7 +18,6 @@ from flatness.cli.families.contract import (
     Parts,
     Rows,
 )
-from flatness.diffusion.predictions import ModelCall
 
 
 class StableDiffusion3(Family):
@@ -35,11 +34,9 @@ class StableDiffusion3(Family):
     captioned = ("prompt_embeds", "pooled_prompt_embeds")
     multiple = 2
 
-    def call(self, configuration: Configuration) -> ModelCall:
+    def time_scale(self, configuration: Configuration) -> float:
         """Times of 0 to 1000."""
-        from dataclasses import replace
-
-        return replace(super().call(configuration), time_scale=1000.0)
+        return 1000.0
 
     def embed(self, pipeline: Any, captions: list[str], device: torch.device) -> dict[str, Tensor]:
         """As StableDiffusion3Pipeline.encode_prompt does."""
