@@ -172,19 +172,22 @@ def _key(owner: str) -> list[tuple[KeyClaim, LadderClaim]]:
 
 
 def against(studies: Sequence[Column]) -> str:
-    """Of the paper's claims in the table: which most studies contradict, which they bear out, which neither."""
-    claims: dict[str, list[str]] = {"hold": [], "fall": [], "differ": []}
+    """Of the paper's claims in the table: which most studies contradict, bear out, differ on, or leave open."""
+    claims: dict[str, list[str]] = {"hold": [], "fall": [], "differ": [], "open": []}
     for key, claim in _key("paper"):
         of = tally(studies, claim.identifier)
         if of.studies:
-            number = max(of.confirmed, of.refuted)
-            counts = of.chosen(f" ({number} of {of.studies})", f" ({number} of {of.studies})", "")
-            claims[of.chosen("hold", "fall", "differ")].append(f"“{key.words.partition(':')[0]}”{counts}")
+            kind = of.chosen("hold", "fall", "differ" if of.confirmed and of.refuted else "open")
+            most = f" ({max(of.confirmed, of.refuted)} of {of.studies})"
+            each = f" (holds in {of.confirmed} of {of.studies}, contradicted in {of.refuted})"
+            counts = {"hold": most, "fall": most, "differ": each, "open": ""}[kind]
+            claims[kind].append(f"“{key.words.partition(':')[0]}”{counts}")
     total = sum(map(len, claims.values()))
     heads = {
         "fall": f"Of its {total} claims in the table, most studies contradict",
         "hold": "They bear out",
-        "differ": "They leave open",
+        "differ": "They differ among themselves on",
+        "open": "They leave open",
     }
     return " ".join(
         f"{head} {len(claims[kind]) or 'none'}{': ' if claims[kind] else ''}{', '.join(claims[kind])}."

@@ -88,6 +88,9 @@ def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> 
     assert text.startswith("Of its 3 claims in the table, most studies contradict 1: “with averaging (EMA) too")
     assert "They bear out 1: “SAM finds flatter minima” (2 of 2)." in text
     assert "They leave open 1: “without averaging, SAM's samples" in text
+    split = [column("a", L6a="confirmed"), column("b", L6a="refuted")]
+    words = "They differ among themselves on 1: “without averaging, SAM has less exposure bias” (holds in 1 of 2, "
+    assert f"{words}contradicted in 1)." in story.against(split)
     turned = [column(name, L7a="refuted", L2a="confirmed") for name in "ab"]
     assert "contradict 1: “SAM finds flatter minima” (2 of 2)" in story.against(turned)
     assert "most studies contradict none." in story.against([column("a", L7a="confirmed")])
