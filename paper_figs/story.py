@@ -297,7 +297,8 @@ def _by_rung(columns: Sequence[Column]) -> Part:
                 "ladder",
                 "The ladder, a selection of its studies: samples against flatness, as ratios to plain training with "
                 "the same averaging. Lower is better, to the right is flatter. Filled: raw weights; open: EMA. A point "
-                "is a radius of SAM or a size of weight noise; bars are 95% intervals over seeds, paired by seed.",
+                "is a radius of SAM or a size of weight noise; bars are 95% intervals over seeds, paired by seed. The "
+                "title counts studies with large step noise; of averaged weights, those in which nothing is memorised.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),

@@ -138,7 +138,7 @@ def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
             axes.errorbar(x[order], y[order], spread, label=label, elinewidth=0.6, capsize=1.2, **look)
     panels.ratios(axes)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1.0)
+    axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1.04)  # room for a marker at no rise
 
 
 def draw(data: dict[str, Any]) -> Figure:
