@@ -80,6 +80,14 @@ def test_no_torch_in_rooms_that_read_prove_and_draw(room: str) -> None:
         assert "torch" not in rooms_of(path), path
 
 
+def test_the_instruments_tests_need_the_instruments_alone() -> None:
+    """They travel with the source distribution, where the other rooms are not, with `tests.ranks` alone."""
+    for path in (ROOT / "tests" / "flatness").rglob("*.py"):
+        assert rooms_of(path) & set(ALLOWED) <= {"flatness"}, path
+        tools = {name for name in imported(path) if name.startswith("tests.")}
+        assert all(name.startswith(("tests.flatness", "tests.ranks")) for name in tools), path
+
+
 def test_no_circle_of_imports() -> None:
     """A package's own `__init__` counts only where it is imported by name."""
     there = modules()

@@ -114,7 +114,7 @@ def test_the_source_distribution_holds_the_instruments_and_their_tests(build: Bu
         "hatch_build.py",
     }
     elsewhere = {name for name in files if not name.startswith(("flatness/", "tests/flatness/"))}
-    assert elsewhere == beside | {".gitignore", "tests/__init__.py"}
+    assert elsewhere == beside | {".gitignore", "tests/__init__.py", "tests/ranks.py"}
     for folder in ("flatness", "tests/flatness"):
         for path in (build.copy / folder).rglob("*.*"):
             assert files[path.relative_to(build.copy).as_posix()] == path.read_bytes(), path

@@ -18,10 +18,12 @@ from experiments.diffusion import Process
 from experiments.measures import exposure
 from experiments.measures.subject import Material, Subject
 from experiments.training.trainer import train
+from flatness.cli.options import NEEDS
 from flatness.diffusion.losses import Batch
 from flatness.measuring.exposure_bias import exposure_bias
 from tests.experiments.measures.small_rows import CONFIGURATION, OPTIONS, images
 from tests.experiments.training.small_runs import run_options
+from tests.flatness.cli.test_needs import check_option
 
 SMALL = [
     *("--images", "6", "--draws", "2", "--scales", "filter", "--curve-rms", "--bits", "4", "--steps", "3"),
@@ -138,3 +140,8 @@ def test_what_cannot_be_measured_is_told(
         error = capsys.readouterr().err
         assert message in error
         assert "error: " in error
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_an_option_that_does_nothing_alone_is_refused(name: str) -> None:
+    check_option(name, "", measure._parser)

@@ -1,11 +1,12 @@
 """Options that do nothing without others are refused at any value; every option of a measure is in the table."""
 
+import argparse
 import dataclasses
 import shlex
+from collections.abc import Callable
 
 import pytest
 
-from experiments.commands import measure
 from flatness.cli.command import parser
 from flatness.cli.errors import CommandError
 from flatness.cli.options import NEEDS, MeasureOptions, PlaceOptions, taken
@@ -25,16 +26,26 @@ WITH = {
 }  # fmt: skip
 """What makes an option do something."""
 DEFAULTS = dataclasses.asdict(MeasureOptions()) | dataclasses.asdict(PlaceOptions())
+Parser = Callable[[bool], argparse.ArgumentParser]
+"""The parser of a command, of --quick or not."""
 
 
-def options(words: list[str], command: str = "measure") -> MeasureOptions:
+def options(words: list[str], command: str = "measure", of: Parser = parser) -> MeasureOptions:
     """As a command reads them."""
-    quick = "--quick" in words
-    if command == "experiments":
-        given = measure._parser(quick).parse_args(["x", *words])
-    else:
-        given = parser(quick).parse_args([command, "x", *words])
+    given = of("--quick" in words).parse_args([*command.split(), "x", *words])
     return taken(MeasureOptions, given, quick=given.quick)
+
+
+def check_option(name: str, command: str, of: Parser = parser) -> None:
+    """It is refused alone, also at its default's value, and taken with what it needs."""
+    flag = f"--{name.replace('_', '-')}"
+    words = [*NOTHING, flag, str(DEFAULTS[name])]
+    with pytest.raises(CommandError, match=f"{flag} does nothing without --"):
+        options(words, command, of)
+    with_what_it_needs = options([*words, *WITH[name].split()], command, of)
+    if name != "gradient_batch":
+        assert getattr(with_what_it_needs, name) == DEFAULTS[name]
+    options(NOTHING, command, of)
 
 
 def test_every_option_of_a_measure_is_in_the_table() -> None:
@@ -43,17 +54,10 @@ def test_every_option_of_a_measure_is_in_the_table() -> None:
     assert set(WITH) == set(NEEDS)
 
 
-@pytest.mark.parametrize("command", ["measure", "compare", "experiments"])
+@pytest.mark.parametrize("command", ["measure", "compare"])
 @pytest.mark.parametrize("name", NEEDS)
 def test_it_is_refused_alone_also_at_its_default_and_taken_with_what_it_needs(name: str, command: str) -> None:
-    flag = f"--{name.replace('_', '-')}"
-    words = [*NOTHING, flag, str(DEFAULTS[name])]
-    with pytest.raises(CommandError, match=f"{flag} does nothing without --"):
-        options(words, command)
-    found = options([*words, *WITH[name].split()], command)
-    if name != "gradient_batch":
-        assert getattr(found, name) == DEFAULTS[name]
-    options(NOTHING, command)
+    check_option(name, command)
 
 
 def test_quick_takes_no_curve_and_no_chains_and_so_none_of_their_options() -> None:
