@@ -7,6 +7,7 @@ each command by default; with Hypothesis's profile "thorough" many more.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.command_lines import Ended, check, hostile_values, options_of, run
+from tests.command_lines import Ended, LateError, check, hostile_values, options_of, run
 
 EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_examples // 10)
 """Of each command."""
@@ -109,8 +110,14 @@ def swept(name: str, place: Path, option: str, value: str, values: dict[str, lis
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_with_every_value(name: str, place: Path) -> None:
     values = hostile_values(place)
-    statuses = [swept(name, place, option, value, values) for option in options(name) for value in values]
-    print(f"{name}: {len(statuses)} command lines, {sum(map(bool, statuses))} refused")
+    statuses, wrong = [], []
+    for option, value in itertools.product(options(name), values):
+        try:
+            statuses.append(swept(name, place, option, value, values))
+        except (Exception, LateError) as error:  # all of them, not the first alone
+            wrong.append(f"{name} {option} {value}: {error!r}"[-600:])
+    print(f"{name}: {len(statuses) + len(wrong)} command lines, {sum(map(bool, statuses))} refused, {len(wrong)} wrong")
+    assert not wrong, "\n".join(wrong)
 
 
 STATUSES = {
