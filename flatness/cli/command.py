@@ -211,14 +211,12 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
         CommandError: it cannot be done as asked.
     """
     from flatness.cli.comparing import differences
-    from flatness.cli.document import document, json_bytes, results_folder
+    from flatness.cli.document import document, json_bytes
     from flatness.cli.plots import figure
     from flatness.cli.progress import ShownProgress
     from flatness.cli.report import compared_table, measured_table, notes
     from flatness.cli.runner import gathered, measured, tried
 
-    if place.out is not None:
-        results_folder(place.out)  # before minutes are spent
     errors, _ = console(error=True)
 
     def say(line: str) -> None:
@@ -256,13 +254,11 @@ def reported_path(subjects: Sequence[Subject], data: Data, options: PathOptions,
     Raises:
         CommandError: it cannot be done as asked.
     """
-    from flatness.cli.document import json_bytes, results_folder
+    from flatness.cli.document import json_bytes
     from flatness.cli.path import differing_buffers, path_document, path_figure, path_notes, path_of, path_table
     from flatness.cli.progress import ShownProgress
     from flatness.cli.runner import gathered
 
-    if place.out is not None:
-        results_folder(place.out)  # before minutes are spent
     errors, _ = console(error=True)
     with reading(f"the data {data.name}"):
         common = gathered(subjects, data, options.measuring(), place, ShownProgress(errors))

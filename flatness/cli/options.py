@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from flatness.cli.errors import CommandError
+from flatness.cli.files import check_results_folder
 from flatness.images import PIXEL_LIMIT
 
 T = TypeVar("T")
@@ -283,9 +284,15 @@ class PlaceOptions:
     )
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the numbers, and before minutes are spent that results can be written.
+
+        Raises:
+            CommandError: a number is too small, or `out` is no folder and cannot be made.
+        """
         at_least("batch_size", self.batch_size, 1)
         at_least("gradient_batch", self.gradient_batch, 1)
+        if self.out is not None:
+            check_results_folder(self.out)
 
 
 def add_options(
