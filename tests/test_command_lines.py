@@ -129,13 +129,13 @@ def test_every_option_with_every_value(name: str, place: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-STATUSES = {
+STATUSES: dict[str, int] = {
     **dict.fromkeys(("flatness measure", "flatness compare", "flatness path", "toy", "plan", "train, dry"), 0),
     **dict.fromkeys(("paper_figs", "findings"), 0),
     **dict.fromkeys(("train", "sample", "evaluate", "reproduce", "bridge", "data", "findings.accept"), 1),
     **dict.fromkeys(("measure", "theory", "benchmarks", "gpu"), 2),
 }
-REASONS = {
+REASONS: dict[str, str] = {
     **dict.fromkeys(("train", "reproduce"), "lsun-tower: data.mdb"),
     **dict.fromkeys(("sample", "evaluate", "measure"), "checkpoint"),
     "bridge": "plan.json",
@@ -303,7 +303,7 @@ RAISED: dict[str, Callable[[], object]] = {
     "no text": lambda: fails(WithoutWordsError()),
     "no text of a part": lambda: fails(ValueError(WithoutWordsError())),
     "too deep": recurses,
-    "a key": lambda: {}["weights"],
+    "a key": lambda: dict[str, int]()["weights"],
     "nothing said": lambda: fails(AssertionError()),
     "lines": lambda: fails(RuntimeError("first\n\nsecond")),
 }

@@ -174,12 +174,16 @@ def chosen_data(subjects: Sequence[Subject], options: DataOptions) -> Data:
                 allowed = f"multiples of {encoding.multiple}" if encoding.multiple else f"{shape[1]}"
                 raise CommandError(f"resize is {size}; allowed for {encoding.encoder.folder}: {allowed}")
         shape = (shape[0], size, size)
-    if options.caption is not None and not any(encoding.encoder.family.captioned for encoding in encodings):
+    embedded = [{*encoding.encoder.family.captioned} for encoding in encodings if encoding.encoder.family.captioned]
+    if options.caption is not None and not embedded:
         raise CommandError("--caption is for networks that take captions; none of the sources does")
     if options.latents is not None and not encodings:
         raise CommandError("--latents is for pipelines with an autoencoder; arrays are taken as they are")
     with reading(f"--data {options.data}"):
-        return found_data(options, shape, classes, latents)
+        data = found_data(options, shape, classes, latents)
+        if options.caption is not None and all(names <= data.embeddings(1, 0).keys() for names in embedded):
+            raise CommandError(f"--caption is for data without embeddings; {data.name} holds those of all its captions")
+    return data
 
 
 def all_options_apply(options: SourceOptions, subjects: Sequence[Subject]) -> None:
