@@ -287,13 +287,12 @@ def _when_changed(test: str) -> int:
 
 def _in_a_child(folder: Path, tests: Sequence[str]) -> int:
     """pytest's status, of a fork that has the libraries already and imports ours from the folder."""
-    import hypothesis
     import numpy
     import pytest
     import scipy
     import torch
 
-    libraries = (hypothesis, numpy, scipy, torch)  # the fork's too
+    libraries = (numpy, scipy, torch)  # not those that are pytest's plugins, which it wants to import itself
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
