@@ -154,8 +154,8 @@ def _question(columns: Sequence[Column]) -> Part:
         "reaches across. Sizes are medians over all studies that are counted; of samples, their distance to held-out "
         "data."
     )
-    blocks = [asked, *([counts] if _studies(columns) else []), Items(tuple(short_answers(columns)))]
-    return Part("question", "", tuple(blocks))
+    read = (counts,) if _studies(columns) else ()
+    return Part("question", "", (asked, *read, Items(tuple(short_answers(columns)))))
 
 
 def short_answers(columns: Sequence[Column]) -> list[str]:
@@ -401,12 +401,13 @@ def _studies(columns: Sequence[Column]) -> list[Column]:
 
 def _doses(studies: Sequence[Column]) -> str:
     """Between which of SAM's doses the best one lay, of the studies that measured it."""
-    doses, radii = [], []
+    doses: list[float] = []
+    radii: list[float] = []
     for column in studies:
-        radius = column.about.get("doses", {}).get("sam", {})
-        radius = radius.get("chosen") if isinstance(radius, Mapping) else None
+        chosen = column.about.get("doses", {}).get("sam", {})
+        radius = chosen.get("chosen") if isinstance(chosen, Mapping) else None
         dose = relative_dose(column.source, "sam", radius) if column.source and isinstance(radius, float) else None
-        if dose is not None:
+        if dose is not None and radius is not None:
             doses.append(dose)
             radii.append(radius)
     if not doses:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 
@@ -38,19 +37,19 @@ def test_a_tally_counts_studies_and_its_size_is_the_median_of_all_that_are_count
     assert of.spread() == "from 18% closer to 146% farther"
 
 
-def lower(*changes: float, **counts: Any) -> Tally:
-    """A claim on something other than samples, which holds in as many studies as there are changes."""
-    return Tally(**({"confirmed": len(changes), "refuted": 0, "other": 0, "changes": changes} | counts))
+def lower(*changes: float, confirmed: int = 0, refuted: int = 0, other: int = 0) -> Tally:
+    """A claim on something other than samples, a change a study."""
+    return Tally(confirmed, refuted, other, changes)
 
 
 @pytest.mark.parametrize(
     ("of", "words"),
     [
         (lower(), "in no study so far (not measured)"),
-        (lower(-0.7), "in 1 of 1 study (50% lower)"),
-        (lower(-0.7, -0.1, 0.02), "in all 3 studies (median 9.5% lower)"),
-        (lower(0.02, confirmed=0, refuted=1), "in none of 1 study (1 contradicted; 2.0% higher)"),
-        (lower(0.02, 0.04, confirmed=0, other=2), "in none of 2 studies (2 open; median 3.0% higher)"),
+        (lower(-0.7, confirmed=1), "in 1 of 1 study (50% lower)"),
+        (lower(-0.7, -0.1, 0.02, confirmed=3), "in all 3 studies (median 9.5% lower)"),
+        (lower(0.02, refuted=1), "in none of 1 study (1 contradicted; 2.0% higher)"),
+        (lower(0.02, 0.04, other=2), "in none of 2 studies (2 open; median 3.0% higher)"),
     ],
 )
 def test_counts_read_well_whatever_they_are(of: Tally, words: str) -> None:

@@ -245,7 +245,7 @@ def test_figure_1_shows_the_losses_where_they_were_measured(results: Path, toy: 
     drawn_rises: Any = ours.collections[0]
     assert drawn_rises.zmax == pytest.approx((loss.max() - loss[1, 1]) / loss[1, 1])
     assert drawn_rises.norm is shown["ADM"].collections[0].norm  # one scale for all panels
-    dots = {(float(x), float(y)) for line in ours.lines for x, y in line.get_xydata()}
+    dots = {(float(x), float(y)) for line in ours.lines for x, y in np.asarray(line.get_xydata())}
     assert dots == {(x, y) for x in surface["first"] for y in surface["second"]}
 
 
