@@ -52,18 +52,18 @@ def test_the_nine_methods_are_ratios_to_plain_raw_and_say_where_sam_is_best(
     data: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nine_methods, "ROOT", tmp_path)
-    found = nine_methods.compute()
-    rows = found["studies"][nine_methods.STUDIES["mini"]]
+    nine = nine_methods.compute()
+    rows = nine["studies"][nine_methods.STUDIES["mini"]]
     assert rows["adm raw"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     seeds = Study(tmp_path / "results" / "ladder" / "mini").seeds
     logs = [np.log(plain("adm", 0.0, s, "ema")["distance"] / plain("adm", 0.0, s, "raw")["distance"]) for s in seeds]
     assert rows["adm ema"]["mean"] == pytest.approx(np.mean(logs), rel=1e-3)
-    printed = found["studies"]["paper, CIFAR-10"]
+    printed = nine["studies"]["paper, CIFAR-10"]
     assert np.exp(printed["sam ema"]["mean"]) == pytest.approx(7.00 / 34.47)
-    assert "3 of the paper's 3 data sets" in found["title"]
+    assert "3 of the paper's 3 data sets" in nine["title"]
     worse = {"adm raw": {"mean": 0.0}, "adm ema": {"mean": -1.0}, "sam ema": {"mean": -0.5}}
     assert nine_methods.title({"a": worse}).endswith("in 0 of 1 studies here")
-    shown = [axes.get_title(loc="left") for axes in nine_methods.draw(found).axes]
+    shown = [axes.get_title(loc="left") for axes in nine_methods.draw(nine).axes]
     assert len(shown) == 4  # one study, three data sets
 
 
