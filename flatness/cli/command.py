@@ -174,12 +174,16 @@ def chosen_data(subjects: Sequence[Subject], options: DataOptions) -> Data:
                 allowed = f"multiples of {encoding.multiple}" if encoding.multiple else f"{shape[1]}"
                 raise CommandError(f"resize is {size}; allowed for {encoding.encoder.folder}: {allowed}")
         shape = (shape[0], size, size)
-    if options.caption is not None and not any(encoding.encoder.family.captioned for encoding in encodings):
+    embedded = [{*encoding.encoder.family.captioned} for encoding in encodings if encoding.encoder.family.captioned]
+    if options.caption is not None and not embedded:
         raise CommandError("--caption is for networks that take captions; none of the sources does")
     if options.latents is not None and not encodings:
         raise CommandError("--latents is for pipelines with an autoencoder; arrays are taken as they are")
     with reading(f"--data {options.data}"):
-        return found_data(options, shape, classes, latents)
+        data = found_data(options, shape, classes, latents)
+        if options.caption is not None and all(names <= data.embeddings(1, 0).keys() for names in embedded):
+            raise CommandError(f"--caption is for data without embeddings; {data.name} holds those of all its captions")
+    return data
 
 
 def all_options_apply(options: SourceOptions, subjects: Sequence[Subject]) -> None:
@@ -211,14 +215,12 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
         CommandError: it cannot be done as asked.
     """
     from flatness.cli.comparing import differences
-    from flatness.cli.document import document, json_bytes, results_folder
+    from flatness.cli.document import document, json_bytes
     from flatness.cli.plots import figure
     from flatness.cli.progress import ShownProgress
     from flatness.cli.report import compared_table, measured_table, notes
     from flatness.cli.runner import gathered, measured, tried
 
-    if place.out is not None:
-        results_folder(place.out)  # before minutes are spent
     errors, _ = console(error=True)
 
     def say(line: str) -> None:
@@ -256,13 +258,11 @@ def reported_path(subjects: Sequence[Subject], data: Data, options: PathOptions,
     Raises:
         CommandError: it cannot be done as asked.
     """
-    from flatness.cli.document import json_bytes, results_folder
+    from flatness.cli.document import json_bytes
     from flatness.cli.path import differing_buffers, path_document, path_figure, path_notes, path_of, path_table
     from flatness.cli.progress import ShownProgress
     from flatness.cli.runner import gathered
 
-    if place.out is not None:
-        results_folder(place.out)  # before minutes are spent
     errors, _ = console(error=True)
     with reading(f"the data {data.name}"):
         common = gathered(subjects, data, options.measuring(), place, ShownProgress(errors))

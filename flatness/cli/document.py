@@ -70,22 +70,6 @@ def _entry(one: Measured) -> dict[str, Any]:
     return {"about": one.about, "numbers": numbers, "measures": measures, "seconds": one.seconds}
 
 
-def results_folder(name: str) -> Path:
-    """The folder for results, made where there is none.
-
-    Raises:
-        CommandError: it cannot be written to.
-    """
-    path = Path(name)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise CommandError(f"--out {name} is no folder that can be written to: {error.strerror or error}") from error
-    return path
-
-
 def write_elsewhere(name: str, content: bytes) -> Path | None:
     """Put a file among temporary files, where it was to be being of no use; its path, None where that fails too."""
     with contextlib.suppress(OSError):

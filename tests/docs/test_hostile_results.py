@@ -13,6 +13,7 @@ from playwright.sync_api import Route
 from docs.extensions import benchmarks
 from docs.extensions import fragments as directives
 from findings.provenance import ROOT
+from paper_figs import story
 from paper_figs.report import judged
 from tests.browser import PATIENCE, chromium
 from tests.docs.small_site import FORMULAS as SETS_FORMULAS
@@ -81,6 +82,13 @@ def site(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
         patched.setattr(benchmarks, "FILE", checkout / "benchmarks.json")
         extensions = (SETS_FORMULAS, "docs.extensions.fragments", "docs.extensions.benchmarks")
         return build(folder, PAGES, extensions)
+
+
+def test_a_caption_on_the_site_is_text() -> None:
+    part = story.Part("p", "", (story.Picture("ladder", f"caption {HOSTILE[0]}", "a\n:class: b", 10),))
+    text = story.markdown(part, directives.figure)
+    assert "caption \\<" in text
+    assert ":alt: a :class: b\n" in text
 
 
 def test_nothing_in_results_acts_or_is_fetched(site: Site) -> None:

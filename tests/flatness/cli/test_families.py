@@ -236,7 +236,8 @@ def test_latents_and_embeddings_made_before_are_taken_as_such(
     np.savez(tmp_path / "e.npz", latents=raw, prompt_embeds=embeds)
     line = ["measure", str(folder), "--data", str(tmp_path / "e.npz"), *FAST, "--latents", "scaled"]
     assert run([*line, "--out", str(tmp_path / "e")]) == 0
-    assert run([*line, "--caption", "a cat", "--out", str(tmp_path / "f")]) == 0
+    assert run([*line, "--caption", "a cat"]) == 2
+    assert "--caption is for data without embeddings" in capsys.readouterr().err
     np.savez(tmp_path / "e.npz", latents=raw)
     assert run(line) == 2
     assert "takes captions, and the data have none" in capsys.readouterr().err

@@ -394,7 +394,7 @@ def test_where_no_step_climbs_the_worst_of_the_ball_is_its_centre() -> None:
 
 def test_numbers_of_measures_are_checked() -> None:
     refused: list[dict[str, Any]] = [{"spectrum": 1}, {"spectrum": 2, "lanczos_steps": 0}, {"by_timestep": -1}]
-    refused += [{"surface": 4}, {"surface": 1}, {"worst_case": True, "rho": -1.0}]
+    refused += [{"surface": 4}, {"surface": 1}, {"surface": 1003}, {"worst_case": True, "rho": -1.0}]
     for changes in refused:
         with pytest.raises(CommandError, match="allowed"):
             MeasureOptions(**changes)
