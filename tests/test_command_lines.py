@@ -56,7 +56,16 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "gpu": ("experiments", ("gpu",), ("--out", "NEW", "--sections", "none")),
 }
 """By name: the module, the command's own word, and further words with which it does little or nothing."""
-LONG = {"--download", "--measure", "--inception-download", "--thorough", "--write", "--config", "--sections"}
+LONG = {
+    "--download",
+    "--dry-run",
+    "--measure",
+    "--inception-download",
+    "--thorough",
+    "--write",
+    "--config",
+    "--sections",
+}
 """Options that ask for downloads, for minutes, or for files of this repository, or that undo the words above."""
 
 
