@@ -23,9 +23,9 @@ from PIL import Image
 from flatness.images import PIXEL_LIMIT
 from tests.command_lines import Ended, LateError, check, hostile_values, options_of, run
 
-EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_examples // 10)
+EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_examples // 40)
 """Of each command."""
-THOROUGH = EXAMPLES >= 1000
+THOROUGH = EXAMPLES >= 250
 """Whether all command lines are tried."""
 MODEL = "tests.flatness.cli.models:mlp"
 SMALL = (
