@@ -282,7 +282,7 @@ def again(name: str, group: Mapping[str, Any], only: str = "") -> dict[str, Any]
         **group,
         "counts": dict(sorted((+counts).items())),
         "unexplained": sum(not survivor["why"] for survivor in left),
-        "again": {"commit": provenance()["commit"], "killed": killed},
+        "again": {"commit": provenance()["commit"], "killed": group.get("again", {}).get("killed", 0) + killed},
         "survivors": left,
     }
 
