@@ -266,7 +266,7 @@ def _table(columns: Sequence[Column]) -> Table:
     claims = {claim.identifier: claim for claim in ladder_page.all_claims()}
     rows = [
         (
-            f"{key.words} †" if claims[key.identifier].regime == "step noise" else key.words,
+            f"{key.words}\N{NO-BREAK SPACE}†" if claims[key.identifier].regime == "step noise" else key.words,
             words,
             *(_cell(columns, rung, key.identifier) for rung in rungs),
         )

@@ -89,7 +89,7 @@ def test_a_cell_says_in_how_many_studies_a_claim_stands(verdicts: str, cell: str
     (table,) = [block for block in part.blocks if isinstance(block, story.Table)]
     assert table.heads == ("claim", "whose", f"8 × 8 images (ADM): {len(verdicts)} studies, 3 seeds")
     (row,) = [row for row in table.rows if row[0].startswith("without averaging, SAM's samples")]
-    assert row[0].endswith(" †")  # its condition
+    assert row[0].endswith("\N{NO-BREAK SPACE}†")  # its condition
     assert row[1:] == ("paper", cell)
     assert {other[2] for other in table.rows if other != row} == {"–"}
 
