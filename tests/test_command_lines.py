@@ -22,9 +22,9 @@ from PIL import Image
 
 from tests.command_lines import Ended, LateError, check, hostile_values, options_of, run
 
-EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_examples // 10)
+EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_examples // 40)
 """Of each command."""
-THOROUGH = EXAMPLES >= 1000
+THOROUGH = EXAMPLES >= 250
 """Whether all command lines are tried."""
 MODEL = "tests.flatness.cli.models:mlp"
 SMALL = (
@@ -56,7 +56,16 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "gpu": ("experiments", ("gpu",), ("--out", "NEW", "--sections", "none")),
 }
 """By name: the module, the command's own word, and further words with which it does little or nothing."""
-LONG = {"--download", "--measure", "--inception-download", "--thorough", "--write", "--config", "--sections"}
+LONG = {
+    "--download",
+    "--dry-run",
+    "--measure",
+    "--inception-download",
+    "--thorough",
+    "--write",
+    "--config",
+    "--sections",
+}
 """Options that ask for downloads, for minutes, or for files of this repository, or that undo the words above."""
 
 

@@ -63,7 +63,7 @@ def _entry(one: Measured) -> dict[str, Any]:
     numbers = {}
     for name, quantity in one.quantities.items():
         values = [{"sign": part.sign, "by_sample": by_sample(part)} for part in quantity.parts]
-        numbers[name] = {"words": quantity.words, **dataclasses.asdict(quantity.found), "parts": values}
+        numbers[name] = {"words": quantity.words, **dataclasses.asdict(quantity.number), "parts": values}
     measures = {name: outcome.result for name, outcome in one.outcomes.items()}
     measures |= {name: {"failed": why} for name, why in one.failed.items()}
     measures |= {name: {"left out": why} for name, why in one.left_out.items()}

@@ -347,9 +347,9 @@ def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
             default = getattr(QUICK, field.name) if own.get("quick") else field.default
             value = getattr(given, field.name, default)
             values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-    found = kind(**values, **own)
-    if isinstance(found, MeasureOptions):
+    options = kind(**values, **own)
+    if isinstance(options, MeasureOptions):
         for name, need in NEEDS.items():
-            if hasattr(given, name) and not need.met(found):
+            if hasattr(given, name) and not need.met(options):
                 raise CommandError(f"--{name.replace('_', '-')} does nothing without {need.words}")
-    return found
+    return options

@@ -56,24 +56,24 @@ def _row(study: Study, method: str, weights: Weights, measure: Measure) -> dict[
 
 def _rows(study: Study) -> dict[str, dict[str, float]]:
     measure = next(one for one in study.measures(DISTANCE) if one.space in (SPACE, ""))
-    found = {}
+    by_row = {}
     for method in PAPER_METHODS:
         for average in AVERAGES:
             row = _row(study, method, average, measure)
             if row is not None:
-                found[f"{method} {average}"] = row
-    return found
+                by_row[f"{method} {average}"] = row
+    return by_row
 
 
 def _printed(fid: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    found = {}
+    by_row = {}
     for method in PAPER_METHODS:
         for average in AVERAGES:
             name = method if average == "raw" else f"{method}+{average}"
             if name in fid:
                 ratio = math.log(fid[name] / fid["adm"])
-                found[f"{method} {average}"] = dict.fromkeys(("mean", "low", "high"), ratio)
-    return found
+                by_row[f"{method} {average}"] = dict.fromkeys(("mean", "low", "high"), ratio)
+    return by_row
 
 
 def title(columns: Sequence[Column], printed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -117,10 +117,10 @@ def _panel(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
     axes.axhline(1.0, color=style.GREY, linewidth=0.6)
     for place, method in enumerate(PAPER_METHODS):
         for shift, average in zip((-0.25, 0.0, 0.25), AVERAGES, strict=True):
-            found = rows.get(f"{method} {average}")
-            if found is None:
+            row = rows.get(f"{method} {average}")
+            if row is None:
                 continue
-            mean, low, high = (math.exp(found[key]) for key in ("mean", "low", "high"))
+            mean, low, high = (math.exp(row[key]) for key in ("mean", "low", "high"))
             look = {**methods.LOOKS[method], "linestyle": "none", "markersize": 3.5, **FACES[average]}
             spread = [[mean - low], [high - mean]] if high > low else None
             axes.errorbar([place + shift], [mean], spread, elinewidth=0.7, capsize=1.2, **look)

@@ -55,15 +55,15 @@ def test_the_nine_methods_are_ratios_to_plain_raw_and_say_what_an_ema_does(
     data: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nine_methods, "ROOT", tmp_path)
-    found = nine_methods.compute()
-    rows = found["studies"][MINI]
+    nine = nine_methods.compute()
+    rows = nine["studies"][MINI]
     assert rows["adm raw"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     seeds = Study(tmp_path / "results" / "ladder" / "mini").seeds
     logs = [np.log(plain("adm", 0.0, s, "ema")["distance"] / plain("adm", 0.0, s, "raw")["distance"]) for s in seeds]
     assert rows["adm ema"]["mean"] == pytest.approx(np.mean(logs), rel=1e-3)
-    printed = found["studies"]["the paper: CIFAR-10"]
+    printed = nine["studies"]["the paper: CIFAR-10"]
     assert np.exp(printed["sam ema"]["mean"]) == pytest.approx(7.00 / 34.47)
-    assert found["title"].endswith("and on 1 of the paper's 3 data sets")
+    assert nine["title"].endswith("and on 1 of the paper's 3 data sets")
     judged = [one for one in nine_methods.columns_of(tmp_path / "results" / "ladder") if "L2e" in one.cells]
     for verdict, words in (
         ("confirmed", "in 1 of 1 study,"),
@@ -71,7 +71,7 @@ def test_the_nine_methods_are_ratios_to_plain_raw_and_say_what_an_ema_does(
     ):
         turned = [one._replace(cells={"L2e": one.cells["L2e"]._replace(verdict=verdict)}) for one in judged[:1]]
         assert words in nine_methods.title(turned, {"x": printed})
-    shown = [axes.get_title(loc="left") for axes in nine_methods.draw(found).axes]
+    shown = [axes.get_title(loc="left") for axes in nine_methods.draw(nine).axes]
     assert len(shown) == 4  # one study, three data sets
 
 

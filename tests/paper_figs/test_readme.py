@@ -180,9 +180,9 @@ def test_a_table_of_another_version_is_refused(tables: list[dict[str, Any]]) -> 
 
 
 def test_verdicts_are_counted_by_group() -> None:
-    found = [{"identifier": name, "verdict": verdict} for name, verdict in
+    entries = [{"identifier": name, "verdict": verdict} for name, verdict in
              (("B1a", "confirmed"), ("B1b", "refuted"), ("B1c-8", "confirmed"), ("B6a", "not measured"))]  # fmt: skip
-    lines = readme.verdicts(found).splitlines()
+    lines = readme.verdicts(entries).splitlines()
     assert [line.rpartition(":")[2].split("|")[1:-1] for line in lines if line.startswith("| B1:")] == [
         [" 2 ", " 1 ", "  ", "  "]
     ]
@@ -190,6 +190,6 @@ def test_verdicts_are_counted_by_group() -> None:
 
 
 def test_every_prediction_of_the_bridge_is_in_a_group() -> None:
-    found = json.loads((readme.STUDY / "bridge.json").read_bytes())["predictions"]
-    assert {one["identifier"][:2] for one in found} == set(predictions.TITLES)
-    assert {one["verdict"] for one in found} <= set(predictions.VERDICTS)
+    entries = json.loads((readme.STUDY / "bridge.json").read_bytes())["predictions"]
+    assert {one["identifier"][:2] for one in entries} == set(predictions.TITLES)
+    assert {one["verdict"] for one in entries} <= set(predictions.VERDICTS)

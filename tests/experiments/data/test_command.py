@@ -101,14 +101,14 @@ def test_fashion_mnist_is_fetched_checked_and_found(
         from_site(monkeypatch, "fashion-mnist", there.url)
         status, text = run_data("fashion-mnist", tmp_path, download=True)
         assert status == 0
-        assert [name for name, _ in there.asked] == [names[0], *names]  # the first broke off and was continued
+        assert [name for name, _ in there.requests] == [names[0], *names]  # the first broke off and was continued
         assert f"fashion-mnist: {tmp_path / 'fashion-mnist'}\n  70,000 images; checksum: the contents' SHA-256 " in text
         (tmp_path / "fashion-mnist" / names[1]).unlink()
-        there.asked.clear()
+        there.requests.clear()
         assert run_data("fashion-mnist", tmp_path, download=True)[0] == 0
-        assert there.asked == [(names[1], None)]
+        assert there.requests == [(names[1], None)]
         assert run_data("fashion-mnist", tmp_path) == run_data("fashion-mnist", tmp_path, download=True)
-        assert len(there.asked) == 1
+        assert len(there.requests) == 1
     (tmp_path / "fashion-mnist" / names[0]).write_bytes(b"damaged")
     with pytest.raises(DataError, match=f"{names[0]}: not a whole gzip file"):
         run_data("fashion-mnist", tmp_path, download=True)
