@@ -35,7 +35,7 @@ def test_without_results_the_story_says_so_and_still_has_its_parts() -> None:
 
 
 def test_a_rung_that_is_there_has_a_column_and_is_not_among_the_unknown() -> None:
-    columns = columns_of()
+    columns = [column for column in columns_of() if column.rung in ("0", "1", "5")]
     second = next(column for column in columns if column.rung == "0")._replace(rung="2", study="mini", regime="")
     parts = {part.name: story.markdown(part) for part in story.parts([*columns, second])}
     assert f"{story.RUNGS['2']}: 1 study" in parts["by-rung"]
