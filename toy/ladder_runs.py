@@ -115,8 +115,11 @@ class Work:
         """For people."""
         minutes = math.ceil(self.seconds / max(workers, 1) / 60)
         done = len(self.arms) - len(self.missing)
-        cores = f"{max(workers, 1)} cores, {'as fast as for these' if done else 'idle'}"
-        return f"{len(self.arms)} runs, {done} of them done; about {minutes} minutes more on {cores}"
+        cores = max(workers, 1)
+        return (
+            f"{len(self.arms)} runs, {done} of them done; about {minutes} minute{'s'[: minutes != 1]} more on "
+            f"{cores} core{'s'[: cores != 1]}, {'as fast as for these' if done else 'idle'}"
+        )
 
 
 def seconds_of(arm: Arm, rung: Rung) -> float:

@@ -157,7 +157,7 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytes
         ladder_runs.run(RUNG, stored, workers=0)
     work = ladder_runs.work_of(RUNG, stored)
     assert len(work.arms) - len(work.missing) == 2
-    assert work.words(2) == "5 runs, 2 of them done; about 1 minutes more on 2 cores, as fast as for these"
+    assert work.words(2) == "5 runs, 2 of them done; about 1 minute more on 2 cores, as fast as for these"
     assert ladder_runs.kept_rows(work, stored) == expected[: len(ladder_runs.kept_rows(work, stored))]
     monkeypatch.setattr(ladder_runs, "run_arm", own)
     reports: list[tuple[str, float]] = []
@@ -195,7 +195,7 @@ def test_the_plan_goes_by_the_pace_of_what_is_done(tmp_path: Path) -> None:
     arms = regimes.arms_of(REGIME)
     estimates = [ladder_runs.seconds_of(arm, RUNG) for arm in arms]
     assert ladder_runs.work_of(RUNG, stored).seconds == pytest.approx(sum(estimates))
-    assert ladder_runs.work_of(RUNG, stored).words(0).endswith(" minutes more on 1 cores, idle")
+    assert ladder_runs.work_of(RUNG, stored).words(0).endswith("about 1 minute more on 1 core, idle")
     rows = [ladder.Row(REGIME.name, "any", 0.0, "raw", 60, True, {"loss": [0.25, 0.5]})]
     for arm, estimate in zip(arms[:3], estimates, strict=False):
         stored.put(arm, rows, 1000.0 * estimate)
