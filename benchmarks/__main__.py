@@ -15,6 +15,7 @@ from rich.text import Text
 
 from benchmarks.timing import Row
 from findings.boundary import REFUSED, empty_value, guarded
+from findings.files import check_out
 
 # Not torch: the processes whose memory rooms measure begin by importing this module
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks import results
 
     try:
+        check_out(given.out, folder=False)
         entries = results.read(given.out)  # first, so that nothing is measured in vain
     except (OSError, ValueError) as error:
         parser.error(str(error))

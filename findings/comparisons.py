@@ -74,7 +74,7 @@ class Comparison:
         known = None if math.isinf(degrees) else degrees
         return about | {"difference": value, "error": error, "degrees_of_freedom": known, "seeds": self.seeds}
 
-    def said(self) -> str:
+    def in_words(self) -> str:
         """In words."""
         size = self.difference._replace(value=abs(self.difference.value)).shown()
         if self.verdict == "undecided":
@@ -154,7 +154,7 @@ def statement(results: Sequence[Result], compared: Sequence[Comparison]) -> list
     lines = [_how(min(len(of) for of in rows.values()), len(worth_telling))]
     for words in dict.fromkeys(one.words for one in worth_telling):
         ours = [one for one in worth_telling if one.words == words]
-        lines.append(f"{words[0].upper()}{words[1:]}: {'; '.join(one.said() for one in ours)}.")
+        lines.append(f"{words[0].upper()}{words[1:]}: {'; '.join(one.in_words() for one in ours)}.")
     return lines + failures(results)
 
 

@@ -161,21 +161,21 @@ def at(result: Result, measure: str, *path: str) -> Any:
     return outcome
 
 
-def estimate(found: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Cell:
+def estimate(entry: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Cell:
     """A stored estimate: with a standard error of its own, or with those over draws and over images in quadrature.
 
     Args:
-        found: the estimate.
+        entry: the estimate.
         settings: of its measure, which say over how many draws and images it is.
     """
-    if "group_sizes" in found:
-        return Cell(found["value"], found["standard_error"], len(found["group_sizes"]) - 1)
-    if "standard_error" in found:
-        return Cell(found["value"], found["standard_error"])
+    if "group_sizes" in entry:
+        return Cell(entry["value"], entry["standard_error"], len(entry["group_sizes"]) - 1)
+    if "standard_error" in entry:
+        return Cell(entry["value"], entry["standard_error"])
     stated = settings or {}
     draws, images = stated.get("draws", math.inf), stated.get("samples", stated.get("images", math.inf))
-    over_draws = Cell(0.0, found["draw_standard_error"], draws - 1)
-    return together(found["value"], over_draws, Cell(0.0, found["data_standard_error"], images - 1))
+    over_draws = Cell(0.0, entry["draw_standard_error"], draws - 1)
+    return together(entry["value"], over_draws, Cell(0.0, entry["data_standard_error"], images - 1))
 
 
 def stored(name: str, heading: str, measure: str, *path: str) -> Column:
@@ -277,6 +277,6 @@ def logarithm(cell: Cell | None) -> Cell | None:
     return Cell(math.log(cell.value), None if cell.error is None else cell.error / cell.value, cell.degrees)
 
 
-def estimated(found: Mapping[str, Any] | None, settings: Mapping[str, Any] | None = None) -> Cell | None:
+def estimated(entry: Mapping[str, Any] | None, settings: Mapping[str, Any] | None = None) -> Cell | None:
     """A stored estimate, where there is one."""
-    return None if found is None else estimate(found, settings)
+    return None if entry is None else estimate(entry, settings)

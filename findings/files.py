@@ -126,6 +126,25 @@ def write_whole(path: Path, content: str | bytes | Iterable[bytes | memoryview])
             _put(file, chunk)
 
 
+def check_out(out: Path, *, folder: bool = True) -> None:
+    """Refuse a place where nothing can be written, before hours are spent on what is to stand there. Touches nothing.
+
+    Args:
+        out: a folder that may not be there yet; a finished one may be one that cannot be written to.
+        folder: False for a file.
+
+    Raises:
+        ValueError: it is a file, or a folder where a file is meant, or cannot be made.
+    """
+    start = (out if folder else out.parent).absolute()
+    there = next(path for path in (start, *start.parents) if os.path.lexists(path))
+    finished = folder and there == start
+    fits = there.is_dir() and (finished or os.access(there, os.W_OK | os.X_OK)) and (folder or not out.is_dir())
+    if not fits:
+        allowed = "a folder, or a path where one can be made" if folder else "a file that can be written"
+        raise ValueError(f"out is {out}; allowed: {allowed}")
+
+
 def check_regular(path: Path) -> None:
     """Refuse what is no plain file: a device or a pipe may never end.
 

@@ -89,7 +89,7 @@ def _row(study: Study, method: str, dose: float, roles: tuple[str, ...]) -> Dose
             ratio = _ratio(study, RowKey(method, dose, weights), measure) if method != "adm" else None
             if ratio is not None:
                 ratios[weights, measure] = ratio
-    relative, passes = _relative_dose(study, method, dose), study.passes(method, dose)
+    relative, passes = relative_dose(study, method, dose), study.passes(method, dose)
     return DoseRow(method, dose, roles, relative, passes, ratios, _scatter(study, method, dose))
 
 
@@ -101,7 +101,8 @@ def _ratio(study: Study, row: RowKey, measure: Measure) -> Ratio | None:
     return Ratio(*(math.exp(end) for end in (interval.mean, interval.low, interval.high)))
 
 
-def _relative_dose(study: Study, method: str, dose: float) -> float | None:
+def relative_dose(study: Study, method: str, dose: float) -> float | None:
+    """rho E|grad L_B| / L of a method's raw weights; None where there is no radius, or it was not measured."""
     radius = 1.0 if method == "adm" else dose
     if method != "adm" and "sam" not in method.split():
         return None  # noise has no gradient in it, and an ASAM radius is in other units

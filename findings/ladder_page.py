@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,7 +144,17 @@ def printed_column() -> Column:
 
 
 def columns_of(folder: Path = FOLDER) -> list[Column]:
-    """All that there are results of, from the lowest rung up; folders that do not make a study yet are left out."""
+    """All that there are results of, from the lowest rung up; folders that do not make a study yet are left out.
+
+    Judged once for the same files: the figures, the report and the pages of one build share the columns.
+    """
+    states = ((path, path.stat()) for path in sorted(folder.rglob("*.json")))
+    return list(_judged_once(folder, tuple((path, state.st_mtime_ns, state.st_size) for path, state in states)))
+
+
+@lru_cache(maxsize=4)
+def _judged_once(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> tuple[Column, ...]:
+    """The columns of a folder whose files are in this state."""
     columns: list[Column] = []
     for rung in TOY_RUNGS:
         path = folder / f"{rung}.json"
@@ -155,7 +166,7 @@ def columns_of(folder: Path = FOLDER) -> list[Column]:
                 columns.append(study_column(folder / name))
             except (LadderError, ValueError):
                 continue
-    return columns and [*columns, printed_column()]
+    return (*columns, printed_column()) if columns else ()
 
 
 def document(columns: Sequence[Column]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class SavedWeights:
         torch.clear_autocast_cache()
 
     @contextmanager
-    def kept(self) -> Iterator[SavedWeights]:
+    def put_back_after(self) -> Iterator[SavedWeights]:
         """Put the weights back at the end of the block, however it ends."""
         try:
             yield self
@@ -118,7 +118,7 @@ def moved(
     weights = selected_parameters(target, parameters)  # type: ignore[arg-type]
     scale = arguments.number("scale", scale)
     along = matching_direction("direction", direction, weights)
-    with SavedWeights(weights).kept() as saved:
+    with SavedWeights(weights).put_back_after() as saved:
         saved.move(along, scale)
         _check_moved("scale", scale, saved)
         yield target
@@ -150,7 +150,7 @@ def perturbed_weights(
     sigma = arguments.number("sigma", sigma, at_least=0.0)
     arguments.count("seed", seed)
     arguments.choice("scale", scale, NOISE_SCALES)
-    with SavedWeights(selected_parameters(target, parameters)).kept() as saved:  # type: ignore[arg-type]
+    with SavedWeights(selected_parameters(target, parameters)).put_back_after() as saved:  # type: ignore[arg-type]
         saved.move(GaussianNoise(saved.saved, seed, scale), sigma)
         _check_moved("sigma", sigma, saved)
         yield target
@@ -282,16 +282,16 @@ def matching_direction(name: str, direction: object, weights: Mapping[str, Tenso
         direction = {plain_name(key) if isinstance(key, str) else key: along for key, along in direction.items()}
         if set(direction) != set(weights):
             raise arguments.refuse(f"{name}'s names", sorted(set(direction) ^ set(weights)), allowed)
-        found = [direction[key] for key in weights]
+        tensors = [direction[key] for key in weights]
     elif isinstance(direction, Iterable) and not isinstance(direction, Tensor | str):
-        found = list(direction)
+        tensors = list(direction)
     else:
         raise arguments.refuse(name, direction, allowed)
-    if len(found) != len(weights):
-        raise ValueError(f"{name} has {len(found)} tensors for {len(weights)} weights; allowed: {allowed}")
-    for key, along in zip(weights, found, strict=True):
+    if len(tensors) != len(weights):
+        raise ValueError(f"{name} has {len(tensors)} tensors for {len(weights)} weights; allowed: {allowed}")
+    for key, along in zip(weights, tensors, strict=True):
         fits = isinstance(along, Tensor) and along.shape == weights[key].shape and not along.is_complex()
         if not fits or along.is_meta or not bool(along.to(at_least_float32(weights[key].dtype)).isfinite().all()):
             shape = tuple(weights[key].shape)
             raise arguments.refuse(f"{name} for {key!r}", along, f"real and finite, of shape {shape}")
-    return [along.detach().to(weights[key].device) for key, along in zip(weights, found, strict=True)]
+    return [along.detach().to(weights[key].device) for key, along in zip(weights, tensors, strict=True)]

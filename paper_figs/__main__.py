@@ -12,6 +12,7 @@ from pathlib import Path
 
 from findings import trained
 from findings.boundary import REFUSED, described, empty_value, guarded, tracebacks
+from findings.files import check_out
 from paper_figs import build, catalogue
 from paper_figs.report import document
 
@@ -116,8 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     out = options.out.resolve()
     try:
         entries, report = _chosen(options.names, available, document.find(available))
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"--out is {out}, a file; allowed: a folder, or a path where one can be made")
+        check_out(out)
         if options.runs is not None:
             trained.use(options.runs)
     except ValueError as error:

@@ -1,7 +1,8 @@
 """What pages say of results: `python -m paper_figs.readme` renews README.md, docs/findings.md and the pages' pictures.
 
-README.md has the story (`paper_figs.story`); docs/findings.md the trained network's rows and the bridge's verdicts;
-docs/images the pictures that both show, from paper_figs/out, where they are up to date.
+README.md has the story's first page (`paper_figs.story`); docs/findings.md its findings at length, the trained
+network's rows and the bridge's verdicts; docs/images the pictures that both show, from paper_figs/out, where they are
+up to date.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ IMAGES = ROOT / "docs" / "images"
 PICTURES = ("bound", "ladder", "nine_methods", "table_2")
 """Figures that pages show."""
 STORY = (f"<!-- story: written by {COMMAND} -->", "<!-- end of story -->")
+LONG = (f"<!-- findings: written by {COMMAND} -->", "<!-- end of findings -->")
 ROWS = (f"<!-- trained: written by {COMMAND} -->", "<!-- end of trained -->")
 BRIDGE = (f"<!-- bridge: written by {COMMAND} -->", "<!-- end of bridge -->")
 
@@ -57,8 +59,15 @@ def _shown(cell: Mapping[str, Any] | None, factor: float) -> str:
 
 
 def the_story(columns: Sequence[Column]) -> str:
-    """README's first part, from the ladder's studies."""
-    return "\n\n".join(story.markdown(part) for part in story.parts(columns))
+    """README's first part, from the ladder's studies: what stands on a first page."""
+    return "\n\n".join(story.markdown(part) for part in story.parts(columns) if part.first)
+
+
+def at_length(columns: Sequence[Column]) -> str:
+    """The findings, for a page of docs/, which both the site and whoever browses the repository show."""
+    (part,) = [part for part in story.parts(columns) if part.name == "findings"]
+    text = story.markdown(part, lambda picture: f"![{picture.alt}](images/{picture.name}.png)\n\n{picture.words}")
+    return text.replace("](docs/", "](")
 
 
 def rows(tables: Sequence[Mapping[str, Any]]) -> str:
@@ -112,7 +121,7 @@ def findings(page: str) -> str:
         ValueError: a mark is missing, or a result.
     """
     tables, bridge = read_document(STUDY / "tables.json")["tables"], read_document(STUDY / "bridge.json")["predictions"]
-    for marks, content in ((ROWS, rows(tables)), (BRIDGE, verdicts(bridge))):
+    for marks, content in ((LONG, at_length(columns_of())), (ROWS, rows(tables)), (BRIDGE, verdicts(bridge))):
         page = files.renewed(page, marks, content)
     return page
 

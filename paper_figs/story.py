@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from findings import ladder_page
-from findings.ladder_claims import LadderClaim
+from findings.ladder_claims import MEMORISED, SAME, STEP_NOISE
+from findings.ladder_doses import relative_dose
 from findings.ladder_page import Column
-from findings.sentences import RUNGS, Tally, regimes, sentences, tally
+from findings.sentences import RUNGS, Tally, percent, sentences, tally
 from theory import ledger
 from theory.proof.statement import Fault, Verdict
 
@@ -48,20 +50,22 @@ KEY_CLAIMS = (
     KeyClaim("L6a", "without averaging, SAM has less exposure bias"),
     KeyClaim("L8a", "rounded to 8 bits, SAM's weights sample as before"),
     KeyClaim("L8b", "rounded to 8 bits, plain training's weights sample visibly worse"),
-    KeyClaim("L2b", "EMA takes SAM's whole gain: with it even SAM's best radius is level or worse"),
-    KeyClaim("L3b", "where the training set is memorised, SAM improves EMA's samples"),
-    KeyClaim("L12a", "too large a radius costs held-out loss"),
     KeyClaim("L8c", "rounded to 4 bits, SAM's loss rises less"),
-    KeyClaim("L2e", "EMA alone beats SAM's raw weights at their best"),
-    KeyClaim("L5a", "one pass with random weight noise samples as well as SAM's two"),
+    KeyClaim("L2b", "with EMA, even at its best radius, SAM's samples are level or worse"),
+    KeyClaim("L3b", "with EMA, where the training set is memorised, SAM's best radius improves samples"),
+    KeyClaim("L12a", "too large a radius costs held-out loss"),
+    KeyClaim("L2e", "EMA alone samples better than SAM without averaging"),
+    KeyClaim("L5a", "one pass with random weight noise samples as well as SAM's two, both equally flat"),
 )
 """Of the first page; all of them stand in results/ladder/claims.md."""
-HEADS = {
-    "paper": ("The paper claims", "all {} claims of the paper"),
-    "theory": ("Our theory predicts", "all {} predictions of our theory"),
-    "question": ("Open questions", "all {} open questions"),
+OWNERS = {"paper": "paper", "theory": "our theory", "question": "open question"}
+"""Whose a claim of the table is."""
+TOTALS = {
+    "paper": "{} claims of the paper",
+    "theory": "{} predictions of our theory",
+    "question": "{} open questions",
 }
-"""How the table of an owner's claims begins and ends."""
+"""All claims of an owner."""
 
 
 class Items(NamedTuple):
@@ -113,12 +117,14 @@ class Part:
         title: its heading; empty for what stands first.
         blocks: in order.
         source: where its numbers stand, and the command that makes them; empty where it has none.
+        first: whether it stands on a first page, which is read in two minutes; the others are for who reads on.
     """
 
     name: str
     title: str
     blocks: tuple[Block, ...]
     source: tuple[str, str] = ("", "")
+    first: bool = True
 
 
 LADDER_SOURCE = (f"results/ladder/{ladder_page.DOCUMENT}", "python -m findings")
@@ -131,7 +137,7 @@ def parts(columns: Sequence[Column]) -> list[Part]:
     Args:
         columns: of the ladder; none where nothing was measured.
     """
-    return [_question(columns), _by_rung(columns), _found(columns), _advice(columns), _unknown(columns)]
+    return [_question(columns), _by_rung(columns), _unknown(columns), _findings(columns), _advice(columns)]
 
 
 def _question(columns: Sequence[Column]) -> Part:
@@ -139,114 +145,108 @@ def _question(columns: Sequence[Column]) -> Part:
         f"Do flat minima make diffusion models better? [Understanding Flatness in Generative Models]({PAPER}) "
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
         "models sample better, accumulate smaller errors while sampling (exposure bias) and bear rounded weights. Here "
-        "each of these claims is tested: the theory as code with proofs and counterexamples, the experiments on a "
-        "ladder from models with exact answers to trained networks, with many seeds and at many radii."
+        "its theory is tested by proofs and counterexamples that run, and each of its claims on a ladder from models "
+        "with exact answers to trained networks, with many seeds and at many radii."
     )
-    return Part("question", "", (asked, Items(tuple(short_answers(columns)))))
+    counts = (
+        "A study is a model, a training set and a batch size, with many seeds. A claim holds in it where the 95% "
+        "interval over seeds lies where the claim says, is contradicted where it lies outside, and is open where it "
+        "reaches across. Sizes are medians over all studies that are counted; of samples, their distance to held-out "
+        "data."
+    )
+    read = (counts,) if _studies(columns) else ()
+    return Part("question", "", (asked, *read, Items(tuple(short_answers(columns)))))
 
 
 def short_answers(columns: Sequence[Column]) -> list[str]:
-    """What SAM buys, when it does not, what is false in the paper, and how far that reaches."""
+    """What SAM buys, when it does not, what is false in the paper, what to do, and how far that reaches."""
     studies = _studies(columns)
     if not studies:
-        return [f"**What is false in the paper.** {theory_title()}. {theory_verdicts()}. Nothing is measured yet."]
-    of = {name: tally(studies, name) for name in ("L1a", "L2a", "L2d", "L7a", "L8b", "L8c")}
-    clearest = f" Clearest: {of['L1a'].example}." if of["L1a"].confirmed else ""
+        return [f"**What is false in the paper.** {theory_title()}: {theory_verdicts()}. Nothing is measured yet."]
+    of = {name: tally(studies, name).words(size=True) for name in ("L1a", "L2a", "L2d", "L6a", "L7a", "L8b", "L8c")}
+    better = tally(studies, "L1a")
+    where = f", {f'all {better.confirmed}' if better.confirmed > 1 else 'that one'} of {better.only_of()}"
     return [
-        f"**What SAM buys.** Flatter weights {of['L7a'].words()}. Used as they come out of training, its weights' "
-        f"samples are {of['L1a'].either_way('better', 'worse')}.{clearest} Rounded to 4 bits, its loss rises less "
-        f"{of['L8c'].words()}.",
-        "**When it does not.** With an average of the weights (EMA), as diffusion models are used, SAM's samples are "
-        f"{of['L2a'].either_way('better', 'worse')}. EMA alone, which costs no pass, improves samples "
-        f"{of['L2d'].words()}. Rounded to 8 bits, weights without SAM sample visibly worse {of['L8b'].words()}.",
-        f"**What these studies contradict in the paper.** {against(studies)}",
-        f"**What is false in its theory.** {theory_title()}. {theory_verdicts()}.",
+        f"**What SAM buys.** Flatter weights: the loss rises less under noise on them {of['L7a']}, and under rounding "
+        f"to 4 bits {of['L8c']}. Used as training leaves them (raw), they sample better than plain training's "
+        f"{of['L1a']}{where if better.only_of() else ''}, and have less exposure bias {of['L6a']}.",
+        "**When it does not.** With an exponential moving average of the weights (EMA), as diffusion models are used, "
+        f"SAM's samples are better {of['L2a']}. EMA alone, which costs no pass, improves samples {of['L2d']}. And "
+        f"rounding to 8 bits needs no SAM: without it, samples get visibly worse {of['L8b']}.",
+        f"**What is false in the paper.** {theory_title()}: {theory_verdicts()}. {against(studies)}",
+        f"**What to do.** {' '.join(title for title, _ in _advised(columns))} "
+        "[How, and what that rests on](docs/what_to_do.md).",
         f"**How far this reaches.** {_reach(columns)}",
     ]
 
 
-def _key(owner: str) -> list[tuple[KeyClaim, LadderClaim]]:
+def _key(owner: str) -> list[KeyClaim]:
     claims = {claim.identifier: claim for claim in ladder_page.all_claims()}
-    of = [(key, claims[key.identifier]) for key in KEY_CLAIMS]
-    return [(key, claim) for key, claim in of if claim.owner == owner]
+    return [key for key in KEY_CLAIMS if claims[key.identifier].owner == owner]
 
 
 def against(studies: Sequence[Column]) -> str:
-    """Of the paper's claims in the table: which most studies contradict, bear out, differ on, or leave open."""
-    claims: dict[str, list[str]] = {"hold": [], "fall": [], "differ": [], "open": []}
-    for key, claim in _key("paper"):
-        of = tally(studies, claim.identifier)
-        if of.studies:
-            kind = of.chosen("hold", "fall", "differ" if of.confirmed and of.refuted else "open")
-            most = f" ({max(of.confirmed, of.refuted)} of {of.studies})"
-            each = f" (holds in {of.confirmed} of {of.studies}, contradicted in {of.refuted})"
-            counts = {"hold": most, "fall": most, "differ": each, "open": ""}[kind]
-            claims[kind].append(f"“{key.words.partition(':')[0]}”{counts}")
-    total = sum(map(len, claims.values()))
-    heads = {
-        "fall": f"Of its {total} claims in the table, most studies contradict",
-        "hold": "They bear out",
-        "differ": "They differ among themselves on",
-        "open": "They leave open",
-    }
-    return " ".join(
-        f"{head} {len(claims[kind]) or 'none'}{': ' if claims[kind] else ''}{', '.join(claims[kind])}."
-        for kind, head in heads.items()
-        if claims[kind] or kind == "fall"
+    """Of the paper's claims in the table: which most studies contradict, and how many they bear out."""
+    tallies = [(key.words.partition(":")[0], tally(studies, key.identifier)) for key in _key("paper")]
+    kinds = [(words, of.chosen("hold", "fall", "neither")) for words, of in tallies if of.studies]
+    fall = [f"“{words}”" for words, kind in kinds if kind == "fall"]
+    hold, neither = (sum(kind == one for _, kind in kinds) for one in ("hold", "neither"))
+    rest = [f"{hold or 'none'} hold{'s' if hold == 1 else ''} in most studies"] if kinds else []
+    rest += [f"on {neither} there is no majority"] if neither else []
+    return (
+        f"Of its {len(kinds)} claims in the table most studies contradict {len(fall) or 'none'}"
+        f"{': ' if fall else ''}{_listed(fall)}; {', '.join(rest)}."
+        if kinds
+        else "Of its claims none is measured yet."
     )
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words with commas, and "and" before the last."""
+    *before, last = words or ("",)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _reach(columns: Sequence[Column]) -> str:
     studies = _studies(columns)
-    printed = [claim.identifier for _, claim in _key("paper")]
-    cells = [c.cells[name] for c in columns if c.rung == "5" for name in printed if name in c.cells]
-    holding = sum(one["holds"] for cell in cells for one in cell.comparisons)
-    of = sum(len(cell.comparisons) for cell in cells)
-    rungs = " and ".join(RUNGS[rung] for rung in _rungs(studies))
+    printed = [key.identifier for key in _key("paper")]
+    holding = [one["holds"] for c in columns if c.rung == "5" for name in printed if name in c.cells
+               for one in c.cells[name].comparisons]  # fmt: skip
     theirs = (
-        f" The paper's own numbers, one run a row and without error bars, fit its claims in {holding} of {of} "
-        "comparisons."
-        if cells
+        f" The paper's own numbers, one run a row and without error bars, fit its claims in {sum(holding)} of "
+        f"{len(holding)} comparisons."
+        if holding
         else ""
     )
-    return f"{len(studies)} studies so far, of {rungs}; all are far smaller than the paper's networks.{theirs}"
+    number = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'} so far"
+    rungs = _listed([RUNGS[rung] for rung in _rungs(studies)])
+    return f"{number}, of {rungs}: models far smaller than the paper's.{theirs}"
 
 
 def _rungs(columns: Sequence[Column]) -> list[str]:
     return sorted({column.rung for column in columns})
 
 
-def _stand(confirmed: int, refuted: int, other: int) -> str:
-    """How a claim stands in some studies: "✓ 3 of 5, rest open", "✗ contradicted in 5 of 5"; empty where none says."""
-    studies = confirmed + refuted + other
-    if not studies:
-        return ""
-    rest = ", rest open" if other else ""
-    if not confirmed and not refuted:
-        return f"open in {studies} of {studies}"
-    if not confirmed:
-        mark = "✗ " if 2 * refuted > studies else ""
-        return f"{mark}contradicted in {refuted} of {studies}{rest}"
-    mark = "✓ " if 2 * confirmed > studies else "✗ " if 2 * refuted > studies else ""
-    against = f", contradicted in {refuted}" if refuted else ""
-    return f"{mark}{confirmed} of {studies}{against}{rest}"
-
-
-def _cell(columns: Sequence[Column], rung: str, identifiers: Sequence[str]) -> str:
-    """How claims stand on a rung; of the paper's tables in how many comparisons they hold."""
-    cells = [(c, c.cells[name]) for c in columns if c.rung == rung for name in identifiers if name in c.cells]
-    if rung == "5":
-        holding = [one["holds"] for _, cell in cells for one in cell.comparisons]
-        return f"{sum(holding)} of {len(holding)}" if holding else ""
-    verdicts = [cell.verdict for _, cell in cells if cell.verdict in ladder_page.DECIDABLE]
+def _stand(verdicts: Sequence[str]) -> str:
+    """How a claim stands in studies: "✓ 3, ✗ 1, open 1"; empty where none says."""
     confirmed, refuted = verdicts.count("confirmed"), verdicts.count("refuted")
-    return _stand(confirmed, refuted, len(verdicts) - confirmed - refuted)
+    counts = (("✓", confirmed), ("✗", refuted), ("open", len(verdicts) - confirmed - refuted))
+    return ", ".join(f"{mark} {number}" for mark, number in counts if number)
+
+
+def _cell(columns: Sequence[Column], rung: str, identifier: str) -> str:
+    """How a claim stands on a rung; of the paper's tables in how many comparisons it holds."""
+    cells = [c.cells[identifier] for c in columns if c.rung == rung and identifier in c.cells]
+    if rung == "5":
+        holding = [one["holds"] for cell in cells for one in cell.comparisons]
+        return f"{sum(holding)} of {len(holding)}" if holding else "–"
+    return _stand([cell.verdict for cell in cells if cell.verdict in ladder_page.DECIDABLE]) or "–"
 
 
 def _head(columns: Sequence[Column], rung: str) -> str:
     """A rung's name, with how many studies and seeds it has."""
     if rung == "5":
-        return f"{RUNGS[rung]} (no error bars)"
+        return f"{RUNGS[rung]}: comparisons in print"
     of = [column for column in columns if column.rung == rung]
     seeds = sorted({_seeds(column) for column in of} - {0})
     studies = f"{len(of)} {'study' if len(of) == 1 else 'studies'}"
@@ -260,33 +260,54 @@ def _seeds(column: Column) -> int:
     return int(column.about.get("seeds", 0)) or (len(column.source.seeds) if column.source else 0)
 
 
-def _tables(columns: Sequence[Column]) -> list[Table]:
-    """A table of each owner's claims; its last row has all of them, those that are not on the page too."""
+def _table(columns: Sequence[Column]) -> Table:
+    """The first page's claims by rung."""
     rungs = _rungs(columns)
-    tables = []
-    for owner, (head, every_one) in HEADS.items():
-        rows = [
-            (key.words, *(_cell(columns, rung, (key.identifier,)) or "not tested" for rung in rungs))
-            for key, _ in _key(owner)
-        ]
-        every = [claim.identifier for claim in ladder_page.all_claims() if claim.owner == owner]
-        total = tuple(_cell(columns, rung, every) or "not tested" for rung in rungs)
-        rows.append((f"{every_one.format(len(every))}, over all studies", *total))
-        tables.append(Table((head, *(_head(columns, rung) for rung in rungs)), tuple(rows)))
-    return tables
+    claims = {claim.identifier: claim for claim in ladder_page.all_claims()}
+    rows = [
+        (
+            f"{key.words} †" if claims[key.identifier].regime == "step noise" else key.words,
+            words,
+            *(_cell(columns, rung, key.identifier) for rung in rungs),
+        )
+        for owner, words in OWNERS.items()
+        for key in _key(owner)
+    ]
+    return Table(("claim", "whose", *(_head(columns, rung) for rung in rungs)), tuple(rows))
+
+
+def _legend(columns: Sequence[Column]) -> str:
+    """What the table's cells mean, and its words; limits are those that claims are judged by."""
+    noise = {claim.identifier: claim for claim in ladder_page.all_claims()}["L5a"].region[1]
+    texts = [
+        "✓ holds, ✗ contradicted, in so many studies; –: not tested. †: judged where step noise is large, that is, "
+        f"where the held-out loss of weights as training leaves them (raw) is over {STEP_NOISE:.0%} above their EMA's. "
+        f"Memorised: the EMA's is over {MEMORISED:.0%} above its training loss. As before, level: within {SAME:.0%}; "
+        f"visibly worse: by more; as well: within {noise:.0%}. SAM's radius is the one whose raw samples are best, as "
+        "in the paper; its best radius with EMA, the one whose EMA's are. Distance: sliced Wasserstein's (toy); of a "
+        "classifier's features and of pixels (ADM, the paper's network). A claim on samples must hold at 20 and at 100 "
+        "sampling steps; sizes are those at 20."
+    ]
+    if "5" in _rungs(columns):
+        texts.append(
+            "Last column: in how many of the paper's own comparisons (data sets by sampling steps; FID, one run each, "
+            "no error bars) the printed numbers lie where the claim says; whether its runs memorise is not printed."
+        )
+    return " ".join([*texts, "[All claims with their numbers](results/ladder/claims.md)."])
 
 
 def _by_rung(columns: Sequence[Column]) -> Part:
     if not columns:
         return Part("by-rung", "Claims by rung", ("The ladder has not been measured: `python -m toy regimes`.",))
-    legend = (
-        "A cell says in how many studies, each with settings of its own, the claim holds: the 95% interval over seeds "
-        "lies where the claim says. Contradicted: it lies outside. Open: it reaches across. Claims about large step "
-        "noise or a memorised training set are judged in the studies that have it. SAM's radius is chosen by its "
-        "samples, as in the paper. [All claims with their numbers](results/ladder/claims.md)."
-    )
     unfinished = ladder_page.unfinished(columns)
-    reasons = [ladder_page.undecided(columns)]
+    claims = ladder_page.all_claims()
+    totals = []
+    for owner, words in TOTALS.items():
+        of = [claim.identifier for claim in claims if claim.owner == owner]
+        cells = [c.cells[name].verdict for c in _studies(columns) for name in of if name in c.cells]
+        stand = _stand([verdict for verdict in cells if verdict in ladder_page.DECIDABLE])
+        totals.append(f"{words.format(len(of))}: {stand or 'not tested'}")
+    reasons = [f"All claims over all studies. {'; '.join(totals)}.", ladder_page.undecided(columns)]
     if open_ := undecided_everywhere(columns):
         reasons.append(f"Claims that some studies judge and none decides: {'; '.join(open_)}.")
     return Part(
@@ -295,15 +316,14 @@ def _by_rung(columns: Sequence[Column]) -> Part:
         (
             Picture(
                 "ladder",
-                "The ladder, a selection of its studies: samples against flatness, as ratios to plain training with "
-                "the same averaging. Lower is better, to the right is flatter. Filled: raw weights; open: EMA. A point "
-                "is a radius of SAM or a size of weight noise; bars are 95% intervals over seeds, paired by seed. The "
-                "title counts studies with large step noise; of averaged weights, those in which nothing is memorised.",
+                "A selection of the studies. A point is a radius of SAM, or a size of random weight noise, against "
+                "plain training with the same averaging: filled raw weights, open EMA. Lower is better, to the right "
+                "is flatter. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),
-            *_tables(columns),
-            legend + (f" {unfinished}" if unfinished else ""),
+            _table(columns),
+            _legend(columns) + (f" {unfinished}" if unfinished else ""),
             Fold("What is open, and why", (Items(tuple(reasons)),)),
         ),
         LADDER_SOURCE,
@@ -316,7 +336,6 @@ CENTRAL = {
     "theorem-3.8": "Theorem 3.8 (flat means robust)",
     "corollary-3.9": "Corollary 3.9 (the bound for Gaussians, which lies below what it bounds)",
     "remark-3.10": "Remark 3.10 (flatter is more robust)",
-    "algorithm-1": "Algorithm 1 (SWA as printed averages mostly untrained weights)",
 }
 """The line of the paper's argument, in words."""
 
@@ -330,12 +349,18 @@ def theory_title() -> str:
 
 
 def theory_verdicts() -> str:
-    """The verdicts on the line of the paper's argument: "False as printed: Corollary 3.9 (...). Vacuous: ..."."""
+    """The verdicts on the line of the paper's argument: "Corollary 3.9 (...) is false as printed; ... are vacuous"."""
     by_verdict: dict[Verdict, list[str]] = {}
     for label, words in CENTRAL.items():
         by_verdict.setdefault(ledger.statements()[label][1].verdict, []).append(words)
-    order = (Verdict.FALSE, Verdict.VACUOUS, Verdict.CONDITIONAL, Verdict.HOLDS)
-    return ". ".join(f"{one.value.capitalize()}: {', '.join(by_verdict[one])}" for one in order if one in by_verdict)
+    said = {
+        Verdict.VACUOUS: ("is vacuous, for nothing meets it", "are vacuous, for nothing meets them"),
+        Verdict.FALSE: ("is false as printed", "are false as printed"),
+        Verdict.CONDITIONAL: ("holds under conditions", "hold under conditions"),
+        Verdict.HOLDS: ("holds", "hold"),
+    }
+    of = [(by_verdict[one], forms) for one, forms in said.items() if one in by_verdict]
+    return "; ".join(f"{_listed(words)} {forms[len(words) > 1]}" for words, forms in of)
 
 
 def theory_sentence() -> str:
@@ -343,82 +368,129 @@ def theory_sentence() -> str:
     statements = {label: statement for label, (_, statement) in ledger.statements().items()}
     of_paper = list(ledger.of_paper())
     holding = sum(one.verdict is Verdict.HOLDS for one in of_paper)
-    flaws = sum(one.fault is Fault.FLAW for one in of_paper)
-    slips = sum(one.fault is Fault.SLIP for one in of_paper)
+    slips, flaws, consequences = (
+        sum(one.fault is fault for one in of_paper) for fault in (Fault.SLIP, Fault.FLAW, Fault.CONSEQUENCE)
+    )
     return (
-        f"**{theory_title()}.** Of {len(of_paper)} statements {holding} hold as printed; "
-        f"{slips} have slips that a reader repairs, {flaws} have flaws. What holds instead: with frozen features every "
-        f"minimum of the paper's model is equally flat ([T3](theory/README.md), "
-        f"{statements['theorem-t3'].verdict.value}), and how far the data may shift does not depend on flatness "
-        f"([T4](theory/README.md), {statements['theorem-t4'].verdict.value})."
+        f"**{theory_title()}.** Of {len(of_paper)} claims {holding} simply hold; {slips} have slips that a reader "
+        f"repairs, {flaws} have flaws, and {consequences} are wrong, empty or limited only because another claim is. "
+        "[What holds instead](docs/theory/what_holds_instead.md): with frozen features every minimum of the paper's "
+        f"model is equally flat (T3, {statements['theorem-t3'].verdict.value}), and how far the data may shift does "
+        f"not depend on flatness (T4, {statements['theorem-t4'].verdict.value})."
     )
 
 
-def _found(columns: Sequence[Column]) -> Part:
+def _findings(columns: Sequence[Column]) -> Part:
     texts = [f"**{one.title}.** {one.text}" for one in sentences(columns)]
     picture = Picture(
         "nine_methods",
-        "The nine methods of the paper's Table 2, study by study: distance of samples, as a ratio to plain training's "
-        "raw weights, SAM's at the radius that its raw samples choose. Below 1 is better. Bars are 95% intervals of "
-        "these ratios; rows share seeds, so whether two rows differ is not read from their bars but in the table.",
+        "The nine methods of the paper's Table 2, study by study: plain training, input perturbation (IP) and SAM at "
+        "the radius that its raw samples choose, each without averaging, with EMA and with SWA. Distance of samples, "
+        "as a ratio to plain training without averaging; below 1 is better. Bars are 95% intervals of these ratios; "
+        "rows share seeds, so whether two rows differ is not read from their bars but in the table of claims.",
         "Distance of samples of plain training, input perturbation and SAM, each raw, with EMA and with SWA, by study",
         880,
     )
     items = Items((*texts, theory_sentence()), ordered=True)
-    return Part("findings", "What came out", (items, *([picture] if columns else [])), LADDER_SOURCE)
+    return Part("findings", "What came out", (items, *([picture] if columns else [])), LADDER_SOURCE, first=False)
 
 
 def _studies(columns: Sequence[Column]) -> list[Column]:
     return [column for column in columns if column.rung != "5"]
 
 
-def _doses(columns: Sequence[Column]) -> str:
-    """Between which of SAM's radii the best one lay."""
-    chosen = [column.about.get("doses", {}).get("sam", {}) for column in _studies(columns)]
-    radii = [one["chosen"] for one in chosen if isinstance(one, Mapping) and one.get("chosen")]
-    return f" Here the best radius for raw weights lay between {min(radii):g} and {max(radii):g}." if radii else ""
+def _doses(studies: Sequence[Column]) -> str:
+    """Between which of SAM's doses the best one lay, of the studies that measured it."""
+    doses: list[float] = []
+    radii: list[float] = []
+    for column in studies:
+        chosen = column.about.get("doses", {}).get("sam", {})
+        radius = chosen.get("chosen") if isinstance(chosen, Mapping) else None
+        dose = relative_dose(column.source, "sam", radius) if column.source and isinstance(radius, float) else None
+        if dose is not None and radius is not None:
+            doses.append(dose)
+            radii.append(radius)
+    if not doses:
+        return ""
+    return (
+        f" Here the best dose for raw weights was {percent(statistics.median(doses))} of the loss in the median study, "
+        f"from {percent(min(doses))} to {percent(max(doses))}; its radius, from {min(radii):g} to {max(radii):g}."
+    )
+
+
+def _advised(columns: Sequence[Column]) -> list[tuple[str, str]]:
+    """What to do, each with what it rests on; titles follow the counts."""
+    studies = _studies(columns)
+    names = ("L1a", "L1b", "L2a", "L2b", "L2d", "L2e", "L3b", "L5a", "L5b", "L5c", "L8a", "L8b", "L8c", "L12a")
+    of = {name: tally(studies, name) for name in names}
+    sized = {name: one.words(size=True) for name, one in of.items()}
+    return [
+        (
+            of["L2d"].chosen(
+                "Average the weights anyway.", "Compare with and without averaging.", "Average the weights anyway."
+            ),
+            f"An EMA costs no pass. Where step noise is large it improves samples {sized['L2d']}, and alone samples "
+            f"better than SAM without averaging {sized['L2e']}.",
+        ),
+        (
+            _when_sam(of["L1a"], of["L2a"], of["L3b"]),
+            f"Where step noise is large its samples are better without averaging {sized['L1a']}, and with EMA "
+            f"{sized['L2a']}; there even the radius that suits the average best leaves them level or worse "
+            f"{of['L2b'].words()}. Where the training set is memorised that radius makes them better {sized['L3b']}.",
+        ),
+        (
+            "Choose its radius by samples, and report it as a dose.",
+            "The same radius is another dose at another batch or width: `theory.sam_dose` is rho times the batch "
+            "gradient's norm over the loss, the share of the loss by which SAM climbs. Try radii a factor of three "
+            f"apart.{_doses(studies)} The largest radius samples worse than the best {sized['L1b']}, and costs "
+            f"held-out loss {sized['L12a']}.",
+        ),
+        (
+            of["L5a"].chosen(
+                "Random weight noise does instead of SAM.",
+                "Random weight noise does not do instead of SAM.",
+                "Compare SAM with random weight noise.",
+            ),
+            "It costs one pass a step instead of two (`flatness.RandomWeightPerturbation`). Without averaging its "
+            f"samples are better than plain training's {sized['L5b']}, and as good as SAM's, both equally flat, "
+            f"{sized['L5a']}. With EMA it helps at no noise {of['L5c'].words()}.",
+        ),
+        (
+            "Compare flatness by the loss's rise, in bits.",
+            "A value of the low-pass filter (LPF) is the loss plus its rise under weight noise, so a lower value may "
+            "only be a lower loss. Compare rises: in bits per dimension a rise is exactly what that noise costs in "
+            "likelihood ([how to read it](docs/how_to/read_an_lpf_number.md)). `flatness measure` prints it for your "
+            "model.",
+        ),
+        (
+            of["L8b"].chosen(
+                "Train flat for 8 bits.",
+                "Round to 8 bits as trained; for fewer bits, measure first.",
+                "Measure what rounding costs before you train for it.",
+            ),
+            f"At 8 bits samples get visibly worse without SAM {sized['L8b']}, and with it they are as before "
+            f"{of['L8a'].words()}. Rounding to 4 bits raises its loss less {sized['L8c']}.",
+        ),
+    ]
 
 
 def _advice(columns: Sequence[Column]) -> Part:
-    studies = _studies(columns)
-    if not studies:
-        return Part("advice", "What to do with your model", ("Nothing is measured yet that advice could rest on.",))
-    names = ("L1a", "L1b", "L2d", "L2e", "L3b", "L5a", "L5b", "L8a", "L8b", "L8c", "L12a")
-    of = {name: tally(studies, name) for name in names}
-    best = tally(regimes(studies)[1], "L2b")
-    average = of["L2d"].chosen("Average anyway.", "Compare with and without averaging.", "Average anyway.")
-    noise = of["L5a"].chosen(
-        "Use random weight noise instead.", "Random weight noise is no substitute.", "Try random weight noise first."
-    )
-    texts = (
-        f"**{average}** An EMA costs no pass. Where step noise is large it improves samples {of['L2d'].words()}, and "
-        f"alone beats SAM's raw weights at their best {of['L2e'].words()}.",
-        f"**{_when_sam(of['L1a'], of['L3b'])}** Where step noise is large its raw samples are "
-        f"{of['L1a'].either_way('better', 'worse')}; of a memorised training set its averaged ones are "
-        f"{of['L3b'].either_way('better', 'worse')}. With EMA and nothing memorised, even its best radius is level or "
-        f"worse {best.words()}.",
-        "**Choose its radius by dose, from results.** The same radius is another dose at another batch or width: "
-        "report `theory.sam_dose`, rho times the batch gradient's norm over the loss, and try radii a factor of three "
-        f"apart. The largest radius samples worse than the best {of['L1b'].words()}, and costs held-out loss "
-        f"{of['L12a'].words()}.{_doses(columns)}",
-        f"**{noise}** It costs one pass a step instead of two (`flatness.RandomWeightPerturbation`). Its raw samples "
-        f"are better than plain training's {of['L5b'].words()}, and within a tenth of SAM's, where both have flattened "
-        f"as much, {of['L5a'].words()}.",
-        "**Read flatness as a rise, in bits.** The low-pass filter's value holds the loss itself; its rise over the "
-        "loss, in bits per dimension, is what weight noise or rounding costs in likelihood, exactly "
-        "([how to read it](docs/how_to/read_an_lpf_number.md)). `flatness measure` prints it for your model.",
-        "**Rounding: measure before you train for it.** At 8 bits plain training's weights sample visibly worse "
-        f"{of['L8b'].words()}, and SAM's as before {of['L8a'].words()}; at 4 bits SAM's loss rises less "
-        f"{of['L8c'].words()} ([from dose to deployment](docs/what_to_do.md)).",
-    )
-    return Part("advice", "What to do with your model", (Items(texts),), LADDER_SOURCE)
+    if not _studies(columns):
+        none = ("Nothing is measured yet that advice could rest on.",)
+        return Part("advice", "What to do with your model", none, first=False)
+    texts = tuple(f"**{title}** {text}" for title, text in _advised(columns))
+    return Part("advice", "What to do with your model", (Items(texts),), LADDER_SOURCE, first=False)
 
 
-def _when_sam(raw: Tally, memorised: Tally) -> str:
+def _when_sam(raw: Tally, averaged: Tally, memorised: Tally) -> str:
     """Where more studies speak for SAM than against it."""
-    where = ["where you sample from raw weights"] if raw.confirmed > raw.refuted else []
-    where += ["where the training set is memorised"] if memorised.confirmed > memorised.refuted else []
-    return f"Try SAM {', or '.join(where)}." if where else "Do not count on SAM for better samples."
+    cases = (
+        (raw, "where you sample without averaging"),
+        (averaged, "where you sample with an average"),
+        (memorised, "where the training set is memorised"),
+    )
+    where = [words for of, words in cases if of.confirmed > of.refuted]
+    return f"Try SAM {' or '.join(where)}." if where else "Do not count on SAM for better samples."
 
 
 def undecided_everywhere(columns: Sequence[Column]) -> list[str]:
@@ -434,35 +506,35 @@ def undecided_everywhere(columns: Sequence[Column]) -> list[str]:
 def _unknown(columns: Sequence[Column]) -> Part:
     missing = [f"{RUNGS[rung]} (`{made}`)" for rung, made in COMMANDS.items() if rung not in _rungs(columns)]
     texts = [
-        "**What happens at full size.** The paper trains for 200,000 steps at 32 × 32 and more; nothing here is as "
-        "long. Its numbers are one run a row, without seeds, at a radius that was chosen by result.",
+        "**What happens at full size.** The paper trains for 200,000 steps at 32 × 32 pixels and more; nothing here is "
+        "as long.",
     ]
     if missing:
         texts.append(f"**What the rungs without results will say**, and what makes them: {'; '.join(missing)}.")
-    if _studies(columns):
-        cells = ladder_page.decidable(columns)
-        left = sum(cell.verdict == "undecided" for cell in cells)
-        texts.append(f"**What is open here:** {left} of {len(cells)} verdicts; the reasons stand under the table.")
     return Part("unknown", "What nobody knows yet", (Items(tuple(texts)),), LADDER_SOURCE)
 
 
 # As Markdown, for README.md and the site
 
 
-def markdown(part: Part, heading: str = "##", pictures: str = "docs/images") -> str:
+def image(picture: Picture) -> str:
+    """A picture of the repository's first page, with what is under it."""
+    alt = html.escape(picture.alt, quote=False).replace('"', "&quot;")
+    return f'<img src="docs/images/{picture.name}.png" width="{picture.width}" alt="{alt}"><br>{picture.words}'
+
+
+def markdown(part: Part, picture: Callable[[Picture], str] = image) -> str:
     """A part in Markdown.
 
     Args:
         part: one of `parts`.
-        heading: what its title begins with.
-        pictures: the folder of pictures, as the page that holds the text names it.
+        picture: what a picture becomes on the page that holds the text; its words are Markdown by then.
     """
-    blocks = [f"{heading} {part.title}"] if part.title else []
-    blocks += [_block(block, pictures) for block in part.blocks]
-    return "\n\n".join(blocks)
+    blocks = [f"## {part.title}"] if part.title else []
+    return "\n\n".join([*blocks, *(_block(block, picture) for block in part.blocks)])
 
 
-def _block(block: Block, pictures: str) -> str:
+def _block(block: Block, picture: Callable[[Picture], str]) -> str:
     if isinstance(block, Items):
         marks = [f"{place}." if block.ordered else "-" for place in range(1, len(block.texts) + 1)]
         return "\n".join(f"{mark} {_plain(text)}" for mark, text in zip(marks, block.texts, strict=True))
@@ -471,11 +543,10 @@ def _block(block: Block, pictures: str) -> str:
         lines += ["| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in block.rows]
         return "\n".join(lines)
     if isinstance(block, Fold):
-        inside = "\n\n".join(_block(one, pictures) for one in block.blocks)
+        inside = "\n\n".join(_block(one, picture) for one in block.blocks)
         return f"<details>\n<summary>{html.escape(block.summary, quote=False)}</summary>\n\n{inside}\n\n</details>"
     if isinstance(block, Picture):
-        image = f'<img src="{pictures}/{block.name}.png" width="{block.width}" alt="{block.alt}">'
-        return f"{image}<br>{_plain(block.words)}"
+        return picture(block._replace(words=_plain(block.words), alt=" ".join(block.alt.split())))
     return _plain(block)
 
 

@@ -31,7 +31,7 @@ CONTRAST = """
   const behind = (element) => {
     for (let around = element; around; around = around.parentElement) {
       const colour = getComputedStyle(around).backgroundColor;
-      if (!/, 0\\)$|transparent/.test(colour)) return colour;
+      if (!/^rgba.*, 0\\)$|transparent/.test(colour)) return colour;
     }
     return "rgb(255, 255, 255)";
   };

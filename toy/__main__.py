@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from findings.boundary import REFUSED, empty_value, guarded
+from findings.files import check_out
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED, FEWEST_SEEDS, Outcome, Verdict
 from toy import images, ladder_command, study
@@ -102,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     settings = sizes.QUICK if options.quick else sizes.Settings()
     try:
+        if options.out is not None:
+            check_out(options.out, folder=False)
         settings = settings if options.seeds is None else settings.with_seeds(options.seeds)
     except ValueError as error:
         parser.error(str(error))
@@ -116,24 +119,20 @@ def main(arguments: list[str] | None = None) -> int:
     options.data = images.ROOT if options.data is None else options.data
     options.workers = WORKERS if options.workers is None else options.workers
     command = shlex.join(["python", "-m", "toy", *given])
-    try:
-        rungs = [
-            ladder_command.chosen(name, options.quick, options.seeds, options.data)
-            for name, parts in (("ring", ("all", "regimes")), ("images", ("images",)))
-            if options.part in parts
-        ]
-        if options.part in ("all", "predictions"):
-            _predictions(settings, options, command)
-        for rung in rungs:
-            out = options.out if options.part != "all" else None
-            out = out or (None if options.quick else ladder_command.OUT / f"{rung.name}.json")
-            ladder_command.make(
-                rung, quick=options.quick, workers=options.workers, so_far=options.so_far, out=out, command=command,
-                console=Console(), reported=_progress,
-            )  # fmt: skip
-    except (ValueError, KeyError, FloatingPointError, OSError) as error:
-        Console(stderr=True).print(f"[bold red]failed[/]: {escape(repr(error))}")
-        return 1
+    rungs = [
+        ladder_command.chosen(name, options.quick, options.seeds, options.data)
+        for name, parts in (("ring", ("all", "regimes")), ("images", ("images",)))
+        if options.part in parts
+    ]
+    if options.part in ("all", "predictions"):
+        _predictions(settings, options, command)
+    for rung in rungs:
+        out = options.out if options.part != "all" else None
+        out = out or (None if options.quick else ladder_command.OUT / f"{rung.name}.json")
+        ladder_command.make(
+            rung, quick=options.quick, workers=options.workers, so_far=options.so_far, out=out, command=command,
+            console=Console(), reported=_progress,
+        )  # fmt: skip
     return 0
 
 

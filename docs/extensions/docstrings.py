@@ -73,7 +73,7 @@ def readable(lines: list[str]) -> list[str]:
     return blocks
 
 
-def process(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+def process(app: Sphinx, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
     """Change a docstring in place, before napoleon gives it its sections."""
     lines[:] = readable(lines)
 

@@ -1,7 +1,7 @@
 """The report's fragments on the site: the story, in Markdown, and what was judged, as HTML.
 
-    ```{story} question by-rung     parts of `paper_figs.story`, by name; headings one below the page's own
-    ```
+    ```{story} by-rung unknown      parts of `paper_figs.story`, by name; headings one below the page's own
+    ```                             one part alone comes without its heading: the page has its own
 
     ```{fragment} ladder            claims by study; or predictions (the toy's), or bridge
     ```
@@ -12,6 +12,7 @@ A number on the site opens its source as in the report: both print the same macr
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +42,17 @@ def on_site(text: str) -> str:
     return re.sub(r"\]\(([^)]+)\)", target, text)
 
 
-def markdown(part: story.Part) -> str:
-    """A part for the site: pictures as figures."""
-    blocks = []
-    for block in part.blocks:
-        if isinstance(block, story.Picture):
-            lines = [
-                f"```{{figure}} /images/{block.name}.png",
-                f":alt: {block.alt}",
-                ":width: 100%",
-                "",
-                block.words,
-                "```",
-            ]
-            blocks.append("\n".join(lines))
-        else:
-            blocks.append(story.markdown(story.Part("", "", (block,))))
-    title = [f"## {part.title}"] if part.title else []
-    return on_site("\n\n".join([*title, *blocks]))
+def figure(picture: story.Picture) -> str:
+    """A picture of the site, with its caption."""
+    lines = [
+        f"```{{figure}} /images/{picture.name}.png",
+        f":alt: {picture.alt}",
+        ":width: 100%",
+        "",
+        picture.words,
+        "```",
+    ]
+    return "\n".join(lines)
 
 
 class Story(SphinxDirective):
@@ -72,10 +66,12 @@ class Story(SphinxDirective):
         for path in (ROOT / "results" / "ladder").rglob("*.json"):
             self.env.note_dependency(path)
         parts = {part.name: part for part in fragments.parts(ROOT)}
-        unknown = [name for name in self.arguments[0].split() if name not in parts]
+        names = self.arguments[0].split()
+        unknown = [name for name in names if name not in parts]
         if unknown:
             raise self.error(f"part is {unknown[0]!r}; allowed: {', '.join(parts)}")
-        text = "\n\n".join(markdown(parts[name]) for name in self.arguments[0].split())
+        shown = [parts[name] if len(names) > 1 else replace(parts[name], title="") for name in names]
+        text = "\n\n".join(on_site(story.markdown(part, figure)) for part in shown)
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 

@@ -17,6 +17,9 @@ from experiments.data.roots import VARIABLE, DataError, NotFoundError, Root, dat
 from flatness import arguments
 
 LSUN_FOLDER = "tower_train_lmdb"
+LSUN_SHA256 = "440caec74c9641cb51fd235a5970c8e4931c3af875aeb044a8bcca956e106309"
+"""Of the archive of 12,010,237,081 bytes, as TensorFlow Datasets publishes it (url_checksums/lsun.txt); LSUN itself
+publishes none."""
 FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 
 
@@ -41,11 +44,17 @@ def main(arguments: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Download:
-    """One file to fetch: its name, its address and its MD5, where one is published."""
+    """One file to fetch: its name, its address and its MD5 or SHA-256, where one is published."""
 
     name: str
     url: str
-    md5: str | None
+    md5: str | None = None
+    sha256: str | None = None
+
+    @property
+    def checksum(self) -> str:
+        """In words, for whoever fetches it by hand; "" where none is published."""
+        return f"MD5 {self.md5}" if self.md5 else f"SHA-256 {self.sha256}" if self.sha256 else ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ ORIGINS: Mapping[str, Origin] = {
         f"{cifar10.ARCHIVE_MD5}.",
     ),
     "lsun-tower": Origin(
-        (Download(f"{LSUN_FOLDER}.zip", f"https://dl.yf.io/lsun/scenes/{LSUN_FOLDER}.zip", None),),
+        (Download(f"{LSUN_FOLDER}.zip", f"https://dl.yf.io/lsun/scenes/{LSUN_FOLDER}.zip", sha256=LSUN_SHA256),),
         f"Download {LSUN_FOLDER}.zip (about 11 GB) and unpack it, so that {{folder}}/{LSUN_FOLDER}/data.mdb exists.",
         _unpack_lsun,
     ),
@@ -131,7 +140,7 @@ def run(name: str, root: Root = None, download: bool = True, console: Console | 
             return 0 if _said(name, root, console, missing_is_known=False) else 1
     _say(console, f"{name}: to download by hand")
     for file in origin.downloads:
-        _say(console, f"  {file.url}" + (f"  (MD5 {file.md5})" if file.md5 else ""))
+        _say(console, f"  {file.url}" + (f"  ({file.checksum})" if file.checksum else ""))
     _say(console, "  " + origin.by_hand.format(folder=folder.absolute()))
     _say(console, f"  Another folder: the data root option, or {VARIABLE} in the environment.")
     return 1
@@ -155,7 +164,7 @@ def _fetch_missing(origin: Origin, folder: Path, console: Console) -> None:
         target = folder / file.name
         if not target.is_file():
             _say(console, f"fetching {file.url} to {target}")
-            fetch(file.url, target, file.md5)
+            fetch(file.url, target, file.md5, sha256=file.sha256)
     if origin.unpack is not None:
         origin.unpack(folder, console)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from experiments.measures.options import EVALUATIONS, EvaluationOptions, PresetName, evaluation_of
+from findings.files import check_out
 from flatness import arguments as checks
 
 FOLDER = "evaluation"
@@ -136,7 +137,7 @@ def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, de
         SystemExit: 0 after --help, 2 for what is not allowed.
     """
     try:
-        return tyro.cli(
+        found = tyro.cli(
             command,
             prog=prog,
             description=description,
@@ -144,9 +145,12 @@ def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, de
             default=default,
             config=(tyro.conf.OmitArgPrefixes,),
         )
+        if (out := getattr(found, "out", None)) is not None:
+            check_out(out)
     except ValueError as error:  # the options' own checks
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    return found
 
 
 def parse(arguments: Sequence[str]) -> Evaluate:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.gpu.options import SECTIONS, SHARES, GPUOptions, Section, plan_lines
+from findings.files import check_out
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ def main(arguments: list[str]) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
+        check_out(given.out)
         options = GPUOptions(
             out=given.out, minutes=given.minutes, sections=tuple(given.sections), device=given.device, tiny=given.tiny,
             data=given.data, radii=tuple(given.rho), reference=given.reference,

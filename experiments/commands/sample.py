@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from findings.files import check_out
+
 if TYPE_CHECKING:
     from experiments.sampling.run import Outcome, SampleSettings
 
@@ -28,6 +30,7 @@ def main(arguments: list[str]) -> int:
     from experiments.sampling.run import sample_into
 
     try:
+        check_out(given.out)
         settings, (part, parts) = _settings(given), share(given.shard)
     except ValueError as error:
         parser.error(str(error))

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.configuration import PRESETS, Configuration, PresetName, RunOptions
+from findings.files import check_out
 
 DEFAULT_PRESET: PresetName = "cifar10"
 FOLLOWERS = {("process", "learn_sigma"): "network"}
@@ -79,6 +80,8 @@ def parse(arguments: Sequence[str]) -> Run:
         for (part, name), leader in FOLLOWERS.items():
             followed = getattr(getattr(parsed.configuration, leader), name)
             object.__setattr__(getattr(parsed.configuration, part), name, followed)
+        if not parsed.dry_run:
+            check_out(parsed.run.out)
         configuration = _converted(parsed.configuration, Configuration)
         _check_method(configuration, PRESETS[preset], arguments)
         return Run(preset, configuration, _converted(parsed.run, RunOptions), parsed.dry_run)

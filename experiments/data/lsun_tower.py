@@ -116,7 +116,7 @@ def inspect(root: Root = None, count: int = COUNT) -> Found:
         DataError: as `load`, except for entries that cannot be decoded.
     """
     source = _source(root, count)
-    checksum = "none is published; the number of entries and the file's length are right"
+    checksum = "published of the archive alone, which `data` checks; the number of entries and the length are right"
     return Found(source.path, source.count, checksum, source.fingerprint)
 
 

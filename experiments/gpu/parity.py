@@ -162,7 +162,7 @@ class Subject:
         network, batch = self.at(place)
         weights = dict(network.named_parameters())
         rises = []
-        with SavedWeights(weights).kept() as saved:
+        with SavedWeights(weights).put_back_after() as saved:
             for draw in range(self.draws):
                 generator = torch.Generator().manual_seed(derived_seed("parity", draw))
                 noise = [torch.randn(p.shape, generator=generator).to(p.device, p.dtype) for p in weights.values()]

@@ -240,7 +240,7 @@ def scale_effects(subject: Subject, names: Iterable[str], count: int = SCALE_IMA
     effects: dict[str, float | None] = {}
     for name in names:
         own = dict(subject.network.get_submodule(name).named_parameters(recurse=False))
-        with SavedWeights(own).kept() as weights:
+        with SavedWeights(own).put_back_after() as weights:
             weights.write([SCALED_BY * saved for saved in weights.saved])
             scaled = float((output() - base).norm())
             weights.write([torch.zeros_like(saved) for saved in weights.saved])

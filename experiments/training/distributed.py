@@ -62,7 +62,7 @@ class Ranks:
         dist.all_gather(parts, own)
         return torch.cat(parts).to(tensor.device)
 
-    def told(self, value: int) -> int:
+    def of_rank_0(self, value: int) -> int:
         """Rank 0's number, on every rank."""
         if self.world == 1:
             return value

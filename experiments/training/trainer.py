@@ -127,9 +127,9 @@ class _Run:
                 stack.enter_context(held(out))
                 checkpoint = prepared(out, self.configuration, self.images.fingerprint)
             except BaseException:
-                self.ranks.told(REFUSED)
+                self.ranks.of_rank_0(REFUSED)
                 raise
-        newest = self.ranks.told(NONE if checkpoint is None else step_of(checkpoint))
+        newest = self.ranks.of_rank_0(NONE if checkpoint is None else step_of(checkpoint))
         if newest == REFUSED:
             raise CheckpointError("rank 0 cannot begin; its error says why")
         return None if newest == NONE else checkpoint_folder(out, newest)
@@ -179,14 +179,14 @@ class _Run:
 
     def _agreed(self) -> None:
         """Wait until rank 0 is done with what it does by itself; all end where that has failed."""
-        if self.ranks.told(FAIL if self.errors else GO) == FAIL:
+        if self.ranks.of_rank_0(FAIL if self.errors else GO) == FAIL:
             self._fail()
 
     def _fail(self) -> NoReturn:
         """End, on all ranks, by rank 0's error."""
         with self._alone():
             self.writer.wait()
-        self.ranks.told(FAIL)  # whoever left sooner would have the launcher end rank 0 while it writes
+        self.ranks.of_rank_0(FAIL)  # whoever left sooner would have the launcher end rank 0 while it writes
         if not self.errors:
             raise CheckpointError("rank 0 cannot go on; its error says why")
         for other in self.errors[1:]:
@@ -224,7 +224,7 @@ class _Run:
         except FloatingPointError as error:
             with contextlib.suppress(CheckpointError):  # the one under way may become the last good one
                 self.writer.wait()
-            self.ranks.told(FAIL)  # as in `_fail`: all ranks are here
+            self.ranks.of_rank_0(FAIL)  # as in `_fail`: all ranks are here
             message = f"step {step + 1} has a loss or a gradient that is not finite; training ends there"
             raise FloatingPointError(f"{message}: {error}; {self.writer.last_good()}") from error
         if self.state.shadows is not None:

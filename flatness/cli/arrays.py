@@ -113,7 +113,7 @@ READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 """Of headers, by version; a third has only names of fields that samples have not."""
 
 
-def checked_samples(path: Path, values: Array, layout: str, shape: Shape | None) -> Array:
+def checked_samples(path: Path, values: Array, layout: str | None, shape: Shape | None) -> Array:
     """The samples (N, ...), channels first.
 
     Raises:
@@ -123,6 +123,8 @@ def checked_samples(path: Path, values: Array, layout: str, shape: Shape | None)
         raise CommandError(f"{path} holds {values.dtype}; allowed: uint8, or floats as the network knows them")
     if values.ndim < 2 or len(values) < 2 or not values.size:
         raise CommandError(f"{path} holds an array of shape {values.shape}; allowed: two samples or more, (N, ...)")
+    if layout is not None and values.ndim != 4:
+        raise CommandError(f"--layout is for arrays (N, C, H, W) or (N, H, W, C); {path} holds one of {values.shape}")
     if values.ndim == 3 and (shape is None or len(shape) == 3):
         values = values[:, None]
     if values.ndim == 4 and _channels_last(values.shape[1:], layout, shape, path):
@@ -209,9 +211,9 @@ def checked_labels(path: Path, labels: Array, samples: int, classes: int | None)
     raise CommandError(f"{kind}; the network has a table of {classes} classes; allowed: whole numbers or one-hot rows")
 
 
-def _channels_last(shape: Shape, layout: str, wanted: Shape | None, path: Path) -> bool:
+def _channels_last(shape: Shape, layout: str | None, wanted: Shape | None, path: Path) -> bool:
     """Whether samples (a, b, c) are (height, width, channels)."""
-    if layout != "auto":
+    if layout in ("nchw", "nhwc"):
         return layout == "nhwc"
     if wanted is not None and shape in (wanted, (*wanted[1:], wanted[0])):
         return shape != wanted

@@ -54,9 +54,9 @@ QUICK_HELP = (
 def parser(quick: bool = False) -> argparse.ArgumentParser:
     """The command line; with quick, its defaults are --quick's."""
     about = "How flat the minimum is that a diffusion model is in."
-    found = argparse.ArgumentParser(prog="flatness", description=about)
-    found.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    whole = argparse.ArgumentParser(prog="flatness", description=about)
+    whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     help_of = {
         "measure": "measure one network: a table, and with --out a JSON file and plots",
         "compare": "measure several on the same data, noise and weight noise; differences with intervals",
@@ -75,7 +75,7 @@ def parser(quick: bool = False) -> argparse.ArgumentParser:
         else:
             add_measuring(command, quick)
         add_options(command, SourceOptions, SourceOptions(), "networks without a scheduler")
-    return found
+    return whole
 
 
 def add_measuring(command: argparse.ArgumentParser, quick: bool) -> None:
@@ -174,12 +174,16 @@ def chosen_data(subjects: Sequence[Subject], options: DataOptions) -> Data:
                 allowed = f"multiples of {encoding.multiple}" if encoding.multiple else f"{shape[1]}"
                 raise CommandError(f"resize is {size}; allowed for {encoding.encoder.folder}: {allowed}")
         shape = (shape[0], size, size)
-    if options.caption is not None and not any(encoding.encoder.family.captioned for encoding in encodings):
+    embedded = [{*encoding.encoder.family.captioned} for encoding in encodings if encoding.encoder.family.captioned]
+    if options.caption is not None and not embedded:
         raise CommandError("--caption is for networks that take captions; none of the sources does")
     if options.latents is not None and not encodings:
         raise CommandError("--latents is for pipelines with an autoencoder; arrays are taken as they are")
     with reading(f"--data {options.data}"):
-        return found_data(options, shape, classes, latents)
+        data = found_data(options, shape, classes, latents)
+        if options.caption is not None and all(names <= data.embeddings(1, 0).keys() for names in embedded):
+            raise CommandError(f"--caption is for data without embeddings; {data.name} holds those of all its captions")
+    return data
 
 
 def all_options_apply(options: SourceOptions, subjects: Sequence[Subject]) -> None:
@@ -190,18 +194,18 @@ def all_options_apply(options: SourceOptions, subjects: Sequence[Subject]) -> No
     """
     for name, value in dataclasses.asdict(options).items():
         if value is not None and not any(name in subject.applied for subject in subjects):
-            told = f"--{name.replace('_', '-')} is for networks without a scheduler"
-            raise CommandError(f"{told}; each source here says itself how it was trained")
+            refusal = f"--{name.replace('_', '-')} is for networks without a scheduler"
+            raise CommandError(f"{refusal}; each source here says itself how it was trained")
 
 
 def labelled(subjects: Sequence[Subject]) -> list[Subject]:
     """The subjects with labels of their own: those that share one are numbered."""
     labels = [subject.label for subject in subjects]
-    found = []
+    own = []
     for index, subject in enumerate(subjects):
         label = subject.label if labels.count(subject.label) == 1 else f"{subject.label} ({index + 1})"
-        found.append(dataclasses.replace(subject, label=label))
-    return found
+        own.append(dataclasses.replace(subject, label=label))
+    return own
 
 
 def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, place: PlaceOptions) -> int:
@@ -211,14 +215,12 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
         CommandError: it cannot be done as asked.
     """
     from flatness.cli.comparing import differences
-    from flatness.cli.document import document, json_bytes, results_folder
+    from flatness.cli.document import document, json_bytes
     from flatness.cli.plots import figure
     from flatness.cli.progress import ShownProgress
     from flatness.cli.report import compared_table, measured_table, notes
     from flatness.cli.runner import gathered, measured, tried
 
-    if place.out is not None:
-        results_folder(place.out)  # before minutes are spent
     errors, _ = console(error=True)
 
     def say(line: str) -> None:
@@ -230,24 +232,24 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
         say(f"note: {remark}")
     for subject in common.subjects[1:]:  # which would else be told once the first has been measured
         tried(subject, common)
-    found, lost = [], False
+    networks, lost = [], False
     for subject in common.subjects:
         try:
-            found.append(measured(subject, common, ShownProgress(errors)))
+            networks.append(measured(subject, common, ShownProgress(errors)))
         except CommandError as error:
-            if not found:
+            if not networks:
                 raise
             say(f"error: {error}")
             lost = True
-    several = len(found) > 1
-    told = differences(found, len(common.x_0)) if several else []
-    table = compared_table(found, told) if several else measured_table(found[0])
-    entries = [one.entry() for one in told] if several else None
+    several = len(networks) > 1
+    differing = differences(networks, len(common.x_0)) if several else []
+    table = compared_table(networks, differing) if several else measured_table(networks[0])
+    entries = [one.entry() for one in differing] if several else None
     complete = published(
-        "compare" if several else "measure", json_bytes(document(found, common, data, entries)),
-        lambda: figure(found), table, notes(found, common, told), place,
+        "compare" if several else "measure", json_bytes(document(networks, common, data, entries)),
+        lambda: figure(networks), table, notes(networks, common, differing), place,
     )  # fmt: skip
-    return DONE if complete and not lost and not any(one.failed for one in found) else FAILED
+    return DONE if complete and not lost and not any(one.failed for one in networks) else FAILED
 
 
 def reported_path(subjects: Sequence[Subject], data: Data, options: PathOptions, place: PlaceOptions) -> int:
@@ -256,26 +258,24 @@ def reported_path(subjects: Sequence[Subject], data: Data, options: PathOptions,
     Raises:
         CommandError: it cannot be done as asked.
     """
-    from flatness.cli.document import json_bytes, results_folder
+    from flatness.cli.document import json_bytes
     from flatness.cli.path import differing_buffers, path_document, path_figure, path_notes, path_of, path_table
     from flatness.cli.progress import ShownProgress
     from flatness.cli.runner import gathered
 
-    if place.out is not None:
-        results_folder(place.out)  # before minutes are spent
     errors, _ = console(error=True)
     with reading(f"the data {data.name}"):
         common = gathered(subjects, data, options.measuring(), place, ShownProgress(errors))
     buffers = differing_buffers(subjects)
     if buffers:
-        told = f"buffers stay those of {subjects[0].label}: {', '.join(buffers[:3])}"
-        common.remarks.append(told + (", ..." if len(buffers) > 3 else ""))
+        words = f"buffers stay those of {subjects[0].label}: {', '.join(buffers[:3])}"
+        common.remarks.append(words + (", ..." if len(buffers) > 3 else ""))
     for remark in common.remarks:
         errors.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
-    found = path_of(common.subjects, common, options, ShownProgress(errors))
-    content = json_bytes(path_document(found, common, data, options))
-    lines = path_notes(found, common, options)
-    complete = published("path", content, lambda: path_figure(found), path_table(found), lines, place)
+    line = path_of(common.subjects, common, options, ShownProgress(errors))
+    content = json_bytes(path_document(line, common, data, options))
+    lines = path_notes(line, common, options)
+    complete = published("path", content, lambda: path_figure(line), path_table(line), lines, place)
     return DONE if complete else FAILED
 
 

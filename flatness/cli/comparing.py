@@ -18,7 +18,7 @@ class Difference:
     Attributes:
         name, words: of the number.
         label, against: of the networks.
-        found: the difference with its errors.
+        number: the difference with its errors.
         paired: whether it was taken sample by sample; else the two numbers' errors were added as if independent.
     """
 
@@ -26,13 +26,13 @@ class Difference:
     words: str
     label: str
     against: str
-    found: Uncertain
+    number: Uncertain
     paired: bool
 
     @property
     def verdict(self) -> str:
         """Lower or higher where the 95% interval leaves 0 out; undecided otherwise."""
-        value, half = self.found.value, self.found.half_width
+        value, half = self.number.value, self.number.half_width
         if not half < float("inf") or not abs(value) > half:
             return "undecided"
         return "lower" if value < 0 else "higher"
@@ -40,14 +40,14 @@ class Difference:
     def entry(self) -> dict[str, Any]:
         """For JSON."""
         about = {"number": self.name, "source": self.label, "against": self.against, "verdict": self.verdict}
-        return about | {"paired": self.paired, **dataclasses.asdict(self.found)}
+        return about | {"paired": self.paired, **dataclasses.asdict(self.number)}
 
 
 def differences(networks: Sequence[Measured], samples: int) -> list[Difference]:
     """All that the first network and another both have, in the first one's order.
 
     Args:
-        found: the networks, measured on the same data.
+        networks: measured on the same data.
         samples: how many, for numbers of which single values are not known.
     """
     first, differing = networks[0].quantities, []
@@ -57,7 +57,7 @@ def differences(networks: Sequence[Measured], samples: int) -> list[Difference]:
             if theirs is None:
                 continue
             paired = paired_difference(theirs.parts, ours.parts) if ours.parts else None
-            difference = paired or theirs.found.minus(ours.found, samples)
+            difference = paired or theirs.number.minus(ours.number, samples)
             differing.append(
                 Difference(name, ours.words, other.label, networks[0].label, difference, paired is not None)
             )

@@ -21,6 +21,7 @@ from flatness.cli.classes import Classes
 from flatness.cli.errors import CommandError
 from flatness.cli.image_data import ImageSource, Pictures, decoded, dimensions, is_grey_image
 from flatness.cli.options import DataOptions
+from flatness.images import PIXEL_LIMIT
 from flatness.weights import derived_seed
 
 Shape = tuple[int, ...]
@@ -97,7 +98,7 @@ def found_data(
     path = Path(options.data)
     ending = path.suffix.lower()
     if path.is_dir() or (path.is_file() and ending == ".zip" and zipfile.is_zipfile(path)):
-        if options.layout != "auto":
+        if options.layout is not None:
             raise CommandError("--layout is for arrays; images say where their channels are")
         if options.latents is not None:
             raise CommandError("--latents is for arrays of latents; images are encoded here")
@@ -107,8 +108,8 @@ def found_data(
     if ending not in (".npz", ".npy"):
         what = "is no whole zip file" if ending == ".zip" else "is not read"
         raise CommandError(f"{path} {what}; {ALLOWED}")
-    for name, default in (("resize", None), ("pixel_limit", DataOptions.pixel_limit)):
-        if getattr(options, name) != default:
+    for name in ("resize", "pixel_limit"):
+        if getattr(options, name) is not None:
             flag = name.replace("_", "-")
             raise CommandError(f"--{flag} is for folders of images; arrays are taken at the size they have")
     return _array(path, options, shape, classes, latents)
@@ -181,7 +182,7 @@ class _Images(Data):
     resize: int | None = None
     shape: Shape | None = None
     labels: Tensor | None = None
-    pixel_limit: int = DataOptions.pixel_limit
+    pixel_limit: int = PIXEL_LIMIT
     caption: str | None = None
     converted: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -231,12 +232,12 @@ def _pictures(path: Path, options: DataOptions, shape: Shape | None, classes: Cl
         raise CommandError(f"{path} holds images; the network takes {shape}, neither grey nor colour{hint}")
     if options.resize is not None and options.resize < 1:
         raise CommandError(f"resize is {options.resize}; allowed: at least 1")
-    if options.resize is not None and options.resize**2 > options.pixel_limit:
+    limit = options.most_pixels
+    if options.resize is not None and options.resize**2 > limit:
         raise CommandError(
-            f"resize is {options.resize}, {options.resize**2} pixels; allowed: at most --pixel-limit, "
-            f"{options.pixel_limit}"
+            f"resize is {options.resize}, {options.resize**2} pixels; allowed: at most --pixel-limit, {limit}"
         )
-    grey = is_grey_image(source, options.pixel_limit) if shape is None else shape[0] == 1
+    grey = is_grey_image(source, limit) if shape is None else shape[0] == 1
     labels = None if classes is None else source.labels(classes.count, classes.numbers)
     return _Images(
         name=path.name,
@@ -246,14 +247,14 @@ def _pictures(path: Path, options: DataOptions, shape: Shape | None, classes: Cl
         resize=options.resize,
         shape=shape,
         labels=labels,
-        pixel_limit=options.pixel_limit,
+        pixel_limit=limit,
         caption=options.caption,
     )
 
 
 def _decoded(path: Path, mode: str, resize: int | None) -> Tensor:
     """One image (C, H, W), uint8."""
-    return decoded(path, mode, resize, DataOptions.pixel_limit, str(path))[0]
+    return decoded(path, mode, resize, PIXEL_LIMIT, str(path))[0]
 
 
 def fingerprint(x: Tensor, labels: Tensor | None, **more: Tensor) -> str:

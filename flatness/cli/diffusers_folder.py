@@ -116,8 +116,8 @@ def _check_parts(path: Path, index: Mapping[str, Any], family: Family) -> None:
 
 def _completed(path: Path) -> dict[str, Any] | None:
     """A configuration with what it leaves out; None where there is no such file."""
-    found = read_object(path)
-    return None if found is None else with_defaults(found)
+    configuration = read_object(path)
+    return None if configuration is None else with_defaults(configuration)
 
 
 def _network_configuration(folder: Path, family: Family) -> dict[str, Any]:
@@ -152,9 +152,9 @@ def _given_scheduler(path: Path, options: SourceOptions) -> tuple[dict[str, Any]
         "num_train_timesteps": options.train_steps, "beta_schedule": options.schedule,
         "prediction_type": options.prediction, "beta_start": options.beta_start, "beta_end": options.beta_end,
     }  # fmt: skip
-    found = {name: value for name, value in given.items() if value is not None}
+    settings = {name: value for name, value in given.items() if value is not None}
     names = ("prediction", "schedule", "train_steps", "beta_start", "beta_end")
-    return {"_class_name": "DDPMScheduler", **found}, frozenset(n for n in names if getattr(options, n) is not None)
+    return {"_class_name": "DDPMScheduler", **settings}, frozenset(n for n in names if getattr(options, n) is not None)
 
 
 def _subject(
@@ -198,8 +198,8 @@ def _subject(
     remarks = (*training.remarks, *unknown_keys("its network's", configuration, known))
     coarse = coarse_types(stored)
     if stored.variant or coarse:
-        told = f"those of the variant {stored.variant}" if stored.variant else f"stored as {', '.join(coarse)}"
-        remarks = (*remarks, f"its weights are {told}, measured in float32")
+        origin = f"those of the variant {stored.variant}" if stored.variant else f"stored as {', '.join(coarse)}"
+        remarks = (*remarks, f"its weights are {origin}, measured in float32")
     shape = latents
     if encoder is not None and latents is not None:
         shape = (3, *(side * encoder.factor for side in latents[1:]))

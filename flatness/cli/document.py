@@ -63,27 +63,11 @@ def _entry(one: Measured) -> dict[str, Any]:
     numbers = {}
     for name, quantity in one.quantities.items():
         values = [{"sign": part.sign, "by_sample": by_sample(part)} for part in quantity.parts]
-        numbers[name] = {"words": quantity.words, **dataclasses.asdict(quantity.found), "parts": values}
+        numbers[name] = {"words": quantity.words, **dataclasses.asdict(quantity.number), "parts": values}
     measures = {name: outcome.result for name, outcome in one.outcomes.items()}
     measures |= {name: {"failed": why} for name, why in one.failed.items()}
     measures |= {name: {"left out": why} for name, why in one.left_out.items()}
     return {"about": one.about, "numbers": numbers, "measures": measures, "seconds": one.seconds}
-
-
-def results_folder(name: str) -> Path:
-    """The folder for results, made where there is none.
-
-    Raises:
-        CommandError: it cannot be written to.
-    """
-    path = Path(name)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise CommandError(f"--out {name} is no folder that can be written to: {error.strerror or error}") from error
-    return path
 
 
 def write_elsewhere(name: str, content: bytes) -> Path | None:

@@ -113,7 +113,7 @@ class Encoder:
         part = self.folder / name
         stamp = _stamp(part)
         model: nn.Module | None = None
-        found = []
+        encoded = []
         for begin in range(0, len(samples.x), CHUNK):
             images = samples.x[begin : begin + CHUNK]
             path = _kept(keep, "latents", stamp, seed, begin, str(images.shape), _digest(images))
@@ -125,10 +125,10 @@ class Encoder:
                 z = _posterior(model, images.to(device), noise)
                 latents = {"latents": scaled_latents(z, self.autoencoder).cpu()}
                 _write(path, latents)
-            found.append(latents["latents"])
+            encoded.append(latents["latents"])
             advance(len(images))
         # as what is read from a file lies, since kernels, and so last bits, depend on where entries lie
-        return torch.cat(found).contiguous()
+        return torch.cat(encoded).contiguous()
 
     # Captions
 
@@ -157,7 +157,7 @@ class Encoder:
     def _embedded(self, captions: list[str], device: torch.device, keep: Path | None) -> dict[str, Tensor]:
         texts = [part for part in self.family.parts if part.startswith(("text_encoder", "tokenizer"))]
         stamp = [_stamp(self.folder / part) for part in texts]
-        found: list[dict[str, Tensor]] = []
+        embeddings: list[dict[str, Tensor]] = []
         pipeline: Any = None
         for begin in range(0, len(captions), CAPTIONS):
             some = captions[begin : begin + CAPTIONS]
@@ -168,8 +168,8 @@ class Encoder:
                 with torch.no_grad(), quiet():
                     rows = {k: v.detach().float().cpu() for k, v in self.family.embed(pipeline, some, device).items()}
                 _write(path, rows)
-            found.append(rows)
-        return {name: torch.cat([rows[name] for rows in found]).contiguous() for name in found[0]}
+            embeddings.append(rows)
+        return {name: torch.cat([rows[name] for rows in embeddings]).contiguous() for name in embeddings[0]}
 
     def _text_pipeline(self, texts: Sequence[str], device: torch.device) -> Any:
         """diffusers' own pipeline with its text encoders alone, for its encode_prompt."""
@@ -289,9 +289,9 @@ def _text_part(folder: Path, kind: str, device: torch.device) -> Any:
             )
     except Exception as error:  # of many kinds
         raise CommandError(f"{folder} cannot be loaded: {text_of(error)[:300]}") from error
-    told = {words: sorted(map(str, about.get(key) or ())) for words, key in KINDS.items()}
-    told["unexpected"] = [name for name in told["unexpected"] if not name.endswith("position_ids")]
-    problems = [f"{len(names)} {words} ({', '.join(names[:4])})" for words, names in told.items() if names]
+    misfits = {words: sorted(map(str, about.get(key) or ())) for words, key in KINDS.items()}
+    misfits["unexpected"] = [name for name in misfits["unexpected"] if not name.endswith("position_ids")]
+    problems = [f"{len(names)} {words} ({', '.join(names[:4])})" for words, names in misfits.items() if names]
     if problems:
         raise CommandError(f"{folder} does not fit its configuration: tensors {'; '.join(problems)}")
     return model.to(device).eval()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,26 @@ def read_object(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise CommandError(f"{path} holds {type(content).__name__}; allowed: an object")
     return content
+
+
+def check_results_folder(name: str) -> None:
+    """Raise where a folder cannot be made or written to, before minutes are spent; what is refused later leaves none.
+
+    Raises:
+        CommandError: it cannot.
+    """
+    path = Path(name)
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise CommandError(f"--out {name} is no folder that can be written to: {error.strerror or error}") from error
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from flatness.cli.errors import CommandError
+from flatness.cli.files import check_results_folder
 from flatness.images import PIXEL_LIMIT
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ SCALES = ("absolute", "layer", "filter")
 FULL_IMAGES = 256
 QUICK_IMAGES, QUICK_WORK = 8, 57_094_662 * 32 * 32
 """Images that --quick affords of a network with so many weights times pixels."""
+MOST_POINTS = 1001
+"""Of a line, or of a side of a grid: all are listed before the first is measured."""
 
 
 def option(default: Any, text: str, **settings: Any) -> Any:
@@ -122,8 +125,9 @@ class MeasureOptions:
             for value in self.curve_rms if name == "curve_rms" else (getattr(self, name),):
                 if not 0 < value < float("inf"):
                     raise CommandError(f"{name} is {value}; allowed: a number greater than 0")
-        if self.surface and (self.surface < 3 or self.surface % 2 == 0):
-            raise CommandError(f"surface is {self.surface}; allowed: an odd number from 3, the weights in the middle")
+        if self.surface and (not 3 <= self.surface <= MOST_POINTS or self.surface % 2 == 0):
+            allowed = f"an odd number from 3 to {MOST_POINTS}, the weights in the middle"
+            raise CommandError(f"surface is {self.surface}; allowed: {allowed}")
         if self.spectrum == 1:
             raise CommandError("spectrum is 1; allowed: a whole number of at least 2, for an error over probes")
         if self.spectrum and not self.lanczos_steps:
@@ -209,9 +213,10 @@ class PathOptions:
         """Check the numbers.
 
         Raises:
-            CommandError: a number is too small.
+            CommandError: a number is too small or too large.
         """
-        at_least("points", self.points, 3)
+        if not 3 <= self.points <= MOST_POINTS:
+            raise CommandError(f"points is {self.points}; allowed: a whole number from 3 to {MOST_POINTS}")
         at_least("seed", self.seed, 0)
         if self.images is not None:
             at_least("images", self.images, 2)
@@ -248,7 +253,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which data, and what is done to it."""
+    """Which data, and what is done to it; None: not given, so that what cannot apply is refused at any value."""
 
     data: str | None = option(
         None,
@@ -258,9 +263,10 @@ class DataOptions:
     resize: int | None = option(
         None, "scale images so that the shorter side has N pixels, and crop the middle square", type=int, metavar="N"
     )
-    layout: str = option(
-        "auto", "where an array has its channels, if it cannot be told", choices=("auto", "nchw", "nhwc")
-    )
+    layout: str | None = option(
+        None, "where an array of pixels has its channels; auto, the default, tells by its shape, if it can",
+        choices=("auto", "nchw", "nhwc"),
+    )  # fmt: skip
     latents: str | None = option(
         None, "an array of latents is scaled as the network takes them, or raw as its VAE gave them",
         choices=("scaled", "raw"),
@@ -268,7 +274,14 @@ class DataOptions:
     caption: str | None = option(
         None, 'the caption of all images, for a network that takes captions; "" measures it without', metavar="TEXT"
     )
-    pixel_limit: int = option(PIXEL_LIMIT, "pixels of an image beyond which it is refused", metavar="N")
+    pixel_limit: int | None = option(
+        None, f"pixels of an image beyond which it is refused, {PIXEL_LIMIT} by default", type=int, metavar="N"
+    )
+
+    @property
+    def most_pixels(self) -> int:
+        """Of an image."""
+        return PIXEL_LIMIT if self.pixel_limit is None else self.pixel_limit
 
 
 @dataclass(frozen=True)
@@ -283,9 +296,15 @@ class PlaceOptions:
     )
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the numbers, and before minutes are spent that results can be written.
+
+        Raises:
+            CommandError: a number is too small, or `out` is no folder and cannot be made.
+        """
         at_least("batch_size", self.batch_size, 1)
         at_least("gradient_batch", self.gradient_batch, 1)
+        if self.out is not None:
+            check_results_folder(self.out)
 
 
 def add_options(
@@ -328,9 +347,9 @@ def taken(kind: type[T], given: argparse.Namespace, **own: Any) -> T:
             default = getattr(QUICK, field.name) if own.get("quick") else field.default
             value = getattr(given, field.name, default)
             values[field.name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-    found = kind(**values, **own)
-    if isinstance(found, MeasureOptions):
+    options = kind(**values, **own)
+    if isinstance(options, MeasureOptions):
         for name, need in NEEDS.items():
-            if hasattr(given, name) and not need.met(found):
+            if hasattr(given, name) and not need.met(options):
                 raise CommandError(f"--{name.replace('_', '-')} does nothing without {need.words}")
-    return found
+    return options

@@ -66,7 +66,7 @@ def _rises(axes: Axes | None, networks: Sequence[Measured]) -> bool:
     if axes is None:
         return bool(names)
     for index, one in enumerate(networks):
-        there = [(x, one.quantities[name].found) for x, name in enumerate(names) if name in one.quantities]
+        there = [(x, one.quantities[name].number) for x, name in enumerate(names) if name in one.quantities]
         shift = 0.12 * (index - (len(networks) - 1) / 2)
         axes.errorbar(
             [x + shift for x, _ in there], [f.value for _, f in there], [_length(f.half_width) for _, f in there],
@@ -74,7 +74,7 @@ def _rises(axes: Axes | None, networks: Sequence[Measured]) -> bool:
         )  # fmt: skip
     axes.set_xticks(range(len(names)), list(ticks.values()))
     axes.tick_params(axis="x", labelsize=7)
-    every = [one.quantities[name].found.value for one in networks for name in names if name in one.quantities]
+    every = [one.quantities[name].number.value for one in networks for name in names if name in one.quantities]
     if min(every) > 0:
         axes.set_yscale("log")
     axes.set_ylabel("rise of the loss (95%)")
@@ -90,8 +90,8 @@ def _curves(axes: Axes | None, networks: Sequence[Measured]) -> bool:
     if axes is None:
         return any(curve for _, curve in curves)
     for label, curve in curves:
-        x, y = [q.x for q in curve], [q.found.value for q in curve]
-        half = [_length(q.found.half_width) for q in curve]
+        x, y = [q.x for q in curve], [q.number.value for q in curve]
+        half = [_length(q.number.half_width) for q in curve]
         axes.errorbar(x, y, half, fmt="o-", markersize=3, capsize=2, label=label)  # type: ignore[arg-type]
     axes.set_xscale("log")
     places = [quantity.x for quantity in curves[0][1]]
@@ -116,8 +116,8 @@ def _timesteps(axes: Axes | None, networks: Sequence[Measured]) -> bool:
         return bool(there)
     for one in there:
         bins = _curve(one, "timesteps")
-        x, y = [q.x for q in bins], [q.found.value for q in bins]
-        half = [_length(q.found.half_width) for q in bins]
+        x, y = [q.x for q in bins], [q.number.value for q in bins]
+        half = [_length(q.number.half_width) for q in bins]
         axes.errorbar(x, y, half, fmt="o-", markersize=3, capsize=2, label=one.label)  # type: ignore[arg-type]
     places = [end for one in there for bin_ in one.outcomes["timesteps"].result["bins"] for end in bin_["times"]]
     if min(places) > 0 and max(places) > max(1.0, 1000 * min(places)):  # noise levels, as EDM's; not shares of noise

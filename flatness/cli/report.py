@@ -51,7 +51,7 @@ def measured_table(network: Measured) -> Table:
     for heading in ("value", "± 95%", "error over draws", "over images"):
         table.add_column(heading, justify="right", no_wrap=True)
     for quantity in shown(network).values():
-        one = quantity.found
+        one = quantity.number
         errors = (one.half_width, one.draw_error, one.data_error)
         table.add_row(quantity.words, number(one.value), *(number(error, 2) for error in errors))
     return table
@@ -67,11 +67,11 @@ def compared_table(networks: Sequence[Measured], differing: Sequence[Difference]
         table.add_column(f"{one.label} - {networks[0].label}", justify="right", no_wrap=True)
     for name, quantity in shown(networks[0]).items():
         numbers = [one.quantities.get(name) for one in networks]
-        cells = ["-" if one is None else number(one.found.value) for one in numbers]
+        cells = ["-" if one is None else number(one.number.value) for one in numbers]
         by_label = {one.label: one for one in differing if one.name == name}
         for one in networks[1:]:
             difference = by_label.get(one.label)
-            cells.append("-" if difference is None else f"{with_error(difference.found)} {difference.verdict}")
+            cells.append("-" if difference is None else f"{with_error(difference.number)} {difference.verdict}")
         table.add_row(quantity.words, *cells)
     return table
 

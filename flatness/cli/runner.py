@@ -81,11 +81,11 @@ class Measured:
     @property
     def quantities(self) -> dict[str, Quantity]:
         """All numbers by name; the loss, which most measures take, once."""
-        found: dict[str, Quantity] = {}
+        by_name: dict[str, Quantity] = {}
         for outcome in self.outcomes.values():
             for quantity in outcome.quantities:
-                found.setdefault(quantity.name, quantity)
-        return found
+                by_name.setdefault(quantity.name, quantity)
+        return by_name
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _encoded(subject: Subject, samples: Samples, common: Common, watch: Watch) -
     watch.begins(subject.label, len(samples.x))
     watch.measure("encoding images and captions")
     try:
-        with _told(subject, common):
+        with _in_a_line(subject, common):
             x, labels, rows = encoding.encoder.encoded(samples, common.device, common.options.seed, keep, watch.advance)
     finally:
         watch.ends()
@@ -252,9 +252,9 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
         if setting.process is None:
             left_out = {f"exposure-{steps}": subject.no_process for steps in common.options.steps}
         else:
-            there, asked = setting.options.steps, common.options.steps
+            there, wanted = setting.options.steps, common.options.steps
             chain = f"its process has {len(setting.process.alphas_cumprod)} steps"
-            left_out = {f"exposure-{steps}": chain for steps in asked if steps not in there}
+            left_out = {f"exposure-{steps}": chain for steps in wanted if steps not in there}
         watch.begins(subject.label, sum(task.passes for task in tasks) * len(common.x_0))
         at_the_end.callback(watch.ends)
         for task in tasks:
@@ -270,10 +270,10 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
                     raise CommandError(f"{subject.label}: {_less_memory(common)}") from error
                 if os.environ.get(TRACEBACK):
                     raise
-                told = _less_memory(common) if out_of_memory(error) else f"{one_line(error)}{place(error)}"
+                why = _less_memory(common) if out_of_memory(error) else f"{one_line(error)}{place(error)}"
                 # Not every network has a readout
                 absent = task.name == "readout" and isinstance(error, ValueError)
-                (left_out if absent else failed)[task.name] = told
+                (left_out if absent else failed)[task.name] = why
             seconds[task.name] = round(time.perf_counter() - begin, 3)
     about = subject.about | {"weights": subject.weights}
     return Measured(subject.label, about, outcomes, failed, left_out, seconds)
@@ -293,7 +293,7 @@ def tried(subject: Subject, common: Common) -> None:
 def placed(subject: Subject, common: Common, advance: Advance) -> Iterator[Setting]:
     """The network on its device, where it has been run once; it is back on the CPU after the block."""
     try:
-        with _told(subject, common):
+        with _in_a_line(subject, common):
             subject.model.to(common.device)
             setting = _setting(subject, common, advance)
             _first_pass(setting)
@@ -335,7 +335,7 @@ def _first_pass(setting: Setting) -> None:
 
 
 @contextlib.contextmanager
-def _told(subject: Subject, common: Common) -> Iterator[None]:
+def _in_a_line(subject: Subject, common: Common) -> Iterator[None]:
     """What goes wrong inside, in a line that a person can act on."""
     shape = tuple(common.samples(subject)[0].shape[1:])
     try:
@@ -350,8 +350,8 @@ def _told(subject: Subject, common: Common) -> Iterator[None]:
             raise
         if is_ours(error):
             raise CommandError(f"{subject.label}: {one_line(error)}{_not_finite(subject.model)}") from error
-        told = f"{subject.label} cannot be run on samples of shape {shape}: {one_line(error)}"
-        raise CommandError(told, their_traceback(error) if own else "") from error
+        message = f"{subject.label} cannot be run on samples of shape {shape}: {one_line(error)}"
+        raise CommandError(message, their_traceback(error) if own else "") from error
 
 
 def _not_finite(model: nn.Module) -> str:

@@ -90,6 +90,11 @@ class Uncertain:
         return cls(math.fsum(part.mean for part in parts), draws, data, *_spread(variances))
 
     @classmethod
+    def without_error(cls, value: float) -> Uncertain:
+        """A number whose errors are not known."""
+        return cls(value, math.nan, math.nan, math.nan, math.nan)
+
+    @classmethod
     def of_estimate(cls, estimate: Estimate, samples: int) -> Uncertain:
         """A mean over so many samples, of which no single values are known."""
         draws, data = estimate.draw_standard_error, estimate.data_standard_error

@@ -56,14 +56,14 @@ def stored_weights(place: Path, name: str = NAME) -> Stored:
     if place.is_file():
         return Stored((place,))
     refuse_adapter(place)
-    found = _variants(place, name)
-    if "" in found:
-        return Stored(found[""])
-    if len(found) == 1:
-        ((variant, files),) = found.items()
+    variants = _variants(place, name)
+    if "" in variants:
+        return Stored(variants[""])
+    if len(variants) == 1:
+        ((variant, files),) = variants.items()
         return Stored(files, variant)
-    if found:
-        raise CommandError(f"{place} holds the variants {', '.join(sorted(found))} and no plain weights: keep one")
+    if variants:
+        raise CommandError(f"{place} holds the variants {', '.join(sorted(variants))} and no plain weights: keep one")
     pickled = sorted(path for path in place.glob("*") if path.suffix in PICKLED)
     if pickled:
         raise CommandError(f"{pickled[0]} {INSTEAD}")
@@ -89,16 +89,16 @@ def refuse_adapter(place: Path) -> None:
 
 def _variants(place: Path, name: str) -> dict[str, tuple[Path, ...]]:
     """Files by variant, of one file or of an index with its parts."""
-    found: dict[str, tuple[Path, ...]] = {}
+    files_of: dict[str, tuple[Path, ...]] = {}
     for path in sorted(place.glob(f"{name}.*")):
         words = path.name.removeprefix(f"{name}.")
         whole = re.fullmatch(r"(?:(\w+)\.)?safetensors", words)
         index = re.fullmatch(r"safetensors\.index\.(?:(\w+)\.)?json", words)
         if whole:
-            found[whole[1] or ""] = (path,)
-        elif index and (index[1] or "") not in found:
-            found[index[1] or ""] = _parts(path)
-    return found
+            files_of[whole[1] or ""] = (path,)
+        elif index and (index[1] or "") not in files_of:
+            files_of[index[1] or ""] = _parts(path)
+    return files_of
 
 
 def _parts(index: Path) -> tuple[Path, ...]:
@@ -152,20 +152,20 @@ def load_stored(network: nn.Module, stored: Stored, label: str, optional: Iterab
             f"{label} holds an adapter's tensors ({_few(unexpected)}): merge it into its network and save that"
         )
     problems = [("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched)]
-    told = [f"{len(names)} {words} ({_few(names)})" for words, names in problems if names]
-    if told:
-        raise CommandError(f"{label} does not fit the network of its configuration: tensors {'; '.join(told)}")
+    misfits = [f"{len(names)} {words} ({_few(names)})" for words, names in problems if names]
+    if misfits:
+        raise CommandError(f"{label} does not fit the network of its configuration: tensors {'; '.join(misfits)}")
 
 
 def coarse_types(stored: Stored) -> list[str]:
     """The types of floats in the files that are coarser than float32, as safetensors calls them: F16, BF16, F8_E4M3."""
     from safetensors import safe_open
 
-    found = set()
+    types = set()
     for path in stored.files:
         with safe_open(path, framework="pt") as file:
-            found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  not a dictionary
-    return sorted(name for name in found if "F" in name and name not in FULL)
+            types |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  not a dictionary
+    return sorted(name for name in types if "F" in name and name not in FULL)
 
 
 def _tensors(stored: Stored, own: set[str], label: str) -> Iterator[tuple[str, Tensor]]:

@@ -38,7 +38,7 @@ class Quantity:
     Attributes:
         name: for records, "lpf-filter.rise".
         words: for people.
-        found: the number with its errors.
+        number: the number with its errors.
         parts: the single values it is the mean of; () where they are not known.
         x: where it lies on a curve; None for a number of its own.
         tick: what it is called on the axis of rises; "" where it is none of them.
@@ -48,7 +48,7 @@ class Quantity:
 
     name: str
     words: str
-    found: Uncertain
+    number: Uncertain
     parts: tuple[Part, ...] = ()
     x: float | None = None
     tick: str = ""
@@ -107,9 +107,35 @@ class Setting:
     batch_size: int
     advance: Advance = lambda samples: None
 
-    def recorded(self) -> RecordedLoss:
-        """The loss, that keeps what it gives."""
-        return RecordedLoss(self.loss, len(self.batches), self.advance)
+    @property
+    def variance(self) -> str:
+        """Of the variational bound: the process' own where that is fixed."""
+        own = self.process.variance if self.process is not None else "small"
+        return own if own in FIXED_VARIANCES else "small"
+
+    def sigma(self, scale: str) -> float:
+        """The deviation of weight noise at the scale."""
+        return self.options.sigma if scale == "absolute" else self.options.relative_sigma
+
+    def recorded(self, gradients: bool = False) -> RecordedLoss:
+        """The loss, that keeps what it gives; gradients: on the smaller batches."""
+        return RecordedLoss(self.loss, len(self.gradient_batches if gradients else self.batches), self.advance)
+
+    def run(
+        self, measure: Callable[..., Any], *arguments: Any, gradients: bool = False, **settings: Any
+    ) -> tuple[Any, RecordedLoss]:
+        """One of the package's measures on this network and data: its result, and the losses that it saw.
+
+        Args:
+            measure: takes a model, a loss and batches first.
+            arguments, settings: its own; the seed is that of the options where none is given.
+            gradients: it takes gradients, for which batches are smaller.
+        """
+        loss = self.recorded(gradients)
+        settings = {"seed": self.options.seed, "progress": False} | settings
+        return measure(
+            self.model, loss, self.gradient_batches if gradients else self.batches, *arguments, **settings
+        ), loss
 
 
 @dataclass(frozen=True)
@@ -129,32 +155,32 @@ def tasks_of(options: MeasureOptions, process: bool) -> list[Task]:
         options: which.
         process: whether exposure bias can be measured.
     """
-    found = [
+    tasks = [
         Task(f"lpf-{scale}", f"weight noise, {scale}", options.draws + 1, _low_pass(scale)) for scale in options.scales
     ]
     if options.curve_rms:
-        found.append(Task("curve", "perturbation curve", options.curve_draws * len(options.curve_rms) + 1, _curve))
-    found += [Task(f"quantization-{bits}", f"rounding to {bits} bits", 2, _rounding(bits)) for bits in options.bits]
-    if not found:
-        found.append(LOSS)
+        tasks.append(Task("curve", "perturbation curve", options.curve_draws * len(options.curve_rms) + 1, _curve))
+    tasks += [Task(f"quantization-{bits}", f"rounding to {bits} bits", 2, _rounding(bits)) for bits in options.bits]
+    if not tasks:
+        tasks.append(LOSS)
     if options.readout:
-        found.append(Task("readout", "readout", 2 + 2 * len(options.bits), _readout))
+        tasks.append(Task("readout", "readout", 2 + 2 * len(options.bits), _readout))
     if process:
         share = options.exposure_images / max(options.images or 1, 1)
-        found += [Task(f"exposure-{t}", f"exposure bias, T' = {t}", 2 * t * share, _exposure(t)) for t in options.steps]
+        tasks += [Task(f"exposure-{t}", f"exposure bias, T' = {t}", 2 * t * share, _exposure(t)) for t in options.steps]
     if options.by_timestep:
-        found.append(Task("timesteps", "rise by timestep", options.draws + 1, _timesteps))
+        tasks.append(Task("timesteps", "rise by timestep", options.draws + 1, _timesteps))
     if options.worst_case:
-        found.append(Task("worst-case", "worst case in a ball", 5 * options.ascent_steps + 1, _worst_case))
+        tasks.append(Task("worst-case", "worst case in a ball", 5 * options.ascent_steps + 1, _worst_case))
     if options.surface:
-        found.append(Task("surface", "loss surface", options.surface**2 + 1, _surface))
+        tasks.append(Task("surface", "loss surface", options.surface**2 + 1, _surface))
     if options.curvature:
         passes = 4 * (options.probes + options.lanczos_steps) + 1
-        found.append(Task("curvature", "curvature", passes, _curvature))
+        tasks.append(Task("curvature", "curvature", passes, _curvature))
     if options.spectrum:
         passes = 4 * options.spectrum * options.lanczos_steps + 1
-        found.append(Task("spectrum", "spectral density", passes, _spectrum))
-    return found
+        tasks.append(Task("spectrum", "spectral density", passes, _spectrum))
+    return tasks
 
 
 def _loss(at: Setting) -> Outcome:
@@ -177,16 +203,20 @@ def _in_bits(at: Setting, name: str, words: str, rises: Tensor, scale: str = "")
     loss = at.loss
     if not isinstance(loss, DiffusionLoss) or not isinstance(loss.path, DiscretePath):
         return []
-    if loss.times not in (None, loss.path.uniform()):
+    if not _evenly_drawn(loss):
         return []
-    own = at.process.variance if at.process is not None else "small"
     try:
-        in_nats = likelihood_loss(loss, variance=own if own in FIXED_VARIANCES else "small")
+        in_nats = likelihood_loss(loss, variance=at.variance)
     except ValueError:  # a weight of its own, or a step without a likelihood, as of a schedule that ends in pure noise
         return []
     u = torch.cat([batch.u.cpu() for batch in at.batches if batch.u is not None])
     bits = rises * in_nats.of_samples(u, 1) / math.log(2.0)
     return [Quantity.of(f"{name}.bits", f"{words}, bits per dimension of the bound", Part(bits), scale=scale)]
+
+
+def _evenly_drawn(loss: DiffusionLoss) -> bool:
+    """Whether training draws all times alike."""
+    return loss.times in (None, loss.path.uniform())
 
 
 def _unmoved(losses: Tensor) -> Quantity:
@@ -200,92 +230,87 @@ def _noise_in_words(sigma: float, scale: str) -> str:
 
 def _low_pass(scale: str) -> Callable[[Setting], Outcome]:
     def run(at: Setting) -> Outcome:
-        options, loss = at.options, at.recorded()
-        sigma = options.sigma if scale == "absolute" else options.relative_sigma
-        found = flatness.low_pass_filter(
-            at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, seed=options.seed, progress=False
-        )
-        losses = loss.matrix(options.draws + 1)
+        result, losses = _under_noise(at, scale)
         rises = losses[1:] - losses[:1]
-        told = _noise_in_words(sigma, scale)
+        noise = _noise_in_words(at.sigma(scale), scale)
         quantities = [
             _unmoved(losses),
-            Quantity.of(f"lpf-{scale}.value", f"LPF, {told}", Part(losses[1:]), scale=scale),
-            Quantity.of(f"lpf-{scale}.rise", f"rise, {told}", Part(rises), scale=scale, tick=f"noise,\n{scale}"),
-            *_in_bits(at, f"lpf-{scale}", f"rise, {told}", rises, scale),
+            Quantity.of(f"lpf-{scale}.value", f"LPF, {noise}", Part(losses[1:]), scale=scale),
+            Quantity.of(f"lpf-{scale}.rise", f"rise, {noise}", Part(rises), scale=scale, tick=f"noise,\n{scale}"),
+            *_in_bits(at, f"lpf-{scale}", f"rise, {noise}", rises, scale),
         ]
-        return Outcome(stored(found), quantities)
+        return Outcome(stored(result), quantities)
 
     return run
 
 
+def _under_noise(at: Setting, scale: str) -> tuple[Any, Tensor]:
+    """The low-pass filter, and its losses (1 + draws, N), those of the unmoved weights first."""
+    draws = at.options.draws
+    result, loss = at.run(flatness.low_pass_filter, sigma=at.sigma(scale), draws=draws, scale=scale)
+    return result, loss.matrix(draws + 1)
+
+
 def _curve(at: Setting) -> Outcome:
     """Along other directions than the low-pass filter's, which the curve would otherwise run once more."""
-    options, loss = at.options, at.recorded()
+    options = at.options
     weights = sum(parameter.numel() for parameter in at.model.parameters())
     distances = [rms * math.sqrt(weights) for rms in options.curve_rms]
-    found = flatness.perturbation_curve(
-        at.model, loss, at.batches, distances, draws=options.curve_draws, seed=derived_seed("curve", options.seed),
-        progress=False,
-    )  # fmt: skip
+    seed = derived_seed("curve", options.seed)
+    curve, loss = at.run(flatness.perturbation_curve, distances, draws=options.curve_draws, seed=seed)
     losses = loss.matrix(options.curve_draws * len(distances) + 1)
     along = losses[1:].view(options.curve_draws, len(distances), -1)
     quantities = [_unmoved(losses)]
     for index, rms in enumerate(options.curve_rms):
         rises = Part(along[:, index] - losses[:1])
         quantities.append(Quantity.of(f"curve.rise-{rms:g}", f"rise at a distance of rms {rms:g}", rises, x=rms))
-    return Outcome(stored(found) | {"rms": list(options.curve_rms)}, quantities)
+    return Outcome(stored(curve) | {"rms": list(options.curve_rms)}, quantities)
 
 
 def _rounding(bits: int) -> Callable[[Setting], Outcome]:
     def run(at: Setting) -> Outcome:
-        loss = at.recorded()
-        found = flatness.quantization_rise(
-            at.model, loss, at.batches, bits, granularity=at.options.granularity, seed=at.options.seed
-        )
-        losses = loss.matrix(2)
+        result, losses = _rounded(at, bits)
         words, rises = f"rise, rounded to {bits} bits", losses[1:] - losses[:1]
         rise = Quantity.of(f"quantization-{bits}.rise", words, Part(rises), tick=f"{bits} bits")
         in_bits = _in_bits(at, f"quantization-{bits}", words, rises)
-        return Outcome(stored(found), [_unmoved(losses), rise, *in_bits])
+        return Outcome(stored(result), [_unmoved(losses), rise, *in_bits])
 
     return run
 
 
+def _rounded(at: Setting, bits: int, **settings: Any) -> tuple[Any, Tensor]:
+    """The rise under rounding, and the losses (2, N) before and after."""
+    result, loss = at.run(flatness.quantization_rise, bits, granularity=at.options.granularity, **settings)
+    return result, loss.matrix(2)
+
+
 def _readout(at: Setting) -> Outcome:
     """Feature energy; and where the loss is the output's squared error, the rises it predicts beside measured ones."""
-    options = at.options
-    found = flatness.readout(
-        at.model, at.recorded(), at.batches, second_moment=False, seed=options.seed, progress=False
-    )
-    samples = int(found.settings["samples"])
-    energy = Uncertain.of_estimate(found.feature_energy, samples)
-    quantities = [Quantity("readout.energy", f"feature energy of {found.layer or 'the model'}", energy)]
+    readout, _ = at.run(flatness.readout, second_moment=False)
+    samples = int(readout.settings["samples"])
+    energy = Uncertain.of_estimate(readout.feature_energy, samples)
+    quantities = [Quantity("readout.energy", f"feature energy of {readout.layer or 'the model'}", energy)]
     rises: dict[str, Any] = {}
-    if squared_error(at.loss) and found.is_output:
-        rises = _predicted_and_measured(at, found, quantities, samples)
-    return Outcome(stored(found) | {"rises": plain(rises)}, quantities)
+    if squared_error(at.loss) and readout.is_output:
+        rises = _predicted_and_measured(at, readout, quantities, samples)
+    return Outcome(stored(readout) | {"rises": plain(rises)}, quantities)
 
 
-def _predicted_and_measured(at: Setting, found: Readout, quantities: list[Quantity], samples: int) -> dict[str, Any]:
+def _predicted_and_measured(at: Setting, readout: Readout, quantities: list[Quantity], samples: int) -> dict[str, Any]:
     options = at.options
-    weight = f"{found.layer}.weight".lstrip(".")
-    noise = found.noise_rise(options.relative_sigma, scale="layer")
+    weight = f"{readout.layer}.weight".lstrip(".")
+    noise = readout.noise_rise(options.relative_sigma, scale="layer")
     rises: dict[str, Any] = {"lpf-layer": {"predicted": noise}}
 
     def predicted(name: str, words: str, estimate: Estimate, detail: bool = False) -> Quantity:
         return Quantity(f"readout.{name}", words, Uncertain.of_estimate(estimate, samples), detail=detail)
 
-    told = f"noise {options.relative_sigma:g} of its rms"
-    quantities.append(predicted("noise-predicted", f"readout alone, {told}: predicted", noise))
+    words = f"readout alone, noise {options.relative_sigma:g} of its rms: predicted"
+    quantities.append(predicted("noise-predicted", words, noise))
     for bits in options.bits:
-        loss = at.recorded()
-        measured = flatness.quantization_rise(
-            at.model, loss, at.batches, bits, granularity=options.granularity, parameters=[weight], seed=options.seed
-        )
-        expected = found.quantization_rise(bits, granularity=options.granularity)
+        measured, losses = _rounded(at, bits, parameters=[weight])
+        expected = readout.quantization_rise(bits, granularity=options.granularity)
         rises[f"quantization-{bits}"] = {"predicted": expected, "measured": measured.rise}
-        losses = loss.matrix(2)
         name, words = f"quantization-{bits}", f"readout alone, rounded to {bits} bits"
         # Predicted to second order, while rounding to the nearest has a linear part too, of any size for one network
         quantities.append(predicted(f"{name}-predicted", f"{words}: predicted", expected, detail=True))
@@ -305,7 +330,7 @@ def _exposure(count: int) -> Callable[[Setting], Outcome]:
         assert process is not None
         steps = respaced_steps(len(process.alphas_cumprod), count)
         model = RecordedNorms(process.epsilon_model, at.advance)
-        found = flatness.exposure_bias(
+        bias = flatness.exposure_bias(
             model, process.alphas_cumprod, steps, at.exposure, variance=process.variance, clip=process.clip,
             batch_size=at.batch_size, seed=at.options.seed, progress=False,
         )  # fmt: skip
@@ -313,10 +338,10 @@ def _exposure(count: int) -> Callable[[Setting], Outcome]:
         signs = torch.where(sampling.mean(1) < training.mean(1), -1.0, 1.0).double()[:, None]
         words = f"exposure bias, T' = {count}"
         quantities = [
-            _gap(f"exposure-{count}.{name}", f"{words}: {told}", factor * training, factor * sampling)
-            for name, told, factor in (("gap", "norm's gap", signs), ("signed-gap", "the same, signed", signs.abs()))
+            _gap(f"exposure-{count}.{name}", f"{words}: {what}", factor * training, factor * sampling)
+            for name, what, factor in (("gap", "norm's gap", signs), ("signed-gap", "the same, signed", signs.abs()))
         ]
-        return Outcome(found.to_dict(), quantities, sampling_steps=count)
+        return Outcome(bias.to_dict(), quantities, sampling_steps=count)
 
     return run
 
@@ -328,74 +353,63 @@ def _gap(name: str, words: str, training: Tensor, sampling: Tensor) -> Quantity:
 
 def _worst_case(at: Setting) -> Outcome:
     options = at.options
-    loss = RecordedLoss(at.loss, len(at.gradient_batches), at.advance)
-    found = flatness.worst_case_sharpness(
-        at.model, loss, at.gradient_batches, rho=options.rho, steps=options.ascent_steps, seed=options.seed,
-        progress=False,
-    )  # fmt: skip
+    worst, loss = at.run(flatness.worst_case_sharpness, rho=options.rho, steps=options.ascent_steps, gradients=True)
     losses = loss.matrix(2 * options.ascent_steps + 1)
     rises = losses[2::2] - losses[:1]  # between them the passes with gradients
     best = int(rises.mean(1).argmax())
-    worst = rises[best : best + 1]
-    if not found.rise.value > 0:  # the centre of the ball is in it
-        worst = torch.zeros_like(worst)
+    largest = rises[best : best + 1]
+    if not worst.rise.value > 0:  # the centre of the ball is in it
+        largest = torch.zeros_like(largest)
     words = f"worst rise in a ball of radius {options.rho:g}"
     tick = f"worst,\nradius {options.rho:g}"
-    return Outcome(stored(found), [Quantity.of("worst-case.rise", words, Part(worst), tick=tick)])
+    return Outcome(stored(worst), [Quantity.of("worst-case.rise", words, Part(largest), tick=tick)])
 
 
 def _surface(at: Setting) -> Outcome:
-    options, loss = at.options, at.recorded()
+    options = at.options
     half = options.surface // 2
     places = [options.surface_range * (index - half) / half for index in range(options.surface)]
-    found = flatness.loss_surface(
-        at.model, loss, at.batches, places, places, seed=derived_seed("surface", options.seed), progress=False
-    )
-    return Outcome(stored(found), [_unmoved(loss.matrix(options.surface**2 + 1))])
+    surface, loss = at.run(flatness.loss_surface, places, places, seed=derived_seed("surface", options.seed))
+    return Outcome(stored(surface), [_unmoved(loss.matrix(options.surface**2 + 1))])
 
 
 def _curvature(at: Setting) -> Outcome:
     options = at.options
-    loss = RecordedLoss(at.loss, len(at.gradient_batches), at.advance)
-    found = flatness.curvature(
-        at.model, loss, at.gradient_batches, probes=options.probes, max_steps=options.lanczos_steps, seed=options.seed,
-        progress=False,
-    )  # fmt: skip
-    nan = math.nan
-    top = Uncertain(found.top_eigenvalue, nan, nan, nan, nan)
-    trace = Uncertain.of_estimate(Estimate(found.trace.value, found.trace.draw_standard_error, 0.0), options.probes)
-    trace = dataclasses.replace(trace, data_error=nan)  # not estimated
-    told = "" if found.converged else f" (not converged: residual {found.residual:.2g})"
+    curvature, _ = at.run(flatness.curvature, probes=options.probes, max_steps=options.lanczos_steps, gradients=True)
+    residual = "" if curvature.converged else f" (not converged: residual {curvature.residual:.2g})"
+    top = Uncertain.without_error(curvature.top_eigenvalue)
+    trace = _over_probes(curvature.trace, options.probes)
     quantities = [
-        Quantity("curvature.top", f"largest eigenvalue of the Hessian{told}", top),
+        Quantity("curvature.top", f"largest eigenvalue of the Hessian{residual}", top),
         Quantity("curvature.trace", "trace of the Hessian (error over probes alone)", trace),
     ]
-    return Outcome(stored(found), quantities)
+    return Outcome(stored(curvature), quantities)
+
+
+def _over_probes(estimate: Estimate, probes: int) -> Uncertain:
+    """With its error over the probes; that over samples is not estimated."""
+    over_draws = Estimate(estimate.value, estimate.draw_standard_error, 0.0)
+    return dataclasses.replace(Uncertain.of_estimate(over_draws, probes), data_error=math.nan)
 
 
 def _spectrum(at: Setting) -> Outcome:
-    options = at.options
-    loss = RecordedLoss(at.loss, len(at.gradient_batches), at.advance)
-    found = flatness.spectral_density(
-        at.model, loss, at.gradient_batches, probes=options.spectrum, steps=options.lanczos_steps, seed=options.seed,
-        progress=False,
-    )  # fmt: skip
-    places, nan = found.grid(), math.nan
-    drawn = {"at": places, "width": found.default_width(), "density": found.density(places)}
-
-    def over_probes(estimate: Estimate) -> Uncertain:
-        told = Uncertain.of_estimate(Estimate(estimate.value, estimate.draw_standard_error, 0.0), options.spectrum)
-        return dataclasses.replace(told, data_error=nan)
-
+    probes = at.options.spectrum
+    density, _ = at.run(flatness.spectral_density, probes=probes, steps=at.options.lanczos_steps, gradients=True)
+    places = density.grid()
+    drawn = {"at": places, "width": density.default_width(), "density": density.density(places)}
     quantities = [
         *(
-            Quantity(f"spectrum.{name}", f"{name} eigenvalue that Lanczos finds", Uncertain(value, nan, nan, nan, nan))
-            for name, value in (("largest", found.largest), ("smallest", found.smallest))
+            Quantity(f"spectrum.{name}", f"{name} eigenvalue that Lanczos finds", Uncertain.without_error(value))
+            for name, value in (("largest", density.largest), ("smallest", density.smallest))
         ),
-        Quantity("spectrum.trace", "sum of the eigenvalues (error over probes alone)", over_probes(found.trace)),
-        Quantity("spectrum.negative", "sum of the negative eigenvalues (likewise)", over_probes(found.negative)),
+        Quantity(
+            "spectrum.trace", "sum of the eigenvalues (error over probes alone)", _over_probes(density.trace, probes)
+        ),
+        Quantity(
+            "spectrum.negative", "sum of the negative eigenvalues (likewise)", _over_probes(density.negative, probes)
+        ),
     ]
-    return Outcome(stored(found) | {"drawn": plain(drawn)}, quantities)
+    return Outcome(stored(density) | {"drawn": plain(drawn)}, quantities)
 
 
 def _timesteps(at: Setting) -> Outcome:
@@ -404,9 +418,8 @@ def _timesteps(at: Setting) -> Outcome:
     if not isinstance(loss, DiffusionLoss):
         raise DoesNotApplyError("its loss is a function of the source's own, whose timesteps are not known")
     scale = next((name for name in ("weight", "filter", "layer", "absolute") if name in options.scales), "filter")
-    sigma = options.sigma if scale == "absolute" else options.relative_sigma
-    own = at.process.variance if at.process is not None else "small"
-    variance, why = _with_likelihood(loss, own if own in FIXED_VARIANCES else "small")
+    sigma = at.sigma(scale)
+    variance, why = _with_likelihood(loss, at.variance)
     samples = sum(len(batch.x_0) for batch in at.batches)
     evenly = step_losses(
         at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, variance=variance,
@@ -414,17 +427,16 @@ def _timesteps(at: Setting) -> Outcome:
     )  # fmt: skip
     bins = min(options.by_timestep, len(evenly.times))
     curve, rises = evenly.binned(bins), evenly.rises
-    told = _noise_in_words(sigma, scale)
-    total = Part(rises if loss.times in (None, loss.path.uniform()) else _as_trained(at, sigma, scale))
-    quantities = [Quantity.of("timesteps.rise", f"rise, {told}: total, as trained", total)]
+    words = f"rise, {_noise_in_words(sigma, scale)}"
+    total = Part(rises if _evenly_drawn(loss) else _as_trained(at, scale))
+    quantities = [Quantity.of("timesteps.rise", f"{words}: total, as trained", total)]
     if evenly.factors is not None:
         nats = Part(rises * evenly.factors)
-        quantities.append(Quantity.of("timesteps.nats", f"rise, {told}: total, nats of the bound", nats))
+        quantities.append(Quantity.of("timesteps.nats", f"{words}: total, nats of the bound", nats))
     for one, inside in zip(curve.bins, evenly.members(bins), strict=True):
         low, high = (f"{time:.3g}" if isinstance(time, float) else str(time) for time in one.times)
-        words = f"rise, {told}: timesteps {low} to {high}"
-        place = (one.times[0] + one.times[1]) / 2
-        quantities.append(Quantity.of(f"timesteps.rise-{one.first}-{one.last}", words, Part(rises[:, inside]), x=place))
+        name, place = f"timesteps.rise-{one.first}-{one.last}", (one.times[0] + one.times[1]) / 2
+        quantities.append(Quantity.of(name, f"{words}: timesteps {low} to {high}", Part(rises[:, inside]), x=place))
     result = stored(curve) | {"scale": scale, "sigma": sigma, "no_nats": why or None}
     return Outcome(result, quantities, f"timesteps have no nats: {why}" if why else "")
 
@@ -438,19 +450,15 @@ def _with_likelihood(loss: DiffusionLoss, variance: str) -> tuple[str | None, st
     return variance, ""
 
 
-def _as_trained(at: Setting, sigma: float, scale: str) -> Tensor:
+def _as_trained(at: Setting, scale: str) -> Tensor:
     """Rises (draws, N) under the same weight noise, at the times of training."""
-    options, loss = at.options, RecordedLoss(at.loss, len(at.batches))
-    flatness.low_pass_filter(
-        at.model, loss, at.batches, sigma=sigma, draws=options.draws, scale=scale, seed=options.seed, progress=False
-    )
-    losses = loss.matrix(options.draws + 1)
+    _, losses = _under_noise(dataclasses.replace(at, advance=lambda samples: None), scale)
     return losses[1:] - losses[:1]
 
 
-def stored(found: Any) -> dict[str, Any]:
+def stored(result: Any) -> dict[str, Any]:
     """A measurement for JSON; a list of all weights' names is left out."""
-    kept: dict[str, Any] = found.to_dict()
-    if len(kept["settings"].get("parameters", ())) > 2:
-        kept["settings"]["parameters"] = "all"
-    return kept
+    entry: dict[str, Any] = result.to_dict()
+    if len(entry["settings"].get("parameters", ())) > 2:
+        entry["settings"]["parameters"] = "all"
+    return entry

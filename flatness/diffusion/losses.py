@@ -114,21 +114,21 @@ def completed(batch: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     fits = 1 <= len(parts) <= (4 if isinstance(batch, Batch) else 2)
     if not fits or not isinstance(parts[0], Tensor) or not parts[0].is_floating_point() or parts[0].dim() < 2:
         raise arguments.refuse("batch", batch, "a floating-point tensor (n, ...), (tensor, labels), or a Batch")
-    found = Batch(*parts)
-    x_0, labels, noise, u = found
+    whole = Batch(*parts)
+    x_0, labels, noise, u = whole
     if labels is not None and (not isinstance(labels, Tensor) or labels.dim() == 0):
         raise arguments.refuse("batch's labels", labels, "a tensor (n, ...), or None")
     for name, part in (("noise", noise), ("u", u)):
         if part is not None:
             arguments.floating_tensor(f"batch's {name}", part)
-    if any(part is not None and part.is_meta for part in found):
+    if any(part is not None and part.is_meta for part in whole):
         raise arguments.refuse("batch", batch, "tensors with values, not on meta: x_0, labels, noise, u")
     if noise is None:
         noise = torch.randn(x_0.shape).to(x_0)
     if u is None:
         u = stratified_positions(len(x_0))
     if noise.shape != x_0.shape or u.shape != x_0.shape[:1] or (labels is not None and len(labels) != len(x_0)):
-        shapes = [None if part is None else tuple(part.shape) for part in found]
+        shapes = [None if part is None else tuple(part.shape) for part in whole]
         raise arguments.refuse("batch's shapes (x_0, labels, noise, u)", shapes, "n samples in each, noise as x_0")
     return x_0, labels, noise, u
 

@@ -166,9 +166,9 @@ class Losses:
         self.put_back_buffers()
         return self.together(losses, place)
 
-    def together(self, found: Sequence[Tensor], place: str = UNMOVED) -> Tensor:
+    def together(self, losses: Sequence[Tensor], place: str = UNMOVED) -> Tensor:
         """The losses (N,) of the batches' (n,), checked as `__call__` says."""
-        values = torch.cat([value.detach().cpu().double() for value in found])
+        values = torch.cat([value.detach().cpu().double() for value in losses])
         if self.samples is None:
             self.samples = len(values)
         if len(values) != self.samples:
@@ -322,7 +322,7 @@ def measuring(
     losses = Losses(loss, model, batches, seed)
     arguments.flag("eval_mode", eval_mode)
     weights = selected_parameters(model, parameters)
-    with undisturbed(model, eval_mode) as buffers, SavedWeights(weights).kept() as saved:
+    with undisturbed(model, eval_mode) as buffers, SavedWeights(weights).put_back_after() as saved:
         losses.buffers = buffers
         yield saved, losses
 

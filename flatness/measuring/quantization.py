@@ -215,7 +215,7 @@ def quantized(
     """
     grid = Grid(bits, granularity, scheme, rounding)
     arguments.count("seed", seed)
-    with SavedWeights(selected_parameters(arguments.module("model", model), parameters)).kept() as weights:
+    with SavedWeights(selected_parameters(arguments.module("model", model), parameters)).put_back_after() as weights:
         weights.write(_quantized_values(weights.saved, weights.named, grid, seed))
         yield model
 

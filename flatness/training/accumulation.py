@@ -58,12 +58,12 @@ class Outside:
 
     def __init__(self) -> None:
         """Not yet."""
-        self.told = False
+        self.has_warned = False
 
     def tell(self, name: str) -> None:
         """Warn, once."""
-        if not self.told:
-            self.told = True
+        if not self.has_warned:
+            self.has_warned = True
             warnings.warn(
                 f"{name} clears gradients that another backward has left; if those were micro-batches of this step, "
                 f"they are lost: {INSTEAD} (said once)",

@@ -124,7 +124,7 @@ def reconstruct(snapshots: Sequence[Snapshot], rule: PowerEMA, steps: int | None
         raise ValueError("snapshots is empty; allowed: at least one snapshot")
     arguments.instance("rule", rule, PowerEMA)
     steps = max(snapshot["steps"] for snapshot in snapshots) if steps is None else steps
-    found = fit([(snapshot["gamma"], snapshot["steps"]) for snapshot in snapshots], (rule.gamma, steps))
+    fitted = fit([(snapshot["gamma"], snapshot["steps"]) for snapshot in snapshots], (rule.gamma, steps))
     names = snapshots[0]["weights"].keys()
     if any(snapshot["weights"].keys() != names for snapshot in snapshots):
         raise ValueError("snapshots are of different parameters; allowed: snapshots of one model")
@@ -134,7 +134,7 @@ def reconstruct(snapshots: Sequence[Snapshot], rule: PowerEMA, steps: int | None
         if any(snapshot["weights"][name].shape != like.shape for snapshot in snapshots):
             raise ValueError(f"snapshots have {name!r} in different shapes; allowed: snapshots of one model")
         total = torch.zeros_like(like, dtype=torch.float64)
-        for snapshot, coefficient in zip(snapshots, found.coefficients, strict=True):
+        for snapshot, coefficient in zip(snapshots, fitted.coefficients, strict=True):
             total.add_(snapshot["weights"][name].double(), alpha=coefficient)
         combined[name] = total.to(like.dtype)
     return combined

@@ -249,14 +249,14 @@ class SAM(Ascent):
             self._members = now
             return
         held = {id(p) for p in self._parameters()}
-        told = [f"{name} is another parameter" if name in before else f"{name} is new" for name, at in now.items()
+        changes = [f"{name} is another parameter" if name in before else f"{name} is new" for name, at in now.items()
                 if at not in held and before.get(name) != at]  # fmt: skip
         gone = {at for at in before.values() if at in held} - {id(p) for p in self.model.parameters()}  # type: ignore[union-attr]
-        told += [f"{name} is gone" for name, at in before.items() if at in gone and name not in now]
-        if told:
-            more = f"; and {len(told) - 4} more" if len(told) > 4 else ""
+        changes += [f"{name} is gone" for name, at in before.items() if at in gone and name not in now]
+        if changes:
+            more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
             raise ValueError(
-                f"model has changed since its optimizer was wrapped: {'; '.join(told[:4])}{more}; allowed: the "
+                f"model has changed since its optimizer was wrapped: {'; '.join(changes[:4])}{more}; allowed: the "
                 "parameters that the optimizer holds: wrap a new one, or add_param_group"
             )
         self._members = now

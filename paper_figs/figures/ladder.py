@@ -22,7 +22,7 @@ from findings.ladder import NOTHING, RISE, LadderError, RowKey, Study
 from findings.ladder_claims import LEVEL, Weights
 from findings.ladder_page import Column, columns_of
 from findings.provenance import ROOT
-from findings.sentences import sentences
+from findings.sentences import sentences, study_words
 from findings.toy_study import paper
 from paper_figs.drawing import panels, style
 
@@ -33,18 +33,19 @@ INPUTS = (
     "results/ladder/*/*.json",
 )
 
-STUDIES = {
-    ("ring", "fresh, batch 16"): "rung 0: ring, fresh, batch 16",
-    ("ring", "24 points"): "rung 0: ring, 24 points",
-    ("images", "all images, batch 32"): "rung 1: images, all images, batch 32",
-    ("images", "300 images"): "rung 1: images, 300 images",
-    ("mini", ""): "rung 2: ADM, 8 x 8, all images",
-    ("mini-300", ""): "rung 2: ADM, 8 x 8, 300 images",
-    ("tiny", ""): "rung 3: ADM, 16 x 16",
-    ("gpu", ""): "rung 4: ADM, on a GPU",
-}
+STUDIES = (
+    ("ring", "fresh, batch 16"),
+    ("ring", "24 points"),
+    ("images", "all images, batch 32"),
+    ("images", "300 images"),
+    ("mini", ""),
+    ("mini-300", ""),
+    ("tiny", ""),
+    ("gpu", ""),
+)
 """Those shown, by study and regime: of the toy's the largest step noise, and a training set that is memorised."""
-METHODS = {"sam": "SAM", "rwp": "random weight perturbation"}
+PRINTED = "the paper's tables: FID; LPF value for rise"
+METHODS = {"sam": "SAM", "rwp": "random weight noise"}
 DISTANCE = "distance-20"
 SPACE = "features"
 """Of the two distances of trained networks, the one that is drawn; the other stands in the data."""
@@ -64,8 +65,8 @@ def compute() -> dict[str, Any]:
     """Every study's points, and of those that are not there what would make them."""
     columns = columns_of(ROOT / "results" / "ladder")
     judged = {(one.study, one.regime): one.source for one in columns if one.source is not None}
-    studies = {name: _points(judged[key]) if key in judged else [] for key, name in STUDIES.items()}
-    studies["rung 5: the paper's tables (value for rise, FID)"] = _printed()
+    studies = {study_words(*key): _points(judged[key]) if key in judged else [] for key in STUDIES}
+    studies[PRINTED] = _printed()
     return {
         "title": title(columns),
         "missing": [f"Not measured yet: {name}" for name, points in studies.items() if not points],

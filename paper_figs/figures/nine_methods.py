@@ -8,7 +8,7 @@ without intervals, for it prints none. Input perturbation, or SWA, that a study 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 
 from findings.ladder import LadderError, Measure, RowKey, Study
 from findings.ladder_claims import LEVEL, Selection, Weights
-from findings.ladder_page import columns_of
+from findings.ladder_page import STUDIES, TOY_RUNGS, Column, columns_of
 from findings.names import AVERAGES, PAPER_METHODS
 from findings.provenance import ROOT
+from findings.sentences import study_words, tally
 from findings.toy_study import paper
 from paper_figs.drawing import methods, panels, style
 
@@ -29,16 +30,11 @@ INPUTS = (
     "results/ladder/*/*.json",
 )
 
-STUDIES = {
-    "ring": "ring",
-    "images": "images",
-    "mini": "ADM, 8 × 8, all images",
-    "mini-300": "ADM, 8 × 8, 300 images",
-    "tiny": "ADM, 16 × 16",
-    "gpu": "ADM, on a GPU",
+PRINTED = {
+    "cifar10": "the paper: CIFAR-10",
+    "lsun-tower": "the paper: LSUN Tower",
+    "ffhq": "the paper: FFHQ",
 }
-"""The ladder's, as pictures name them; of the toy's all regimes are shown."""
-PRINTED = {"cifar10": "paper, CIFAR-10", "lsun-tower": "paper, LSUN Tower", "ffhq": "paper, FFHQ"}
 COLUMNS = 4
 DIGITS = 5
 """Of the data beside the picture."""
@@ -60,57 +56,56 @@ def _row(study: Study, method: str, weights: Weights, measure: Measure) -> dict[
 
 def _rows(study: Study) -> dict[str, dict[str, float]]:
     measure = next(one for one in study.measures(DISTANCE) if one.space in (SPACE, ""))
-    found = {}
+    by_row = {}
     for method in PAPER_METHODS:
         for average in AVERAGES:
             row = _row(study, method, average, measure)
             if row is not None:
-                found[f"{method} {average}"] = row
-    return found
+                by_row[f"{method} {average}"] = row
+    return by_row
 
 
 def _printed(fid: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    found = {}
+    by_row = {}
     for method in PAPER_METHODS:
         for average in AVERAGES:
             name = method if average == "raw" else f"{method}+{average}"
             if name in fid:
                 ratio = math.log(fid[name] / fid["adm"])
-                found[f"{method} {average}"] = dict.fromkeys(("mean", "low", "high"), ratio)
-    return found
+                by_row[f"{method} {average}"] = dict.fromkeys(("mean", "low", "high"), ratio)
+    return by_row
 
 
-def title(studies: Mapping[str, Mapping[str, Any]]) -> str:
-    """In how many of our studies, and of the paper's data sets, SAM with EMA is the best of all rows."""
-    counts = []
-    for printed in (False, True):
-        shown = [rows for name, rows in studies.items() if rows and (name in PRINTED.values()) is printed]
-        best = [sorted((float(one["mean"]), row) for row, one in rows.items())[0][1] for rows in shown]
-        counts.append((sum(row.startswith("sam") and not row.endswith("raw") for row in best), len(best)))
-    (ours, of_ours), (theirs, of_theirs) = counts
+def title(columns: Sequence[Column], printed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """In how many studies, and of the paper's data sets, plain training's EMA samples better than SAM's raw weights."""
+    enough = tally(columns, "L2e")
+    theirs = sum(rows["adm ema"]["mean"] < rows["sam raw"]["mean"] for rows in printed.values())
+    ours = f" {enough.words()}" if enough.studies else ": not measured yet"
     return (
-        f"SAM with an average samples best on {theirs} of the paper's {of_theirs} data sets, and in {ours} of "
-        f"{of_ours} studies here"
+        f"EMA alone samples better than SAM without averaging{ours}, and on {theirs} of the paper's {len(printed)} "
+        "data sets"
     )
 
 
 def compute() -> dict[str, Any]:
     """Every study's rows, and which studies are not there."""
     columns = columns_of(ROOT / "results" / "ladder")
-    studies: dict[str, Any] = {}
-    for study, name in STUDIES.items():
-        of = [(one.regime, one.source) for one in columns if one.study == study and one.source is not None]
-        studies |= {f"{name}, {regime}" if regime else name: _rows(source) for regime, source in of} or {name: {}}
+    studies: dict[str, Any] = {
+        study_words(one.study, one.regime): _rows(one.source) for one in columns if one.source is not None
+    }
+    there = {one.study for one in columns}
+    studies |= {study_words(name): {} for name in (*TOY_RUNGS, *STUDIES) if name not in there}
     fid = paper()["fid"]
-    studies |= {face: _printed(fid[data]["20"]) for data, face in PRINTED.items()}
+    printed = {face: _printed(fid[data]["20"]) for data, face in PRINTED.items()}
     return {
-        "title": title(studies),
+        "title": title(columns, printed),
         "missing": [f"Not measured yet: {name}" for name, rows in studies.items() if not rows],
-        "studies": studies,
+        "studies": studies | printed,
         "level": LEVEL,
     }
 
 
+NAMES = {"adm": "plain", "ip": "IP", "sam": "SAM"}
 FACES: dict[str, dict[str, Any]] = {
     "raw": {},
     "ema": {"markerfacecolor": "white"},
@@ -122,15 +117,15 @@ def _panel(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
     axes.axhline(1.0, color=style.GREY, linewidth=0.6)
     for place, method in enumerate(PAPER_METHODS):
         for shift, average in zip((-0.25, 0.0, 0.25), AVERAGES, strict=True):
-            found = rows.get(f"{method} {average}")
-            if found is None:
+            row = rows.get(f"{method} {average}")
+            if row is None:
                 continue
-            mean, low, high = (math.exp(found[key]) for key in ("mean", "low", "high"))
+            mean, low, high = (math.exp(row[key]) for key in ("mean", "low", "high"))
             look = {**methods.LOOKS[method], "linestyle": "none", "markersize": 3.5, **FACES[average]}
             spread = [[mean - low], [high - mean]] if high > low else None
             axes.errorbar([place + shift], [mean], spread, elinewidth=0.7, capsize=1.2, **look)
     panels.ratios(axes)
-    axes.set_xticks(range(len(PAPER_METHODS)), [method.upper() for method in PAPER_METHODS])
+    axes.set_xticks(range(len(PAPER_METHODS)), [NAMES[method] for method in PAPER_METHODS])
     axes.set_xlim(-0.6, len(PAPER_METHODS) - 0.4)
 
 
@@ -144,7 +139,7 @@ def draw(data: dict[str, Any]) -> Figure:
     panels.headline(figure, data["title"])
     for place, (name, rows) in enumerate(shown.items()):
         axes = figure.add_subplot(lines, COLUMNS, place + 1)
-        panels.name(axes, panels.wrapped(name, 1.6))
+        panels.name(axes, panels.wrapped(name.replace(": ", "\n", 1), 1.6))
         _panel(axes, rows)
         if place % COLUMNS == 0:
             axes.set_ylabel("distance, ratio\nto plain raw")

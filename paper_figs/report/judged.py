@@ -192,12 +192,12 @@ NOTHING = Comparison(Markup(""), Markup("–"), Markup("–"), "", Markup(""))
 """Where a claim has no number."""
 
 
-def _why(verdict: str, comparisons: Sequence[Comparison], said: str) -> Markup:
+def _why(verdict: str, comparisons: Sequence[Comparison], note: str) -> Markup:
     """Why a claim is not decided: what the file says, or how many intervals cross the region's edge."""
     if verdict in (*DECIDED, DISPUTED):
         return Markup("")
-    if said:
-        return prose.quoted(said)
+    if note:
+        return prose.quoted(note)
     if verdict != "undecided" or not comparisons:
         return prose.quoted("no number")
     inside = sum(one.verdict == "confirmed" for one in comparisons)
@@ -363,7 +363,7 @@ def _bridge_prediction(entry: dict[str, Any], source: Source, place: int) -> tup
         ends = entry.get("predicted_interval")
         between = f" [{predictions.number(ends[0])}, {predictions.number(ends[1])}]" if ends else ""
         parts.append(f"predicted {sourced.shown(float(predicted), 4)}{between}")
-    said = str(entry.get("note") or "")
+    note = str(entry.get("note") or "")
     judgement = Judgement(
         identifier=prose.quoted(str(entry["identifier"])),
         anchor=sourced.anchor(f"{source.file}-{entry['identifier']}"),
@@ -371,7 +371,7 @@ def _bridge_prediction(entry: dict[str, Any], source: Source, place: int) -> tup
         statement=prose.quoted(str(entry.get("statement") or entry["identifier"])),
         by=prose.quoted("; ".join(parts)),
         verdict=verdict,
-        why=_why(verdict, comparisons or (own,), said if verdict == "not measured" else ""),
+        why=_why(verdict, comparisons or (own,), note if verdict == "not measured" else ""),
         deciding=own,
         comparisons=comparisons,
     )

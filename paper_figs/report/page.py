@@ -58,7 +58,12 @@ def policy(styles: Sequence[str], scripts: Sequence[str]) -> Markup:
 def _content(report: Report, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
     """All that the templates are given."""
     ledger, page_story = claims.claims(), fragments.parts(report.root)
-    above = {block.name for part in page_story for block in part.blocks if isinstance(block, story.Picture)}
+    above = {
+        block.name: sourced.anchor(f"story-{part.name}")
+        for part in page_story
+        for block in part.blocks
+        if isinstance(block, story.Picture)
+    }
     shown = pictures.pictures(report, out, failed, above)
     return {
         "styles": [_inlined("vendor", "simple.min.css", "</style"), _inlined("templates", "report.css", "</style")],

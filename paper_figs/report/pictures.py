@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Picture:
     headline: Markup
     missing: tuple[Markup, ...]
     faces: tuple[Markup, ...]
-    above: bool
+    above: str
     nothing: bool
     image: Markup | None
     width: Markup
@@ -224,7 +224,7 @@ def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture
         headline=prose.quoted(str(data.get("title", ""))),
         missing=tuple(prose.quoted(line) for line in missing(data)),
         faces=tuple(prose.quoted(line) for line in faces(data)),
-        above=False,
+        above="",
         nothing=bool(_columns(data)) and all("empty" in column for column in _columns(data)),
         image=image,
         width=Markup(str(width)),
@@ -233,16 +233,18 @@ def picture(entry: Entry, out: Path, state: str, failure: str | None) -> Picture
     )
 
 
-def pictures(report: Report, out: Path, failed: Mapping[str, str], above: Collection[str] = ()) -> list[Picture]:
+def pictures(
+    report: Report, out: Path, failed: Mapping[str, str], above: Mapping[str, str] | None = None
+) -> list[Picture]:
     """All that the catalogue knows, in the paper's order.
 
     Args:
         report: whose figures.
         out: their folder.
         failed: figures that failed to be drawn, each with its reason.
-        above: those whose picture the page shows elsewhere.
+        above: those whose picture the page shows elsewhere, and the anchor of the place.
     """
     states = report.states(out)
     names = sorted(report.figures, key=order)
     made = [picture(report.figures[name], out, states[name], failed.get(name)) for name in names]
-    return [replace(one, above=str(one.name) in above and one.image is not None) for one in made]
+    return [replace(one, above=(above or {}).get(str(one.name), "") if one.image is not None else "") for one in made]

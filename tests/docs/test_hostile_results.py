@@ -13,6 +13,7 @@ from playwright.sync_api import Route
 from docs.extensions import benchmarks
 from docs.extensions import fragments as directives
 from findings.provenance import ROOT
+from paper_figs import story
 from paper_figs.report import judged
 from tests.browser import PATIENCE, chromium
 from tests.docs.small_site import FORMULAS as SETS_FORMULAS
@@ -83,18 +84,25 @@ def site(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
         return build(folder, PAGES, extensions)
 
 
+def test_a_caption_on_the_site_is_text() -> None:
+    part = story.Part("p", "", (story.Picture("ladder", f"caption {HOSTILE[0]}", "a\n:class: b", 10),))
+    text = story.markdown(part, directives.figure)
+    assert "caption \\<" in text
+    assert ":alt: a :class: b\n" in text
+
+
 def test_nothing_in_results_acts_or_is_fetched(site: Site) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def stopped(route: Route) -> None:
-        asked.append(route.request.url)
+        requested.append(route.request.url)
         route.abort()
 
     with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE)
         page.route(lambda address: not address.startswith(("file:", "data:")), stopped)
-        page.on("dialog", lambda dialog: asked.append("dialog"))
+        page.on("dialog", lambda dialog: requested.append("dialog"))
         for name in sorted(set(PAGES) - {"index"}):
             page.goto((site.out / f"{name}.html").as_uri(), wait_until="domcontentloaded")
             page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
@@ -107,4 +115,4 @@ def test_nothing_in_results_acts_or_is_fetched(site: Site) -> None:
                 "script, style, iframe, base, form, link, [onload], [onerror], a[href*='acted'], img[src='x']"
             )
             assert acts.count() == 0, (name, acts.first.evaluate("node => node.outerHTML"))
-    assert asked == []
+    assert requested == []

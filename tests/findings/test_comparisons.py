@@ -106,10 +106,10 @@ def test_other_differences_have_the_sign_the_size_and_both_errors() -> None:
     one = of({"lpf-absolute": ours}, {"lpf-absolute": theirs})["lpf-absolute-rise"]
     assert (one.row, one.against, one.verdict) == ("sam", "adm", "lower")
     assert one.difference == pytest.approx((-1.0, 0.05, 0.05**4 / (0.03**4 / 8 + 0.04**4 / 16)))  # Satterthwaite
-    assert one.said() == "sam's is lower than adm's by 1.000 ± 0.050"
+    assert one.in_words() == "sam's is lower than adm's by 1.000 ± 0.050"
     again = of({"lpf-absolute": filtered(estimate(2.1, 0.03))}, {"lpf-absolute": theirs})["lpf-absolute-rise"]
     assert again.verdict == "undecided"
-    assert again.said() == "sam and adm cannot be told apart (+0.100 ± 0.050)"
+    assert again.in_words() == "sam and adm cannot be told apart (+0.100 ± 0.050)"
 
 
 def test_without_bias_is_compared_where_there_are_samples_enough_and_else_bias_is_said() -> None:

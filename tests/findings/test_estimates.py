@@ -39,22 +39,22 @@ def test_small_numbers_are_shown_with_their_power_of_ten() -> None:
 
 
 def test_an_estimate_with_groups_has_their_degrees_of_freedom() -> None:
-    found = {"value": 2.0, "standard_error": 0.5, "group_sizes": [3, 3, 4]}
-    assert estimates.estimate(found) == Cell(2.0, 0.5, 2)
+    entry = {"value": 2.0, "standard_error": 0.5, "group_sizes": [3, 3, 4]}
+    assert estimates.estimate(entry) == Cell(2.0, 0.5, 2)
     assert estimates.estimate({"value": 2.0, "standard_error": 0.5}) == Cell(2.0, 0.5, math.inf)
-    assert estimates.estimated(found, {}) == Cell(2.0, 0.5, 2)
+    assert estimates.estimated(entry, {}) == Cell(2.0, 0.5, 2)
     assert estimates.estimated(None, {}) is None
 
 
 @pytest.mark.parametrize("images", ["samples", "images"])
 def test_errors_over_draws_and_images_are_added_in_quadrature(images: str) -> None:
-    found = {"value": 7.0, "draw_standard_error": 3.0, "data_standard_error": 4.0}
-    cell = estimates.estimated(found, {"draws": 11, images: 6})
+    entry = {"value": 7.0, "draw_standard_error": 3.0, "data_standard_error": 4.0}
+    cell = estimates.estimated(entry, {"draws": 11, images: 6})
     assert cell is not None
     assert (cell.value, cell.error) == (7.0, 5.0)
     # Satterthwaite: 25^2 / (9^2 / 10 + 16^2 / 5)
     assert cell.degrees == pytest.approx(625 / (8.1 + 51.2), rel=1e-14)
-    alone = estimates.estimate(found)
+    alone = estimates.estimate(entry)
     assert (alone.value, alone.error, alone.degrees) == (7.0, 5.0, math.inf)
 
 
@@ -89,13 +89,13 @@ def test_groups_without_a_value_are_an_error() -> None:
 
 
 def test_a_ratio_has_the_relative_errors_in_quadrature() -> None:
-    found = estimates.ratio(Cell(6.0, 0.3, 9), Cell(2.0, 0.2, 4))
-    assert found is not None
+    ratio = estimates.ratio(Cell(6.0, 0.3, 9), Cell(2.0, 0.2, 4))
+    assert ratio is not None
     first, second = 0.05, 0.1  # relative
-    assert found.value == 3.0
-    assert found.error == pytest.approx(3.0 * math.hypot(first, second), rel=1e-14)
+    assert ratio.value == 3.0
+    assert ratio.error == pytest.approx(3.0 * math.hypot(first, second), rel=1e-14)
     squares = first**2 + second**2
-    assert found.degrees == pytest.approx(squares**2 / (first**4 / 9 + second**4 / 4), rel=1e-12)
+    assert ratio.degrees == pytest.approx(squares**2 / (first**4 / 9 + second**4 / 4), rel=1e-12)
     assert estimates.ratio(Cell(6.0), Cell(2.0)) == Cell(3.0, 0.0, math.inf)
     assert estimates.ratio(Cell(6.0, 1.0), Cell(0.0, 1.0)) is None
     assert estimates.ratio(Cell(6.0, 1.0), Cell(-1.0, 1.0)) is None
@@ -105,13 +105,13 @@ def test_a_paired_ratio_is_the_jackknife_s_to_first_order() -> None:
     generator = np.random.default_rng(0)
     b = generator.uniform(1.0, 2.0, 400)
     a = 0.7 * b + generator.normal(0.0, 0.05, 400)
-    found = estimates.paired_ratio(list(a), list(b))
-    assert found is not None
-    assert found.value == pytest.approx(a.mean() / b.mean(), rel=1e-14)
+    ratio = estimates.paired_ratio(list(a), list(b))
+    assert ratio is not None
+    assert ratio.value == pytest.approx(a.mean() / b.mean(), rel=1e-14)
     left_out = np.array([np.delete(a, i).mean() / np.delete(b, i).mean() for i in range(400)])
     jackknife = math.sqrt(399 / 400 * ((left_out - left_out.mean()) ** 2).sum())
-    assert found.error == pytest.approx(jackknife, rel=0.01)  # terms of the second order, some 1/400
-    assert found.degrees == pytest.approx(399)
+    assert ratio.error == pytest.approx(jackknife, rel=0.01)  # terms of the second order, some 1/400
+    assert ratio.degrees == pytest.approx(399)
     more = estimates.paired_ratio(list(a), list(b), Cell(0.0, jackknife))
     assert more is not None
     assert more.error == pytest.approx(math.sqrt(2) * jackknife, rel=0.01)
@@ -119,10 +119,10 @@ def test_a_paired_ratio_is_the_jackknife_s_to_first_order() -> None:
 
 
 def test_a_logarithm_has_the_relative_error() -> None:
-    found = estimates.logarithm(Cell(4.0, 0.8, 6))
-    assert found is not None
-    assert (found.value, found.degrees) == (math.log(4.0), 6)
-    assert found.error == pytest.approx(0.2)
+    logarithm = estimates.logarithm(Cell(4.0, 0.8, 6))
+    assert logarithm is not None
+    assert (logarithm.value, logarithm.degrees) == (math.log(4.0), 6)
+    assert logarithm.error == pytest.approx(0.2)
     assert estimates.logarithm(Cell(4.0)) == Cell(math.log(4.0), None, math.inf)
     assert [estimates.logarithm(cell) for cell in (None, Cell(0.0, 1.0), Cell(-1.0, 1.0))] == [None] * 3
 
@@ -135,10 +135,10 @@ def test_regions_are_open_to_one_side() -> None:
 
 
 def test_two_seeds_are_enough_for_an_interval_at_a_level_of_its_own() -> None:
-    found = mean_interval([1.0, 2.0], level=0.5)
+    interval = mean_interval([1.0, 2.0], level=0.5)
     # Student's t with one degree of freedom is Cauchy: its upper quartile is 1
-    assert (found.mean, found.level) == (1.5, 0.5)
-    assert found.high == pytest.approx(1.5 + 0.5)
+    assert (interval.mean, interval.level) == (1.5, 0.5)
+    assert interval.high == pytest.approx(1.5 + 0.5)
     with pytest.raises(ValueError, match="comparisons is True"):
         mean_interval([1.0, 2.0], True)
 
@@ -174,10 +174,10 @@ class Claim:
 
 
 def test_comparisons_of_a_group_are_counted_together() -> None:
-    asked: list[tuple[Any, int]] = []
+    counted: list[tuple[Any, int]] = []
 
     def interval_of(comparison: Any, count: int) -> Interval | None:
-        asked.append((comparison, count))
+        counted.append((comparison, count))
         return None if comparison is None else Interval(comparison, comparison - 0.5, comparison + 0.5, 3, LEVEL)
 
     claims = [
@@ -187,7 +187,7 @@ def test_comparisons_of_a_group_are_counted_together() -> None:
         Claim("c", (), ()),
     ]
     outcomes = verdicts.judge(claims, interval_of, lambda comparison: comparison is not None)
-    assert asked == [(1.0, 3), (-1.0, 3), (1.0, 1), (2.0, 3), (None, 3)]
+    assert counted == [(1.0, 3), (-1.0, 3), (1.0, 1), (2.0, 3), (None, 3)]
     assert [one.claim for one in outcomes] == claims
     assert [one.verdict for one in outcomes] == [
         Verdict.REFUTED, Verdict.CONFIRMED, Verdict.UNDECIDED, Verdict.NOT_MEASURED
@@ -195,6 +195,6 @@ def test_comparisons_of_a_group_are_counted_together() -> None:
     assert [one.deciding for one in outcomes] == [1, 0, 1, None]
     assert outcomes[0].intervals[0] == Interval(1.0, 0.5, 1.5, 3, LEVEL)
     verdicts.judge(claims[:1], interval_of)
-    assert asked[-1] == (-1.0, 2)
+    assert counted[-1] == (-1.0, 2)
     with pytest.raises(ValueError, match="zip"):
         verdicts.judge([Claim("a", (1.0, 2.0), (above(),))], interval_of)

@@ -201,15 +201,15 @@ def test_regimes_are_measured(tmp_path: Path) -> None:
 
 
 def test_verdicts_of_a_study_whose_answers_are_known(tmp_path: Path) -> None:
-    found = verdicts(study(tmp_path))
+    judged = verdicts(study(tmp_path))
     expected = {
         "L1a": "confirmed", "L1b": "confirmed", "L2a": "refuted", "L2b": "confirmed", "L2d": "confirmed",
         "L4a": "confirmed", "L5b": "confirmed", "L6a": "confirmed", "L6b": "confirmed", "L7a": "confirmed",
         "L7b": "confirmed", "L7c": "confirmed", "L8a": "confirmed", "L8b": "refuted", "L8c": "confirmed",
     }  # fmt: skip
-    assert {name: found[name] for name in expected} == expected
+    assert {name: judged[name] for name in expected} == expected
     for memorised in ("L3a", "L3b", "L6d"):
-        assert found[memorised] == "cannot say"
+        assert judged[memorised] == "cannot say"
 
 
 def test_turned_around_the_verdicts_turn(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The ladder's sentences: counts and titles follow the verdicts, and turn with them."""
+"""The ladder's sentences: counts and titles follow the verdicts, and turn with them; sizes are of every study."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 
 from findings.ladder_page import Cell, Column
-from findings.sentences import changed, sentences, study_words, tally
+from findings.sentences import Tally, percent, sentences, study_words, tally
 
 
 def column(name: str, verdict: str, mean: float, **others: str) -> Column:
@@ -21,50 +21,75 @@ def column(name: str, verdict: str, mean: float, **others: str) -> Column:
     return Column("2", name, {"regimes": ["step noise"]}, cells)
 
 
-def test_a_tally_counts_studies_and_quotes_the_clearest_that_confirms() -> None:
-    columns = [column("a", "confirmed", -0.2), column("b", "refuted", 0.9), column("c", "cannot say", 0.0)]
-    counted = tally(columns, "L1a")
-    assert (counted.confirmed, counted.refuted, counted.other, counted.studies) == (1, 1, 0, 2)
-    assert counted.words() == "in 1 of 2 studies (contradicted in 1)"
-    assert counted.either_way("better", "worse") == "better in 1 of 2 studies, worse in 1"
-    assert counted.example == "samples lie 18% (9.5 to 26%) closer to the data, for 8 × 8 images (ADM)"
-    against = tally(columns[1:], "L1a")
-    assert against.example.startswith("samples lie 146% (123 to 172%) farther from the data")
-    assert against.either_way("better", "worse") == "worse in 1 of 1 study"
+def test_a_tally_counts_studies_and_its_size_is_the_median_of_all_that_are_counted() -> None:
+    columns = [
+        column("a", "confirmed", -0.2),
+        column("b", "refuted", 0.9),
+        column("c", "undecided", -0.1),
+        column("d", "cannot say", -9.0),
+        column("the paper's tables", "3 of 3 in print", -9.0)._replace(rung="5"),
+    ]
+    of = tally(columns, "L1a")
+    assert (of.confirmed, of.refuted, of.other, of.studies) == (1, 1, 1, 3)
+    assert of.changes == (-0.2, 0.9, -0.1)
+    assert of.words() == "in 1 of 3 studies (1 contradicted, 1 open)"
+    assert of.words(size=True) == "in 1 of 3 studies (1 contradicted, 1 open; median 9.5% closer)"
+    assert of.spread() == "from 18% closer to 146% farther"
+
+
+def lower(*changes: float, confirmed: int = 0, refuted: int = 0, other: int = 0) -> Tally:
+    """A claim on something other than samples, a change a study."""
+    return Tally(confirmed, refuted, other, changes)
 
 
 @pytest.mark.parametrize(
-    ("quantity", "ends", "words"),
+    ("of", "words"),
     [
-        ("lpf_rise", (math.log(0.52), math.log(0.50), math.log(0.53)), "the rise is 48% (47 to 50%) lower"),
-        ("held_out_loss", (0.02, 0.01, 0.03), "the held-out loss is 2.0% (1.0 to 3.0%) higher"),
-        (
-            "distance-100",
-            (0.0, -0.05, 0.05),
-            "samples of 100 steps lie between 4.9% closer to the data and",
-        ),
-        ("copies-20", (-0.2, -0.3, -0.1), "copies-20 is 18% (9.5 to 26%) lower"),
+        (lower(), "in no study so far (not measured)"),
+        (lower(-0.7, confirmed=1), "in 1 of 1 study (50% lower)"),
+        (lower(-0.7, -0.1, 0.02, confirmed=3), "in all 3 studies (median 9.5% lower)"),
+        (lower(0.02, refuted=1), "in none of 1 study (1 contradicted; 2.0% higher)"),
+        (lower(0.02, 0.04, other=2), "in none of 2 studies (2 open; median 3.0% higher)"),
     ],
 )
-def test_a_change_is_said_in_percent_with_its_interval(
-    quantity: str, ends: tuple[float, float, float], words: str
-) -> None:
-    words_of = changed({"quantity": quantity, **dict(zip(("mean", "low", "high"), ends, strict=True))})
-    assert words_of.startswith(words)
+def test_counts_read_well_whatever_they_are(of: Tally, words: str) -> None:
+    assert of.words(size=True) == words
 
 
-def test_a_study_is_named_for_people() -> None:
-    toy = column("ring", "confirmed", -0.5)._replace(rung="0", regime="fresh, batch 16")
-    assert study_words(toy) == "points in the plane (toy; fresh data, batch 16)"
+def test_a_claim_that_holds_on_one_rung_alone_says_on_which() -> None:
+    first, second = column("a", "confirmed", -0.5)._replace(rung="0"), column("b", "undecided", 0.0)
+    assert tally([first, second], "L1a").only_of() == "points in the plane (toy)"
+    assert tally([first], "L1a").only_of() == ""  # no other rung is judged
+    assert tally([first, column("b", "confirmed", -0.5)], "L1a").only_of() == ""
+    assert " all of points in the plane (toy)." in sentences([first, second])[1].text
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.063, "6.3%"), (-0.0994, "9.9%"), (0.0996, "10%"), (-0.48, "48%"), (1.46, "146%")]
+)
+def test_a_share_has_two_digits_and_no_sign(share: float, words: str) -> None:
+    assert percent(share) == words
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (("ring", "fresh, batch 16"), "points in the plane (toy): fresh data, batch 16"),
+        (("mini-300", ""), "8 × 8 images (ADM): 300 images"),
+        (("tiny", ""), "16 × 16 images (ADM)"),
+    ],
+)
+def test_a_study_is_named_for_people(study: tuple[str, str], words: str) -> None:
+    assert study_words(*study) == words
 
 
 @pytest.mark.parametrize(
     ("verdict", "title"),
     [
-        ("confirmed", "Without averaging, SAM's samples are better in 3 of 3 studies"),
-        ("refuted", "Without averaging, SAM's samples are worse in 3 of 3 studies"),
-        ("undecided", "Without averaging, SAM's samples are open in 3 of 3 studies"),
-        ("cannot say", "SAM without averaging is not measured"),
+        ("confirmed", "Without averaging, SAM's samples are better in all 3 studies"),
+        ("refuted", "Without averaging, SAM's samples are better in none of 3 studies (3 contradicted)"),
+        ("undecided", "Without averaging, SAM's samples are better in none of 3 studies (3 open)"),
+        ("cannot say", "Without averaging, SAM's samples are better in no study so far (not measured)"),
     ],
 )
 def test_titles_turn_with_the_verdicts(verdict: str, title: str) -> None:
@@ -75,20 +100,30 @@ def test_titles_turn_with_the_verdicts(verdict: str, title: str) -> None:
 def test_half_of_the_studies_is_no_majority() -> None:
     sentence_of = sentences([column("a", "confirmed", -0.5), column("b", "refuted", 0.5)])
     assert sentence_of[0].title == "Whether SAM flattens depends on the study"
-    assert sentence_of[2].title == "With averaging (EMA), SAM's samples are better in 1 of 2 studies, worse in 1"
+    assert sentence_of[2].title.endswith("better in 1 of 2 studies (1 contradicted)")
     assert sentence_of[3].title.endswith("whether rounding to 8 bits harms plain training is open")
 
 
-def test_memorised_studies_are_not_among_those_where_nothing_is() -> None:
+def test_a_claim_has_one_count_wherever_it_is_said() -> None:
+    """A memorised study is counted with the others: no sentence narrows a claim's condition without saying so."""
     memorised = column("a", "refuted", 0.5)._replace(about={"regimes": ["step noise", "memorised"]})
     averaged = sentences([memorised, column("b", "confirmed", -0.5)])[2]
-    assert averaged.title == "With averaging (EMA), SAM's samples are better in 1 of 1 study"
-    assert averaged.text.endswith("SAM with EMA at its best radius is worse in 1 of 1 study.")
+    assert averaged.title.endswith("better in 1 of 2 studies (1 contradicted)")
+    assert "EMA alone improves plain training's samples in 1 of 2 studies (1 contradicted;" in averaged.text
+
+
+def test_a_size_is_said_with_its_spread() -> None:
+    text = sentences([column(name, "confirmed", mean) for name, mean in zip("abc", (-0.5, -0.1, 0.1), strict=True)])
+    assert (
+        "Their distance to the data in the median study: 9.5% closer; over studies, from 39% closer to" in text[1].text
+    )
+    one = sentences([column("a", "confirmed", math.log(0.5))])
+    assert "Their distance to the data there: 50% closer." in one[1].text
 
 
 def test_what_is_not_measured_is_said() -> None:
     sentence_of = sentences([column("a", "confirmed", -0.5, L3b="cannot say", L8c="cannot say")])
-    assert "at its best radius is not measured so far" in sentence_of[2].text
+    assert "they are better at that radius in no study so far (not measured)" in sentence_of[2].text
     assert "in no study so far (not measured)" in sentence_of[3].text
 
 

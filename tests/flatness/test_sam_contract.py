@@ -1,11 +1,16 @@
 """What SAM promises beyond its equations: restored weights, schedules, autocast, compilation, addresses."""
 
+import contextlib
+import copy
 import math
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from flatness.training.perturbed_optimizer import PerturbedOptimizer
+from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
 from flatness.training.schedules import Always, EveryK, Late
 from tests.flatness.sam_common import RHO, ROUNDING, Optimizers, closure_of, data, loss_of, network, same, weights
@@ -318,3 +323,82 @@ def test_learning_rate_schedulers_and_groups(on_sam: bool) -> None:
     assert [g["lr"] for g in sam.param_groups] == pytest.approx([0.01, 0.005], rel=1e-12)
     # gradient 1 at each: 1 + .1 off the first, half of that off the second, in float32
     assert (first.item(), second.item()) == pytest.approx((-0.1, 0.45), abs=1e-6)
+
+
+class Ranked(nn.Linear):
+    """As DistributedDataParallel, whose no_sync keeps gradients local."""
+
+    def __init__(self) -> None:
+        """No block has been entered."""
+        super().__init__(2, 1)
+        self.entered = 0
+
+    @contextlib.contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Count the blocks."""
+        self.entered += 1
+        yield
+
+
+@pytest.mark.parametrize("gradients", ["local", "averaged"])
+def test_local_gradients_are_held_back_at_w_alone(gradients: str) -> None:
+    model = Ranked()
+    sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=RHO, model=model, gradients=gradients)
+
+    def passed() -> Tensor:
+        sam.zero_grad()
+        loss = model(torch.ones(1, 2)).square().sum()
+        loss.backward()
+        return loss
+
+    sam.step(passed)
+    assert model.entered == (gradients == "local")
+    model(torch.ones(1, 2)).sum().backward()
+    if gradients == "local":
+        with pytest.raises(RuntimeError, match="enclose forward and backward at w"), sam.perturbed():
+            pass
+    else:
+        with sam.perturbed():
+            model(torch.ones(1, 2)).sum().backward()
+
+
+def test_a_loss_that_is_a_number_is_returned_as_it_is_and_without_a_closure_there_is_none() -> None:
+    p = nn.Parameter(torch.ones(2))
+    for made in (SAM, RandomWeightPerturbation):
+        optimizer = made(torch.optim.SGD([p], lr=0.1))
+
+        def closure(optimizer: PerturbedOptimizer = optimizer) -> float:
+            optimizer.zero_grad()
+            p.square().sum().backward()
+            return 7.5
+
+        assert optimizer.step(closure) == 7.5
+        assert optimizer.steps == 1
+        closure()
+        with optimizer.perturbed():
+            closure()
+        assert optimizer.step() is None
+
+
+def test_every_skipped_step_is_counted() -> None:
+    p = nn.Parameter(torch.ones(2))
+    sam = SAM(torch.optim.SGD([p], lr=0.1), rho=0.0, on_nonfinite="skip")
+    for _ in range(3):
+        p.grad = torch.full((2,), math.nan)
+        sam.step()
+    assert (sam.steps, sam.skipped) == (3, 3)
+
+
+def test_a_step_that_was_dropped_is_over() -> None:
+    """Copies are refused within a step: after zero_grad and load_state_dict none has been begun."""
+    p = nn.Parameter(torch.ones(2))
+    sam = SAM(torch.optim.SGD([p], lr=0.1), rho=RHO)
+    drops: list[Callable[[], object]] = [sam.zero_grad, lambda: sam.load_state_dict(sam.state_dict())]
+    for drop in drops:
+        p.grad = torch.ones(2)
+        with sam.first_pass():
+            pass
+        with pytest.raises(TypeError, match="within a step"):
+            copy.deepcopy(sam)
+        drop()
+        assert copy.deepcopy(sam).steps == 0

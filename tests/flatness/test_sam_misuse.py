@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
 from flatness.training.schedules import EveryK, Late
 from tests.flatness.sam_common import RHO, Optimizers, closure_of, data, loss_of, network, same, weights
@@ -161,3 +162,58 @@ def test_optimizers_that_cannot_be_wrapped() -> None:
     embedding(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="sparse"), sam.perturbed():
         pass
+
+
+def test_messages_name_the_argument() -> None:
+    (x, y), model = data(), network()
+    for rho in (RHO, 0.0):
+        sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=rho)
+        with pytest.raises(ValueError, match=r"^closure returned None"):
+            sam.step(lambda: None)  # type: ignore[arg-type, return-value]
+    sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=RHO)
+    right = closure_of(sam, model, x, y)
+    losses = iter([right, lambda: None])
+    with pytest.raises(ValueError, match=r"^closure returned None"):
+        sam.step(lambda: next(losses)())  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match=r"^ascent_closure returned None"):
+        sam.step(right, lambda: None)  # type: ignore[arg-type, return-value]
+    other = RandomWeightPerturbation(torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match=r"^closure is 3; allowed"):
+        other.step(3)  # type: ignore[arg-type]
+    stored = sam.state_dict()
+    with pytest.raises(ValueError, match=r"^state_dict is 3; allowed"):
+        sam.load_state_dict(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^state_dict's sam\.rho is -1"):
+        sam.load_state_dict({**stored, "sam": {**stored["sam"], "rho": -1}})
+    with pytest.raises(ValueError, match=r"^state_dict"):
+        sam.load_state_dict({**stored, "param_groups": 3})
+
+
+def test_a_scaler_and_a_closure_do_not_go_together() -> None:
+    (x, y), model = data(), network()
+    sam = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=RHO)
+    vars(sam).update(grad_scale=torch.tensor(2.0), found_inf=torch.tensor(0.0))  # as GradScaler.step does
+    with pytest.raises(RuntimeError, match="would leave the gradients scaled"):
+        sam.step(closure_of(sam, model, x, y))
+    assert sam.steps == 0
+
+
+def test_what_the_scaler_found_counts_and_not_the_gradients_at_hand() -> None:
+    p = nn.Parameter(torch.ones(2))
+    for found, steps in ((1.0, 0), (0.0, 1)):
+        sam = SAM(torch.optim.SGD([p], lr=0.0), rho=0.0)
+        p.grad = torch.ones(2)
+        vars(sam).update(grad_scale=torch.tensor(2.0), found_inf=torch.tensor(found))
+        sam.step()
+        assert (sam.steps, sam.skipped) == (1, 1 - steps)
+
+
+def test_unscaled_gradients_are_stepped_with_as_they_are() -> None:
+    """SAM refuses them; of weight noise, whose one pass is scaled, they are right."""
+    p = nn.Parameter(torch.ones(2))
+    noisy = RandomWeightPerturbation(torch.optim.SGD([p], lr=0.5))
+    with noisy.perturbed():
+        p.grad = torch.ones(2)
+    vars(noisy).update(grad_scale=None, found_inf=torch.tensor(0.0))
+    assert noisy.step() is None
+    assert torch.equal(p, torch.full((2,), 0.5))

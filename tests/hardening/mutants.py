@@ -8,6 +8,7 @@ choice, errors' and warnings' texts.
 
     python -m tests.hardening.mutants [GROUP ...]      one group after another, each going on where it was stopped
     python -m tests.hardening.mutants --summary        renews results/mutants.json from what is there
+    python -m tests.hardening.mutants --again [GROUP]  tries survivors again, where tests were written since
 
 A group is a few modules and the tests that are meant to notice; its folder is runs/mutants/GROUP. In the summary a
 survivor's `why` is kept as long as its change is the same; a survivor without one is counted as unexplained.
@@ -16,12 +17,14 @@ survivor's `why` is kept as long as its change is the same; a survivor without o
 from __future__ import annotations
 
 import argparse
+import ast
 import collections
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +42,10 @@ ROOMS = ("findings", "flatness", "theory", "experiments", "toy")
 PLAIN = {1: "killed", 3: "killed", 0: "survived", 33: "no tests", 5: "no tests", 36: "timeout", 24: "timeout",
          -24: "timeout", 152: "timeout", 255: "timeout"}  # fmt: skip
 """What a status of pytest means; others are called by their number."""
+
+
+MOST_SECONDS = 600
+"""For the tests of a survivor that is tried again."""
 
 
 class Group(NamedTuple):
@@ -202,6 +209,106 @@ def changes(name: str, mutants: Sequence[tuple[str, str]]) -> dict[str, list[str
     }
 
 
+def changed(text: str, function: str, change: Sequence[str]) -> str | None:
+    """A module's text with a survivor's change; None where what it changed is not there, or there twice.
+
+    Args:
+        text: of the module.
+        function: as in the summary, module.Class.function.
+        change: lines taken away, which begin with -, then those in their place, with +.
+    """
+    old = [line[1:] for line in change if line.startswith("-")]
+    new = [line[1:] for line in change if line.startswith("+")]
+    node: ast.AST | None = ast.parse(text)
+    *_, owner, name = function.split(".")
+    for part in (owner, name) if owner.lstrip("_")[0].isupper() else (name,):
+        node = next((one for one in getattr(node, "body", []) if getattr(one, "name", "") == part), None)
+    if not isinstance(node, ast.FunctionDef) or node.end_lineno is None or list(change) != _blocks(old, new):
+        return None
+    lines = text.splitlines()
+    wanted = [line.strip() for line in old]
+    last = node.end_lineno - len(old) + 1
+    places = [i for i in range(node.lineno - 1, last) if [one.strip() for one in lines[i : i + len(old)]] == wanted]
+    if len(places) != 1:
+        return None
+    (place,) = places
+    moved = len(lines[place]) - len(lines[place].lstrip()) - (len(old[0]) - len(old[0].lstrip()))
+    lines[place : place + len(old)] = [" " * moved + line for line in new]
+    return "\n".join(lines) + "\n"
+
+
+def _blocks(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    return [*(f"-{line}" for line in old), *(f"+{line}" for line in new)]
+
+
+def again(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's entry, those of its survivors that are not explained tried again in a copy of today's files.
+
+    For a group whose folder is not there any more; where it is, running it does the same. Tests that were changed last
+    are run first. A survivor whose place has changed since stays one.
+    """
+    folder = RUNS / name / "again"
+    shutil.rmtree(folder, ignore_errors=True)
+    rooms = {Path(module).parts[0] for module in GROUPS[name].modules}
+    for room in (*rooms, "tests"):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for entry in {*ROOMS, "results", "conftest.py", "README.md", "constraints.txt", "pyproject.toml"} - rooms:
+        (folder / entry).symlink_to(ROOT / entry)
+    tests = sorted(GROUPS[name].tests, key=_when_changed, reverse=True)
+    left, killed = [], 0
+    for survivor in group["survivors"]:
+        path = folder / survivor["module"]
+        whole = path.read_text()
+        text = None if survivor["why"] else changed(whole, survivor["function"], survivor["change"])
+        if text is not None:
+            path.write_text(text)
+            status = _in_a_child(folder, tests)
+            path.write_text(whole)
+            print(f"{name}: {survivor['function']}: {PLAIN.get(status, f'status {status}')}", flush=True)
+            if status == 1:
+                killed += 1
+                continue
+        left.append(survivor)
+    counts = collections.Counter(group["counts"]) + collections.Counter(killed=killed)
+    counts["survived"] = len(left)
+    return {
+        **group,
+        "counts": dict(sorted((+counts).items())),
+        "unexplained": sum(not survivor["why"] for survivor in left),
+        "again": {"commit": provenance()["commit"], "killed": killed},
+        "survivors": left,
+    }
+
+
+def _when_changed(test: str) -> int:
+    command = ["git", "log", "-1", "--format=%ct", "--", test]
+    return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout or 0)
+
+
+def _in_a_child(folder: Path, tests: Sequence[str]) -> int:
+    """pytest's status, of a fork that has the libraries already and imports ours from the folder."""
+    import numpy
+    import pytest
+    import scipy
+    import torch
+
+    libraries = (numpy, scipy, torch)  # not those that are pytest's plugins, which it wants to import itself
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        assert all(libraries)
+        for module in [one for one in sys.modules if one.partition(".")[0] in (*ROOMS, "tests")]:
+            del sys.modules[module]
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        signal.alarm(MOST_SECONDS)
+        os._exit(pytest.main(["-q", "-x", "--numprocesses=0", "-p", "no:cacheprovider", *tests]))
+    finally:
+        os._exit(99)
+
+
 def summary(
     explained: dict[tuple[str, tuple[str, ...]], str], before: Mapping[str, dict[str, Any]] | None = None
 ) -> dict[str, Any]:
@@ -287,12 +394,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"which (default: all): {', '.join(GROUPS)}")
     parser.add_argument("--summary", action="store_true", help="run nothing")
+    parser.add_argument("--again", action="store_true", help="try survivors again, and nothing else")
     given = parser.parse_args(arguments)
     unknown = set(given.groups) - set(GROUPS)
     if unknown:
         parser.error(f"no groups: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
-    statuses = [run(name) for name in (given.groups or GROUPS)] if not given.summary else []
     before = earlier()
+    if given.again:
+        lost = [name for name in (given.groups or before) if name in before and not any(outcomes(name))]
+        before |= {name: again(name, before[name]) for name in lost}
+    run_now = not (given.summary or given.again)
+    statuses = [run(name) for name in (given.groups or GROUPS)] if run_now else []
     document = summary(explanations(before), before)
     write_whole(SUMMARY, json_text(document))
     for name, group in document["groups"].items():

@@ -86,6 +86,90 @@ def test_names_of_mutants() -> None:
     assert mutants.function("theory.model.divergences.x_excess__mutmut_11") == "theory.model.divergences.excess"
 
 
+MODULE = """import math
+
+
+class Two:
+    def of(self, x):
+        if x > 0:
+            return (
+                x
+            )
+        return -x
+
+
+def of(x):
+    return x + 1
+    return x + 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "change", "expected"),
+    [
+        ("a.m.Two.of", ["-    if x > 0:", "+    if x >= 0:"], ("        if x > 0:", "        if x >= 0:")),
+        ("a.m.Two.of", ["-    return -x", "+    return +x"], ("        return -x", "        return +x")),
+        (
+            "a.m.Two.of",
+            ["-        return (", "-            x", "+        return (", "+            None"],
+            ("    x\n", "    None\n"),
+        ),
+        ("a.m.of", ["-    return x + 1", "+    return x - 1"], None),  # twice
+        ("a.m.of", ["-    return x + 2", "+    return x - 2"], None),  # not there any more
+        ("a.m.gone", ["-    return x + 1", "+    return x - 1"], None),
+        ("a.m.Two.of", ["+    if x >= 0:", "-    if x > 0:"], None),  # in two places
+    ],
+)
+def test_a_survivors_change_is_made_where_it_was(
+    function: str, change: list[str], expected: tuple[str, str] | None
+) -> None:
+    made = mutants.changed(MODULE, function, change)
+    assert made == (None if expected is None else MODULE.replace(*expected, 1))
+
+
+def test_survivors_that_are_killed_now_are_none_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = {"modules": ["findings/m.py"], "counts": {"killed": 5, "survived": 4}, "complete": True, "commit": "a"}
+    lines = ["return 1", "return 2", "return 3", "return 4"]
+    (tmp_path / "findings").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "findings" / "m.py").write_text("\n".join(f"def f{n}():\n    {line}" for n, line in enumerate(lines)))
+    survivors = [
+        {
+            "module": "findings/m.py",
+            "function": f"findings.m.f{n}",
+            "change": [f"-    {line}", "+    return 0"],
+            "why": "",
+        }
+        for n, line in enumerate(lines)
+    ]
+    survivors[2]["why"] = "the same"
+    seen: list[str] = []
+
+    def child(folder: Path, tests: object) -> int:
+        seen.append((folder / "findings" / "m.py").read_text())
+        return len(seen) % 2  # 1: a test has failed
+
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    monkeypatch.setattr(mutants, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(mutants, "GROUPS", {"one": mutants.Group(("findings/m.py",), ("tests",))})
+    monkeypatch.setattr(mutants, "_in_a_child", child)
+    monkeypatch.setattr(mutants, "_when_changed", lambda test: 0)
+    found = mutants.again("one", {**group, "survivors": survivors})
+    assert [text.count("return 0") for text in seen] == [1, 1, 1]
+    assert found["survivors"] == [survivors[1], survivors[2]]
+    assert (found["counts"], found["unexplained"]) == ({"killed": 7, "survived": 2}, 1)
+    assert found["again"]["killed"] == 2
+    assert (found["complete"], found["commit"]) == (True, "a")
+
+
+@pytest.mark.parametrize("body", ["assert False", "pass"])
+def test_a_child_imports_what_lies_in_its_folder(tmp_path: Path, body: str) -> None:
+    (tmp_path / "findings").mkdir()
+    (tmp_path / "findings" / "__init__.py").write_text("HERE = True")
+    (tmp_path / "test_it.py").write_text(f"import findings\n\n\ndef test_it():\n    assert findings.HERE\n    {body}\n")
+    assert mutants._in_a_child(tmp_path, ["test_it.py"]) == (body != "pass")
+
+
 def test_a_summary_counts_and_keeps_explanations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "curvature"
     module = mutants.GROUPS[name].modules[0]

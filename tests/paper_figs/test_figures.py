@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import BoundaryNorm
 
 from findings import toy_study
 from findings.names import NINE, PAPER_METHODS, SUFFIXES, RowName
@@ -239,25 +239,29 @@ def test_figure_1_shows_the_losses_where_they_were_measured(results: Path, toy: 
     assert data["columns"]["toy"]["surfaces"]["adm"]["loss"] == toy["series"]["learnt/adm"]["loss_surface"]["loss"]
     figure = drawn("figure_1", data)
     assert "3 × 3 points" in words(figure)
-    meshes = {axes.get_title(loc="left"): axes.collections[0] for axes in figure.axes if axes.get_title(loc="left")}
-    shown: Any = meshes["SAM, $\\rho$ = 0.1"].get_array()
-    loss = np.array(data["columns"]["fashion-mnist"]["surfaces"]["sam"]["loss"])
-    np.testing.assert_allclose(np.asarray(shown).reshape(loss.shape), (loss - loss[1, 1]).T)  # the last such is ours
-    assert meshes["SAM, $\\rho$ = 0.1"].norm is meshes["ADM"].norm  # one scale of colours for both methods
+    shown = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
+    ours = shown["SAM, $\\rho$ = 0.1"]  # the last such is ours
+    loss = np.array(surface["loss"])
+    drawn_rises: Any = ours.collections[0]
+    assert drawn_rises.zmax == pytest.approx((loss.max() - loss[1, 1]) / loss[1, 1])
+    assert drawn_rises.norm is shown["ADM"].collections[0].norm  # one scale for all panels
+    dots = {(float(x), float(y)) for line in ours.lines for x, y in np.asarray(line.get_xydata())}
+    assert dots == {(x, y) for x in surface["first"] for y in surface["second"]}
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_figure_1_is_steep_along_the_direction_that_is(side: int) -> None:
-    """A surface that rises along one direction only has its colours change along that direction's axis."""
+    """A surface that rises along one direction only has its contours across that direction's axis."""
     figure_1 = import_module("paper_figs.figures.figure_1")
     line = [-1.0, 0.0, 1.0]
     loss = [[1.0 + abs((a, b)[side]) for b in line] for a in line]
+    norm = BoundaryNorm(figure_1.LEVELS, 256, extend="both")
     with style.applied():
         axes = style.figure(2.0).subplots()
-        mesh = figure_1._surface(axes, {"first": line, "second": line, "loss": loss}, PowerNorm(0.5, 0.0, 1.0))
-    shown = np.asarray(mesh.get_array()).reshape(3, 3)  # rows along the vertical axis, the second direction
-    assert np.ptp(shown, axis=1 - side).max() == 1.0
-    assert np.ptp(shown, axis=side).max() == 0.0
+        lines = figure_1._surface(axes, {"first": line, "second": line, "loss": loss}, norm)
+    (half,) = (path for level, path in zip(lines.levels, lines.get_paths(), strict=True) if level == 0.5)
+    assert np.abs(half.vertices[:, side]) == pytest.approx(0.5)
+    assert set(np.abs(half.vertices[:, 1 - side])) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize(("sam", "sentence"), [(1.0, "less around SAM"), (3.0, "differs by source")])
@@ -265,7 +269,7 @@ def test_figure_1_says_on_whose_plane_the_loss_rises_less(sam: float, sentence: 
     figure_1 = import_module("paper_figs.figures.figure_1")
     line = [-1.0, 0.0, 1.0]
     surfaces = {
-        base: {"first": line, "second": line, "loss": [[at, at, at], [at, 0.0, at], [at, at, at]]}
+        base: {"first": line, "second": line, "loss": [[at, at, at], [at, 0.5, at], [at, at, at]]}
         for base, at in (("adm", 2.0), ("sam", sam))
     }
     assert sentence in figure_1.title({"toy": {"surfaces": surfaces}})

@@ -59,12 +59,12 @@ def read(name: str, file: Path) -> object:
 @pytest.mark.parametrize("name", ["toy", "bridge"])
 def test_nothing_in_results_acts_or_is_fetched(hostile: dict[str, Path], name: str) -> None:
     """Read by Chromium: no element, no request and no script comes of them, and the page's own scripts run."""
-    asked: list[str] = []
+    requested: list[str] = []
     with chromium() as browser:
         shown = browser.new_page()
-        shown.on("request", lambda request: asked.append(request.url))
-        shown.on("console", lambda message: asked.append(f"console: {message.text}"))
-        shown.on("dialog", lambda dialog: asked.append("dialog"))
+        shown.on("request", lambda request: requested.append(request.url))
+        shown.on("console", lambda message: requested.append(f"console: {message.text}"))
+        shown.on("dialog", lambda dialog: requested.append("dialog"))
         shown.goto(hostile[name].as_uri())
         shown.wait_for_timeout(300)
         assert shown.title() == "Flatness in diffusion models: the report"
@@ -73,8 +73,8 @@ def test_nothing_in_results_acts_or_is_fetched(hostile: dict[str, Path], name: s
         assert shown.locator("body").is_visible()
         shown.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
         assert "acted" in shown.locator("main").inner_text()
-    assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
-    assert len([address for address in asked if address.startswith("file:")]) == 1
+    assert [address for address in requested if not address.startswith(("file:", "data:"))] == []
+    assert len([address for address in requested if address.startswith("file:")]) == 1
 
 
 def test_the_policy_stops_what_would_get_into_the_page(hostile: dict[str, Path], tmp_path: Path) -> None:
@@ -85,17 +85,17 @@ def test_the_policy_stops_what_would_get_into_the_page(hostile: dict[str, Path],
         "onerror=\"document.title='acted'\"><p id=p style='position:fixed'>x</p>"
         "<style>main { display: none }</style>"
     )
-    asked: list[str] = []
+    requested: list[str] = []
 
     def stopped(route: Route) -> None:
-        asked.append(route.request.url)  # what the policy blocks does not come as far
+        requested.append(route.request.url)  # what the policy blocks does not come as far
         route.abort()
 
     with chromium() as browser:
         for within, acts in ((text, False), (text.replace("Content-Security-Policy", "None"), True)):
             path = tmp_path / "page.html"
             path.write_text(within.replace("<main", f"{injected}<main", 1), encoding="utf-8")
-            asked.clear()
+            requested.clear()
             shown = browser.new_page()
 
             shown.route("https://acted.example/*", stopped)
@@ -103,7 +103,7 @@ def test_the_policy_stops_what_would_get_into_the_page(hostile: dict[str, Path],
             shown.wait_for_timeout(300)
             assert (shown.title() == "acted") is acts
             assert shown.locator("main").is_visible() is not acts
-            assert bool(asked) is acts
+            assert bool(requested) is acts
             shown.close()
 
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from findings.ladder import Study
+from findings.sentences import study_words
 from paper_figs.figures import ladder, nine_methods
 from tests.findings.test_ladder import RADII, plain, study
+
+MINI = study_words("mini")
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None:
-    points = data["studies"][ladder.STUDIES["mini", ""]]
+    points = data["studies"][MINI]
     assert [p["dose"] for p in points if (p["method"], p["weights"]) == ("sam", "raw")] == list(RADII)
     (point,) = (p for p in points if (p["method"], p["weights"], p["dose"]) == ("sam", "ema", 0.03))
     seeds = Study(tmp_path / "results" / "ladder" / "mini").seeds
@@ -32,7 +35,7 @@ def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None
 
 
 def test_the_papers_points_are_its_tables(data: dict) -> None:
-    points = next(of for name, of in data["studies"].items() if name.startswith("rung 5"))
+    points = data["studies"][ladder.PRINTED]
     (raw,) = (p for p in points if (p["dose"], p["weights"]) == ("cifar10", "raw"))
     assert np.exp(raw["rise"]["mean"]) == pytest.approx(0.063 / 0.097)
     assert np.exp(raw["distance-20"]["mean"]) == pytest.approx(9.01 / 34.47)
@@ -42,28 +45,33 @@ def test_what_is_not_measured_is_named_and_has_no_panel(data: dict) -> None:
     figure = ladder.draw(data)
     shown = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
     assert len(shown) == 2
-    assert ladder.STUDIES["mini", ""].replace(":", "") in shown
-    assert f"Not measured yet: {ladder.STUDIES['tiny', '']}" in data["missing"]
-    assert not any(ladder.STUDIES["mini", ""] in line for line in data["missing"])
+    assert MINI.replace(":", "") in shown
+    assert f"Not measured yet: {study_words('tiny')}" in data["missing"]
+    assert not any(MINI in line for line in data["missing"])
     assert data["title"] == figure.get_suptitle().replace("\n", " ")
 
 
-def test_the_nine_methods_are_ratios_to_plain_raw_and_say_where_sam_is_best(
+def test_the_nine_methods_are_ratios_to_plain_raw_and_say_what_an_ema_does(
     data: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nine_methods, "ROOT", tmp_path)
-    found = nine_methods.compute()
-    rows = found["studies"][nine_methods.STUDIES["mini"]]
+    nine = nine_methods.compute()
+    rows = nine["studies"][MINI]
     assert rows["adm raw"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     seeds = Study(tmp_path / "results" / "ladder" / "mini").seeds
     logs = [np.log(plain("adm", 0.0, s, "ema")["distance"] / plain("adm", 0.0, s, "raw")["distance"]) for s in seeds]
     assert rows["adm ema"]["mean"] == pytest.approx(np.mean(logs), rel=1e-3)
-    printed = found["studies"]["paper, CIFAR-10"]
+    printed = nine["studies"]["the paper: CIFAR-10"]
     assert np.exp(printed["sam ema"]["mean"]) == pytest.approx(7.00 / 34.47)
-    assert "3 of the paper's 3 data sets" in found["title"]
-    worse = {"adm raw": {"mean": 0.0}, "adm ema": {"mean": -1.0}, "sam ema": {"mean": -0.5}}
-    assert nine_methods.title({"a": worse}).endswith("in 0 of 1 studies here")
-    shown = [axes.get_title(loc="left") for axes in nine_methods.draw(found).axes]
+    assert nine["title"].endswith("and on 1 of the paper's 3 data sets")
+    judged = [one for one in nine_methods.columns_of(tmp_path / "results" / "ladder") if "L2e" in one.cells]
+    for verdict, words in (
+        ("confirmed", "in 1 of 1 study,"),
+        ("refuted", "in none of 1 study (1 contradicted)"),
+    ):
+        turned = [one._replace(cells={"L2e": one.cells["L2e"]._replace(verdict=verdict)}) for one in judged[:1]]
+        assert words in nine_methods.title(turned, {"x": printed})
+    shown = [axes.get_title(loc="left") for axes in nine_methods.draw(nine).axes]
     assert len(shown) == 4  # one study, three data sets
 
 
@@ -79,7 +87,7 @@ def test_a_row_of_which_no_rise_is_left_in_a_seed_is_drawn_by_its_mean(
     folder.parent.mkdir(parents=True)
     study(folder, row)
     monkeypatch.setattr(ladder, "ROOT", tmp_path)
-    points = ladder.compute()["studies"][ladder.STUDIES["mini", ""]]
+    points = ladder.compute()["studies"][MINI]
     rises = {(p["dose"], p["weights"]): p["rise"] for p in points if p["method"] == "sam"}
     assert set(rises) == {(dose, weights) for dose in RADII for weights in ("raw", "ema")}
     of = [
@@ -97,6 +105,6 @@ def test_a_study_that_is_not_judged_is_not_drawn(tmp_path: Path, monkeypatch: py
         if path.stem.rsplit("-", 1)[1] not in ("0", "1"):
             path.unlink()
     assert Study(folder).seeds == (0, 1)
-    for figure, name in ((ladder, ladder.STUDIES["mini", ""]), (nine_methods, nine_methods.STUDIES["mini"])):
+    for figure in (ladder, nine_methods):
         monkeypatch.setattr(figure, "ROOT", tmp_path)
-        assert not figure.compute()["studies"][name]
+        assert not figure.compute()["studies"][MINI]

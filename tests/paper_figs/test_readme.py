@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from findings import predictions
+from findings.ladder import Measure
 from findings.ladder_page import Cell, Column, columns_of
+from findings.sentences import percent, tally
 from paper_figs import readme, story
 
 
@@ -26,7 +28,7 @@ def test_without_results_the_story_says_so_and_still_has_its_parts() -> None:
     text = readme.the_story([])
     assert "has not been measured" in text
     assert "Nothing is measured yet" in text
-    assert text.count("## ") == 4
+    assert [part.name for part in story.parts([]) if part.first] == ["question", "by-rung", "unknown"]
     for rung, command in story.COMMANDS.items():
         assert story.RUNGS[rung] in text
         assert command in text
@@ -39,10 +41,24 @@ def test_a_rung_that_is_there_has_a_column_and_is_not_among_the_unknown() -> Non
     assert f"{story.RUNGS['2']}: 1 study" in parts["by-rung"]
     assert story.RUNGS["2"] not in parts["unknown"]
     assert story.RUNGS["3"] in parts["unknown"]
-    tables = [table.splitlines() for table in parts["by-rung"].split("\n\n") if table.startswith("|")]
-    assert [table[0].split("|")[1].strip() for table in tables] == [head for head, _ in story.HEADS.values()]
-    for head, _, *rows in tables:
-        assert all(row.count("|") == head.count("|") for row in rows)
+    head, _, *rows = [line for line in parts["by-rung"].splitlines() if line.startswith("|")]
+    assert len(rows) == len(story.KEY_CLAIMS)
+    assert all(row.count("|") == head.count("|") for row in rows)
+
+
+def test_the_first_page_says_a_count_once_and_every_page_says_the_same() -> None:
+    """A claim's count over all studies stands in one sentence of the first page, and is the same on the others."""
+    columns = columns_of()
+    first = readme.the_story(columns)
+    for identifier in ("L1a", "L2a", "L2d", "L6a", "L8b", "L8c"):
+        words = tally(columns, identifier).words(size=True)
+        assert first.count(words) == 1, identifier
+    advice = next(story.markdown(part) for part in story.parts(columns) if part.name == "advice")
+    for text, identifiers in (
+        (advice, ("L1a", "L2a", "L2d", "L8b", "L8c")),
+        (readme.at_length(columns), ("L2d", "L8b")),
+    ):
+        assert all(tally(columns, identifier).words(size=True) in text for identifier in identifiers)
 
 
 def column(name: str, **verdicts: str) -> Column:
@@ -56,27 +72,37 @@ def column(name: str, **verdicts: str) -> Column:
 @pytest.mark.parametrize(
     ("verdicts", "cell"),
     [
-        ("ccc", "✓ 3 of 3"),
-        ("cco", "✓ 2 of 3, rest open"),
-        ("coo", "1 of 3, rest open"),
-        ("crr", "✗ 1 of 3, contradicted in 2"),
-        ("cro", "1 of 3, contradicted in 1, rest open"),
-        ("rrr", "✗ contradicted in 3 of 3"),
-        ("roo", "contradicted in 1 of 3, rest open"),
-        ("ood", "open in 3 of 3"),
-        ("---", "not tested"),
-        ("c--", "✓ 1 of 1"),
+        ("ccc", "✓ 3"),
+        ("coo", "✓ 1, open 2"),
+        ("crr", "✓ 1, ✗ 2"),
+        ("cro", "✓ 1, ✗ 1, open 1"),
+        ("rrr", "✗ 3"),
+        ("ood", "open 3"),
+        ("---", "–"),
+        ("c--", "✓ 1"),
     ],
 )
 def test_a_cell_says_in_how_many_studies_a_claim_stands(verdicts: str, cell: str) -> None:
     names = {"c": "confirmed", "r": "refuted", "o": "undecided", "d": "disputed", "-": "cannot say"}
     columns = [column(str(place), L1a=names[one]) for place, one in enumerate(verdicts)]
     (part,) = [one for one in story.parts(columns) if one.name == "by-rung"]
-    paper, theory, _ = [block for block in part.blocks if isinstance(block, story.Table)]
-    assert paper.heads[1] == f"8 × 8 images (ADM): {len(verdicts)} studies, 3 seeds"
-    (row,) = [row for row in paper.rows if row[0].startswith("without averaging, SAM's samples")]
-    assert row[1] == paper.rows[-1][1] == cell  # it is the only claim that is judged
-    assert {row[1] for row in theory.rows} == {"not tested"}
+    (table,) = [block for block in part.blocks if isinstance(block, story.Table)]
+    assert table.heads == ("claim", "whose", f"8 × 8 images (ADM): {len(verdicts)} studies, 3 seeds")
+    (row,) = [row for row in table.rows if row[0].startswith("without averaging, SAM's samples")]
+    assert row[0].endswith(" †")  # its condition
+    assert row[1:] == ("paper", cell)
+    assert {other[2] for other in table.rows if other != row} == {"–"}
+
+
+def test_the_legend_says_the_limits_that_claims_are_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    def legend() -> str:
+        return next(story.markdown(part) for part in story.parts([column("a")]) if part.name == "by-rung")
+
+    for name, words in (("STEP_NOISE", "over 37% above their EMA"), ("MEMORISED", "over 37% above its training loss"),
+                        ("SAME", "level: within 37%")):  # fmt: skip
+        assert words not in legend()
+        monkeypatch.setattr(story, name, 0.37)
+        assert words in legend()
 
 
 def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> None:
@@ -85,24 +111,53 @@ def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> 
         for name, of in zip("ab", ("confirmed", "undecided"), strict=True)
     ]
     text = story.against(columns)
-    assert text.startswith("Of its 3 claims in the table, most studies contradict 1: “with averaging (EMA) too")
-    assert "They bear out 1: “SAM finds flatter minima” (2 of 2)." in text
-    assert "They leave open 1: “without averaging, SAM's samples" in text
-    split = [column("a", L6a="confirmed"), column("b", L6a="refuted")]
-    words = "They differ among themselves on 1: “without averaging, SAM has less exposure bias” (holds in 1 of 2, "
-    assert f"{words}contradicted in 1)." in story.against(split)
-    turned = [column(name, L7a="refuted", L2a="confirmed") for name in "ab"]
-    assert "contradict 1: “SAM finds flatter minima” (2 of 2)" in story.against(turned)
-    assert "most studies contradict none." in story.against([column("a", L7a="confirmed")])
+    assert text.startswith("Of its 3 claims in the table most studies contradict 1: “with averaging (EMA) too")
+    assert text.endswith("; 1 holds in most studies, on 1 there is no majority.")
+    both = story.against([column("a", L7a="refuted", L2a="refuted", L1a="refuted")])
+    assert "contradict 3: “SAM finds flatter minima”, “without" in both
+    assert "; none hold in most studies." in both
+    assert "most studies contradict none; 1 holds in most studies." in story.against([column("a", L7a="confirmed")])
+    assert story.against([column("a")]) == "Of its claims none is measured yet."
 
 
-def test_advice_on_sam_follows_the_verdicts() -> None:
+def test_advice_follows_the_verdicts() -> None:
     def advice(**verdicts: str) -> str:
         return next(story.markdown(part) for part in story.parts([column("a", **verdicts)]) if part.name == "advice")
 
-    assert "**Try SAM where you sample from raw weights.**" in advice(L1a="confirmed", L3b="undecided")
+    assert "**Try SAM where you sample without averaging.**" in advice(L1a="confirmed", L3b="undecided")
     assert "**Try SAM where the training set is memorised.**" in advice(L1a="refuted", L3b="confirmed")
+    both = "**Try SAM where you sample without averaging or where you sample with an average.**"
+    assert both in advice(L1a="confirmed", L2a="confirmed")
     assert "**Do not count on SAM for better samples.**" in advice(L1a="refuted", L3b="undecided")
+    assert "**Compare SAM with random weight noise.**" in advice(L5a="undecided")
+    assert "**Random weight noise does instead of SAM.**" in advice(L5a="confirmed")
+    assert "**Round to 8 bits as trained;" in advice(L8b="refuted")
+    assert "**Train flat for 8 bits.**" in advice(L8b="confirmed")
+
+
+def test_the_best_radius_is_told_as_a_dose() -> None:
+    """rho E|grad L_B| / L of the study's own rows, of each study at the radius that its samples choose."""
+    columns = [one for one in columns_of() if one.rung == "0"][:2]
+    doses = []
+    for one in columns:
+        assert one.source is not None
+        radius = one.about["doses"]["sam"]["chosen"]
+        norm, loss = (
+            one.source.numbers("sam", radius, "raw", Measure(name)) for name in ("gradient_norm", "trained_loss")
+        )
+        doses.append(radius * float((norm / loss).mean()))
+    text = next(story.markdown(part) for part in story.parts(columns) if part.name == "advice")
+    ends = f"from {percent(min(doses))} to {percent(max(doses))}"
+    assert f"best dose for raw weights was {percent(sum(doses) / 2)} of the loss in the median study, {ends}" in text
+
+
+def test_pictures_and_what_is_under_them_are_text() -> None:
+    hostile = story.Picture("ladder", "a <script>b</script> ![c](d)", 'x" onerror="y', 10)
+    part = story.Part("p", "", (hostile,))
+    text = story.markdown(part)
+    assert "\\<script>" in text
+    assert "\\![c]" in text
+    assert 'onerror="' not in text
 
 
 def test_numbers_are_the_rows_own_and_rounded_by_their_errors(tables: list[dict[str, Any]]) -> None:
@@ -125,9 +180,9 @@ def test_a_table_of_another_version_is_refused(tables: list[dict[str, Any]]) -> 
 
 
 def test_verdicts_are_counted_by_group() -> None:
-    found = [{"identifier": name, "verdict": verdict} for name, verdict in
+    entries = [{"identifier": name, "verdict": verdict} for name, verdict in
              (("B1a", "confirmed"), ("B1b", "refuted"), ("B1c-8", "confirmed"), ("B6a", "not measured"))]  # fmt: skip
-    lines = readme.verdicts(found).splitlines()
+    lines = readme.verdicts(entries).splitlines()
     assert [line.rpartition(":")[2].split("|")[1:-1] for line in lines if line.startswith("| B1:")] == [
         [" 2 ", " 1 ", "  ", "  "]
     ]
@@ -135,6 +190,6 @@ def test_verdicts_are_counted_by_group() -> None:
 
 
 def test_every_prediction_of_the_bridge_is_in_a_group() -> None:
-    found = json.loads((readme.STUDY / "bridge.json").read_bytes())["predictions"]
-    assert {one["identifier"][:2] for one in found} == set(predictions.TITLES)
-    assert {one["verdict"] for one in found} <= set(predictions.VERDICTS)
+    entries = json.loads((readme.STUDY / "bridge.json").read_bytes())["predictions"]
+    assert {one["identifier"][:2] for one in entries} == set(predictions.TITLES)
+    assert {one["verdict"] for one in entries} <= set(predictions.VERDICTS)

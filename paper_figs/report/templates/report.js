@@ -18,7 +18,7 @@ document.addEventListener("click", (event) => {
   if (button) button.popoverTargetElement.querySelector(".key").textContent = button.title;
 }, true);
 
-// A link to something inside closed details, or to the details themselves, opens them; print shows all claims.
+// A link to something inside closed details, or to the details themselves, opens them; print shows all claims and findings.
 function reveal() {
   const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!place) return;
@@ -34,5 +34,5 @@ function reveal() {
 window.addEventListener("hashchange", reveal);
 reveal();
 window.addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("#claims, details.claim, details.picture")) details.open = true;
+  for (const details of document.querySelectorAll("#claims, details.claim, details.picture, details.story")) details.open = true;
 });

@@ -16,14 +16,14 @@ class Site:
         ranges: whether the Range header is understood.
         cut: bytes after which each of the next answers breaks off, one entry an answer; then whole ones.
         wrong_range: answer every range from its beginning plus one.
-        asked: (name, Range header) of every request.
+        requests: (name, Range header) of every request.
     """
 
     files: dict[str, bytes]
     ranges: bool = True
     cut: list[int] = field(default_factory=list)
     wrong_range: bool = False
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
 
 
@@ -38,7 +38,7 @@ def served(site: Site) -> Iterator[Site]:
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
             wanted = self.headers.get("Range")
-            site.asked.append((name, wanted))
+            site.requests.append((name, wanted))
             if name not in site.files:
                 self.send_error(404)
                 return

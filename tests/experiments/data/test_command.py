@@ -1,5 +1,6 @@
 """What `python -m experiments data NAME` says and does."""
 
+import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +42,7 @@ def test_it_says_what_to_download_and_where_to_put_it(run_data: RunData, tmp_pat
     assert status == 1
     assert text.startswith(f"{name}: not there yet\n{name}: to download by hand\n")
     for file in ORIGINS[name].downloads:
-        assert f"\n  {file.url}" + (f"  (MD5 {file.md5})" if file.md5 else "") + "\n" in text
+        assert f"\n  {file.url}" + (f"  ({file.checksum})" if file.checksum else "") + "\n" in text
     assert str(tmp_path / "root" / name) in text
     assert "FLATNESS_DATA" in text
     assert not (tmp_path / "root").exists()
@@ -74,6 +75,24 @@ def test_a_wrong_file_is_not_kept(run_data: RunData, tmp_path: Path, monkeypatch
     assert list((tmp_path / "cifar10").iterdir()) == []
 
 
+def test_lsuns_archive_is_held_against_its_checksum(
+    run_data: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = b"PK of another"
+    with served(Site({"tower_train_lmdb.zip": other})) as there:
+        from_site(monkeypatch, "lsun-tower", there.url)
+        status, text = run_data("lsun-tower", tmp_path, download=True)
+    assert status == 1
+    assert f"SHA-256 {hashlib.sha256(other).hexdigest()}; the published one is 440caec7" in text
+    assert list((tmp_path / "lsun-tower").iterdir()) == []
+
+
+def test_every_file_comes_over_a_checked_transport_or_has_a_checksum() -> None:
+    files = [file for origin in ORIGINS.values() for file in origin.downloads]
+    assert {file.name for file in files if not file.checksum} == set()
+    assert {file.name for file in files if not file.url.startswith("https://")} == set(fashion_mnist.FILES)
+
+
 def test_fashion_mnist_is_fetched_checked_and_found(
     run_data: RunData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_fashion_mnist: Path
 ) -> None:
@@ -82,14 +101,14 @@ def test_fashion_mnist_is_fetched_checked_and_found(
         from_site(monkeypatch, "fashion-mnist", there.url)
         status, text = run_data("fashion-mnist", tmp_path, download=True)
         assert status == 0
-        assert [name for name, _ in there.asked] == [names[0], *names]  # the first broke off and was continued
+        assert [name for name, _ in there.requests] == [names[0], *names]  # the first broke off and was continued
         assert f"fashion-mnist: {tmp_path / 'fashion-mnist'}\n  70,000 images; checksum: the contents' SHA-256 " in text
         (tmp_path / "fashion-mnist" / names[1]).unlink()
-        there.asked.clear()
+        there.requests.clear()
         assert run_data("fashion-mnist", tmp_path, download=True)[0] == 0
-        assert there.asked == [(names[1], None)]
+        assert there.requests == [(names[1], None)]
         assert run_data("fashion-mnist", tmp_path) == run_data("fashion-mnist", tmp_path, download=True)
-        assert len(there.asked) == 1
+        assert len(there.requests) == 1
     (tmp_path / "fashion-mnist" / names[0]).write_bytes(b"damaged")
     with pytest.raises(DataError, match=f"{names[0]}: not a whole gzip file"):
         run_data("fashion-mnist", tmp_path, download=True)

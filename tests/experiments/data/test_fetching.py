@@ -39,7 +39,7 @@ def test_a_file_is_fetched_with_its_progress(tmp_path: Path) -> None:
         fetch(there.url + NAME, tmp_path / "new" / NAME, MD5, lambda done, total: reports.append((done, total)))
     assert_whole(tmp_path / "new" / NAME)
     assert (reports[0], reports[-1]) == ((0, 100_000), (100_000, 100_000))
-    assert there.asked == [(NAME, None)]
+    assert there.requests == [(NAME, None)]
     assert md5_of(tmp_path / "new" / NAME) == MD5
 
 
@@ -48,7 +48,7 @@ def test_what_an_earlier_program_left_is_continued(tmp_path: Path, have: int) ->
     (tmp_path / f"{NAME}.part").write_bytes(CONTENTS[:have])
     with served(site()) as there:
         fetch(there.url + NAME, tmp_path / NAME, MD5, quiet)
-    assert there.asked == [(NAME, f"bytes={have}-")]
+    assert there.requests == [(NAME, f"bytes={have}-")]
     assert_whole(tmp_path / NAME)
 
 
@@ -56,7 +56,7 @@ def test_a_part_that_is_already_whole_is_only_checked(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(CONTENTS)
     with served(site()) as there:
         fetch(there.url + NAME, tmp_path / NAME, MD5, quiet)
-    assert there.asked == [(NAME, "bytes=100000-")]
+    assert there.requests == [(NAME, "bytes=100000-")]
     assert_whole(tmp_path / NAME)
 
 
@@ -64,7 +64,7 @@ def test_a_part_longer_than_the_file_is_fetched_anew(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(CONTENTS + b"more")
     with served(site()) as there:
         fetch(there.url + NAME, tmp_path / NAME, MD5, quiet)
-    assert there.asked == [(NAME, "bytes=100004-"), (NAME, None)]
+    assert there.requests == [(NAME, "bytes=100004-"), (NAME, None)]
     assert_whole(tmp_path / NAME)
 
 
@@ -72,14 +72,14 @@ def test_a_server_without_ranges_sends_everything_again(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(CONTENTS[:40_000])
     with served(site(ranges=False)) as there:
         fetch(there.url + NAME, tmp_path / NAME, MD5, quiet)
-    assert there.asked == [(NAME, "bytes=40000-")]
+    assert there.requests == [(NAME, "bytes=40000-")]
     assert_whole(tmp_path / NAME)
 
 
 def test_connections_that_break_off_are_continued(tmp_path: Path) -> None:
     with served(site(cut=[30_000, 20_000])) as there:
         fetch(there.url + NAME, tmp_path / NAME, MD5, quiet)
-    assert [wanted for _, wanted in there.asked] == [None, "bytes=30000-", "bytes=50000-"]
+    assert [wanted for _, wanted in there.requests] == [None, "bytes=30000-", "bytes=50000-"]
     assert_whole(tmp_path / NAME)
 
 
@@ -96,7 +96,7 @@ def test_what_came_before_the_attempts_ran_out_is_kept(tmp_path: Path) -> None:
 def test_a_connection_that_brings_nothing_ends_the_attempts(tmp_path: Path) -> None:
     with served(site(cut=[0] * ATTEMPTS)) as there, pytest.raises(FetchError, match="broke after 0 bytes"):
         fetch(there.url + NAME, tmp_path / NAME, MD5, quiet)
-    assert len(there.asked) == 1
+    assert len(there.requests) == 1
 
 
 def test_another_checksum_leaves_nothing(tmp_path: Path) -> None:

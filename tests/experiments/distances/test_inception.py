@@ -83,7 +83,7 @@ def test_download(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         first = InceptionFeatures(path, download=True)
         assert path.read_bytes() == content
         InceptionFeatures(path, download=True)
-        assert there.asked == [(NAME, None)]  # once
+        assert there.requests == [(NAME, None)]  # once
     assert first.identity == inception.SHA256
 
 

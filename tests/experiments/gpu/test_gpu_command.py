@@ -168,9 +168,9 @@ def test_a_machine_without_a_card_is_told_before_a_process_is_started(
     monkeypatch.setattr(command, "_ended", lambda *given: pytest.fail("a process was started"))
     words = ["--sections", *sections] if sections else []
     assert main(["gpu", "--out", str(tmp_path / "o"), "--device", device, *words]) == 1
-    said = capsys.readouterr().err
-    assert "torch finds no CUDA device" in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert "torch finds no CUDA device" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "o").exists()
 
 

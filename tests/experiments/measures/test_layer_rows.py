@@ -138,6 +138,10 @@ def test_a_file_of_other_settings_is_refused_and_nothing_changes(folder: Path) -
     with pytest.raises(ResultError, match=r"options\.whole_draws: 2, 3"):
         row(plan, "adm", "raw", dataclasses.replace(OPTIONS, whole_draws=3), place())
     assert contents(folder) == before
+    path = folder / LAYERS / "adm-raw.json"
+    path.write_text(path.read_text().replace('"loss"', '"boss"', 1).replace('"value": ', '"value": 1', 1))
+    with pytest.raises(ResultError, match=r"adm-raw\.json is not what was written"):
+        row(plan, "adm", "raw", OPTIONS, place())
 
 
 def test_what_is_missing_or_wrong_is_said_before_anything_is_measured(folder: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from experiments.sampling import run as sampling_run
 from experiments.sampling.chains import Samples, generate, to_uint8
 from experiments.sampling.run import Source, load_source
 from findings.checksums import read_json
+from findings.files import BESIDE
 from tests.experiments.sampling.sampled_runs import SETTINGS, SHARDS, contents, made, read, timeless, trained
 
 
@@ -167,8 +168,17 @@ def test_what_was_lost_or_damaged_is_made_again(run: Path, whole: Path, tmp_path
         shutil.rmtree(out)
     shutil.copytree(whole, out)
     (out / "samples.npz").write_bytes(b"not what was written")
-    shard = out / f"shards/{SHARDS[1]}.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="samples-00008-00015.safetensors is damaged and made anew"):
-        assert made(out, run).made == 8
+    cut, flipped = (out / f"shards/{name}.safetensors" for name in SHARDS[1:])
+    cut.write_bytes(cut.read_bytes()[:-1])
+    content = bytearray(flipped.read_bytes())
+    content[-1] ^= 1
+    flipped.write_bytes(content)
+    leftovers = [out / f"{BESIDE}samples.npz.1-a", out / f"shards/{BESIDE}{SHARDS[0]}.safetensors.1-a"]
+    for path in leftovers:
+        path.write_bytes(b"half")
+    with pytest.warns(UserWarning, match="is damaged and made anew") as warned:
+        assert made(out, run).made == 14
+    for path in (cut, flipped):
+        assert any(f"{path.name} is damaged and made anew" in str(one.message) for one in warned)
     assert timeless(out) == timeless(whole)
+    assert not any(path.exists() for path in leftovers)

@@ -16,7 +16,7 @@ def test_without_a_launcher_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -
     with joined("cpu") as ranks:
         assert ranks == Ranks(0, 1, torch.device("cpu"))
         assert ranks.first
-        assert ranks.told(-2) == -2
+        assert ranks.of_rank_0(-2) == -2
         assert ranks.gathered(torch.arange(3)).tolist() == [0, 1, 2]
     assert not torch.distributed.is_initialized()
 

@@ -148,7 +148,7 @@ def test_timing_leaves_torch_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("averages", "steps", "told"),
+    ("averages", "steps", "beginning"),
     [
         ({}, 12, "28.24% of it is the initial weights after 12 steps of decay 0.9; the run is too short for it"),
         ({"ema_start": 0.5}, 6, "it is the weights themselves until step 6, of which 6 are made"),
@@ -157,11 +157,11 @@ def test_timing_leaves_torch_as_it_was() -> None:
          "exponent 0.75"),
     ],
 )  # fmt: skip
-def test_the_share_of_the_start_in_words(averages: dict[str, float], steps: int, told: str) -> None:
+def test_the_share_of_the_start_in_words(averages: dict[str, float], steps: int, beginning: str) -> None:
     c = configured(averages=dataclasses.replace(configured().averages, **averages))  # type: ignore[arg-type]
-    found = planning.start_in_words(c, steps)
-    assert found.startswith(told)
-    assert ("too short" in found) == ("too short" in told or "the run is" in told)
+    words = planning.start_in_words(c, steps)
+    assert words.startswith(beginning)
+    assert ("too short" in words) == ("too short" in beginning or "the run is" in beginning)
 
 
 def test_a_spent_budget_ends_the_repetitions() -> None:

@@ -102,6 +102,11 @@ def hungry_later() -> tuple[nn.Module, Any]:
     return seeded(MLP), loss
 
 
+def stored_nowhere() -> tuple[nn.Module, DiffusionLoss]:
+    """A network whose weights have shapes alone."""
+    return seeded(MLP).to("meta"), epsilon_loss(BARS)
+
+
 def nothing() -> int:
     """No source."""
     return 3

@@ -28,8 +28,8 @@ FAST = ["--images", str(IMAGES), "--draws", "2", "--scales", "filter", "--curve-
 @pytest.fixture(scope="module")
 def diffusers() -> ModuleType:
     pytest.importorskip("transformers")
-    found = imported_diffusers()
-    return found if found is not None else pytest.skip("diffusers is not installed")
+    installed = imported_diffusers()
+    return installed if installed is not None else pytest.skip("diffusers is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,8 @@ Folders = dict[str, Path]
 
 @pytest.fixture(scope="module")
 def diffusers() -> ModuleType:
-    found = imported_diffusers()
-    return found if found is not None else pytest.skip("diffusers is not installed")
+    installed = imported_diffusers()
+    return installed if installed is not None else pytest.skip("diffusers is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def words(name: str, folder: Path, images: Path, out: Path, what: list[str] = FA
 
 def result(out: Path) -> Any:
     """What was written, without durations."""
-    found = json.loads((out / "measure.json").read_text())
-    for source in found["sources"].values():
+    written = json.loads((out / "measure.json").read_text())
+    for source in written["sources"].values():
         del source["seconds"]
-    return found
+    return written
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -236,7 +236,8 @@ def test_latents_and_embeddings_made_before_are_taken_as_such(
     np.savez(tmp_path / "e.npz", latents=raw, prompt_embeds=embeds)
     line = ["measure", str(folder), "--data", str(tmp_path / "e.npz"), *FAST, "--latents", "scaled"]
     assert run([*line, "--out", str(tmp_path / "e")]) == 0
-    assert run([*line, "--caption", "a cat", "--out", str(tmp_path / "f")]) == 0
+    assert run([*line, "--caption", "a cat"]) == 2
+    assert "--caption is for data without embeddings" in capsys.readouterr().err
     np.savez(tmp_path / "e.npz", latents=raw)
     assert run(line) == 2
     assert "takes captions, and the data have none" in capsys.readouterr().err
@@ -273,10 +274,10 @@ def test_what_is_wrong_with_a_pipeline_is_told_in_a_line(
         broken("stable_diffusion", "model_index.json", unet=["mine", "Net"]): "has the network ['mine', 'Net']",
         broken("dit", "scheduler/scheduler_config.json", _class_name="ScoreSdeVeScheduler"): "has a ScoreSdeVe",
     }
-    for folder, told in cases.items():
+    for folder, message in cases.items():
         assert run(["measure", str(folder), "--data", str(images), *FAST]) == 2, folder
         error = capsys.readouterr().err
-        assert told in error.splitlines()[-1], error
+        assert message in error.splitlines()[-1], error
         assert "Traceback" not in error
     assert run(["measure", str(folders["stable_diffusion"]), "--data", str(images), *FAST, "--resize", "5"]) == 2
     assert "multiples of" in capsys.readouterr().err
@@ -289,7 +290,7 @@ def test_pipelines_are_compared_on_the_same_data(folders: Folders, images: Path,
     shutil.copytree(folders["stable_diffusion"], twin)
     line = ["compare", str(folders["stable_diffusion"]), str(twin), "--data", str(images), *FAST]
     assert run([*line, "--out", str(tmp_path / "out")]) == 0
-    found = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert all(one["value"] == 0 for one in found["differences"])
-    shas = {source["about"]["encoded"]["sha256"] for source in found["sources"].values()}
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert all(one["value"] == 0 for one in written["differences"])
+    shas = {source["about"]["encoded"]["sha256"] for source in written["sources"].values()}
     assert len(shas) == 1

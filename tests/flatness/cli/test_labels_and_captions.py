@@ -16,6 +16,7 @@ from flatness.cli.classes import Classes
 from flatness.cli.data import Data, found_data
 from flatness.cli.errors import CommandError
 from flatness.cli.options import DataOptions
+from flatness.images import PIXEL_LIMIT
 
 LEVELS = {f"{n}": 20 * n for n in range(6)}
 
@@ -223,11 +224,15 @@ def test_options_apply_or_are_refused(tmp_path: Path) -> None:
     for letter in "ab":
         image(tmp_path / "x" / f"{letter}.png", 9)
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 1, 2, 2)))
-    for path, options, message in (
-        ("x", {"layout": "nhwc"}, "--layout is for arrays"), ("x", {"latents": "raw"}, "--latents is for arrays"),
-        ("x.npz", {"resize": 2}, "--resize is for folders"), ("x.npz", {"pixel_limit": 9}, "--pixel-limit is for"),
+    np.savez(tmp_path / "grey.npz", x=np.zeros((4, 2, 2)))
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        *(("x", {"layout": layout}, "--layout is for arrays") for layout in ("nhwc", "auto")),
+        *(("grey.npz", {"layout": layout}, r"--layout is for arrays \(N, C, H, W\)") for layout in ("nhwc", "auto")),
+        *(("x.npz", {"pixel_limit": n}, "--pixel-limit is for folders") for n in (9, PIXEL_LIMIT)),
+        ("x", {"latents": "raw"}, "--latents is for arrays"), ("x.npz", {"resize": 2}, "--resize is for folders"),
         ("x.npz", {"latents": "raw"}, "no latents of the network"), ("x", {"pixel_limit": 3}, "more than the limit"),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for path, options, message in cases:
         with pytest.raises(CommandError, match=message):
             data_of(tmp_path / path, None, **options).chosen(2, 0)
 

@@ -9,7 +9,15 @@ import pytest
 
 from flatness.cli.command import parser
 from flatness.cli.errors import CommandError
-from flatness.cli.options import NEEDS, MeasureOptions, PlaceOptions, taken
+from flatness.cli.options import (
+    NEEDS,
+    DataOptions,
+    MeasureOptions,
+    PathOptions,
+    PlaceOptions,
+    SourceOptions,
+    taken,
+)
 
 MEASURES = {
     "scales", "curve_rms", "bits", "steps", "by_timestep", "curvature", "spectrum", "worst_case", "surface", "readout",
@@ -52,6 +60,16 @@ def test_every_option_of_a_measure_is_in_the_table() -> None:
     fields = {field.name for field in dataclasses.fields(MeasureOptions) if "help" in field.metadata}
     assert fields == (set(NEEDS) - {"gradient_batch"}) | MEASURES | ALWAYS
     assert set(WITH) == set(NEEDS)
+
+
+def test_every_option_of_a_path_applies_or_is_one_of_the_datas_or_the_sources() -> None:
+    fields = {field.name for field in dataclasses.fields(PathOptions) if "help" in field.metadata}
+    assert fields == ALWAYS | {"points"}
+    given = parser().parse_args(["path", "x", "y"])
+    assert not {*NEEDS} & vars(given).keys()
+    of_data = {field.name: getattr(given, field.name) for field in dataclasses.fields(DataOptions)}
+    of_sources = {field.name: getattr(given, field.name) for field in dataclasses.fields(SourceOptions)}
+    assert set((of_data | of_sources).values()) == {None}, "a default could not be told from what was given"
 
 
 @pytest.mark.parametrize("command", ["measure", "compare"])

@@ -215,9 +215,9 @@ def test_keys_that_are_left_out_are_the_classs_and_keys_that_are_not_known_are_s
         less / "scheduler" / "scheduler_config.json"
     )  # keys of another sampler, through which it came, are known
     scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"solver_order": 2, "tensor_format": "pt"}))
-    found = loaded(str(less), SourceOptions())
-    assert found.about["sha256"] == whole.about["sha256"]
-    assert found.remarks == (
+    subject = loaded(str(less), SourceOptions())
+    assert subject.about["sha256"] == whole.about["sha256"]
+    assert subject.remarks == (
         "its scheduler's configuration has keys that this diffusers does not know: tensor_format",
         "its network's configuration has keys that this diffusers does not know: dropout_rate",
     )

@@ -50,7 +50,7 @@ def written(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def told(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Told:
+def lines_of(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Told:
     """Runs `measure` on what the code's `f` returns: the exit status, and the lines of standard error."""
 
     def runs(code: str) -> tuple[int, list[str]]:
@@ -85,9 +85,9 @@ RAISING = {
 
 
 @pytest.mark.parametrize("code", RAISING)
-def test_what_the_users_code_raises_is_shown_where_and_then_told_in_a_line(code: str, told: Told) -> None:
+def test_what_the_users_code_raises_is_shown_where_and_then_told_in_a_line(code: str, lines_of: Told) -> None:
     shown, line = RAISING[code]
-    status, lines = told(code)
+    status, lines = lines_of(code)
     assert status == 2
     assert lines[-1].startswith("error: ")
     assert line in lines[-1]
@@ -115,8 +115,8 @@ TOLD = {
 
 
 @pytest.mark.parametrize("code", TOLD)
-def test_what_is_not_raised_by_their_code_is_a_line_alone(code: str, told: Told) -> None:
-    status, lines = told(code)
+def test_what_is_not_raised_by_their_code_is_a_line_alone(code: str, lines_of: Told) -> None:
+    status, lines = lines_of(code)
     assert status == 2
     assert len(lines) == 1
     assert TOLD[code] in lines[0]
@@ -186,6 +186,6 @@ def test_a_network_without_memory_does_not_cost_those_before_it(
     assert list(json.loads(Path("out/measure.json").read_text())["sources"]) == ["g"]
 
 
-def test_the_check_sees_frames_of_this_package(told: Told) -> None:
+def test_the_check_sees_frames_of_this_package(lines_of: Told) -> None:
     with common.patched(user_code, "BETWEEN", ("<frozen ",)), pytest.raises(AssertionError):
-        test_what_the_users_code_raises_is_shown_where_and_then_told_in_a_line(next(iter(RAISING)), told)
+        test_what_the_users_code_raises_is_shown_where_and_then_told_in_a_line(next(iter(RAISING)), lines_of)
