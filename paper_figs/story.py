@@ -447,8 +447,8 @@ def _advised(columns: Sequence[Column]) -> list[tuple[str, str]]:
         ),
         (
             of["L5a"].chosen(
-                "Random weight noise does instead of SAM.",
-                "Random weight noise does not do instead of SAM.",
+                "Without averaging, try random weight noise before SAM.",
+                "Random weight noise does not replace SAM.",
                 "Compare SAM with random weight noise.",
             ),
             "It costs one pass a step instead of two (`flatness.RandomWeightPerturbation`). Without averaging its "
