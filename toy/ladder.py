@@ -91,24 +91,24 @@ def run_arm(arm: Arm, rung: Rung) -> list[Row]:
     rows = []
     for step, models in run.points.items():
         if step in late:
-            found = ladder_measures.late_measures(models[""], held_out, data, seeds, rung.measuring)
-            rows.append(_row(arm, "", step, found))
+            measured = ladder_measures.late_measures(models[""], held_out, data, seeds, rung.measuring)
+            rows.append(_row(arm, "", step, measured))
             continue
         for name in ("", "ema"):
-            found = ladder_measures.brief_measures(models[name], held_out, data, seeds, rung.measuring)
-            rows.append(_row(arm, name, step, found))
+            measured = ladder_measures.brief_measures(models[name], held_out, data, seeds, rung.measuring)
+            rows.append(_row(arm, name, step, measured))
     for name, trained in run.models.items():
-        found = ladder_measures.all_measures(
+        measured = ladder_measures.all_measures(
             trained, held_out, data, seeds, regime.batch, rung.measuring, thorough=name in THOROUGH
         )
         if arm.how.rho:
-            found["dose"] = arm.dose * found["gradient_norm"] / found["held_out_loss"]
-        rows.append(_row(arm, name, arm.steps, found | {"cost": cost}))
+            measured["dose"] = arm.dose * measured["gradient_norm"] / measured["held_out_loss"]
+        rows.append(_row(arm, name, arm.steps, measured | {"cost": cost}))
     return rows
 
 
-def _row(arm: Arm, average: str, step: int, found: Mapping[str, PerSeed]) -> Row:
-    numbers = {name: [_short(value) for value in values.tolist()] for name, values in found.items()}
+def _row(arm: Arm, average: str, step: int, measured: Mapping[str, PerSeed]) -> Row:
+    numbers = {name: [_short(value) for value in values.tolist()] for name, values in measured.items()}
     return Row(arm.regime.name, arm.method, arm.dose, average or "raw", step, step == arm.steps, numbers)
 
 
@@ -190,21 +190,21 @@ def seconds_of(arm: Arm, rung: Rung) -> float:
     return 2.0 * arm.cost * rung.seeds / FLOPS + rows * SECONDS_A_ROW * wider * size
 
 
-def work_of(rung: Rung, kept: Kept) -> Work:
+def work_of(rung: Rung, stored: Kept) -> Work:
     """All runs of a rung and those to do."""
     arms = [arm for regime in rung.regimes for arm in arms_of(regime)]
-    missing = [arm for arm in arms if kept.get(arm) is None]
+    missing = [arm for arm in arms if stored.get(arm) is None]
     return Work(arms, missing, sum(seconds_of(arm, rung) for arm in missing))
 
 
 def run(
-    rung: Rung, kept: Kept, *, workers: int = 2, tell: Callable[[str, float], None] = lambda what, share: None
+    rung: Rung, stored: Kept, *, workers: int = 2, tell: Callable[[str, float], None] = lambda what, share: None
 ) -> list[Row]:
     """All rows of a rung, in order; runs without a result are made and kept.
 
     Args:
         rung: what.
-        kept: where results are.
+        stored: where results are.
         workers: processes of one thread each; 0 runs everything in this one.
         tell: called with (what was done, its share of the time of what was to do).
 
@@ -212,25 +212,25 @@ def run(
         ValueError: images cannot be read.
         FloatingPointError: a loss or measure is not finite.
     """
-    work = work_of(rung, kept)
-    for arm in _made(work.missing, rung, kept, workers):
+    work = work_of(rung, stored)
+    for arm in _made(work.missing, rung, stored, workers):
         tell(arm.label, seconds_of(arm, rung) / work.seconds)
-    return kept_rows(work, kept)
+    return kept_rows(work, stored)
 
 
-def kept_rows(work: Work, kept: Kept) -> list[Row]:
+def kept_rows(work: Work, stored: Kept) -> list[Row]:
     """The rows of all runs that have a result, in order."""
-    return [row for arm in work.arms for row in kept.get(arm) or []]
+    return [row for arm in work.arms for row in stored.get(arm) or []]
 
 
-def _made(arms: Sequence[Arm], rung: Rung, kept: Kept, workers: int) -> Iterator[Arm]:
+def _made(arms: Sequence[Arm], rung: Rung, stored: Kept, workers: int) -> Iterator[Arm]:
     if not workers:
         for arm in arms:
-            make(arm, rung, kept)
+            make(arm, rung, stored)
             yield arm
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        futures: dict[Future[None], Arm] = {executor.submit(make, arm, rung, kept): arm for arm in arms}
+        futures: dict[Future[None], Arm] = {executor.submit(make, arm, rung, stored): arm for arm in arms}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -239,11 +239,11 @@ def _made(arms: Sequence[Arm], rung: Rung, kept: Kept, workers: int) -> Iterator
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def make(arm: Arm, rung: Rung, kept: Kept) -> None:
+def make(arm: Arm, rung: Rung, stored: Kept) -> None:
     """One run, kept as it finishes."""
     start = time.monotonic()
     rows = run_arm(arm, rung)
-    kept.put(arm, rows, time.monotonic() - start)
+    stored.put(arm, rows, time.monotonic() - start)
 
 
 def configuration(rung: Rung) -> dict[str, Any]:
