@@ -145,8 +145,8 @@ def _question(columns: Sequence[Column]) -> Part:
         f"Do flat minima make diffusion models better? [Understanding Flatness in Generative Models]({PAPER}) "
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
         "models sample better, accumulate smaller errors while sampling (exposure bias) and bear rounded weights. Here "
-        "its theory is tested by proofs and counterexamples that run, and each of its claims on a ladder from models "
-        "with exact answers to trained networks, with many seeds and at many radii."
+        "its theory is tested by proofs and counterexamples that run, and each of its claims on a ladder of models, "
+        "from points in the plane upwards, with many seeds and at many radii."
     )
     counts = (
         "A study is a model, a training set and a batch size, with many seeds. A claim holds in it where the 95% "
@@ -171,7 +171,7 @@ def short_answers(columns: Sequence[Column]) -> list[str]:
         f"to 4 bits {of['L8c']}. Used as training leaves them (raw), they sample better than plain training's "
         f"{of['L1a']}{where if better.only_of() else ''}, and have less exposure bias {of['L6a']}.",
         "**When it does not.** With an exponential moving average of the weights (EMA), as diffusion models are used, "
-        f"SAM's samples are better {of['L2a']}. EMA alone, which costs no pass, improves samples {of['L2d']}. And "
+        f"SAM's samples are better {of['L2a']}. EMA alone, which costs no gradient, improves samples {of['L2d']}. And "
         f"rounding to 8 bits needs no SAM: without it, samples get visibly worse {of['L8b']}.",
         f"**What is false in the paper.** {theory_title()}: {theory_verdicts()}. {against(studies)}",
         f"**What to do.** {' '.join(title for title, _ in _advised(columns))} "
@@ -266,7 +266,7 @@ def _table(columns: Sequence[Column]) -> Table:
     claims = {claim.identifier: claim for claim in ladder_page.all_claims()}
     rows = [
         (
-            f"{key.words} †" if claims[key.identifier].regime == "step noise" else key.words,
+            f"{key.words}\N{NO-BREAK SPACE}†" if claims[key.identifier].regime == "step noise" else key.words,
             words,
             *(_cell(columns, rung, key.identifier) for rung in rungs),
         )
@@ -280,7 +280,7 @@ def _legend(columns: Sequence[Column]) -> str:
     """What the table's cells mean, and its words; limits are those that claims are judged by."""
     noise = {claim.identifier: claim for claim in ladder_page.all_claims()}["L5a"].region[1]
     texts = [
-        "✓ holds, ✗ contradicted, in so many studies; –: not tested. †: judged where step noise is large, that is, "
+        "✓ holds, ✗ contradicted, each in so many studies; –: not tested. †: judged where step noise is large: "
         f"where the held-out loss of weights as training leaves them (raw) is over {STEP_NOISE:.0%} above their EMA's. "
         f"Memorised: the EMA's is over {MEMORISED:.0%} above its training loss. As before, level: within {SAME:.0%}; "
         f"visibly worse: by more; as well: within {noise:.0%}. SAM's radius is the one whose raw samples are best, as "
@@ -447,8 +447,8 @@ def _advised(columns: Sequence[Column]) -> list[tuple[str, str]]:
         ),
         (
             of["L5a"].chosen(
-                "Random weight noise does instead of SAM.",
-                "Random weight noise does not do instead of SAM.",
+                "Without averaging, try random weight noise before SAM.",
+                "Random weight noise does not replace SAM.",
                 "Compare SAM with random weight noise.",
             ),
             "It costs one pass a step instead of two (`flatness.RandomWeightPerturbation`). Without averaging its "

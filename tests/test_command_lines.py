@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from flatness.images import PIXEL_LIMIT
 from tests.command_lines import Ended, LateError, check, hostile_values, options_of, run
 
 EXAMPLES = max(5, settings.get_profile(settings.get_current_profile_name()).max_examples // 40)
@@ -212,6 +213,8 @@ def test_a_value_that_is_empty_is_refused_and_not_taken_for_this_folder(name: st
         ("flatness measure", ("--probes", "10")),
         ("flatness compare", ("--gradient-batch", "8")),
         ("measure", ("--rho", "0.05")),
+        ("flatness measure", ("--pixel-limit", str(PIXEL_LIMIT))),
+        ("flatness path", ("--pixel-limit", str(PIXEL_LIMIT))),
     ],
 )
 def test_an_option_that_cannot_apply_is_refused_at_its_defaults_value(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,12 +16,11 @@ from rich.console import Console
 
 import flatness
 from findings import toy_ladder
-from findings.checksums import read_json
 from findings.estimates import significant
 from findings.provenance import ROOT, commit, versions
 from findings.verdicts import FEWEST_SEEDS
-from toy import ladder, ladder_measures, regimes, report
-from toy.regimes import Arm, Rung
+from toy import ladder, ladder_measures, ladder_runs, regimes, report
+from toy.regimes import Rung
 
 KEPT = ROOT / "runs" / "toy"
 OUT = ROOT / "results" / "ladder"
@@ -65,17 +63,17 @@ def make(
         reported: gives a context whose value is told of each run.
 
     Raises:
-        ValueError, FloatingPointError, OSError: as `toy.ladder.run`.
+        ValueError, FloatingPointError, OSError: as `toy.ladder_runs.run`.
     """
     with _folder(quick) as folder:
-        store = CheckedRuns(folder, rung)
-        work = ladder.work_of(rung, store)
+        store = ladder_runs.Kept(folder, rung)
+        work = ladder_runs.work_of(rung, store)
         console.print(f"{rung.name}: {work.words(workers)}", markup=False, highlight=False)
         if so_far:
-            rows = ladder.kept_rows(work, store)
+            rows = ladder_runs.kept_rows(work, store)
         else:
             with reported() as tell:
-                rows = ladder.run(rung, store, workers=workers, tell=tell)
+                rows = ladder_runs.run(rung, store, workers=workers, tell=tell)
         content = document(rung, rows, quick=quick, complete=not (so_far and work.missing), command=command)
         content["code"] = store.code  # the runs', whenever they were made; the commit is that of the writing
     if out is None:
@@ -83,28 +81,6 @@ def make(
         return
     report.write_whole(out, content)
     console.print(f"wrote {out}: {len(rows)} rows", markup=False, highlight=False)
-
-
-class CheckedRuns(ladder.Kept):
-    """Results of runs on disk, held against their checksums: one that is not as it was written is made anew.
-
-    It stands here and not in `toy.ladder`, whose text is part of the names of all results.
-    """
-
-    def get(self, arm: Arm) -> list[ladder.Row] | None:
-        """A run's rows; None where they are not there, or are damaged, with a warning."""
-        path = self.path(arm)
-        if not path.exists():
-            return None
-        try:
-            rows = [ladder.Row(**row) for row in read_json(path)["rows"]]
-            fits = all(isinstance(row.measures, dict) and row.regime == arm.regime.name for row in rows)
-            if not rows or not fits:
-                raise ValueError(f"{path} holds no rows of {arm.label}")
-        except (ValueError, KeyError, TypeError) as error:
-            warnings.warn(f"{arm.label} is made anew: {error}", stacklevel=2)
-            return None
-        return rows
 
 
 @contextmanager

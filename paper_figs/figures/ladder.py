@@ -159,5 +159,5 @@ def draw(data: dict[str, Any]) -> Figure:
     for axes in drawn[-columns:]:
         axes.set_xlabel("flatter by (fall of the rise)")
     panels.headline(figure, data["title"])
-    panels.legend(figure, drawn, 2)
+    panels.legend(figure, drawn[::-1], 2)  # the last look counts, and the paper's points are not joined
     return figure

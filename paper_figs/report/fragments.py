@@ -36,10 +36,15 @@ def chip(part: story.Part) -> Number:
     return Number("where these numbers stand", 0.0, source)
 
 
+def own(target: str) -> str | None:
+    """A link's address on a page that has nothing of the repository beside it: None for what lies there."""
+    return target if target.startswith(("https://", "#")) else None
+
+
 def environment(
     printer: sourced.Printer | None = None,
     *,
-    address: Callable[[str], str | None] = lambda target: target if target.startswith(("https://", "#")) else None,
+    address: Callable[[str], str | None] = own,
     place: Callable[[claims.Claim], str] = lambda claim: f"#{claim.anchor}",
     interactive: bool = True,
 ) -> jinja2.Environment:

@@ -19,6 +19,12 @@ from paper_figs.report.document import Report
 
 HERE = Path(__file__).parent
 ENTRY = "page.html"
+PLACES = {
+    "results/ladder/claims.md": "#ladder",
+    "docs/what_to_do.md": "#story-advice",
+    "docs/theory/what_holds_instead.md": "#ledger",
+}
+"""Where the page has what the repository has elsewhere."""
 _FORMULA = re.compile(r"<math.*?</math>", re.DOTALL)
 
 
@@ -99,7 +105,7 @@ def written(report: Report, out: Path, failed: Mapping[str, str]) -> str:
     """
     content = _content(report, out, failed)
     printer = sourced.Printer()
-    templates = fragments.environment(printer)
+    templates = fragments.environment(printer, address=lambda target: PLACES.get(target, fragments.own(target)))
     main = Markup(templates.get_template("main.html").render(content))
     font = mathfont.style(_FORMULA.findall(main))
     content |= {"main": main, "notes": printer.notes(), "font": font}

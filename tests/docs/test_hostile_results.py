@@ -22,7 +22,7 @@ from tests.hostile import HOSTILE, everywhere, places, renamed
 from tests.paper_figs.report_common import bridge, toy
 
 REGIME = "24 points"
-"""Of the ladder's first rung, one that the story names."""
+"""Of the ladder's first rung, one that pages name."""
 
 
 def ladder() -> dict[str, Any]:
@@ -109,7 +109,8 @@ def test_nothing_in_results_acts_or_is_fetched(site: Site) -> None:
             page.wait_for_timeout(200)
             article = page.locator("article")
             assert article.is_visible()
-            assert "acted" in article.inner_text(), f"{name} shows no hostile text"
+            shows = "acted" in article.inner_text()
+            assert shows or name == "story", f"{name} shows no hostile text"  # the story has numbers alone of results
             assert "acted" not in page.title()
             acts = article.locator(
                 "script, style, iframe, base, form, link, [onload], [onerror], a[href*='acted'], img[src='x']"

@@ -241,11 +241,15 @@ def _blocks(old: Sequence[str], new: Sequence[str]) -> list[str]:
     return [*(f"-{line}" for line in old), *(f"+{line}" for line in new)]
 
 
-def again(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
+def again(name: str, group: Mapping[str, Any], only: str = "") -> dict[str, Any]:
     """A group's entry, those of its survivors that are not explained tried again in a copy of today's files.
 
     For a group whose folder is not there any more; where it is, running it does the same. Tests that were changed last
     are run first. A survivor whose place has changed since stays one.
+
+    Args:
+        name, group: the group and its entry.
+        only: pytest's expression for some of the tests; what these kill is killed, and the others stay survivors.
     """
     folder = RUNS / name / "again"
     shutil.rmtree(folder, ignore_errors=True)
@@ -262,7 +266,7 @@ def again(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
         text = None if survivor["why"] else changed(whole, survivor["function"], survivor["change"])
         if text is not None:
             path.write_text(text)
-            status = _in_a_child(folder, tests)
+            status = _in_a_child(folder, [*tests, *(("-k", only) if only else ())])
             path.write_text(whole)
             print(f"{name}: {survivor['function']}: {PLAIN.get(status, f'status {status}')}", flush=True)
             if status == 1:
@@ -395,14 +399,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"which (default: all): {', '.join(GROUPS)}")
     parser.add_argument("--summary", action="store_true", help="run nothing")
     parser.add_argument("--again", action="store_true", help="try survivors again, and nothing else")
+    parser.add_argument("--only", metavar="EXPRESSION", default="", help="with --again: of the tests, as pytest's -k")
     given = parser.parse_args(arguments)
     unknown = set(given.groups) - set(GROUPS)
     if unknown:
         parser.error(f"no groups: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if given.only and not given.again:
+        parser.error("--only goes with --again")
     before = earlier()
     if given.again:
         lost = [name for name in (given.groups or before) if name in before and not any(outcomes(name))]
-        before |= {name: again(name, before[name]) for name in lost}
+        before |= {name: again(name, before[name], given.only) for name in lost}
     run_now = not (given.summary or given.again)
     statuses = [run(name) for name in (given.groups or GROUPS)] if run_now else []
     document = summary(explanations(before), before)

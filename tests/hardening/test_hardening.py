@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def test_results_are_compared_without_seconds_and_metadata(folder: Path) -> None:
     before = torture.results(folder)
     row = {"version": 1, "measures": {"loss": 1.5}, "seconds": 9.0, "provenance": {"commit": "b"}}
+    row |= {"device_seconds": 4.9, "images_per_second_and_device": 19.3}  # of samples
     (folder / "rows" / "a.json").write_text(json.dumps(with_checksum(row)))
     write_tensors(folder / "x.safetensors", {"x": torch.arange(4.0)}, {"about": "y"})
     assert torture.differences(before, torture.results(folder)) == []

@@ -37,7 +37,8 @@ from findings.files import BESIDE, write_whole
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 1800.0
 """Seconds after which a command hangs."""
-NOT_COMPARED = {"seconds", "provenance", "checksum", "accepted", "commit", "state.json"}
+TIMES = {"seconds", "device_seconds", "images_per_second_and_device"}
+NOT_COMPARED = TIMES | {"provenance", "checksum", "accepted", "commit", "state.json"}
 """Keys of documents that two runs need not have alike; the last is the hash, in a manifest, of what says the commit."""
 MEASURES = shlex.split(
     "--images 8 --lpf-draws 2 --curve-rms 0.01 --curve-draws 2 --gradient-distances 0.1 --surface-points 0"

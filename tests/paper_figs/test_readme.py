@@ -35,7 +35,7 @@ def test_without_results_the_story_says_so_and_still_has_its_parts() -> None:
 
 
 def test_a_rung_that_is_there_has_a_column_and_is_not_among_the_unknown() -> None:
-    columns = columns_of()
+    columns = [column for column in columns_of() if column.rung in ("0", "1", "5")]
     second = next(column for column in columns if column.rung == "0")._replace(rung="2", study="mini", regime="")
     parts = {part.name: story.markdown(part) for part in story.parts([*columns, second])}
     assert f"{story.RUNGS['2']}: 1 study" in parts["by-rung"]
@@ -89,7 +89,7 @@ def test_a_cell_says_in_how_many_studies_a_claim_stands(verdicts: str, cell: str
     (table,) = [block for block in part.blocks if isinstance(block, story.Table)]
     assert table.heads == ("claim", "whose", f"8 × 8 images (ADM): {len(verdicts)} studies, 3 seeds")
     (row,) = [row for row in table.rows if row[0].startswith("without averaging, SAM's samples")]
-    assert row[0].endswith(" †")  # its condition
+    assert row[0].endswith("\N{NO-BREAK SPACE}†")  # its condition
     assert row[1:] == ("paper", cell)
     assert {other[2] for other in table.rows if other != row} == {"–"}
 

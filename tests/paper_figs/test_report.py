@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from findings.trained import RUNS_VARIABLE
-from paper_figs import build, catalogue
+from paper_figs import build, catalogue, story
 from paper_figs.report import document, judged, page, pictures
 from tests.paper_figs import report_common as common
 from tests.paper_figs.report_common import NASTY, Checkout, Node, tree
@@ -282,6 +282,13 @@ def test_networks_are_shown_whatever_their_file_lacks(small_page: str) -> None:
     assert title == "predictions[0].measured"
     assert list(source.values())[2:] == ["[0, 1]", "fedcba9876543210", "python -m experiments bridge"]
     assert "B2 (our theory's): not said" in " ".join(section.text().split())
+
+
+def test_the_story_s_links_lead_to_places_on_the_page(root: Node) -> None:
+    links = {node.attributes["href"] for node in root.one("section", id="findings").all("a")}
+    assert "#ledger" in links  # of a page of the theory
+    assert links <= {*page.PLACES.values(), story.PAPER}
+    assert all(root.all(id=place.removeprefix("#")) for place in page.PLACES.values())
 
 
 def test_no_network_and_no_toy_yet(tmp_path: Path) -> None:

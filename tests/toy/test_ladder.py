@@ -13,7 +13,7 @@ import flatness
 from findings.ladder import LATE
 from findings.ladder_claims import SHARES_OF_THE_RUN
 from toy import __main__ as command
-from toy import ladder, ladder_command, ladder_measures, measures, regimes
+from toy import ladder, ladder_command, ladder_measures, ladder_runs, measures, regimes
 from toy.data import ring
 from toy.distances import projections, sliced_wasserstein
 from toy.ladder_measures import Measuring
@@ -141,9 +141,9 @@ def test_radii_of_two_batches_have_equal_shares_of_the_root() -> None:
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored, whole = ladder.Kept(tmp_path / "a", RUNG), ladder.Kept(tmp_path / "b", RUNG)
-    expected = ladder.run(RUNG, whole, workers=0)
-    own = ladder.run_arm
+    stored, whole = ladder_runs.Kept(tmp_path / "a", RUNG), ladder_runs.Kept(tmp_path / "b", RUNG)
+    expected = ladder_runs.run(RUNG, whole, workers=0)
+    own = ladder_runs.run_arm
     made: list[str] = []
 
     def stopping(arm: regimes.Arm, rung: regimes.Rung) -> list[ladder.Row]:
@@ -152,27 +152,27 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytes
         made.append(arm.label)
         return own(arm, rung)
 
-    monkeypatch.setattr(ladder, "run_arm", stopping)
+    monkeypatch.setattr(ladder_runs, "run_arm", stopping)
     with pytest.raises(KeyboardInterrupt):
-        ladder.run(RUNG, stored, workers=0)
-    work = ladder.work_of(RUNG, stored)
+        ladder_runs.run(RUNG, stored, workers=0)
+    work = ladder_runs.work_of(RUNG, stored)
     assert len(work.arms) - len(work.missing) == 2
-    assert work.words(2).startswith("5 runs, 2 of them done; about 1 minutes")
-    assert ladder.kept_rows(work, stored) == expected[: len(ladder.kept_rows(work, stored))]
-    monkeypatch.setattr(ladder, "run_arm", own)
+    assert work.words(2) == "5 runs, 2 of them done; about 1 minute more on 2 cores, as fast as for these"
+    assert ladder_runs.kept_rows(work, stored) == expected[: len(ladder_runs.kept_rows(work, stored))]
+    monkeypatch.setattr(ladder_runs, "run_arm", own)
     reports: list[tuple[str, float]] = []
-    assert ladder.run(RUNG, stored, workers=0, tell=lambda *one: reports.append(one)) == expected
+    assert ladder_runs.run(RUNG, stored, workers=0, tell=lambda *one: reports.append(one)) == expected
     assert [what for what, _ in reports] == ["small: sam 0.01", "small: sam 0.1", "small: rwp 0.02"]
     assert sum(share for _, share in reports) == pytest.approx(1.0)
 
 
 def test_a_kept_result_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
     arm = regimes.arms_of(REGIME)[0]
-    stored = ladder_command.CheckedRuns(tmp_path, RUNG)
+    stored = ladder_runs.Kept(tmp_path, RUNG)
     assert stored.get(arm) is None
     rows = [ladder.Row(REGIME.name, arm.method, arm.dose, "raw", 60, True, {"loss": [0.25, 0.5]})]
     stored.put(arm, rows, 1.0)
-    assert stored.get(arm) == rows
+    assert stored.get(arm) == ladder_runs.Run(rows, 1.0)
     whole = stored.path(arm).read_text()
     for damaged in (
         whole.replace("0.25", "0.26"),
@@ -187,15 +187,27 @@ def test_a_kept_result_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="is made anew"):
             assert stored.get(arm) is None
     stored.put(arm, rows, 1.0)
-    assert stored.get(arm) == rows
+    assert stored.get(arm) == ladder_runs.Run(rows, 1.0)
+
+
+def test_the_plan_goes_by_the_pace_of_what_is_done(tmp_path: Path) -> None:
+    stored = ladder_runs.Kept(tmp_path, RUNG)
+    arms = regimes.arms_of(REGIME)
+    estimates = [ladder_runs.seconds_of(arm, RUNG) for arm in arms]
+    assert ladder_runs.work_of(RUNG, stored).seconds == pytest.approx(sum(estimates))
+    assert ladder_runs.work_of(RUNG, stored).words(0).endswith("about 1 minute more on 1 core, idle")
+    rows = [ladder.Row(REGIME.name, "any", 0.0, "raw", 60, True, {"loss": [0.25, 0.5]})]
+    for arm, estimate in zip(arms[:3], estimates, strict=False):
+        stored.put(arm, rows, 1000.0 * estimate)
+    assert ladder_runs.work_of(RUNG, stored).seconds == pytest.approx(1000.0 * sum(estimates[3:]), rel=0.01)
 
 
 def test_what_a_result_depends_on_is_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arm = regimes.arms_of(REGIME)[0]
-    stored = ladder.Kept(tmp_path, RUNG)
+    stored = ladder_runs.Kept(tmp_path, RUNG)
     other = dataclasses.replace(RUNG, measuring=dataclasses.replace(SMALL, draws=3))
     longer = dataclasses.replace(arm, regime=dataclasses.replace(REGIME, steps=61))
-    paths = {stored.path(arm), stored.path(longer), ladder.Kept(tmp_path, other).path(arm)}
+    paths = {stored.path(arm), stored.path(longer), ladder_runs.Kept(tmp_path, other).path(arm)}
     more = dataclasses.replace(arm, regime=dataclasses.replace(REGIME, radii=(0.01, 0.1, 1.0)))
     assert stored.path(more) == stored.path(arm), "what else is run does not matter"
     stored.code = "other"
@@ -203,7 +215,7 @@ def test_what_a_result_depends_on_is_in_its_name(tmp_path: Path, monkeypatch: py
 
 
 def test_rows_are_finite_numbers_of_every_seed(tmp_path: Path) -> None:
-    rows = ladder.run(RUNG, ladder.Kept(tmp_path, RUNG), workers=0)
+    rows = ladder_runs.run(RUNG, ladder_runs.Kept(tmp_path, RUNG), workers=0)
     last = [row for row in rows if row.last]
     assert {(row.method, row.dose, row.weights) for row in last} == {
         (method, dose, weights)

@@ -11,7 +11,7 @@ from jaxtyping import jaxtyped
 
 from theory.model import krylov, perturbations, worst_case
 from theory.model.divergences import DIVERGENCES
-from theory.model.gaussians import Gaussian
+from theory.model.gaussians import Gaussian, kl_divergence, squared_wasserstein
 
 # with the shapes of its signature checked at every call
 worst_case_divergence = jaxtyped(worst_case.worst_case_divergence, typechecker=beartype)
@@ -231,3 +231,58 @@ def test_accuracy_near_the_edge_is_what_the_docstring_says(gap: float) -> None:
         exact = (-rho - mpmath.log(1 - rho) + shift) / 2
         error = abs(mpmath.mpf(worst_case_divergence(W, b, radius).value) / exact - 1)
         assert error <= 10 * 2e-16 / gap
+
+
+def divergence_under(p: Gaussian, delta: np.ndarray, W: np.ndarray, b: np.ndarray, divergence: str) -> float:
+    """Of p and the density that a perturbation makes of it, from both Gaussians."""
+    moved = perturbations.perturbed_noise(delta, W, b, p)
+    if divergence == "w2":
+        return squared_wasserstein(p, moved)
+    return kl_divergence(p, moved) if divergence == "kl" else kl_divergence(moved, p)
+
+
+@pytest.mark.parametrize("norm", worst_case.NORMS)
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_under_a_wider_law_the_perturbation_attains_what_is_said(divergence: str, norm: str) -> None:
+    """C = v I: worst case, its error and its perturbation are in units of x; no other perturbation found is worse."""
+    rng = np.random.default_rng(2)
+    W, b, radius = rng.standard_normal((2, 3)), rng.standard_normal(3), 0.2
+    p = Gaussian(np.array([0.5, -1.0]), 4.0 * np.eye(2))
+    worst = worst_case_divergence(W, b, radius, divergence, norm, p=p)
+    assert np.linalg.norm(worst.perturbation, 2) == pytest.approx(radius, rel=1e-9)
+    assert divergence_under(p, worst.perturbation, W, b, divergence) == pytest.approx(worst.lower_bound, rel=1e-9)
+    assert worst.lower_bound <= worst.upper_bound == worst.value
+    assert worst.exact == (worst.lower_bound == worst.upper_bound) == (norm == "frobenius")
+    others = [worst_case_divergence(W, b, radius, divergence, other, p=p).upper_bound for other in worst_case.NORMS]
+    assert others[0] < others[1]  # a Frobenius ball lies within the spectral one
+    assert worst.value in others
+
+
+@pytest.mark.parametrize("divergence", ["kl", "reverse_kl"])
+@pytest.mark.parametrize("m", [2, 5])
+def test_under_unequal_variances_no_perturbation_of_rank_one_is_worse(divergence: str, m: int) -> None:
+    rng = np.random.default_rng(m)
+    W, b, radius = rng.standard_normal((3, m)), rng.standard_normal(m), 0.05 * m
+    p = Gaussian(rng.standard_normal(3), np.diag([2.0, 1.0, 0.3]))
+    worst = worst_case_divergence(W, b, radius, divergence, p=p)
+    assert np.linalg.norm(worst.perturbation) == pytest.approx(radius, rel=1e-12)
+    attained = divergence_under(p, worst.perturbation, W, b, divergence)
+    assert attained == pytest.approx(worst.lower_bound, rel=1e-9)
+    assert worst.lower_bound < worst.upper_bound == worst.value
+    assert not worst.exact
+    for v in rng.standard_normal((200, m)):
+        image = W @ v
+        delta = np.multiply.outer(-radius * image / np.linalg.norm(image), v / np.linalg.norm(v))
+        assert divergence_under(p, delta, W, b, divergence) <= attained * (1 + 1e-9)
+
+
+def test_under_unequal_variances_the_edge_is_infinite_and_without_weights_nothing_moves() -> None:
+    p = Gaussian(np.zeros(2), np.diag([2.0, 1.0]))
+    W = np.array([[1.0], [0.0]])
+    inside, outside = (worst_case_divergence(W, np.zeros(1), size / 2.0, p=p) for size in (0.999, 1.001))
+    assert np.isfinite(inside.lower_bound)
+    assert outside.lower_bound == outside.upper_bound == np.inf
+    worst = worst_case_divergence(np.zeros((2, 3)), np.zeros(3), 0.6, p=p)
+    assert worst.value == worst.lower_bound == 0.0
+    assert worst.perturbation.shape == (2, 3)
+    assert np.linalg.norm(worst.perturbation) == pytest.approx(0.6)

@@ -131,6 +131,7 @@ def test_what_cannot_be_measured_is_told(
         ([str(run), "--config", "cifar10"], 2, "--config is for checkpoints' files"),
         ([str(tmp_path / "public.pt"), "--config", "cifar10", "--average", "ema"], 2, "--average is for runs' folders"),
         ([str(run), "--resize", "4"], 2, "--resize is for --data"),
+        ([str(run), "--layout", "auto"], 2, "--layout is for --data"),
         ([str(run), "--root", "x", "--data", "y.npz"], 2, "--root is where the run's own data set lies"),
         ([str(run), "--draws", "1"], 2, "draws is 1"),
         ([str(run), "--steps", "9999"], 2, "steps is 9999; allowed: at most"),
