@@ -44,6 +44,8 @@ PLAIN = {1: "killed", 3: "killed", 0: "survived", 33: "no tests", 5: "no tests",
 """What a status of pytest means; others are called by their number."""
 
 
+NOTICED = (1, 2)
+"""pytest's statuses where a test fails, or where a module of tests cannot even be imported."""
 MOST_SECONDS = 600
 """For the tests of a survivor that is tried again."""
 
@@ -268,8 +270,9 @@ def again(name: str, group: Mapping[str, Any], only: str = "") -> dict[str, Any]
             path.write_text(text)
             status = _in_a_child(folder, [*tests, *(("-k", only) if only else ())])
             path.write_text(whole)
-            print(f"{name}: {survivor['function']}: {PLAIN.get(status, f'status {status}')}", flush=True)
-            if status == 1:
+            outcome = "killed" if status in NOTICED else PLAIN.get(status, f"status {status}")
+            print(f"{name}: {survivor['function']}: {outcome}", flush=True)
+            if status in NOTICED:
                 killed += 1
                 continue
         left.append(survivor)
@@ -279,7 +282,7 @@ def again(name: str, group: Mapping[str, Any], only: str = "") -> dict[str, Any]
         **group,
         "counts": dict(sorted((+counts).items())),
         "unexplained": sum(not survivor["why"] for survivor in left),
-        "again": {"commit": provenance()["commit"], "killed": killed},
+        "again": {"commit": provenance()["commit"], "killed": group.get("again", {}).get("killed", 0) + killed},
         "survivors": left,
     }
 

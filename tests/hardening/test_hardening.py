@@ -160,6 +160,7 @@ def test_survivors_that_are_killed_now_are_none_any_more(tmp_path: Path, monkeyp
     assert found["survivors"] == [survivors[1], survivors[2]]
     assert (found["counts"], found["unexplained"]) == ({"killed": 7, "survived": 2}, 1)
     assert found["again"]["killed"] == 2
+    assert mutants.again("one", {**group, "survivors": survivors, "again": {"killed": 3}})["again"]["killed"] >= 4
     assert (found["complete"], found["commit"]) == (True, "a")
 
 

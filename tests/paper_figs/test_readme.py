@@ -130,7 +130,7 @@ def test_advice_follows_the_verdicts() -> None:
     assert both in advice(L1a="confirmed", L2a="confirmed")
     assert "**Do not count on SAM for better samples.**" in advice(L1a="refuted", L3b="undecided")
     assert "**Compare SAM with random weight noise.**" in advice(L5a="undecided")
-    assert "**Random weight noise does instead of SAM.**" in advice(L5a="confirmed")
+    assert "**Without averaging, try random weight noise before SAM.**" in advice(L5a="confirmed")
     assert "**Round to 8 bits as trained;" in advice(L8b="refuted")
     assert "**Train flat for 8 bits.**" in advice(L8b="confirmed")
 
