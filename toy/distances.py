@@ -69,10 +69,13 @@ def sliced_wasserstein(
         raise arguments.refuse("directions", directions, f"a tensor (L, {drawn.shape[2]})")
     values, errors = [], []
     for points, others in zip(drawn, real.expand(drawn.shape), strict=True):
-        found, order = (directions @ points.T).sort(dim=-1)  # (L, n)
+        sorted_points, order = (directions @ points.T).sort(dim=-1)  # (L, n)
         target, order_of_data = (directions @ others.T).sort(dim=-1)
-        square = (found - target).square().mean()
-        scatter = [_influence(found, target, order).var(), _influence(target, found, order_of_data).var()]
+        square = (sorted_points - target).square().mean()
+        scatter = [
+            _influence(sorted_points, target, order).var(),
+            _influence(target, sorted_points, order_of_data).var(),
+        ]
         error_of_square = (sum(scatter) / points.shape[0]) ** 0.5
         value = square.sqrt()
         values.append(value)

@@ -58,9 +58,9 @@ def fashion_mnist(split: str, root: Path = ROOT) -> Points:
             f"{root / name} cannot be read ({error.strerror}); allowed: a folder with Fashion-MNIST's files, such as "
             "Debian's package dataset-fashion-mnist installs"
         ) from error
-    found = hashlib.sha256(packed).hexdigest()
-    if found != digest:
-        raise ValueError(f"{root / name} has the SHA-256 {found}; allowed: that of the published file, {digest}")
+    sha256 = hashlib.sha256(packed).hexdigest()
+    if sha256 != digest:
+        raise ValueError(f"{root / name} has the SHA-256 {sha256}; allowed: that of the published file, {digest}")
     return Points(boxes(unpacked(gzip.decompress(packed), count)))
 
 

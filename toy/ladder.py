@@ -73,24 +73,24 @@ def run_arm(arm: Arm, rung: Rung) -> list[Row]:
     rows = []
     for step, models in run.points.items():
         if step in late:
-            found = ladder_measures.late_measures(models[""], held_out, data, seeds, rung.measuring)
-            rows.append(_row(arm, "", step, found))
+            measured = ladder_measures.late_measures(models[""], held_out, data, seeds, rung.measuring)
+            rows.append(_row(arm, "", step, measured))
             continue
         for name in ("", "ema"):
-            found = ladder_measures.brief_measures(models[name], held_out, data, seeds, rung.measuring)
-            rows.append(_row(arm, name, step, found))
+            measured = ladder_measures.brief_measures(models[name], held_out, data, seeds, rung.measuring)
+            rows.append(_row(arm, name, step, measured))
     for name, trained in run.models.items():
-        found = ladder_measures.all_measures(
+        measured = ladder_measures.all_measures(
             trained, held_out, data, seeds, regime.batch, rung.measuring, thorough=name in THOROUGH
         )
         if arm.how.rho:
-            found["dose"] = arm.dose * found["gradient_norm"] / found["held_out_loss"]
-        rows.append(_row(arm, name, arm.steps, found | {"cost": cost}))
+            measured["dose"] = arm.dose * measured["gradient_norm"] / measured["held_out_loss"]
+        rows.append(_row(arm, name, arm.steps, measured | {"cost": cost}))
     return rows
 
 
-def _row(arm: Arm, average: str, step: int, found: Mapping[str, PerSeed]) -> Row:
-    numbers = {name: [_short(value) for value in values.tolist()] for name, values in found.items()}
+def _row(arm: Arm, average: str, step: int, measured: Mapping[str, PerSeed]) -> Row:
+    numbers = {name: [_short(value) for value in values.tolist()] for name, values in measured.items()}
     return Row(arm.regime.name, arm.method, arm.dose, average or "raw", step, step == arm.steps, numbers)
 
 

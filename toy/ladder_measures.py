@@ -78,9 +78,9 @@ def gradient_measures(models: ScoreModels, data: Data, seeds: Sequence[int], bat
             models.theta, V, inputs, scale, minibatch.epsilon, models.activation, models.learn_features
         )[1]
         squares.append(torch.as_tensor(sum(g.double().square().sum((1, 2)) for g in gradients)))
-    found = torch.stack(squares)
-    assert len(found) == BLOCK
-    return {"gradient_norm": found.sqrt().mean(0), "gradient_square": found.mean(0)}
+    stacked = torch.stack(squares)
+    assert len(stacked) == BLOCK
+    return {"gradient_norm": stacked.sqrt().mean(0), "gradient_square": stacked.mean(0)}
 
 
 def worst_case_rise(losses: Losses, radius: float, steps: int = ASCENT_STEPS) -> PerSeed:
@@ -167,8 +167,8 @@ def brief_measures(
 ) -> dict[str, PerSeed]:
     """What is measured along a run: losses, the rise, samples in the fewest steps."""
     fewer = replace(measuring, draws=max(measuring.draws // 2, 1))
-    _, found = _losses(models, held_out, train, seeds, fewer)
-    return found | sample_measures(models, held_out, seeds, measuring.counts[0], measuring)
+    _, measured = _losses(models, held_out, train, seeds, fewer)
+    return measured | sample_measures(models, held_out, seeds, measuring.counts[0], measuring)
 
 
 @torch.no_grad()
@@ -176,10 +176,10 @@ def late_measures(
     models: ScoreModels, held_out: Distribution, train: Data, seeds: Sequence[int], measuring: Measuring
 ) -> dict[str, PerSeed]:
     """Of raw weights late in a run: all that scatters from step to step and is cheap, on the end's points and noise."""
-    _, found = _losses(models, held_out, train, seeds, measuring)
+    _, measured = _losses(models, held_out, train, seeds, measuring)
     for count in measuring.counts:
-        found |= sample_measures(models, held_out, seeds, count, measuring)
-    return found | _choice(models, held_out, seeds, measuring)
+        measured |= sample_measures(models, held_out, seeds, count, measuring)
+    return measured | _choice(models, held_out, seeds, measuring)
 
 
 def _losses(
@@ -189,11 +189,11 @@ def _losses(
     losses = Losses(models, measures.evaluation_points(held_out, models.process, seeds, measuring.points))
     loss = losses(losses.weights)
     rise = measures.low_pass_rise(losses, measuring.sigma, measuring.draws)
-    found = {"held_out_loss": loss, "lpf_rise": rise, "lpf": loss + rise}
+    measured = {"held_out_loss": loss, "lpf_rise": rise, "lpf": loss + rise}
     if not isinstance(train, GaussianMixture):
         seen = Losses(models, measures.evaluation_points(train, models.process, seeds, measuring.points))
-        found["train_loss"] = seen(losses.weights)
-    return losses, found
+        measured["train_loss"] = seen(losses.weights)
+    return losses, measured
 
 
 def _choice(
@@ -227,24 +227,24 @@ def all_measures(
         measuring: sizes.
         thorough: False leaves out the readout and rounded weights.
     """
-    losses, found = _losses(models, held_out, train, seeds, measuring)
-    found["worst_case_rise"] = worst_case_rise(losses, measuring.radius)
-    found |= gradient_measures(models, train, seeds, batch)
+    losses, measured = _losses(models, held_out, train, seeds, measuring)
+    measured["worst_case_rise"] = worst_case_rise(losses, measuring.radius)
+    measured |= gradient_measures(models, train, seeds, batch)
     for count in measuring.counts:
-        found |= sample_measures(models, held_out, seeds, count, measuring)
-    found |= _choice(models, held_out, seeds, measuring)
+        measured |= sample_measures(models, held_out, seeds, count, measuring)
+    measured |= _choice(models, held_out, seeds, measuring)
     if not thorough:
-        return found
+        return measured
     first = measuring.counts[0]
-    found |= _readout(losses, seeds, measuring)
+    measured |= _readout(losses, seeds, measuring)
     for bits in measuring.bits:
         rounded = measures.quantized_weights(losses.weights, bits)
-        found[f"rounding_rise-{bits}"] = losses(rounded) - found["held_out_loss"]
+        measured[f"rounding_rise-{bits}"] = losses(rounded) - measured["held_out_loss"]
         coarse = models.replaced(*rounded)
-        found[f"distance-{first}-bits-{bits}"] = _distance(
+        measured[f"distance-{first}-bits-{bits}"] = _distance(
             coarse, held_out, seeds, first, measuring.chains, "fresh data"
         )
-    return found
+    return measured
 
 
 def _readout(losses: Losses, seeds: Sequence[int], measuring: Measuring) -> dict[str, PerSeed]:
@@ -252,7 +252,7 @@ def _readout(losses: Losses, seeds: Sequence[int], measuring: Measuring) -> dict
     psi, theta = losses.psi(), losses.models.theta
     residual = torch.bmm(psi, theta.mT) - losses.evaluation.epsilon
     energy = psi.square().sum(-1).mean(1, dtype=torch.float64)
-    found = {
+    measured = {
         "feature_energy": energy,
         "readout_rise": measures.readout_rise(psi, residual, seeds, measuring.sigma, measuring.readout_draws),
         "readout_rise_t3": measuring.sigma**2 * energy,
@@ -262,6 +262,6 @@ def _readout(losses: Losses, seeds: Sequence[int], measuring: Measuring) -> dict
         step = largest / (2 ** (bits - 1) - 1)
         scale = step.to(theta.dtype)[:, None, None]
         draws = measuring.readout_draws
-        found[f"dither_rise-{bits}"] = measures.readout_rise(psi, residual, seeds, scale, draws, uniform=True)
-        found[f"dither_rise-{bits}_t5"] = step.square() / 12.0 * energy
-    return found
+        measured[f"dither_rise-{bits}"] = measures.readout_rise(psi, residual, seeds, scale, draws, uniform=True)
+        measured[f"dither_rise-{bits}_t5"] = step.square() / 12.0 * energy
+    return measured

@@ -130,10 +130,10 @@ def seconds_of(arm: Arm, rung: Rung) -> float:
     return 2.0 * arm.cost * rung.seeds / FLOPS + rows * SECONDS_A_ROW * wider * size
 
 
-def work_of(rung: Rung, kept: Kept) -> Work:
+def work_of(rung: Rung, stored: Kept) -> Work:
     """All runs of a rung and those to do."""
     arms = [arm for regime in rung.regimes for arm in arms_of(regime)]
-    runs = [(arm, kept.get(arm)) for arm in arms]
+    runs = [(arm, stored.get(arm)) for arm in arms]
     missing = [arm for arm, result in runs if result is None]
     done = [(seconds_of(arm, rung), result.seconds) for arm, result in runs if result is not None]
     pace = math.fsum(took for _, took in done) / math.fsum(estimate for estimate, _ in done) if done else 1.0
@@ -141,13 +141,13 @@ def work_of(rung: Rung, kept: Kept) -> Work:
 
 
 def run(
-    rung: Rung, kept: Kept, *, workers: int = 2, tell: Callable[[str, float], None] = lambda what, share: None
+    rung: Rung, stored: Kept, *, workers: int = 2, tell: Callable[[str, float], None] = lambda what, share: None
 ) -> list[Row]:
     """All rows of a rung, in order; runs without a result are made and kept.
 
     Args:
         rung: what.
-        kept: where results are.
+        stored: where results are.
         workers: processes of one thread each; 0 runs everything in this one.
         tell: called with (what was done, its share of the time of what was to do).
 
@@ -155,27 +155,27 @@ def run(
         ValueError: images cannot be read.
         FloatingPointError: a loss or measure is not finite.
     """
-    work = work_of(rung, kept)
+    work = work_of(rung, stored)
     whole = math.fsum(seconds_of(arm, rung) for arm in work.missing)
-    for arm in _made(work.missing, rung, kept, workers):
+    for arm in _made(work.missing, rung, stored, workers):
         tell(arm.label, seconds_of(arm, rung) / whole)
-    return kept_rows(work, kept)
+    return kept_rows(work, stored)
 
 
-def kept_rows(work: Work, kept: Kept) -> list[Row]:
+def kept_rows(work: Work, stored: Kept) -> list[Row]:
     """The rows of all runs that have a result, in order."""
-    runs = [kept.get(arm) for arm in work.arms]
+    runs = [stored.get(arm) for arm in work.arms]
     return [row for run in runs if run is not None for row in run.rows]
 
 
-def _made(arms: Sequence[Arm], rung: Rung, kept: Kept, workers: int) -> Iterator[Arm]:
+def _made(arms: Sequence[Arm], rung: Rung, stored: Kept, workers: int) -> Iterator[Arm]:
     if not workers:
         for arm in arms:
-            make(arm, rung, kept)
+            make(arm, rung, stored)
             yield arm
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        futures: dict[Future[None], Arm] = {executor.submit(make, arm, rung, kept): arm for arm in arms}
+        futures: dict[Future[None], Arm] = {executor.submit(make, arm, rung, stored): arm for arm in arms}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -184,8 +184,8 @@ def _made(arms: Sequence[Arm], rung: Rung, kept: Kept, workers: int) -> Iterator
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def make(arm: Arm, rung: Rung, kept: Kept) -> None:
+def make(arm: Arm, rung: Rung, stored: Kept) -> None:
     """One run, kept as it finishes."""
     start = time.monotonic()
     rows = run_arm(arm, rung)
-    kept.put(arm, rows, time.monotonic() - start)
+    stored.put(arm, rows, time.monotonic() - start)

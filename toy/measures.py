@@ -74,8 +74,8 @@ class Losses:
         """The mean squared error over points and coordinates."""
         theta, W, U = (*weights, *(self.models.W, self.models.U)[len(weights) - 1 :])
         V = torch.cat([W, U], dim=1)
-        found = predicted_noise(theta, V, self.inputs, self.scale, self.models.activation)
-        return (found - self.evaluation.epsilon).square().mean((1, 2), dtype=torch.float64)
+        predicted = predicted_noise(theta, V, self.inputs, self.scale, self.models.activation)
+        return (predicted - self.evaluation.epsilon).square().mean((1, 2), dtype=torch.float64)
 
     def psi(self) -> Float[Tensor, "S n m"]:
         """The readout's input, c_t phi / divisor."""
@@ -201,21 +201,21 @@ def quantization_measures(
     psi = losses.psi()
     residual = torch.bmm(psi, theta.mT) - losses.evaluation.epsilon
     largest = theta.double().abs().amax((1, 2))
-    found = {"largest_theta": largest, "log_step_part": 2.0 * largest.log(), "log_energy_part": energy.log()}
+    measured = {"largest_theta": largest, "log_step_part": 2.0 * largest.log(), "log_energy_part": energy.log()}
     for b in bits:
         rounded = quantized_weights(losses.weights, b)
-        found[f"quantized_rise_{b}"] = losses(rounded) - unmoved
-        found[f"quantized_readout_rise_{b}"] = losses([rounded[0], *rest]) - unmoved
+        measured[f"quantized_rise_{b}"] = losses(rounded) - unmoved
+        measured[f"quantized_readout_rise_{b}"] = losses([rounded[0], *rest]) - unmoved
         error = rounded[0] - theta
         mirrored = losses([theta - error, *rest])
-        found[f"quantized_readout_even_{b}"] = (losses([rounded[0], *rest]) + mirrored) / 2.0 - unmoved
+        measured[f"quantized_readout_even_{b}"] = (losses([rounded[0], *rest]) + mirrored) / 2.0 - unmoved
         step = largest / (2 ** (b - 1) - 1)
         scale = step.to(theta.dtype)[:, None, None]
         numbers = losses.evaluation.seeds
         dithered = readout_rise(psi, residual, numbers, scale, dither_draws, uniform=True)
-        found[f"dithered_readout_rise_{b}"] = dithered
-        found[f"quantized_readout_rise_{b}_t5"] = step.square() / 12.0 * energy
-    return found
+        measured[f"dithered_readout_rise_{b}"] = dithered
+        measured[f"quantized_readout_rise_{b}_t5"] = step.square() / 12.0 * energy
+    return measured
 
 
 def balanced(models: ScoreModels) -> ScoreModels:
@@ -245,17 +245,17 @@ def sampling_measures(
     `absolute_gap` is the epsilon-norm gap, the mean over steps of the difference's magnitude, which sampling noise
     raises, alike for all methods; `signed_gap` is the mean with signs.
     """
-    found = sample(models.epsilon, models.process, data.dimension, count, seeds, points=points, clip=data.extent)
+    sampled = sample(models.epsilon, models.process, data.dimension, count, seeds, points=points, clip=data.extent)
     real = training_norms(models.epsilon, models.process, data, count, seeds, points=points)
-    difference, _ = gap(found.norms, real)
+    difference, _ = gap(sampled.norms, real)
     fresh = torch.stack([data.sample(points, generator_of("fresh data", number)) for number in seeds])
-    distance = sliced_wasserstein(found.points, fresh, projections(data.dimension)).value
+    distance = sliced_wasserstein(sampled.points, fresh, projections(data.dimension)).value
     measures = {
         f"sw_{count}": distance,
         f"absolute_gap_{count}": difference.abs().mean(1),
         f"signed_gap_{count}": difference.mean(1),
     }
-    return Sampled(found.points, measures, found.norms.steps, found.norms.mean, real.mean)
+    return Sampled(sampled.points, measures, sampled.norms.steps, sampled.norms.mean, real.mean)
 
 
 def distance_floor(data: GaussianMixture, seeds: Sequence[int], points: int) -> PerSeed:

@@ -73,8 +73,8 @@ class Minibatches:
 
     def block(self, index: int) -> list[Minibatch]:
         """The minibatches of the steps index BLOCK, ..., (index + 1) BLOCK - 1."""
-        found = [self._of_seed(index, seed) for seed in self.seeds]
-        t, x_t, epsilon = (torch.stack(tensors, dim=1) for tensors in zip(*found, strict=True))
+        batches = [self._of_seed(index, seed) for seed in self.seeds]
+        t, x_t, epsilon = (torch.stack(tensors, dim=1) for tensors in zip(*batches, strict=True))
         return [Minibatch(*tensors) for tensors in zip(t, x_t, epsilon, strict=True)]
 
     def step(self, number: int) -> Minibatch:

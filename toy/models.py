@@ -179,7 +179,7 @@ class ScoreModels:
     ) -> ScoreModels:
         """The same models with other theta, W or U; None keeps what there is."""
         own = (self.theta, self.W, self.U)
-        chosen = [kept if new is None else new for new, kept in zip((theta, W, U), own, strict=True)]
+        chosen = [current if new is None else new for new, current in zip((theta, W, U), own, strict=True)]
         return dataclasses.replace(self, theta=chosen[0], W=chosen[1], U=chosen[2])
 
     def features(self, x: Float[Tensor, "S n d"], t: int | Int[Tensor, "S n"]) -> Float[Tensor, "S n m"]:
@@ -262,8 +262,8 @@ class ScoreModule(nn.Module):
     def forward(self, x: Float[Tensor, "n d"], t: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The predicted noise."""
         z = x.to(self.W.dtype) @ self.W + self.embedding[t] @ self.U
-        found: Tensor = self.readout(ACTIVATIONS[self.activation].function(z) * self.scales[t][:, None])
-        return found
+        noise: Tensor = self.readout(ACTIVATIONS[self.activation].function(z) * self.scales[t][:, None])
+        return noise
 
 
 def random_models(

@@ -79,10 +79,10 @@ class Process:
         allowed = f"whole numbers from 0 to {self.steps - 1}"
         if isinstance(t, bool) or not isinstance(t, int | Tensor):
             raise arguments.refuse("t", t, allowed)
-        found = torch.as_tensor(t)
-        if found.dtype != torch.int64 or (found.numel() and not 0 <= int(found.min()) <= int(found.max()) < self.steps):
+        steps = torch.as_tensor(t)
+        if steps.dtype != torch.int64 or (steps.numel() and not 0 <= int(steps.min()) <= int(steps.max()) < self.steps):
             raise arguments.refuse("t", t, allowed)
-        return found
+        return steps
 
     def noisy(
         self, x_0: Float[Tensor, "*n d"], t: int | Int[Tensor, "*n"], epsilon: Float[Tensor, "*n d"]

@@ -137,7 +137,7 @@ def _real_points(
     process: Process, data: Distribution, count: int, seeds: tuple[int, ...], points: int, dtype: torch.dtype
 ) -> list[Tensor]:
     """Noised data (S, n, d) at each step, which are the same for all models of the seeds; never written to."""
-    found = []
+    by_step = []
     for index, step in enumerate(process.reverse(count)):
         noised = []
         for seed in seeds:
@@ -145,8 +145,8 @@ def _real_points(
             x_0 = data.sample(points, generator)
             noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
             noised.append(process.noisy(x_0, step.t, noise))
-        found.append(torch.stack(noised).to(dtype))
-    return found
+        by_step.append(torch.stack(noised).to(dtype))
+    return by_step
 
 
 def gap(sampling: Norms, training: Norms) -> tuple[Float[Tensor, "S steps"], Float[Tensor, "S steps"]]:
@@ -177,7 +177,7 @@ def _checked(epsilon: object, x: Tensor, t: int) -> Tensor:
 
 
 def _summary(steps: tuple[int, ...], norms: list[Tensor]) -> Norms:
-    found = torch.stack(norms, dim=1)  # (S, steps, n)
-    n = found.shape[-1]
-    squares = found.square()
-    return Norms(steps, found.mean(-1), found.std(-1) / n**0.5, squares.mean(-1), squares.std(-1) / n**0.5)
+    stacked = torch.stack(norms, dim=1)  # (S, steps, n)
+    n = stacked.shape[-1]
+    squares = stacked.square()
+    return Norms(steps, stacked.mean(-1), stacked.std(-1) / n**0.5, squares.mean(-1), squares.std(-1) / n**0.5)

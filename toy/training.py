@@ -343,11 +343,13 @@ def _models(
 
 
 def _mean_of_finite(losses: list[Tensor], seeds: Sequence[int], start: int) -> Tensor:
-    found = torch.stack(losses, dim=1).double()
-    if not bool(found.isfinite().all()):
-        seed, step = (int(i) for i in (~found.isfinite()).nonzero()[0])
-        raise FloatingPointError(f"the loss of seed {seeds[seed]} is {float(found[seed, step])} at step {start + step}")
-    return found.mean(1)
+    stacked = torch.stack(losses, dim=1).double()
+    if not bool(stacked.isfinite().all()):
+        seed, step = (int(i) for i in (~stacked.isfinite()).nonzero()[0])
+        raise FloatingPointError(
+            f"the loss of seed {seeds[seed]} is {float(stacked[seed, step])} at step {start + step}"
+        )
+    return stacked.mean(1)
 
 
 def _with(models: ScoreModels, weights: list[Tensor]) -> ScoreModels:

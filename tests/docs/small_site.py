@@ -7,7 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from docs.extensions import claim_pages
 ROOT = Path(__file__).parent.parent.parent
 THEORY = ROOT / "docs" / "theory"
 FORMULAS, CLAIMS = "docs.extensions.formulas", "docs.extensions.claims"
+DETAILS = re.compile(r"<details.*?</details>", re.DOTALL)
 _ELSEWHERE = re.compile(r"\]\(\.\./([\w/]+\.md)[)#]")
 
 
@@ -33,6 +34,7 @@ class Site:
         failed: whether `sphinx -W` would.
         read: the pages that were read anew.
         environment: what Sphinx knows of the pages.
+        articles: those that were looked at, by page.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Site:
     failed: bool
     read: list[str]
     environment: Any
+    articles: dict[str, BeautifulSoup] = field(default_factory=dict, repr=False)
 
     @property
     def out(self) -> Path:
@@ -52,10 +55,10 @@ class Site:
 
     def article(self, page: str) -> BeautifulSoup:
         """The page's own part, without what surrounds it and without sources of modules."""
-        article = BeautifulSoup(self.html(page), "html.parser").find("article")
-        for source in article.find_all("details"):  # type: ignore[union-attr]
-            source.decompose()
-        return article  # type: ignore[return-value]
+        if page not in self.articles:  # the sources are most of a page, and take long to parse
+            article = BeautifulSoup(DETAILS.sub("", self.html(page)), "html.parser").find("article")
+            self.articles[page] = article  # type: ignore[assignment]
+        return self.articles[page]
 
 
 def build(folder: Path, pages: Mapping[str, str], extensions: tuple[str, ...] = (FORMULAS,)) -> Site:

@@ -14,19 +14,23 @@ from playwright.sync_api import Browser, Page
 import flatness
 from flatness.cli.options import MeasureOptions
 from tests.browser import CONTRAST, DESK, LEAST_CONTRAST, PATIENCE, PHONE, chromium
+from tests.once import made_once
 from theory import ledger
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built site, made as `make docs` makes it."""
-    out = tmp_path_factory.mktemp("site")
+def build(out: Path) -> None:
+    """Build the site as `make docs` does."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "trees")]
     built = subprocess.run([*command, "docs", str(out / "html")], cwd=ROOT, capture_output=True, text=True)
     assert (built.returncode, built.stderr) == (0, "")
-    return out / "html"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site, which takes more than a minute."""
+    return made_once(tmp_path_factory, "site", build) / "html"
 
 
 @pytest.fixture(scope="module")

@@ -6,25 +6,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser import DESK, PATIENCE, PHONE, chromium
-from tests.docs.small_site import Site, build_theory, claim_page
+from tests.docs.small_site import Site, claim_page
 from theory import ledger
 from theory.proof.statement import Verdict
 
 PAGES = [f"theory/{name}" for name in ("index", "where_it_breaks", "what_holds_instead", "notation", "claims/index")]
-WIDE = r"""# Wide
-
-```{math}
-:label: wide
-
-a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a = b
-```
-
-$$
-\hat{a} + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a = b_{c_d}
-$$
-
-Beside {eq}`wide`, $\frac{\hat{p}}{\Delta_\kappa}$.
-"""
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +19,11 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return build_theory(tmp_path_factory.mktemp("theory"), wide="---\norphan: true\n---\n" + WIDE)
-
-
 Opener = Callable[..., Page]
 
 
 @pytest.fixture
-def opened(browser: Browser, site: Site) -> Iterator[Opener]:
+def opened(browser: Browser, theory_site: Site) -> Iterator[Opener]:
     """Opens a page so wide; in the end nothing may have come from elsewhere, or have been complained of."""
     contexts, unwanted = [], []
 
@@ -53,12 +34,12 @@ def opened(browser: Browser, site: Site) -> Iterator[Opener]:
         made.set_default_timeout(PATIENCE)
         made.on("console", lambda message: unwanted.append(f"console: {message.text}"))
         made.on("request", lambda request: unwanted.append(request.url) if not ours(request.url) else None)
-        made.goto((site.out / f"{name}.html").as_uri())
+        made.goto((theory_site.out / f"{name}.html").as_uri())
         made.evaluate("document.fonts.ready")
         return made
 
     def ours(address: str) -> bool:
-        return address.startswith((site.out.as_uri(), "data:"))
+        return address.startswith((theory_site.out.as_uri(), "data:"))
 
     yield open_page
     for context in contexts:
@@ -85,10 +66,10 @@ def test_nothing_is_wider_than_the_window(name: str, width: int, opened: Opener)
     )
 
 
-def test_no_claim_is_wider_than_a_phone(opened: Opener, site: Site) -> None:
+def test_no_claim_is_wider_than_a_phone(opened: Opener, theory_site: Site) -> None:
     page = opened("wide", PHONE)
     for label in ledger.statements():
-        page.goto((site.out / f"{claim_page(label)}.html").as_uri())
+        page.goto((theory_site.out / f"{claim_page(label)}.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE, label
 
 
