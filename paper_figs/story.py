@@ -61,7 +61,7 @@ KEY_CLAIMS = (
 OWNERS = {"paper": "paper", "theory": "our theory", "question": "open question"}
 """Whose a claim of the table is."""
 TOTALS = {
-    "paper": "{} claims of the paper",
+    "paper": "{} claims of the paper, those of the table among them",
     "theory": "{} predictions of our theory",
     "question": "{} open questions",
 }
@@ -144,9 +144,9 @@ def _question(columns: Sequence[Column]) -> Part:
     asked = (
         f"Do flat minima make diffusion models better? [Understanding Flatness in Generative Models]({PAPER}) "
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
-        "models sample better, accumulate smaller errors while sampling (exposure bias) and bear rounded weights. Here "
-        "its theory is tested by proofs and counterexamples that run, and each of its claims on a ladder of models, "
-        "from points in the plane upwards, with many seeds and at many radii."
+        "models sample better, accumulate smaller errors while sampling (exposure bias) and lose less when weights are "
+        "rounded. Here its theory is tested by proofs and counterexamples that run, and each of its claims on a ladder "
+        "of models, from points in the plane upwards, with many seeds and at many radii."
     )
     counts = (
         "A study is a model, a training set and a batch size, with many seeds. A claim holds in it where the 95% "
@@ -159,25 +159,47 @@ def _question(columns: Sequence[Column]) -> Part:
 
 
 def short_answers(columns: Sequence[Column]) -> list[str]:
-    """What SAM buys, when it does not, what is false in the paper, what to do, and how far that reaches."""
+    """What SAM buys, when it does not, what is false in the paper, how far that reaches, and what to do."""
     studies = _studies(columns)
     if not studies:
-        return [f"**What is false in the paper.** {theory_title()}: {theory_verdicts()}. Nothing is measured yet."]
-    of = {name: tally(studies, name).words(size=True) for name in ("L1a", "L2a", "L2d", "L6a", "L7a", "L8b", "L8c")}
-    better = tally(studies, "L1a")
-    where = f", {f'all {better.confirmed}' if better.confirmed > 1 else 'that one'} of {better.only_of()}"
+        return [
+            f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}. Nothing is measured yet."
+        ]
+    of = {name: tally(studies, name).words(size=True) for name in ("L2a", "L2d", "L6a", "L7a", "L8c")}
+    exposure = f" Without averaging, SAM's exposure bias is lower {of['L6a']}."
+    is_lower = tally(studies, "L6a").chosen("yes", "no", "no") == "yes"
     return [
         f"**What SAM buys.** Flatter weights: the loss rises less under noise on them {of['L7a']}, and under rounding "
-        f"to 4 bits {of['L8c']}. Used as training leaves them (raw), they sample better than plain training's "
-        f"{of['L1a']}{where if better.only_of() else ''}, and have less exposure bias {of['L6a']}.",
+        f"to 4 bits {of['L8c']}. Used as training leaves them (raw), they sample better than plain training's: "
+        f"{_by_rungs(studies, 'L1a')}.{exposure if is_lower else ''}",
         "**When it does not.** With an exponential moving average of the weights (EMA), as diffusion models are used, "
-        f"SAM's samples are better {of['L2a']}. EMA alone, which costs no gradient, improves samples {of['L2d']}. And "
-        f"rounding to 8 bits needs no SAM: without it, samples get visibly worse {of['L8b']}.",
-        f"**What is false in the paper.** {theory_title()}: {theory_verdicts()}. {against(studies)}",
-        f"**What to do.** {' '.join(title for title, _ in _advised(columns))} "
-        "[How, and what that rests on](docs/what_to_do.md).",
+        f"SAM's samples are better {of['L2a']}. EMA alone, which costs no gradient, improves samples {of['L2d']}."
+        f"{'' if is_lower else exposure} Rounding to 8 bits needs no SAM: {_rounded(tally(studies, 'L8b'))}.",
+        f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}.",
+        f"**What these studies contradict.** {against(studies)}",
         f"**How far this reaches.** {_reach(columns)}",
+        f"**What to do**, as far as these studies reach. {' '.join(title for title, _ in _advised(columns))} "
+        "[How, and what that rests on](docs/what_to_do.md).",
     ]
+
+
+def _by_rungs(studies: Sequence[Column], identifier: str) -> str:
+    """A claim's counts and sizes rung by rung: "of points in the plane (toy) in all 6 studies (...); of ..."."""
+    of = {rung: tally([c for c in studies if c.rung == rung], identifier) for rung in _rungs(studies)}
+    return "; ".join(f"of {RUNGS[rung]} {one.words(size=True)}" for rung, one in of.items() if one.studies) or (
+        "not measured"
+    )
+
+
+def _rounded(of: Tally) -> str:
+    """What plain training's samples lose at 8 bits, of the claim that they get visibly worse."""
+    if not of.studies:
+        return "not measured"
+    open_ = f", open in {of.other}" if of.other else ""
+    return (
+        f"without it samples are at most {SAME:.0%} farther in {of.refuted or 'none'} of {of.studies} studies, more in "
+        f"{of.confirmed or 'none'}{open_}"
+    )
 
 
 def _key(owner: str) -> list[KeyClaim]:
@@ -194,10 +216,10 @@ def against(studies: Sequence[Column]) -> str:
     rest = [f"{hold or 'none'} hold{'s' if hold == 1 else ''} in most studies"] if kinds else []
     rest += [f"on {neither} there is no majority"] if neither else []
     return (
-        f"Of its {len(kinds)} claims in the table most studies contradict {len(fall) or 'none'}"
+        f"Of the paper's {len(kinds)} claims in the table most studies contradict {len(fall) or 'none'}"
         f"{': ' if fall else ''}{_listed(fall)}; {', '.join(rest)}."
         if kinds
-        else "Of its claims none is measured yet."
+        else "Of the paper's claims none is measured yet."
     )
 
 
@@ -219,6 +241,8 @@ def _reach(columns: Sequence[Column]) -> str:
         else ""
     )
     number = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'} so far"
+    differ = any(tally(studies, name).refuted for name in printed)
+    theirs += " Why they and these studies differ is not known: size, length or chance." if theirs and differ else ""
     rungs = _listed([RUNGS[rung] for rung in _rungs(studies)])
     return f"{number}, of {rungs}: models far smaller than the paper's.{theirs}"
 
@@ -283,8 +307,9 @@ def _legend(columns: Sequence[Column]) -> str:
         "✓ holds, ✗ contradicted, each in so many studies; –: not tested. †: judged where step noise is large: "
         f"where the held-out loss of weights as training leaves them (raw) is over {STEP_NOISE:.0%} above their EMA's. "
         f"Memorised: the EMA's is over {MEMORISED:.0%} above its training loss. As before, level: within {SAME:.0%}; "
-        f"visibly worse: by more; as well: within {noise:.0%}. SAM's radius is the one whose raw samples are best, as "
-        "in the paper; its best radius with EMA, the one whose EMA's are. Distance: sliced Wasserstein's (toy); of a "
+        f"visibly worse: by more; as well: within {noise:.0%}. A claim is judged in studies that measured it. SAM's "
+        "radius is the one whose raw samples are best, as in the paper; its best radius with EMA, the one whose EMA's "
+        "are; both are chosen on samples apart from those judged. Distance: sliced Wasserstein's (toy); of a "
         "classifier's features and of pixels (ADM, the paper's network). A claim on samples must hold at 20 and at 100 "
         "sampling steps; sizes are those at 20."
     ]
@@ -316,9 +341,10 @@ def _by_rung(columns: Sequence[Column]) -> Part:
         (
             Picture(
                 "ladder",
-                "A selection of the studies. A point is a radius of SAM, or a size of random weight noise, against "
+                "Of the toy's studies those with the largest step noise and with the smallest, memorised, training "
+                "set; the title counts all. A point is a radius of SAM, or a size of random weight noise, against "
                 "plain training with the same averaging: filled raw weights, open EMA. Lower is better, to the right "
-                "is flatter. Bars: 95% intervals over seeds.",
+                "is flatter. Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),
@@ -439,24 +465,24 @@ def _advised(columns: Sequence[Column]) -> list[tuple[str, str]]:
             f"{of['L2b'].words()}. Where the training set is memorised that radius makes them better {sized['L3b']}.",
         ),
         (
-            "Choose its radius by samples, and report it as a dose.",
+            "Choose its radius by samples, and report it as a dose, the share of the loss by which SAM climbs.",
             "The same radius is another dose at another batch or width: `theory.sam_dose` is rho times the batch "
-            "gradient's norm over the loss, the share of the loss by which SAM climbs. Try radii a factor of three "
+            "gradient's norm over the loss. Try radii a factor of three "
             f"apart.{_doses(studies)} The largest radius samples worse than the best {sized['L1b']}, and costs "
             f"held-out loss {sized['L12a']}.",
         ),
         (
             of["L5a"].chosen(
-                "Without averaging, try random weight noise before SAM.",
+                "Compare SAM with random weight noise, which costs half.",
                 "Random weight noise does not replace SAM.",
-                "Compare SAM with random weight noise.",
+                "Compare SAM with random weight noise, which costs half.",
             ),
             "It costs one pass a step instead of two (`flatness.RandomWeightPerturbation`). Without averaging its "
             f"samples are better than plain training's {sized['L5b']}, and as good as SAM's, both equally flat, "
             f"{sized['L5a']}. With EMA it helps at no noise {of['L5c'].words()}.",
         ),
         (
-            "Compare flatness by the loss's rise, in bits.",
+            "Compare flatness by the rise of the loss under weight noise, in bits per dimension.",
             "A value of the low-pass filter (LPF) is the loss plus its rise under weight noise, so a lower value may "
             "only be a lower loss. Compare rises: in bits per dimension a rise is exactly what that noise costs in "
             "likelihood ([how to read it](docs/how_to/read_an_lpf_number.md)). `flatness measure` prints it for your "
@@ -510,7 +536,7 @@ def _unknown(columns: Sequence[Column]) -> Part:
         "as long.",
     ]
     if missing:
-        texts.append(f"**What the rungs without results will say**, and what makes them: {'; '.join(missing)}.")
+        texts.append(f"**What is not measured yet**, and what measures it: {'; '.join(missing)}.")
     return Part("unknown", "What nobody knows yet", (Items(tuple(texts)),), LADDER_SOURCE)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from paper_figs.columns.sources import Column, Data
 from paper_figs.drawing import methods, style
@@ -61,7 +61,8 @@ def ratios(axes: Axes) -> None:
     """A logarithmic y axis of ratios, with plain numbers that leave each other room; after all is drawn."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=CLOSE if high / low < 3 else FAR))
+    even = MaxNLocator(5, steps=[1, 2, 5, 10])  # of so short a range, in which few round numbers lie
+    axes.yaxis.set_major_locator(even if high / low < 1.5 else LogLocator(subs=CLOSE if high / low < 3 else FAR))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 

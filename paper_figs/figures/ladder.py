@@ -37,14 +37,14 @@ STUDIES = (
     ("ring", "fresh, batch 16"),
     ("ring", "24 points"),
     ("images", "all images, batch 32"),
-    ("images", "300 images"),
+    ("images", "40 images"),
     ("mini", ""),
     ("mini-300", ""),
     ("tiny", ""),
     ("gpu", ""),
 )
 """Those shown, by study and regime: of the toy's the largest step noise, and a training set that is memorised."""
-PRINTED = "the paper's tables: FID; LPF value for rise"
+PRINTED = "the paper's tables: FID; fall of LPF's value"
 METHODS = {"sam": "SAM", "rwp": "random weight noise"}
 DISTANCE = "distance-20"
 SPACE = "features"
@@ -157,7 +157,7 @@ def draw(data: dict[str, Any]) -> Figure:
             axes.set_ylabel("distance of samples,\nratio to plain training")
         drawn.append(axes)
     for axes in drawn[-columns:]:
-        axes.set_xlabel("flatter by (fall of the rise)")
+        axes.set_xlabel("fall of the rise under noise")
     panels.headline(figure, data["title"])
     panels.legend(figure, drawn[::-1], 2)  # the last look counts, and the paper's points are not joined
     return figure

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from findings.ladder import Study
 from findings.sentences import study_words
+from paper_figs.drawing import panels
 from paper_figs.figures import ladder, nine_methods
 from tests.findings.test_ladder import RADII, plain, study
 
@@ -108,3 +110,16 @@ def test_a_study_that_is_not_judged_is_not_drawn(tmp_path: Path, monkeypatch: py
     for figure in (ladder, nine_methods):
         monkeypatch.setattr(figure, "ROOT", tmp_path)
         assert not figure.compute()["studies"][MINI]
+
+
+@pytest.mark.parametrize("ends", [(0.97, 1.16), (0.999, 1.001), (0.6, 1.0), (0.9, 3.9), (0.2, 40.0)])
+def test_an_axis_of_ratios_can_be_read(ends: tuple[float, float]) -> None:
+    """At least two numbers stand at it, and no two of them are the same."""
+    axes = Figure().add_subplot()
+    axes.plot([0, 1], ends)
+    panels.ratios(axes)
+    low, high = axes.get_ylim()
+    ticks = [value for value in axes.yaxis.get_majorticklocs() if low <= value <= high]
+    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    assert 2 <= len(ticks) <= 12
+    assert len(set(labels)) == len(labels)

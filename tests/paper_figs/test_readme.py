@@ -9,7 +9,7 @@ import pytest
 from findings import predictions
 from findings.ladder import Measure
 from findings.ladder_page import Cell, Column, columns_of
-from findings.sentences import percent, tally
+from findings.sentences import RUNGS, percent, tally
 from paper_figs import readme, story
 
 
@@ -50,9 +50,12 @@ def test_the_first_page_says_a_count_once_and_every_page_says_the_same() -> None
     """A claim's count over all studies stands in one sentence of the first page, and is the same on the others."""
     columns = columns_of()
     first = readme.the_story(columns)
-    for identifier in ("L1a", "L2a", "L2d", "L6a", "L8b", "L8c"):
+    for identifier in ("L2a", "L2d", "L6a", "L8c"):
         words = tally(columns, identifier).words(size=True)
         assert first.count(words) == 1, identifier
+    for rung in ("0", "1"):
+        words = tally([one for one in columns if one.rung == rung], "L1a").words(size=True)
+        assert first.count(f"of {RUNGS[rung]} {words}") == 1, rung
     advice = next(story.markdown(part) for part in story.parts(columns) if part.name == "advice")
     for text, identifiers in (
         (advice, ("L1a", "L2a", "L2d", "L8b", "L8c")),
@@ -111,13 +114,13 @@ def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> 
         for name, of in zip("ab", ("confirmed", "undecided"), strict=True)
     ]
     text = story.against(columns)
-    assert text.startswith("Of its 3 claims in the table most studies contradict 1: “with averaging (EMA) too")
+    assert text.startswith("Of the paper's 3 claims in the table most studies contradict 1: “with averaging (EMA) too")
     assert text.endswith("; 1 holds in most studies, on 1 there is no majority.")
     both = story.against([column("a", L7a="refuted", L2a="refuted", L1a="refuted")])
     assert "contradict 3: “SAM finds flatter minima”, “without" in both
     assert "; none hold in most studies." in both
     assert "most studies contradict none; 1 holds in most studies." in story.against([column("a", L7a="confirmed")])
-    assert story.against([column("a")]) == "Of its claims none is measured yet."
+    assert story.against([column("a")]) == "Of the paper's claims none is measured yet."
 
 
 def test_advice_follows_the_verdicts() -> None:
@@ -129,10 +132,30 @@ def test_advice_follows_the_verdicts() -> None:
     both = "**Try SAM where you sample without averaging or where you sample with an average.**"
     assert both in advice(L1a="confirmed", L2a="confirmed")
     assert "**Do not count on SAM for better samples.**" in advice(L1a="refuted", L3b="undecided")
-    assert "**Compare SAM with random weight noise.**" in advice(L5a="undecided")
-    assert "**Without averaging, try random weight noise before SAM.**" in advice(L5a="confirmed")
+    assert "**Compare SAM with random weight noise, which costs half.**" in advice(L5a="undecided")
+    assert "**Random weight noise does not replace SAM.**" in advice(L5a="refuted")
     assert "**Round to 8 bits as trained;" in advice(L8b="refuted")
     assert "**Train flat for 8 bits.**" in advice(L8b="confirmed")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        ("rrr", "at most 5% farther in 3 of 3 studies, more in none."),
+        ("cro", "at most 5% farther in 1 of 3 studies, more in 1, open in 1."),
+        ("ccc", "at most 5% farther in none of 3 studies, more in 3."),
+    ],
+)
+def test_rounding_is_told_without_a_double_negative(verdicts: str, words: str) -> None:
+    full = {"c": "confirmed", "r": "refuted", "o": "undecided"}
+    answers = story.short_answers([column(str(at), L8b=full[one]) for at, one in enumerate(verdicts)])
+    assert answers[1].endswith(words)
+
+
+@pytest.mark.parametrize("verdict", ["confirmed", "refuted"])
+def test_exposure_bias_stands_where_most_studies_put_it(verdict: str) -> None:
+    buys, does_not = story.short_answers([column("a", L6a=verdict)])[:2]
+    assert ("exposure bias" in buys, "exposure bias" in does_not) == (verdict == "confirmed", verdict == "refuted")
 
 
 def test_the_best_radius_is_told_as_a_dose() -> None:

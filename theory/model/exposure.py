@@ -36,10 +36,10 @@ def sampler_steps(alpha_bar: Float[ndarray, " T"], sampler: str = "ancestral") -
         ValueError: an argument is not as above.
     """
     bars, betas = schedule(alpha_bar)
-    a = 1 / np.sqrt(1 - betas)
+    before = np.concatenate([[1.0], bars[:-1]])
+    a = np.sqrt(before) / np.sqrt(bars)  # 1 / sqrt(1 - beta), also where beta is rounded to 1
     if arguments.choice("sampler", sampler, SAMPLERS) == "ancestral":
         return Steps(a, a * betas / np.sqrt(1 - bars))
-    before = np.concatenate([[1.0], bars[:-1]])
     return Steps(a, a * np.sqrt(1 - bars) - np.sqrt(1 - before))
 
 

@@ -74,3 +74,11 @@ EXPOSURE: Any = exposure
 def test_what_has_no_bound_is_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
+@pytest.mark.parametrize("last", [1e-15, 1e-17, 3.6e-78, 5e-324])
+def test_steps_where_beta_is_rounded_to_one(last: float, sampler: str) -> None:
+    steps = exposure.sampler_steps(np.array([0.5, last]), sampler)
+    assert steps.a[1] == pytest.approx(0.5**0.5 / last**0.5)
+    assert np.isfinite(steps.k).all()
