@@ -123,7 +123,10 @@ def test_a_file_that_is_something_else_is_refused_before_work(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(("first", "third"), "ROOM is 'third'; allowed: first, second, bad"), (("first",), "Is a directory")],
+    [
+        (("first", "third"), "ROOM is 'third'; allowed: first, second, bad"),
+        (("first",), "allowed: a file that can be written"),
+    ],
 )
 def test_unknown_rooms_and_folders_are_refused_before_work(
     words: tuple[str, ...], message: str, ran: list[str], tmp_path: Path, capsys: Captured

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from findings.boundary import guarded
 from findings.checksums import read_json
 from findings.names import NINE
 from findings.verdicts import Verdict
@@ -140,7 +141,7 @@ def test_failure_is_exit_status_1_and_writes_nothing(
         raise FloatingPointError("the loss of seed 3 is nan at step 7")
 
     monkeypatch.setattr(study, "run", fails)
-    assert command.main(["predictions", "--out", str(tmp_path / "toy.json")]) == 1
+    assert guarded(lambda: command.main(["predictions", "--out", str(tmp_path / "toy.json")])) == 1
     assert "seed 3" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
