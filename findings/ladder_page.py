@@ -204,14 +204,9 @@ REACHABLE = 2
 """Times the seeds there are: what as many would decide is called within reach."""
 
 
-def decidable(columns: Iterable[Column]) -> list[Cell]:
-    """All verdicts that a study can give, whether it is decided or open."""
-    return [cell for column in columns for cell in column.cells.values() if cell.verdict in DECIDABLE]
-
-
 def undecided(columns: Iterable[Column]) -> str:
     """A sentence on how much is open, and what would decide it."""
-    cells = decidable(columns)
+    cells = [cell for column in columns for cell in column.cells.values() if cell.verdict in DECIDABLE]
     left = [cell for cell in cells if cell.verdict == "undecided"]
     needed = [(most_seeds(cell), max(one["seeds"] for one in cell.comparisons)) for cell in left]
     reachable = sum(seeds is not None and seeds <= REACHABLE * now for seeds, now in needed)

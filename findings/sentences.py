@@ -178,15 +178,19 @@ def _averaged(studies: Sequence[Column]) -> Sentence:
     )
 
 
-def _robust(studies: Sequence[Column]) -> Sentence:
-    bias, as_before, worse, at_4 = (tally(studies, name) for name in ("L6a", "L8a", "L8b", "L8c"))
-    rounding = worse.chosen(
+def rounding(worse: Tally) -> str:
+    """What most studies say of 8 bits, of the claim that plain training's samples then get visibly worse."""
+    return worse.chosen(
         "rounding to 8 bits harms plain training",
         "rounding to 8 bits needs no SAM",
         "whether rounding to 8 bits harms plain training is open",
     )
+
+
+def _robust(studies: Sequence[Column]) -> Sentence:
+    bias, as_before, worse, at_4 = (tally(studies, name) for name in ("L6a", "L8a", "L8b", "L8c"))
     return Sentence(
-        f"Without averaging, SAM's exposure bias is lower {bias.words()}; {rounding}",
+        f"Without averaging, SAM's exposure bias is lower {bias.words()}; {rounding(worse)}",
         f"Exposure bias is what errors made while sampling add up to.{_size(bias, 'Its size')} Rounded to 8 bits, "
         f"SAM's weights sample as before, within {SAME:.0%}, {as_before.words()}; plain training's sample visibly "
         f"worse, by more than {SAME:.0%}, {worse.words(size=True)}. Rounding to 4 bits raises SAM's loss less "

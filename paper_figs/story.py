@@ -12,15 +12,15 @@ from __future__ import annotations
 import html
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from findings import ladder_page
 from findings.ladder_claims import MEMORISED, SAME, STEP_NOISE
 from findings.ladder_doses import relative_dose
-from findings.ladder_page import Column
-from findings.sentences import RUNGS, Tally, percent, sentences, tally
+from findings.ladder_page import Cell, Column
+from findings.sentences import RUNGS, Tally, percent, rounding, sentences, tally
 from theory import ledger
 from theory.proof.statement import Fault, Verdict
 
@@ -141,7 +141,7 @@ def parts(columns: Sequence[Column]) -> list[Part]:
 
 
 def _question(columns: Sequence[Column]) -> Part:
-    asked = (
+    question = (
         f"Do flat minima make diffusion models better? [Understanding Flatness in Generative Models]({PAPER}) "
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
         "models sample better, accumulate smaller errors while sampling (exposure bias) and lose less when weights are "
@@ -155,7 +155,7 @@ def _question(columns: Sequence[Column]) -> Part:
         "data."
     )
     read = (counts,) if _studies(columns) else ()
-    return Part("question", "", (asked, *read, Items(tuple(short_answers(columns)))))
+    return Part("question", "", (question, *read, Items(tuple(short_answers(columns)))))
 
 
 def short_answers(columns: Sequence[Column]) -> list[str]:
@@ -165,16 +165,17 @@ def short_answers(columns: Sequence[Column]) -> list[str]:
         return [
             f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}. Nothing is measured yet."
         ]
-    of = {name: tally(studies, name).words(size=True) for name in ("L2a", "L2d", "L6a", "L7a", "L8c")}
-    exposure = f" Without averaging, SAM's exposure bias is lower {of['L6a']}."
-    is_lower = tally(studies, "L6a").chosen("yes", "no", "no") == "yes"
+    of = {name: tally(studies, name).words(size=True) for name in ("L2a", "L2d", "L7a", "L8c")}
+    bias, worse = tally(studies, "L6a"), tally(studies, "L8b")
+    exposure = f" Without averaging, SAM's exposure bias is lower {bias.words(size=True)}."
+    title = rounding(worse)
     return [
         f"**What SAM buys.** Flatter weights: the loss rises less under noise on them {of['L7a']}, and under rounding "
         f"to 4 bits {of['L8c']}. Used as training leaves them (raw), they sample better than plain training's: "
-        f"{_by_rungs(studies, 'L1a')}.{exposure if is_lower else ''}",
+        f"{_by_rungs(studies, 'L1a')}.{bias.chosen(exposure, '', '')}",
         "**When it does not.** With an exponential moving average of the weights (EMA), as diffusion models are used, "
         f"SAM's samples are better {of['L2a']}. EMA alone, which costs no gradient, improves samples {of['L2d']}."
-        f"{'' if is_lower else exposure} Rounding to 8 bits needs no SAM: {_rounded(tally(studies, 'L8b'))}.",
+        f"{bias.chosen('', exposure, exposure)} {title[0].upper()}{title[1:]}: {_rounded(worse)}.",
         f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}.",
         f"**What these studies contradict.** {against(studies)}",
         f"**How far this reaches.** {_reach(columns)}",
@@ -197,8 +198,8 @@ def _rounded(of: Tally) -> str:
         return "not measured"
     open_ = f", open in {of.other}" if of.other else ""
     return (
-        f"without it samples are at most {SAME:.0%} farther in {of.refuted or 'none'} of {of.studies} studies, more in "
-        f"{of.confirmed or 'none'}{open_}"
+        f"plain training's samples are at most {SAME:.0%} farther in {of.refuted or 'none'} of {of.studies} studies, "
+        f"more in {of.confirmed or 'none'}{open_}"
     )
 
 
@@ -251,8 +252,9 @@ def _rungs(columns: Sequence[Column]) -> list[str]:
     return sorted({column.rung for column in columns})
 
 
-def _stand(verdicts: Sequence[str]) -> str:
-    """How a claim stands in studies: "✓ 3, ✗ 1, open 1"; empty where none says."""
+def _stand(cells: Iterable[Cell]) -> str:
+    """How claims stand in studies: "✓ 3, ✗ 1, open 1"; empty where none says."""
+    verdicts = [cell.verdict for cell in cells if cell.verdict in ladder_page.DECIDABLE]
     confirmed, refuted = verdicts.count("confirmed"), verdicts.count("refuted")
     counts = (("✓", confirmed), ("✗", refuted), ("open", len(verdicts) - confirmed - refuted))
     return ", ".join(f"{mark} {number}" for mark, number in counts if number)
@@ -264,7 +266,7 @@ def _cell(columns: Sequence[Column], rung: str, identifier: str) -> str:
     if rung == "5":
         holding = [one["holds"] for cell in cells for one in cell.comparisons]
         return f"{sum(holding)} of {len(holding)}" if holding else "–"
-    return _stand([cell.verdict for cell in cells if cell.verdict in ladder_page.DECIDABLE]) or "–"
+    return _stand(cells) or "–"
 
 
 def _head(columns: Sequence[Column], rung: str) -> str:
@@ -329,9 +331,8 @@ def _by_rung(columns: Sequence[Column]) -> Part:
     totals = []
     for owner, words in TOTALS.items():
         of = [claim.identifier for claim in claims if claim.owner == owner]
-        cells = [c.cells[name].verdict for c in _studies(columns) for name in of if name in c.cells]
-        stand = _stand([verdict for verdict in cells if verdict in ladder_page.DECIDABLE])
-        totals.append(f"{words.format(len(of))}: {stand or 'not tested'}")
+        cells = [c.cells[name] for c in _studies(columns) for name in of if name in c.cells]
+        totals.append(f"{words.format(len(of))}: {_stand(cells) or 'not tested'}")
     reasons = [f"All claims over all studies. {'; '.join(totals)}.", ladder_page.undecided(columns)]
     if open_ := undecided_everywhere(columns):
         reasons.append(f"Claims that some studies judge and none decides: {'; '.join(open_)}.")
@@ -341,10 +342,10 @@ def _by_rung(columns: Sequence[Column]) -> Part:
         (
             Picture(
                 "ladder",
-                "Of the toy's studies those with the largest step noise and with the smallest, memorised, training "
-                "set; the title counts all. A point is a radius of SAM, or a size of random weight noise, against "
-                "plain training with the same averaging: filled raw weights, open EMA. Lower is better, to the right "
-                "is flatter. Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
+                "Of the toy's studies one with all data and a small batch, and the one with the smallest training set, "
+                "which is memorised; the title counts all. A point is a radius of SAM, or a size of random weight "
+                "noise, against plain training with the same averaging: filled raw weights, open EMA. Lower is "
+                "better, to the right is flatter. Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),
@@ -379,13 +380,13 @@ def theory_verdicts() -> str:
     by_verdict: dict[Verdict, list[str]] = {}
     for label, words in CENTRAL.items():
         by_verdict.setdefault(ledger.statements()[label][1].verdict, []).append(words)
-    said = {
+    phrases = {
         Verdict.VACUOUS: ("is vacuous, for nothing meets it", "are vacuous, for nothing meets them"),
         Verdict.FALSE: ("is false as printed", "are false as printed"),
         Verdict.CONDITIONAL: ("holds under conditions", "hold under conditions"),
         Verdict.HOLDS: ("holds", "hold"),
     }
-    of = [(by_verdict[one], forms) for one, forms in said.items() if one in by_verdict]
+    of = [(by_verdict[one], forms) for one, forms in phrases.items() if one in by_verdict]
     return "; ".join(f"{_listed(words)} {forms[len(words) > 1]}" for words, forms in of)
 
 
@@ -450,11 +451,10 @@ def _advised(columns: Sequence[Column]) -> list[tuple[str, str]]:
     names = ("L1a", "L1b", "L2a", "L2b", "L2d", "L2e", "L3b", "L5a", "L5b", "L5c", "L8a", "L8b", "L8c", "L12a")
     of = {name: tally(studies, name) for name in names}
     sized = {name: one.words(size=True) for name, one in of.items()}
+    average, noise = "Average the weights anyway.", "Compare SAM with random weight noise, which costs half."
     return [
         (
-            of["L2d"].chosen(
-                "Average the weights anyway.", "Compare with and without averaging.", "Average the weights anyway."
-            ),
+            of["L2d"].chosen(average, "Compare with and without averaging.", average),
             f"An EMA costs no pass. Where step noise is large it improves samples {sized['L2d']}, and alone samples "
             f"better than SAM without averaging {sized['L2e']}.",
         ),
@@ -472,11 +472,7 @@ def _advised(columns: Sequence[Column]) -> list[tuple[str, str]]:
             f"held-out loss {sized['L12a']}.",
         ),
         (
-            of["L5a"].chosen(
-                "Compare SAM with random weight noise, which costs half.",
-                "Random weight noise does not replace SAM.",
-                "Compare SAM with random weight noise, which costs half.",
-            ),
+            of["L5a"].chosen(noise, "Random weight noise does not replace SAM.", noise),
             "It costs one pass a step instead of two (`flatness.RandomWeightPerturbation`). Without averaging its "
             f"samples are better than plain training's {sized['L5b']}, and as good as SAM's, both equally flat, "
             f"{sized['L5a']}. With EMA it helps at no noise {of['L5c'].words()}.",
@@ -521,12 +517,12 @@ def _when_sam(raw: Tally, averaged: Tally, memorised: Tally) -> str:
 
 def undecided_everywhere(columns: Sequence[Column]) -> list[str]:
     """The statements of the paper's claims and the open questions that studies judge and none decides."""
-    found = []
+    open_everywhere = []
     for claim in ladder_page.all_claims():
         verdicts = {c.cells[claim.identifier].verdict for c in _studies(columns) if claim.identifier in c.cells}
         if verdicts & {"undecided", "disputed"} and not verdicts & {"confirmed", "refuted"}:
-            found.append(claim.statement)
-    return found
+            open_everywhere.append(claim.statement)
+    return open_everywhere
 
 
 def _unknown(columns: Sequence[Column]) -> Part:

@@ -23,10 +23,10 @@ from PIL import Image
 from flatness.images import PIXEL_LIMIT
 from tests.command_lines import Ended, LateError, check, hostile_values, options_of, run
 
-EXAMPLES = 1000 if settings.get_current_profile_name() == "thorough" else 5
-"""Of each command."""
-THOROUGH = EXAMPLES >= 250
+THOROUGH = settings.get_current_profile_name() == "thorough"
 """Whether all command lines are tried."""
+EXAMPLES = 1000 if THOROUGH else 5
+"""Of each command."""
 MODEL = "tests.flatness.cli.models:mlp"
 SMALL = (
     *("--images", "4", "--draws", "2", "--curve-draws", "2", "--curve-rms", ".01", "--bits", "4", "--steps", "2"),

@@ -137,7 +137,7 @@ def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, de
         SystemExit: 0 after --help, 2 for what is not allowed.
     """
     try:
-        found = tyro.cli(
+        options = tyro.cli(
             command,
             prog=prog,
             description=description,
@@ -145,12 +145,12 @@ def parsed(command: type[T], arguments: Sequence[str], default: T, prog: str, de
             default=default,
             config=(tyro.conf.OmitArgPrefixes,),
         )
-        if (out := getattr(found, "out", None)) is not None:
+        if (out := getattr(options, "out", None)) is not None:
             check_out(out)
     except ValueError as error:  # the options' own checks
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    return found
+    return options
 
 
 def parse(arguments: Sequence[str]) -> Evaluate:

@@ -43,7 +43,8 @@ STUDIES = (
     ("tiny", ""),
     ("gpu", ""),
 )
-"""Those shown, by study and regime: of the toy's the largest step noise, and a training set that is memorised."""
+"""Those shown, by study and regime: of the toy's one with all data and a small batch, and the smallest training set,
+which is memorised."""
 PRINTED = "the paper's tables: FID; fall of LPF's value"
 METHODS = {"sam": "SAM", "rwp": "random weight noise"}
 DISTANCE = "distance-20"
