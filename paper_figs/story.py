@@ -345,8 +345,8 @@ def _by_rung(columns: Sequence[Column]) -> Part:
                 "Of the toy's studies one with all data and a small batch, and the one with the smallest training set, "
                 "which is memorised; the title counts all. A point is a radius of SAM, or a size of random weight "
                 "noise, against plain training with the same averaging: filled raw weights, open EMA. Lower is "
-                "better, to the right is flatter. Vertical axes are logarithmic, each its own. Bars: 95% intervals over "
-                "seeds.",
+                "better, to the right is flatter. Vertical axes are logarithmic, each its own. Bars: 95% intervals "
+                "over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),
