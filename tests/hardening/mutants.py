@@ -7,11 +7,13 @@ other than staticmethod and classmethod (context managers, no_grad, properties),
 choice, errors' and warnings' texts.
 
     python -m tests.hardening.mutants [GROUP ...]      one group after another, each going on where it was stopped
+    python -m tests.hardening.mutants --sample 60      so many mutants a group, drawn by a hash of their names
     python -m tests.hardening.mutants --summary        renews results/mutants.json from what is there
     python -m tests.hardening.mutants --again [GROUP]  tries survivors again, where tests were written since
 
 A group is a few modules and the tests that are meant to notice; its folder is runs/mutants/GROUP. In the summary a
-survivor's `why` is kept as long as its change is the same; a survivor without one is counted as unexplained.
+survivor's `why` is kept as long as its change is the same; a survivor without one is counted as unexplained. `noticed`
+is the share of the mutants run that tests noticed, with an exact 95 % interval where they are a sample.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import scipy.stats
+
 from experiments.provenance import provenance
 from findings.documents import json_text
 from findings.files import write_whole
@@ -40,8 +44,9 @@ RUNS = ROOT / "runs" / "mutants"
 SUMMARY = ROOT / "results" / "mutants.json"
 ROOMS = ("findings", "flatness", "theory", "experiments", "toy")
 PLAIN = {1: "killed", 3: "killed", 0: "survived", 33: "no tests", 5: "no tests", 36: "timeout", 24: "timeout",
-         -24: "timeout", 152: "timeout", 255: "timeout"}  # fmt: skip
-"""What a status of pytest means; others are called by their number."""
+         -24: "timeout", 152: "timeout", 255: "timeout", 34: "not drawn"}  # fmt: skip
+"""What a status of pytest means, or mutmut's 34, which it passes over; others are called by their number."""
+NOT_DRAWN = next(code for code, outcome in PLAIN.items() if outcome == "not drawn")
 
 
 NOTICED = (1, 2)
@@ -145,13 +150,56 @@ def prepared(name: str) -> Path:
     return folder
 
 
-def run(name: str) -> int:
-    """mutmut's status on one group, in one process of low priority; what was done before stands."""
+def run(name: str, sample: int | None = None) -> int:
+    """mutmut's status on one group, in one process of low priority; what was done before stands.
+
+    Args:
+        name: of the group.
+        sample: how many of its mutants; None for all.
+    """
     folder = prepared(name)
     _take_over_changes(name)
+    # In the group's folder, where mutmut looks for its settings when it is imported
+    subprocess.run([sys.executable, "-c", GENERATED], cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    draw(name, sample)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "1", "COLUMNS": "100"}
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
     return subprocess.run(command, cwd=folder, env=environment).returncode
+
+
+GENERATED = """
+from pathlib import Path
+from mutmut import __main__ as mutmut
+mutmut.set_mutant_under_test("mutant_generation")
+Path("mutants").mkdir(exist_ok=True)
+mutmut.copy_src_dir()
+mutmut.copy_also_copy_files()
+mutmut.setup_source_paths()
+mutmut.create_mutants(1)
+"""
+"""What `mutmut run` begins with; a second time it changes nothing."""
+
+
+def draw(name: str, sample: int | None) -> None:
+    """Have mutmut pass over all but a sample of a group's mutants: those whose names have the smallest hashes.
+
+    So a larger sample holds a smaller one, and which mutants are drawn depends on nothing that is known of them. What
+    has been run besides stays.
+    """
+    metas = {meta: json.loads(meta.read_bytes()) for meta in _metas(name)}
+    names = sorted(mutant for document in metas.values() for mutant in document["exit_code_by_key"])
+    drawn = set(sorted(names, key=lambda one: hashlib.sha256(one.encode()).digest())[:sample])
+    for meta, document in metas.items():
+        codes = document["exit_code_by_key"]
+        for mutant, code in codes.items():
+            if code is None or code == NOT_DRAWN:
+                codes[mutant] = None if mutant in drawn else NOT_DRAWN
+        meta.write_text(json.dumps(document))
+
+
+def _metas(name: str) -> list[Path]:
+    metas = (RUNS / name / "mutants" / f"{module}.meta" for module in GROUPS[name].modules)
+    return [meta for meta in metas if meta.exists()]
 
 
 def _take_over_changes(name: str) -> None:
@@ -165,13 +213,11 @@ def _take_over_changes(name: str) -> None:
         return
     shutil.rmtree(RUNS / name / "mutants" / "tests", ignore_errors=True)
     (RUNS / name / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
-    for module in group.modules:
-        meta = RUNS / name / "mutants" / f"{module}.meta"
-        if meta.exists():
-            document = json.loads(meta.read_bytes())
-            codes = document["exit_code_by_key"]
-            document["exit_code_by_key"] = {m: None if PLAIN.get(c) != "killed" else c for m, c in codes.items()}
-            meta.write_text(json.dumps(document))
+    for meta in _metas(name):
+        document = json.loads(meta.read_bytes())
+        codes = document["exit_code_by_key"]
+        document["exit_code_by_key"] = {m: None if PLAIN.get(c) != "killed" else c for m, c in codes.items()}
+        meta.write_text(json.dumps(document))
     stamp.write_text(digest)
 
 
@@ -353,6 +399,7 @@ def summary(
             "modules": list(GROUPS[name].modules),
             "tests": list(GROUPS[name].tests),
             "complete": not counts["not run"],
+            "noticed": _noticed(counts),
             "counts": dict(sorted(counts.items())),
             "unexplained": sum(not survivor["why"] for survivor in survivors),
             "survivors": survivors,
@@ -366,6 +413,19 @@ def summary(
         "not_run": [name for name in GROUPS if name not in groups],
         "groups": groups,
     }
+
+
+def _noticed(counts: Mapping[str, int]) -> list[float] | None:
+    """The share noticed and its 95 % interval (Clopper and Pearson, 1934), one point where all mutants were run."""
+    noticed = sum(counts.get(outcome, 0) for outcome in ("killed", "timeout"))
+    tried = sum(counts.values()) - sum(counts.get(outcome, 0) for outcome in ("not run", "not drawn"))
+    if not tried:
+        return None
+    share = noticed / tried
+    if tried == sum(counts.values()):
+        return [round(share, 3)] * 3
+    interval = scipy.stats.binomtest(noticed, tried).proportion_ci()
+    return [round(value, 3) for value in (share, interval.low, interval.high)]
 
 
 def function(mutant: str) -> str:
@@ -400,6 +460,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.hardening.mutants", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"which (default: all): {', '.join(GROUPS)}")
+    parser.add_argument("--sample", type=int, metavar="N", help="so many mutants a group (default: all)")
     parser.add_argument("--summary", action="store_true", help="run nothing")
     parser.add_argument("--again", action="store_true", help="try survivors again, and nothing else")
     parser.add_argument("--only", metavar="EXPRESSION", default="", help="with --again: of the tests, as pytest's -k")
@@ -409,12 +470,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no groups: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     if given.only and not given.again:
         parser.error("--only goes with --again")
+    if given.sample is not None and (given.sample < 1 or given.summary or given.again):
+        parser.error(f"--sample is {given.sample}; allowed: at least 1, without --summary and --again")
     before = earlier()
     if given.again:
         lost = [name for name in (given.groups or before) if name in before and not any(outcomes(name))]
         before |= {name: again(name, before[name], given.only) for name in lost}
     run_now = not (given.summary or given.again)
-    statuses = [run(name) for name in (given.groups or GROUPS)] if run_now else []
+    statuses = [run(name, given.sample) for name in (given.groups or GROUPS)] if run_now else []
     document = summary(explanations(before), before)
     write_whole(SUMMARY, json_text(document))
     for name, group in document["groups"].items():

@@ -172,6 +172,44 @@ def test_a_child_imports_what_lies_in_its_folder(tmp_path: Path, body: str) -> N
     assert mutants._in_a_child(tmp_path, ["test_it.py"]) == (body != "pass")
 
 
+def test_a_sample_is_drawn_by_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutants, "RUNS", tmp_path)
+    name = "curvature"
+    metas = [tmp_path / name / "mutants" / f"{module}.meta" for module in mutants.GROUPS[name].modules]
+    metas[0].parent.mkdir(parents=True)
+    codes = [{f"{place}.x_f__mutmut_{i}": None for i in range(40)} for place in "ab"]
+    codes[0]["a.x_f__mutmut_0"] = 1
+    for meta, one in zip(metas, codes, strict=True):
+        meta.write_text(json.dumps({"exit_code_by_key": one, "other": 3}))
+
+    def left() -> set[str]:
+        documents = [json.loads(meta.read_text()) for meta in metas]
+        assert all(document["other"] == 3 for document in documents)
+        return {mutant for one in documents for mutant, code in one["exit_code_by_key"].items() if code is None}
+
+    sizes = {}
+    for size in (30, 10, 90, 20):
+        mutants.draw(name, size)
+        sizes[size] = left()
+        assert {one: outcome for _, one, outcome in mutants.outcomes(name)}["a.x_f__mutmut_0"] == "killed"
+    assert 8 < len(sizes[10] | {"a.x_f__mutmut_0"}) <= 11
+    assert sizes[10] < sizes[20] < sizes[30]
+    assert sizes[90] == {mutant for one in codes for mutant, code in one.items() if code is None}
+    assert {one[0] for one in sizes[20]} == set("ab")
+    mutants.draw(name, None)
+    assert left() == sizes[90]
+
+
+def test_the_share_noticed_has_an_interval_where_it_is_of_a_sample() -> None:
+    assert mutants._noticed({"killed": 8, "timeout": 1, "no tests": 1, "survived": 2}) == [0.75] * 3
+    assert mutants._noticed({"not run": 4, "not drawn": 4}) is None
+    share, low, high = mutants._noticed({"killed": 9, "survived": 1, "not drawn": 40}) or (0.0, 0.0, 0.0)
+    # The ends leave 2.5 % beyond what was seen, 9 of 10: by binomial sums, up to the ends' rounding
+    beyond = 10 * low**9 * (1 - low) + low**10, 1 - high**10
+    assert share == 0.9
+    assert beyond == pytest.approx((0.025, 0.025), abs=0.006)
+
+
 def test_a_summary_counts_and_keeps_explanations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "curvature"
     module = mutants.GROUPS[name].modules[0]
