@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import Any
 from unittest import mock
 
@@ -257,6 +258,22 @@ def check_result(measure: Measure) -> None:
     assert settings["dtypes"]
     with pytest.raises(AttributeError):
         results[0].loss = results[0].loss  # type: ignore[misc]
+    check_progress(measure)
+
+
+def check_progress(measure: Measure) -> None:
+    """Steps are counted upwards from 1 to a total that stays; a line says the same, where there are two or more."""
+    steps: list[tuple[int, int]] = []
+    measure(Crowded(), noisy_loss, crowded_batches(), progress=lambda *step: steps.append(step))
+    done = [step for step, _ in steps]
+    (total,) = {total for _, total in steps}
+    assert done == sorted(done)
+    assert (done[0] >= 1, done[-1]) == (True, total)
+    written = io.StringIO()
+    with redirect_stderr(written):
+        measure(Crowded(), noisy_loss, crowded_batches(), progress=True)
+    assert written.getvalue().endswith(f": {total}/{total}, 0:00:00 left\n" if total > 1 else "")
+    assert bool(written.getvalue()) == (total > 1)
 
 
 @contextmanager
