@@ -54,9 +54,9 @@ proofs: ## check the proofs for every d and m with Coq; says which Debian packag
 bench: $(STAMP) ## speed and memory, side by side with peers
 	@$(BIN)/python -m benchmarks
 
-mutants: $(STAMP) ## change the instruments in one place at a time: do the tests notice? (hours; goes on; GROUPS="curvature ...")
+mutants: $(STAMP) ## change the instruments in one place at a time: do the tests notice? (hours; goes on; GROUPS="curvature ..." SAMPLE=40)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
-	@nice -n 15 $(BIN)/python -m tests.hardening.mutants $(GROUPS)
+	@nice -n 15 $(BIN)/python -m tests.hardening.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(GROUPS)
 
 torture: $(STAMP) ## kill every command at random moments and damage its files (hours; KILLS=50 DAMAGES=50)
 	@$(BIN)/python -m tests.hardening.torture --kills $(or $(KILLS),50) --damages $(or $(DAMAGES),50)
