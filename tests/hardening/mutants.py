@@ -472,6 +472,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--only goes with --again")
     if given.sample is not None and (given.sample < 1 or given.summary or given.again):
         parser.error(f"--sample is {given.sample}; allowed: at least 1, without --summary and --again")
+    try:  # before hours of work, of which the summary is the end
+        importlib.metadata.version("mutmut")
+    except importlib.metadata.PackageNotFoundError:
+        parser.error("mutmut is not installed; pip install '.[mutants]' installs it")
     before = earlier()
     if given.again:
         lost = [name for name in (given.groups or before) if name in before and not any(outcomes(name))]

@@ -172,6 +172,19 @@ def test_a_child_imports_what_lies_in_its_folder(tmp_path: Path, body: str) -> N
     assert mutants._in_a_child(tmp_path, ["test_it.py"]) == (body != "pass")
 
 
+def test_without_mutmut_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def version(name: str) -> str:
+        raise mutants.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(mutants.importlib.metadata, "version", version)
+    monkeypatch.setattr(mutants, "again", lambda *arguments: pytest.fail("begun"))
+    monkeypatch.setattr(mutants, "run", lambda *arguments: pytest.fail("begun"))
+    for given in ([], ["--again"], ["--summary"]):
+        with pytest.raises(SystemExit):
+            mutants.main(given)
+        assert "mutmut is not installed" in capsys.readouterr().err
+
+
 def test_a_sample_is_drawn_by_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutants, "RUNS", tmp_path)
     name = "curvature"

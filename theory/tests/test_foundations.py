@@ -151,6 +151,13 @@ def test_excess_near_zero_and_everywhere() -> None:
     assert excess(wide) == pytest.approx(wide - np.log1p(wide), rel=1e-15)
 
 
+def test_excess_ends_at_minus_one() -> None:
+    assert excess(np.array(-1.0)) == np.inf
+    for t in (-1.5, -1.0 - 1e-12, float("nan")):
+        with pytest.raises(ValueError, match=r"^t (is|has) .*at least -1$"):
+            excess(np.array([0.5, t]))
+
+
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))
 def test_numeric_and_symbolic_forms_of_a_divergence_agree(name: str) -> None:
     import sympy

@@ -286,3 +286,32 @@ def test_under_unequal_variances_the_edge_is_infinite_and_without_weights_nothin
     assert worst.value == worst.lower_bound == 0.0
     assert worst.perturbation.shape == (2, 3)
     assert np.linalg.norm(worst.perturbation) == pytest.approx(0.6)
+
+
+def test_the_edge_itself_is_infinite_under_unequal_variances() -> None:
+    """Delta v^T W^T C W v / |W v| = m: the density's precision has a zero."""
+    p = Gaussian(np.zeros(2), np.diag([2.0, 1.0]))
+    worst = worst_case_divergence(np.array([[1.0], [0.0]]), np.zeros(1), 0.5, p=p)
+    assert worst.lower_bound == worst.upper_bound == np.inf
+
+
+@pytest.mark.parametrize("divergence", ["kl", "reverse_kl"])
+def test_directions_that_w_does_not_see_move_nothing(divergence: str) -> None:
+    """b across all rows of W is one of the search's starts; there W v = 0, and a tiny ball's worst is tiny."""
+    p = Gaussian(np.zeros(2), np.diag([2.0, 1.0]))
+    W, b = np.eye(2, 3), np.array([0.0, 0.0, 5.0])
+    radii = np.array([3e-3, 3e-4])
+    bounds = [worst_case_divergence(W, b, radius, divergence, p=p).lower_bound for radius in radii]
+    tau = -radii / 3 * 2.0  # along the wider direction, b^T v = 0: the term alone, tau^2 / 4, or more with b
+    assert np.all(np.array(bounds) >= tau**2 / 4 * (1 - 1e-2))
+    assert bounds[0] / bounds[1] == pytest.approx(100.0, rel=2e-2)  # of second order in the radius
+
+
+@pytest.mark.parametrize("rho", [0.9, 1 - 1e-3, 1 - 1e-5])
+def test_next_to_the_edge_rounding_is_not_taken_for_a_gap(rho: float) -> None:
+    """b along v_1, where the spectral bound is attained; both sides are sums that rounding moves by eps/(1 - rho)^2."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        left, right = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (3, 4))
+        W = left @ np.diag([1.0, 0.6, 0.2]) @ right[:3]
+        assert worst_case_divergence(W, 0.7 * right[0], 4 * rho, norm="spectral").exact
