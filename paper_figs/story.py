@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from findings import ladder_page
+from findings.ladder import PAPERS_FALL
 from findings.ladder_claims import MEMORISED, SAME, STEP_NOISE
 from findings.ladder_doses import relative_dose
 from findings.ladder_page import Cell, Column
@@ -345,8 +346,9 @@ def _by_rung(columns: Sequence[Column]) -> Part:
                 "Of the toy's studies one with all data and a small batch, and the one with the smallest training set, "
                 "which is memorised; the title counts all. A point is a radius of SAM, or a size of random weight "
                 "noise, against plain training with the same averaging: filled raw weights, open EMA. Lower is "
-                "better, to the right is flatter. Vertical axes are logarithmic, each its own. Bars: 95% intervals "
-                "over seeds.",
+                "better, to the right is flatter. Ringed: SAM's radius whose raw samples are best, chosen on other "
+                f"samples; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's LPF on CIFAR-10. "
+                "Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),
