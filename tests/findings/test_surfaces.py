@@ -46,9 +46,9 @@ def test_a_failure_is_read_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["dataset", "steps", "network"])
 def test_networks_of_different_data_are_refused(name: str, tmp_path: Path) -> None:
-    other = {"dataset": "ffhq", "steps": 8, "network": {"image_size": 64}}[name]
+    other: dict[str, Any] = {"dataset": "ffhq", "steps": 8, "network": {"image_size": 64}}
     with pytest.raises(ResultError, match=r"x\.json: its networks are of .* allowed: one"):
-        surfaces.read(written(tmp_path / "x.json", a=source(), b=source(**{name: other})))
+        surfaces.read(written(tmp_path / "x.json", a=source(), b=source(**{name: other[name]})))
 
 
 def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:
