@@ -362,11 +362,11 @@ def _by_rung(columns: Sequence[Column]) -> Part:
         (
             Picture(
                 "ladder",
-                "Of the toy's studies one with all data and a small batch, and the one with the smallest training set, "
-                "which is memorised; the title counts all. A point is a radius of SAM, or a size of random weight "
-                "noise, against plain training with the same averaging: filled raw weights, open EMA. Lower is "
-                "better, to the right is flatter. Ringed: SAM's best radius for raw samples, chosen on other samples; "
-                f"dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's LPF did on CIFAR-10. "
+                "Shown of the toy's studies: one with all data and a small batch, and the one with the smallest "
+                "training set, which is memorised; the title counts all. A point is a radius of SAM, or a size of "
+                "random weight noise, against plain training with the same averaging: filled raw weights, open EMA. "
+                "Lower is better, to the right is flatter. Ringed: SAM's best radius for raw samples, chosen on other "
+                f"samples; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's LPF did on CIFAR-10. "
                 "Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,

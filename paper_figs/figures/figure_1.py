@@ -109,7 +109,7 @@ def _ours() -> Column:
         return _networks(surfaces.read(path))
     if coarse:
         column = sources.empty(OURS, what=f"{column['short']}: {min(coarse)} points a side are too few to be drawn")
-        column["empty"]["commands"][0] += " --surface-points 21"
+        column["empty"]["commands"][0] += " --surface-points 17"
     return column
 
 

@@ -347,7 +347,7 @@ def test_figure_1_shows_the_networks_that_were_measured_for_it(results: Path) ->
     (results.parent / surfaces.FILE).unlink()
     (line,) = [line for line in pictures.missing(computed("figure_1")) if "Fashion" in line]
     assert "3 points a side are too few" in line
-    assert "--surface-points 21" in line
+    assert "--surface-points 17" in line
 
 
 def test_a_study_with_points_enough_comes_before_the_networks_of_figure_1(results: Path) -> None:
