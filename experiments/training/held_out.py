@@ -94,20 +94,18 @@ class HeldOutLoss:
         images: held out from training.
         metrics: where the lines go, kind "held_out".
         count: images measured; all, if there are fewer.
-        seed: of the choice of images, timesteps and noise; not the run's, so that runs compare.
     """
 
-    def __init__(self, images: Images, metrics: Metrics, count: int = 512, seed: int = 0) -> None:
+    def __init__(self, images: Images, metrics: Metrics, count: int = 512) -> None:
         """Check the arguments."""
         self.images = arguments.instance("images", images, Images)
         self.count = min(arguments.count("count", count, at_least=1), len(images))
-        self.seed = arguments.count("seed", seed)
         self.metrics = metrics
         self._batch: Batch | None = None
 
     def started(self, state: RunState, step: int) -> None:
         """Fix images, timesteps and noise; measure the initial weights, or those of a step that was left out."""
-        self._batch = fixed_batch(self.images, state.process, self.count, self.seed)
+        self._batch = fixed_batch(self.images, state.process, self.count, 0)  # not the run's seed, so that runs compare
         if state.options.sample_every and step % state.options.sample_every == 0:
             self._measure(state, step)
 
