@@ -16,8 +16,7 @@ from torch import Tensor
 import flatness
 from experiments.measures.subject import Subject
 from findings.estimates import significant
-from flatness.measuring.base import Measurement, plain, standard_error
-from flatness.measuring.readout import Readout
+from flatness.measuring.base import plain, standard_error, stored
 from flatness.weights import derived_seed
 
 DIGITS = 7
@@ -140,11 +139,3 @@ def _norms(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """How many weights there are, and their L2 norm."""
     norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in parameters.values()]
     return {"count": sum(p.numel() for p in parameters.values()), "norm": math.hypot(*norms)}
-
-
-def stored(measurement: Measurement | Readout) -> dict[str, Any]:
-    """A measurement for JSON; the list of all weights' names, the same in every row, is left out."""
-    document = measurement.to_dict()
-    if len(document["settings"].get("parameters", ())) > 2:
-        document["settings"]["parameters"] = "all"
-    return document

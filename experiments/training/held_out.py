@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Process
-from experiments.training.events import RunState, StepReport
+from experiments.training.events import RunState, StepReport, Watcher
 from experiments.training.metrics import Metrics
 from flatness import arguments
 from flatness.measuring.base import devices_of, standard_error, undisturbed
@@ -87,7 +87,7 @@ def measured(model: nn.Module, process: Process, batch: Batch, at_once: int = 64
     return HeldOut(float(loss.mean()), standard_error(loss), float(mse.mean()), standard_error(mse))
 
 
-class HeldOutLoss:
+class HeldOutLoss(Watcher):
     """The watcher that measures raw and EMA weights every `sample_every` steps and at the end.
 
     Args:
@@ -113,9 +113,6 @@ class HeldOutLoss:
         """Measure, where it is time."""
         if state.options.sample_every and report.step % state.options.sample_every == 0:
             self._measure(state, report.step)
-
-    def saved(self, state: RunState, step: int, seconds_stopped: float) -> None:
-        """Nothing."""
 
     def finished(self, state: RunState, step: int) -> None:
         """Measure, unless this step was, or a signal ends the run."""

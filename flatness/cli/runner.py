@@ -42,20 +42,8 @@ class Watch(Protocol):
         """The network is measured, or has failed."""
 
 
-class Silent:
+class Silent(Watch):
     """Tells nobody."""
-
-    def begins(self, label: str, passes: float) -> None:
-        """Nothing."""
-
-    def measure(self, words: str) -> None:
-        """Nothing."""
-
-    def advance(self, samples: int) -> None:
-        """Nothing."""
-
-    def ends(self) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,9 @@ class Ball(strategies.Perturbed):
 
 
 @st.composite
-def balls(draw: st.DrawFn) -> Ball:
+def balls(draw: st.DrawFn, models: st.SearchStrategy[strategies.Model] | None = None) -> Ball:
     """Instances with rho = Delta |W|_op / m in RATIOS; where W = 0, Delta = ratio m."""
-    model = draw(strategies.models())
+    model = draw(strategies.models() if models is None else models)
     rng = np.random.default_rng(draw(strategies.seeds))
     direction = perturbations.project_admissible(rng.standard_normal(model.W.shape), model.W)
     size = np.linalg.norm(direction) * max(model.norm, 1e-9 if model.norm else 1.0) / model.m

@@ -245,9 +245,9 @@ class Rescaling:
 
 
 @st.composite
-def rescalings(draw: st.DrawFn) -> Rescaling:
+def rescalings(draw: st.DrawFn, names: tuple[str, ...] = HOMOGENEOUS) -> Rescaling:
     """Factors below and above 1."""
-    problem = draw(problems((3, 5), HOMOGENEOUS))
+    problem = draw(problems((3, 5), names))
     rng = np.random.default_rng(draw(strategies.seeds))
     return Rescaling(problem, rng.standard_normal(problem.W.shape), draw(st.sampled_from([0.03, 0.5, 2.0, 30.0])))
 

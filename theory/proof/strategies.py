@@ -127,9 +127,9 @@ RATIOS = st.sampled_from([1e-6, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1 - 1e-4])
 
 
 @st.composite
-def admissible(draw: st.DrawFn) -> Perturbed:
+def admissible(draw: st.DrawFn, of: st.SearchStrategy[Model] | None = None) -> Perturbed:
     """A model with an admissible delta, spectral radius of A in RATIOS, so that I + A is positive definite."""
-    model = draw(models())
+    model = draw(models() if of is None else of)
     rng = np.random.default_rng(draw(seeds))
     delta = perturbations.project_admissible(rng.standard_normal(model.W.shape), model.W)
     if draw(st.booleans()):  # one pair (u, v): delta = -u v^T with u along W v, the shape of T2's worst case
@@ -141,9 +141,9 @@ def admissible(draw: st.DrawFn) -> Perturbed:
 
 
 @st.composite
-def inadmissible(draw: st.DrawFn) -> Perturbed:
+def inadmissible(draw: st.DrawFn, of: st.SearchStrategy[Model] | None = None) -> Perturbed:
     """A model with any delta of moderate size: symmetry of delta W^T dropped."""
-    model = draw(models())
+    model = draw(models() if of is None else of)
     rng = np.random.default_rng(draw(seeds))
     delta = rng.standard_normal(model.W.shape)
     size = np.linalg.norm(delta, 2) * model.norm / model.m
