@@ -26,7 +26,7 @@ RECENT = 50
 """Steps that the numbers shown are means over."""
 
 
-class ShownProgress:
+class ShownProgress(Watcher):
     """The watcher that shows it, on standard error."""
 
     def __init__(self, console: Console | None = None) -> None:

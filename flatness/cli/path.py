@@ -13,9 +13,10 @@ from torch import Tensor
 from flatness.cli.document import common_entry
 from flatness.cli.errors import CommandError
 from flatness.cli.options import PathOptions
+from flatness.cli.progress import Watch
 from flatness.cli.recording import RecordedLoss, precision
 from flatness.cli.report import number
-from flatness.cli.runner import Common, Watch, placed, with_times
+from flatness.cli.runner import Common, placed, with_times
 from flatness.cli.statistics import Part, Uncertain, by_sample, student_quantile
 from flatness.cli.subject import Subject
 from flatness.compilation import plain_name

@@ -119,9 +119,9 @@ def linked(text: str, within: str, place: Place) -> Markup:
     parts, done = [], 0
     for match in pattern.finditer(text):
         name = match.group()
-        label = pages.get(name) or pages.get(f"Eq. {name}") or pages.get(f"theorem-{name.lower()}")
-        if label and label != within:
-            parts += [escape(text[done : match.start()]), Markup('<a href="{}">{}</a>').format(place(label), name)]
+        named = pages.get(name) or pages.get(f"Eq. {name}") or pages.get(f"theorem-{name.lower()}")
+        if named and named != within:
+            parts += [escape(text[done : match.start()]), Markup('<a href="{}">{}</a>').format(place(named), name)]
             done = match.end()
     return Markup("").join([*parts, escape(text[done:])])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sympy
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 
 from docs.extensions import claim_pages
 from findings.documents import read_document
@@ -25,7 +25,7 @@ EVERY = pytest.mark.parametrize(("module", "statement"), ledger.statements().val
 BY_HAND = {path.name: path.read_text(encoding="utf-8") for path in sorted(THEORY.glob("*.md"))}
 
 
-def text_of(part: BeautifulSoup) -> str:
+def text_of(part: Tag) -> str:
     return " ".join(part.get_text().replace("’", "'").split())
 
 
