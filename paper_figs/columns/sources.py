@@ -6,7 +6,7 @@ the commands that fill it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from findings import names, toy_study, trained
@@ -97,10 +97,11 @@ def columns(
     *,
     toy_seeds: int | None = None,
     errors: str = ERRORS,
+    datasets: Iterable[str] = (OURS, PAPERS),
 ) -> dict[str, Column]:
     """Toy, ours, and the paper's data set, in this order; arguments as in `of_toy` and `of_study`."""
     columns = {"toy": of_toy(toy, toy_seeds)}
-    return columns | {name: of_study(trained.of_dataset(name), name, study, errors) for name in (OURS, PAPERS)}
+    return columns | {name: of_study(trained.of_dataset(name), name, study, errors) for name in datasets}
 
 
 def label(method: str, rho: float | None) -> str:
