@@ -146,7 +146,6 @@ class Part:
 
 
 LADDER_SOURCE = (f"results/ladder/{ladder_page.DOCUMENT}", "python -m findings")
-THEORY_SOURCE = ("theory/ledger.py", "python -m theory")
 
 
 def parts(columns: Sequence[Column]) -> list[Part]:

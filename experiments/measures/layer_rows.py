@@ -284,7 +284,4 @@ def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, pl
 
 
 def _rounded(subject: Subject, bits: int) -> Any:
-    measurement = flatness.quantization_rise(
-        subject.network, subject.objective, subject.batches, bits, seed=subject.options.seed
-    )
-    return plain(measurement.rise)
+    return plain(subject.measured(flatness.quantization_rise, bits).rise)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from experiments.data import to_uint8
 from experiments.diffusion.process import Process
 from experiments.diffusion.sampling import sample
-from experiments.training.events import RunState, StepReport
+from experiments.training.events import RunState, StepReport, Watcher
 from findings.files import write_whole
 from flatness import arguments
 from flatness.measuring.base import devices_of, undisturbed
@@ -61,7 +61,7 @@ def grid(images: Tensor, columns: int) -> Image.Image:
     return Image.fromarray(sheet.squeeze(-1).numpy())
 
 
-class SampleGrids:
+class SampleGrids(Watcher):
     """The watcher that writes samples/step-00010000.png every `sample_every` steps and at the end, if that is not 0.
 
     Args:
@@ -87,9 +87,6 @@ class SampleGrids:
         """A grid, where it is time."""
         if state.options.sample_every and report.step % state.options.sample_every == 0:
             self._write(state, report.step)
-
-    def saved(self, state: RunState, step: int, seconds_stopped: float) -> None:
-        """Nothing."""
 
     def finished(self, state: RunState, step: int) -> None:
         """The last grid, unless a signal ends the run."""
