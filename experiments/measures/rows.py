@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -26,7 +27,7 @@ from experiments.training.checkpoints import (
     verify,
 )
 from findings.checksums import ResultError, read_json
-from findings.names import Average
+from findings.names import AVERAGES, Average
 
 STATE = "state.json"
 
@@ -55,6 +56,19 @@ class Checkpoint(NamedTuple):
         if folder is None:
             raise CheckpointError(f"{run} holds no checkpoint, and is none")
         return cls(folder, read_configuration(folder))
+
+    def averages(self) -> tuple[Average, ...]:
+        """Those that it holds.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged.
+        """
+        held: list[Average] = []
+        for average in AVERAGES:
+            with contextlib.suppress(ValueError):
+                self.settings(average)
+                held.append(average)
+        return tuple(held)
 
     def settings(self, average: Average) -> dict[str, Any]:
         """Which weights: the average, the step, and the file's SHA-256.
