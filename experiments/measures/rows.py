@@ -21,10 +21,10 @@ from experiments.training.checkpoints import (
     WEIGHTS,
     CheckpointError,
     load_run,
-    newest_good,
     read_configuration,
     shadow_file,
     verify,
+    whole_checkpoint,
 )
 from findings.checksums import ResultError, read_json
 from findings.names import AVERAGES, Average
@@ -50,11 +50,7 @@ class Checkpoint(NamedTuple):
         Raises:
             CheckpointError: there is none.
         """
-        folder: Path | None = run
-        if not (run / MANIFEST).exists():
-            folder, _ = newest_good(run)
-        if folder is None:
-            raise CheckpointError(f"{run} holds no checkpoint, and is none")
+        folder = whole_checkpoint(run)
         return cls(folder, read_configuration(folder))
 
     def averages(self) -> tuple[Average, ...]:

@@ -100,9 +100,7 @@ class SampleGrids(Watcher):
         stream = io.BytesIO()
         images = samples(state.shadows["ema"], state.process, shape, STEPS, 0)
         grid(images, self.side).save(stream, format="PNG")
-        path = _path(state, step)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, stream.getvalue())
+        write_whole(_path(state, step), stream.getvalue())
 
 
 def _path(state: RunState, step: int) -> Path:
