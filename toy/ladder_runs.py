@@ -92,7 +92,6 @@ class Kept:
 
     def put(self, arm: Arm, rows: Sequence[Row], seconds: float) -> None:
         """Keep a run's rows, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = {"what": arm.label, "seconds": round(seconds, 1), "rows": [asdict(row) for row in rows]}
         report.write_whole(self.path(arm), content)
 

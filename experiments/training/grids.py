@@ -20,6 +20,8 @@ from flatness.precision import whole_float32
 from flatness.weights import derived_seed
 
 FOLDER = "samples"
+STEPS = 20
+"""T' of a grid's sampling."""
 GAP = 2
 """Pixels between images."""
 
@@ -66,15 +68,11 @@ class SampleGrids(Watcher):
 
     Args:
         side: images in a row and in a column.
-        steps: T' of the sampling.
-        seed: of the noise.
     """
 
-    def __init__(self, side: int = 8, steps: int = 20, seed: int = 0) -> None:
-        """Check the arguments."""
+    def __init__(self, side: int = 8) -> None:
+        """Check the argument."""
         self.side = arguments.count("side", side, at_least=1)
-        self.steps = arguments.count("steps", steps, at_least=1)
-        self.seed = arguments.count("seed", seed)
         self._last = -1
 
     def started(self, state: RunState, step: int) -> None:
@@ -100,11 +98,9 @@ class SampleGrids(Watcher):
         network = state.configuration.network
         shape = (self.side**2, network.channels, network.image_size, network.image_size)
         stream = io.BytesIO()
-        images = samples(state.shadows["ema"], state.process, shape, self.steps, self.seed)
+        images = samples(state.shadows["ema"], state.process, shape, STEPS, 0)
         grid(images, self.side).save(stream, format="PNG")
-        path = _path(state, step)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, stream.getvalue())
+        write_whole(_path(state, step), stream.getvalue())
 
 
 def _path(state: RunState, step: int) -> Path:
