@@ -112,8 +112,8 @@ def test_the_nine_methods_are_ratios_to_plain_raw_and_say_what_an_ema_does(
     assert nine["title"].endswith("and on 1 of the paper's 3 data sets")
     judged = [one for one in nine_methods.columns_of(tmp_path / "results" / "ladder") if "L2e" in one.cells]
     for verdict, words in (
-        ("confirmed", "in 1 of 1 study,"),
-        ("refuted", "in none of 1 study (1 contradicted)"),
+        ("confirmed", "in the one study,"),
+        ("refuted", "not in the one study (contradicted)"),
     ):
         turned = [one._replace(cells={"L2e": one.cells["L2e"]._replace(verdict=verdict)}) for one in judged[:1]]
         assert words in nine_methods.title(turned, {"x": printed})
