@@ -59,8 +59,8 @@ class Tally(NamedTuple):
         return self.confirmed + self.refuted + self.other
 
     def words(self, *, size: bool = False) -> str:
-        """For "it does so ...": in 3 of 4 studies (1 contradicted), in all 4 studies, in none of 2 studies (2 open), not
-        in the one study (open).
+        """For "it does so ...": in 3 of 4 studies (1 contradicted), in all 4 studies, in none of 2 studies (2 open),
+        not in the one study (open).
 
         Args:
             size: whether the median of the changes is said too.
