@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.timing import Row
-from findings.boundary import REFUSED, empty_value, guarded
+from findings.boundary import guarded
 from findings.files import check_out
 
 # Not torch: the processes whose memory rooms measure begin by importing this module
@@ -26,9 +26,6 @@ OUT = "keep the results in this JSON file, such as results/benchmarks.json; room
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    if wrong := empty_value(sys.argv[1:] if arguments is None else arguments):
-        print(f"error: {wrong}", file=sys.stderr)
-        return REFUSED
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ROOMS)}; all by default")
     parser.add_argument("--out", type=Path, metavar="FILE", help=OUT)

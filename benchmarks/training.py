@@ -16,7 +16,7 @@ from experiments.configuration import PRESETS, AverageOptions, Configuration, Ru
 from experiments.data import Batches, Images
 from experiments.training.checkpoints import write_checkpoint
 from experiments.training.distributed import Ranks
-from experiments.training.events import RunState, StepReport
+from experiments.training.events import RunState, StepReport, Watcher
 from experiments.training.state import TrainingState, initial_network
 from experiments.training.step import TrainingStep
 from experiments.training.trainer import train
@@ -44,24 +44,15 @@ def _stepping(stepper: TrainingStep) -> Callable[[], object]:
     return lambda: stepper(next(counter), pixels)
 
 
-class _Reports:
+class _Reports(Watcher):
     """A watcher that keeps the steps' reports."""
 
     def __init__(self) -> None:
         self.reports: list[StepReport] = []
 
-    def started(self, state: RunState, step: int) -> None:
-        """Nothing to keep."""
-
     def stepped(self, state: RunState, report: StepReport) -> None:
         """Keep it."""
         self.reports.append(report)
-
-    def saved(self, state: RunState, step: int, seconds_stopped: float) -> None:
-        """Nothing to keep."""
-
-    def finished(self, state: RunState, step: int) -> None:
-        """Nothing to keep."""
 
 
 def _reports(configuration: Configuration) -> list[StepReport]:

@@ -8,7 +8,7 @@ import sys
 import time
 
 from experiments.commands import COMMANDS
-from findings.boundary import FAILED, TRACEBACK, described, empty_value, guarded
+from findings.boundary import FAILED, TRACEBACK, described, guarded
 
 EXTRAS = ("tyro", "lmdb", "PIL", "safetensors", "tensorboard")
 """Modules of the optional extra that the experiments need."""
@@ -84,8 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print(f"error: COMMAND is {given[0]!r}; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    wrong = _environment() or empty_value(given)
-    if wrong is not None:
+    if wrong := _environment():
         print(f"error: {wrong}", file=sys.stderr)
         return 2
 

@@ -6,15 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from findings.boundary import REFUSED, empty_value, guarded
+from findings.boundary import guarded
 from findings.ladder_page import DOSES_PAGE, FOLDER, PAGE, main
 
 
 def command() -> int:
     """Run the command line; the exit status."""
-    if wrong := empty_value(sys.argv[1:]):
-        print(f"error: {wrong}", file=sys.stderr)
-        return REFUSED
     parser = argparse.ArgumentParser(prog="python -m findings", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the ladder's results (default %(default)s)")
     folder = parser.parse_args().folder

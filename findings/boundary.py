@@ -76,12 +76,15 @@ def tracebacks() -> bool:
 
 
 def guarded(work: Callable[[], int], fail: Callable[[BaseException], int] | None = None) -> int:
-    """The exit status of some work; whatever it raises but SystemExit is a line.
+    """The exit status of some work; whatever it raises but SystemExit is a line, and so is a value that is empty.
 
     Args:
         work: of the command.
         fail: tells an error otherwise than by a line that begins with "error:", and gives the status.
     """
+    if wrong := empty_value(sys.argv[1:]):
+        print(f"error: {wrong}", file=sys.stderr)
+        return REFUSED
     try:
         status = work()
         sys.stdout.flush()

@@ -201,10 +201,6 @@ class Study:
         of = self.documents[RunKey(method, dose, self.seeds[0])]["settings"]["configuration"]["sam"]
         return 1.0 + of.get("ascent_share", 1.0) if of.get("sam_schedule", "always") == "always" else None
 
-    def has(self, method: str) -> bool:
-        """Whether a method was trained at every seed."""
-        return bool(self.doses(method))
-
     def measures(self, name: str) -> list[Measure]:
         """A claim's quantity: one measure, or one for each space of a distance."""
         return [Measure(name, space) for space in SPACES] if name in DISTANCES else [Measure(name)]

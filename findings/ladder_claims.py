@@ -112,7 +112,7 @@ LOWER = (-INFINITE, 0.0)
 HIGHER = (0.0, INFINITE)
 NOT_LOWER = (-SAME, INFINITE)
 UNCHANGED = (-SAME, SAME)
-ADM, ADM_EMA, ADM_SWA = Selection("adm"), Selection("adm", "ema"), Selection("adm", "swa")
+ADM, ADM_EMA = Selection("adm"), Selection("adm", "ema")
 IP, IP_EMA = Selection("ip"), Selection("ip", "ema")
 SAM, SAM_EMA = Selection("sam", "raw", "chosen"), Selection("sam", "ema", "chosen")
 SAM_BEST_EMA = Selection("sam", "ema", "chosen for the average")
@@ -122,7 +122,7 @@ SAM_MATCHED_RISE, SAM_MATCHED_RISE_EMA = (
     Selection("sam", "ema", "matched rise"),
 )
 SAM_LARGEST, SAM_EACH = Selection("sam", "raw", "largest"), Selection("sam", "raw", "each")
-NOISE, NOISE_EMA = Selection("rwp", "raw", "chosen"), Selection("rwp", "ema", "chosen")
+NOISE = Selection("rwp", "raw", "chosen")
 NOISE_BEST_EMA = Selection("rwp", "ema", "chosen for the average")
 NOISE_EQUAL = Selection("rwp", "raw", "equal fall")
 

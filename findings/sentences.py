@@ -59,7 +59,8 @@ class Tally(NamedTuple):
         return self.confirmed + self.refuted + self.other
 
     def words(self, *, size: bool = False) -> str:
-        """For "it does so ...": in 3 of 4 studies (1 contradicted), in all 4 studies, in none of 2 studies (2 open).
+        """For "it does so ...": in 3 of 4 studies (1 contradicted), in all 4 studies, in none of 2 studies (2 open),
+        not in the one study (open).
 
         Args:
             size: whether the median of the changes is said too.
@@ -67,11 +68,15 @@ class Tally(NamedTuple):
         if not self.studies:
             return "in no study so far (not measured)"
         counts = ((self.refuted, "contradicted"), (self.other, "open"))
-        verdicts = ", ".join(f"{number} {word}" for number, word in counts if number)
-        of = "1 study" if self.studies == 1 else f"{self.studies} studies"
-        every = self.confirmed == self.studies > 1
-        counted = f"in all {of}" if every else f"in {self.confirmed or 'none'} of {of}"
-        median = f"{'median ' if self.studies > 1 else ''}{self.median()}" if size and self.changes else ""
+        single = self.studies == 1
+        verdicts = ", ".join(word if single else f"{number} {word}" for number, word in counts if number)
+        if single:
+            counted = "in the one study" if self.confirmed else "not in the one study"
+        elif self.confirmed == self.studies:
+            counted = f"in all {self.studies} studies"
+        else:
+            counted = f"in {self.confirmed or 'none'} of {self.studies} studies"
+        median = f"{'' if single else 'median '}{self.median()}" if size and self.changes else ""
         notes = "; ".join(note for note in (verdicts, median) if note)
         return counted + (f" ({notes})" if notes else "")
 

@@ -90,7 +90,6 @@ def _chosen(method: Flattener) -> Selection:
 ASAM, RANDOM, FRIENDLY = _chosen("asam"), _chosen("random sam"), _chosen("friendly sam")
 LATE, FIFTH, HALF, NOISE = _chosen("late sam"), _chosen("sam every 5"), _chosen("sam of half length"), _chosen("rwp")
 SAM_EACH = Selection("sam", "raw", "each")
-D20 = ("distance-20",)
 BOTH = ("distance-20", "distance-100")
 
 # fmt: off

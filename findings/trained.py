@@ -17,7 +17,7 @@ from typing import Any
 from findings.documents import FAILED, at, read_document
 from findings.estimates import FEWEST, Cell, change_of, estimate, over_seeds
 from findings.files import plain_name
-from findings.names import AVERAGES, FULL, METHODS, PAPER_RADIUS, Average, RowName, low_pass
+from findings.names import AVERAGES, FULL, PAPER_RADIUS, Average, RowName, low_pass
 from findings.provenance import ROOT
 
 RUNS_VARIABLE = "FLATNESS_RUNS"
@@ -272,11 +272,6 @@ class Study:
     def face(self) -> str:
         """What a panel says of its data: data set, scale, number of runs."""
         return f"{self.scale()}, {self.replicates()}"
-
-    def methods(self, rho: float | None = None) -> list[str]:
-        """The rows that are there, in the paper's order."""
-        names = [str(RowName(method, average)) for method in METHODS for average in AVERAGES]
-        return [name for name in names if self.rows_of(name, rho)]
 
     def rows_of(self, method: str, rho: float | None = None) -> list[Row]:
         """A row's files, one a seed."""

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from findings import trained
-from findings.boundary import REFUSED, described, empty_value, guarded, tracebacks
+from findings.boundary import described, guarded, tracebacks
 from findings.files import check_out
 from paper_figs import build, catalogue
 from paper_figs.report import document
@@ -109,9 +109,6 @@ def _where_to_look(report: document.Report, out: Path) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status: 0, 1 where a figure failed, 2 for a name or folder that will not do."""
-    if wrong := empty_value(sys.argv[1:] if argv is None else argv):
-        print(f"error: {wrong}", file=sys.stderr)
-        return REFUSED
     options = _arguments(argv)
     available = catalogue.figures()
     out = options.out.resolve()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from findings import ladder_page
+from findings.ladder import PAPERS_FALL
 from findings.ladder_claims import MEMORISED, SAME, STEP_NOISE
 from findings.ladder_doses import relative_dose
 from findings.ladder_page import Cell, Column
@@ -36,10 +37,17 @@ COMMANDS = {
 
 
 class KeyClaim(NamedTuple):
-    """A claim of the ladder in as few words as a table on a first page has room for."""
+    """A claim of the ladder in as few words as a table on a first page has room for.
+
+    Attributes:
+        identifier: the claim's.
+        words: what it says.
+        unless: what is so in a study of its regime in which it cannot be judged.
+    """
 
     identifier: str
     words: str
+    unless: str = "it was not measured"
 
 
 KEY_CLAIMS = (
@@ -50,16 +58,26 @@ KEY_CLAIMS = (
     KeyClaim("L6a", "without averaging, SAM has less exposure bias"),
     KeyClaim("L8a", "rounded to 8 bits, SAM's weights sample as before"),
     KeyClaim("L8b", "rounded to 8 bits, plain training's weights sample visibly worse"),
-    KeyClaim("L8c", "rounded to 4 bits, SAM's loss rises less"),
+    KeyClaim(
+        "L8c",
+        "rounded to 4 bits, SAM's loss rises less",
+        "rounding does not raise SAM's loss in every seed, so that there is no ratio",
+    ),
     KeyClaim("L2b", "with EMA, even at its best radius, SAM's samples are level or worse"),
     KeyClaim("L3b", "with EMA, where the training set is memorised, SAM's best radius improves samples"),
     KeyClaim("L12a", "too large a radius costs held-out loss"),
     KeyClaim("L2e", "EMA alone samples better than SAM without averaging"),
-    KeyClaim("L5a", "one pass with random weight noise samples as well as SAM's two, both equally flat"),
+    KeyClaim(
+        "L5a",
+        "one pass with random weight noise samples as well as SAM's two, both equally flat",
+        "no noise that was tried with every seed is as flat as SAM",
+    ),
 )
 """Of the first page; all of them stand in results/ladder/claims.md."""
 OWNERS = {"paper": "paper", "theory": "our theory", "question": "open question"}
 """Whose a claim of the table is."""
+ELSEWHERE = {"step noise": "step noise is small", "memorised": "nothing is memorised"}
+"""What is so in a study of another regime than a claim's."""
 TOTALS = {
     "paper": "{} claims of the paper, those of the table among them",
     "theory": "{} predictions of our theory",
@@ -128,7 +146,6 @@ class Part:
 
 
 LADDER_SOURCE = (f"results/ladder/{ladder_page.DOCUMENT}", "python -m findings")
-THEORY_SOURCE = ("theory/ledger.py", "python -m theory")
 
 
 def parts(columns: Sequence[Column]) -> list[Part]:
@@ -309,9 +326,9 @@ def _legend(columns: Sequence[Column]) -> str:
         "✓ holds, ✗ contradicted, each in so many studies; –: not tested. †: judged where step noise is large: "
         f"where the held-out loss of weights as training leaves them (raw) is over {STEP_NOISE:.0%} above their EMA's. "
         f"Memorised: the EMA's is over {MEMORISED:.0%} above its training loss. As before, level: within {SAME:.0%}; "
-        f"visibly worse: by more; as well: within {noise:.0%}. A claim is judged in studies that measured it. SAM's "
-        "radius is the one whose raw samples are best, as in the paper; its best radius with EMA, the one whose EMA's "
-        "are; both are chosen on samples apart from those judged. Distance: sliced Wasserstein's (toy); of a "
+        f"visibly worse: by more; as well: within {noise:.0%}. SAM's radius is the one "
+        "whose raw samples are best, as in the paper; its best radius with EMA, the one whose EMA's are; both are "
+        "chosen on samples apart from those judged. Distance: sliced Wasserstein's (toy); of a "
         "classifier's features and of pixels (ADM, the paper's network). A claim on samples must hold at 20 and at 100 "
         "sampling steps; sizes are those at 20."
     ]
@@ -334,6 +351,8 @@ def _by_rung(columns: Sequence[Column]) -> Part:
         cells = [c.cells[name] for c in _studies(columns) for name in of if name in c.cells]
         totals.append(f"{words.format(len(of))}: {_stand(cells) or 'not tested'}")
     reasons = [f"All claims over all studies. {'; '.join(totals)}.", ladder_page.undecided(columns)]
+    if few := judged_in_few(columns):
+        reasons.insert(0, few)
     if open_ := undecided_everywhere(columns):
         reasons.append(f"Claims that some studies judge and none decides: {'; '.join(open_)}.")
     return Part(
@@ -342,17 +361,18 @@ def _by_rung(columns: Sequence[Column]) -> Part:
         (
             Picture(
                 "ladder",
-                "Of the toy's studies one with all data and a small batch, and the one with the smallest training set, "
-                "which is memorised; the title counts all. A point is a radius of SAM, or a size of random weight "
-                "noise, against plain training with the same averaging: filled raw weights, open EMA. Lower is "
-                "better, to the right is flatter. Vertical axes are logarithmic, each its own. Bars: 95% intervals "
-                "over seeds.",
+                "Shown of the toy's studies: one with all data and a small batch, and the one with the smallest "
+                "training set, which is memorised; the title counts all. A point is a radius of SAM, or a size of "
+                "random weight noise, against plain training with the same averaging: filled raw weights, open EMA. "
+                "Lower is better, to the right is flatter. Ringed: SAM's best radius for raw samples, chosen on other "
+                f"samples; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's LPF did on CIFAR-10. "
+                "Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
             ),
             _table(columns),
             _legend(columns) + (f" {unfinished}" if unfinished else ""),
-            Fold("What is open, and why", (Items(tuple(reasons)),)),
+            Fold(f"What is open{', or judged in fewer studies,' if few else ','} and why", (Items(tuple(reasons)),)),
         ),
         LADDER_SOURCE,
     )
@@ -524,6 +544,22 @@ def undecided_everywhere(columns: Sequence[Column]) -> list[str]:
         if verdicts & {"undecided", "disputed"} and not verdicts & {"confirmed", "refuted"}:
             open_everywhere.append(claim.statement)
     return open_everywhere
+
+
+def judged_in_few(columns: Sequence[Column]) -> str:
+    """The claims of the table that fewer studies judge than there are, each with why; "" where there is none."""
+    studies = _studies(columns)
+    claims = {claim.identifier: claim for claim in ladder_page.all_claims()}
+    few = []
+    for key in KEY_CLAIMS:
+        left = [column for column in studies if not tally([column], key.identifier).studies]
+        regime = claims[key.identifier].regime
+        elsewhere = [column for column in left if regime not in ("any", *column.about["regimes"])]
+        reasons = [ELSEWHERE[regime]] if elsewhere else []
+        reasons += [key.unless] if len(elsewhere) < len(left) else []
+        if 0 < len(left) < len(studies):
+            few.append(f"“{key.words}” in {len(studies) - len(left)} (in the others {' or '.join(reasons)})")
+    return f"Judged in fewer than all {len(studies)} studies: {'; '.join(few)}." if few else ""
 
 
 def _unknown(columns: Sequence[Column]) -> Part:

@@ -324,7 +324,7 @@ MIDST: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "flatness measure": ("flatness.cli.runner.gathered", (MODEL, *SMALL, "--out", "NEW")),
     "flatness compare": ("flatness.cli.sources.loaded", (MODEL, MODEL, *SMALL, "--out", "NEW")),
     "flatness path": ("flatness.cli.path.path_of", (MODEL, MODEL, "--data", "DATA", "--out", "NEW")),
-    "toy": ("toy.ladder_runs.kept_rows", ("regimes", "--so-far", "--quick", "--out", "NEW")),
+    "toy": ("toy.ladder_runs.work_of", ("regimes", "--so-far", "--quick", "--out", "NEW")),
     "theory": ("theory.ledger.statements", None),
     "paper_figs": ("paper_figs.build.up_to_date", ("--out", "NEW")),
     "findings": ("findings.ladder_page.columns_of", None),

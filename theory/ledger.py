@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -191,21 +190,12 @@ def _cell(formula: Any) -> str:
     return "" if formula is None else f"$`{notation.latex(formula)}`$"
 
 
-def verdict_table(link: str = "claims/", brief: bool = False, labels: Collection[str] | None = None) -> str:
-    """The table of verdicts in Markdown, with links to the modules, which lie under `link`.
-
-    Args:
-        link: the folder, with its last slash.
-        brief: only the first sentence of each reason.
-        labels: of which claims; all of them where None.
-    """
+def verdict_table() -> str:
+    """The table of verdicts in Markdown, with links to the modules."""
     lines = ["| claim | verdict | in short |", "|---|---|---|"]
     for label, (module, statement) in statements().items():
-        if labels is not None and label not in labels:
-            continue
-        claim = f"[{label}]({link}{module}.py): {statement.title}"
-        reason = in_short(statement) if brief else statement.reason
-        cells = (cell.replace("|", r"\|") for cell in (claim, statement.standing, reason))
+        claim = f"[{label}](claims/{module}.py): {statement.title}"
+        cells = (cell.replace("|", r"\|") for cell in (claim, statement.standing, statement.reason))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from findings.boundary import REFUSED, empty_value, guarded
+from findings.boundary import guarded
 from findings.files import check_out
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED, FEWEST_SEEDS, Outcome, Verdict
@@ -96,9 +96,6 @@ def _decisive(outcome: Outcome[Prediction]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    if wrong := empty_value(given):
-        print(f"error: {wrong}", file=sys.stderr)
-        return REFUSED
     parser = _parser()
     options = parser.parse_args(given)
     settings = sizes.QUICK if options.quick else sizes.Settings()

@@ -67,14 +67,13 @@ def make(
     """
     with _folder(quick) as folder:
         store = ladder_runs.Kept(folder, rung)
-        work = ladder_runs.work_of(rung, store)
+        work = ladder_runs.work_of(store)
         console.print(f"{rung.name}: {work.words(workers)}", markup=False, highlight=False)
-        if so_far:
-            rows = ladder_runs.kept_rows(work, store)
-        else:
+        if not so_far:
             with reported() as tell:
-                rows = ladder_runs.run(rung, store, workers=workers, tell=tell)
-        content = document(rung, rows, quick=quick, complete=not (so_far and work.missing), command=command)
+                work = ladder_runs.run(work, store, workers=workers, tell=tell)
+        rows = work.rows
+        content = document(rung, rows, quick=quick, complete=not work.missing, command=command)
         content["code"] = store.code  # the runs', whenever they were made; the commit is that of the writing
     if out is None:
         console.print("nothing written (--quick without --out)", markup=False)

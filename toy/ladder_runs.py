@@ -92,7 +92,6 @@ class Kept:
 
     def put(self, arm: Arm, rows: Sequence[Row], seconds: float) -> None:
         """Keep a run's rows, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = {"what": arm.label, "seconds": round(seconds, 1), "rows": [asdict(row) for row in rows]}
         report.write_whole(self.path(arm), content)
 
@@ -102,22 +101,30 @@ class Work:
     """What a study has still to do.
 
     Attributes:
-        arms: all runs.
-        missing: those without a result.
-        seconds: an estimate of what these take on one core, at the pace of those that have one.
+        runs: all, each with its result or None.
+        seconds: an estimate of what those without one take on one core, at the pace of those that have one.
     """
 
-    arms: list[Arm]
-    missing: list[Arm]
+    runs: list[tuple[Arm, Run | None]]
     seconds: float
+
+    @property
+    def missing(self) -> list[Arm]:
+        """Those without a result."""
+        return [arm for arm, result in self.runs if result is None]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of all runs that have a result, in order."""
+        return [row for _, result in self.runs if result is not None for row in result.rows]
 
     def words(self, workers: int) -> str:
         """For people."""
         minutes = math.ceil(self.seconds / max(workers, 1) / 60)
-        done = len(self.arms) - len(self.missing)
+        done = len(self.runs) - len(self.missing)
         cores = max(workers, 1)
         return (
-            f"{len(self.arms)} runs, {done} of them done; about {minutes} minute{'s'[: minutes != 1]} more on "
+            f"{len(self.runs)} runs, {done} of them done; about {minutes} minute{'s'[: minutes != 1]} more on "
             f"{cores} core{'s'[: cores != 1]}, {'as fast as for these' if done else 'idle'}"
         )
 
@@ -130,23 +137,22 @@ def seconds_of(arm: Arm, rung: Rung) -> float:
     return 2.0 * arm.cost * rung.seeds / FLOPS + rows * SECONDS_A_ROW * wider * size
 
 
-def work_of(rung: Rung, stored: Kept) -> Work:
-    """All runs of a rung and those to do."""
-    arms = [arm for regime in rung.regimes for arm in arms_of(regime)]
-    runs = [(arm, stored.get(arm)) for arm in arms]
-    missing = [arm for arm, result in runs if result is None]
+def work_of(stored: Kept) -> Work:
+    """All runs of a rung, with the results that there are."""
+    rung = stored.rung
+    runs = [(arm, stored.get(arm)) for regime in rung.regimes for arm in arms_of(regime)]
     done = [(seconds_of(arm, rung), result.seconds) for arm, result in runs if result is not None]
     pace = math.fsum(took for _, took in done) / math.fsum(estimate for estimate, _ in done) if done else 1.0
-    return Work(arms, missing, pace * math.fsum(seconds_of(arm, rung) for arm in missing))
+    return Work(runs, pace * math.fsum(seconds_of(arm, rung) for arm, result in runs if result is None))
 
 
 def run(
-    rung: Rung, stored: Kept, *, workers: int = 2, tell: Callable[[str, float], None] = lambda what, share: None
-) -> list[Row]:
-    """All rows of a rung, in order; runs without a result are made and kept.
+    work: Work, stored: Kept, *, workers: int, tell: Callable[[str, float], None] = lambda what, share: None
+) -> Work:
+    """Make and keep the runs without a result; the work with theirs.
 
     Args:
-        rung: what.
+        work: of the rung.
         stored: where results are.
         workers: processes of one thread each; 0 runs everything in this one.
         tell: called with (what was done, its share of the time of what was to do).
@@ -155,27 +161,20 @@ def run(
         ValueError: images cannot be read.
         FloatingPointError: a loss or measure is not finite.
     """
-    work = work_of(rung, stored)
-    whole = math.fsum(seconds_of(arm, rung) for arm in work.missing)
-    for arm in _made(work.missing, rung, stored, workers):
-        tell(arm.label, seconds_of(arm, rung) / whole)
-    return kept_rows(work, stored)
+    whole = math.fsum(seconds_of(arm, stored.rung) for arm in work.missing)
+    for arm in _made(work.missing, stored, workers):
+        tell(arm.label, seconds_of(arm, stored.rung) / whole)
+    return Work([(arm, stored.get(arm) if result is None else result) for arm, result in work.runs], 0.0)
 
 
-def kept_rows(work: Work, stored: Kept) -> list[Row]:
-    """The rows of all runs that have a result, in order."""
-    runs = [stored.get(arm) for arm in work.arms]
-    return [row for run in runs if run is not None for row in run.rows]
-
-
-def _made(arms: Sequence[Arm], rung: Rung, stored: Kept, workers: int) -> Iterator[Arm]:
+def _made(arms: Sequence[Arm], stored: Kept, workers: int) -> Iterator[Arm]:
     if not workers:
         for arm in arms:
-            make(arm, rung, stored)
+            make(arm, stored)
             yield arm
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        futures: dict[Future[None], Arm] = {executor.submit(make, arm, rung, stored): arm for arm in arms}
+        futures: dict[Future[None], Arm] = {executor.submit(make, arm, stored): arm for arm in arms}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -184,8 +183,8 @@ def _made(arms: Sequence[Arm], rung: Rung, stored: Kept, workers: int) -> Iterat
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def make(arm: Arm, rung: Rung, stored: Kept) -> None:
+def make(arm: Arm, stored: Kept) -> None:
     """One run, kept as it finishes."""
     start = time.monotonic()
-    rows = run_arm(arm, rung)
+    rows = run_arm(arm, stored.rung)
     stored.put(arm, rows, time.monotonic() - start)

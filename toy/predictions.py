@@ -185,8 +185,6 @@ def stopped(method: str) -> str:
     return f"equal/{method}"
 
 
-def averaging(
-    measure: str, region: Region, average: str, methods: Sequence[str] = PAPER_METHODS
-) -> tuple[Comparison, ...]:
+def averaging(measure: str, region: Region, average: str) -> tuple[Comparison, ...]:
     """An average against the raw weights of the same run."""
-    return tuple(Comparison(learnt(f"{m}+{average}"), measure, region, learnt(m)) for m in methods)
+    return tuple(Comparison(learnt(f"{m}+{average}"), measure, region, learnt(m)) for m in PAPER_METHODS)

@@ -35,12 +35,11 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
-from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import ReferenceRole, SphinxDirective, SphinxRole
 from sphinx.util.typing import OptionSpec
 
 from docs.extensions import claim_pages
-from paper_figs.report import claims, fragments
+from paper_figs.report import claims, fragments, sourced
 from theory import ledger
 from theory.proof import notation
 from theory.proof.statement import Fault, Statement, Verdict
@@ -65,11 +64,10 @@ def known(label: str) -> Statement:
 
 
 def _depends_on_theory(env: BuildEnvironment) -> None:
-    """Have the page read again when the ledger may have changed; a claim's own page includes its module."""
-    if env.docname.removeprefix(f"{claim_pages.FOLDER}/") not in ledger.statements():
-        for path in ledger.ROOM.rglob("*.py"):
-            if not path.is_relative_to(ledger.ROOM / "tests"):
-                env.note_dependency(path)
+    """Have the page read again when the ledger may have changed."""
+    for path in ledger.ROOM.rglob("*.py"):
+        if not path.is_relative_to(ledger.ROOM / "tests"):
+            env.note_dependency(path)
 
 
 def _link(env: BuildEnvironment, label: str, text: str) -> addnodes.pending_xref:
@@ -87,10 +85,8 @@ def _link(env: BuildEnvironment, label: str, text: str) -> addnodes.pending_xref
 
 def _badge(env: BuildEnvironment, label: str) -> nodes.inline:
     verdict = known(label).verdict
-    badge = nodes.inline("", "", classes=["verdict", claim_pages.css_class(verdict)])
-    own = env.docname == f"{claim_pages.FOLDER}/{label}"
-    badge += nodes.Text(verdict.value) if own else _link(env, label, verdict.value)
-    return badge
+    link = _link(env, label, verdict.value)
+    return nodes.inline("", "", link, classes=["verdict", sourced.anchor(verdict.value)])
 
 
 class VerdictRole(SphinxRole):
@@ -181,24 +177,11 @@ class ClaimDirective(SphinxDirective):
             if formula is None:
                 raise self.error(f"show is {which!r}, but {label} has no such formula")
             if statement.printed is not None:  # ours have one formula, and its name above it
-                caption = claim_pages.caption(statement, which)
+                caption = "As printed" if which == "printed" else claims.caption(statement)
                 box += nodes.paragraph(caption, caption, classes=["claim-caption"])
-            box += self._formula(formula)
+            shown = f'<div class="formula">{claims.formula(formula)}</div>'
+            box += nodes.raw("", shown, format="html")
         return [box]
-
-    def _formula(self, formula: sympy.Basic) -> nodes.Element:
-        lines = claim_pages.formula_lines(formula)
-        if lines is None:
-            words = notation.text(formula)
-            return nodes.block_quote("", nodes.paragraph(words, words))
-        latex = "\n\n".join(lines)
-        node = nodes.math_block(latex, latex, number=None, label=None)
-        self.set_source_info(node)
-        return node
-
-
-def _row(*cells: str) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", nodes.paragraph("", cell)) for cell in cells))
 
 
 class LedgerRows(nodes.General, nodes.Element):
@@ -233,13 +216,13 @@ class VerdictsDirective(SphinxDirective):
 
 def _fill_rows(app: Sphinx, document: nodes.document, page: str) -> None:
     """Set the rows as the report does, now that a claim's page has an address."""
+
+    def place(label: str) -> str:
+        return app.builder.get_relative_uri(page, f"{claim_pages.FOLDER}/{label}")
+
     for node in list(document.findall(LedgerRows)):
-        rows = [claims.claim(*ledger.statements()[label], evidence=False) for label in node["labels"]]
-        table = fragments.ledger_rows(
-            rows,
-            "Claims",
-            lambda one: app.builder.get_relative_uri(page, f"{claim_pages.FOLDER}/{one.label.striptags()}"),
-        )
+        rows = [claims.claim(*ledger.statements()[label], place, evidence=False) for label in node["labels"]]
+        table = fragments.ledger_rows(rows, "Claims")
         node.replace_self(nodes.raw("", f'<div class="fragment">{table}</div>', format="html"))
 
 
@@ -247,19 +230,10 @@ class TallyDirective(SphinxDirective):
     """How many of the paper's claims there are of each verdict and fault: in two sentences, and as a table."""
 
     def run(self) -> list[nodes.Node]:
-        """A paragraph and a table."""
+        """A paragraph and a table, as in the ledger."""
         _depends_on_theory(self.env)
-        counts = ledger.tally(ledger.of_paper())
-        kinds = (None, *Fault)
-        body = nodes.tbody()
-        for verdict in Verdict:
-            numbers = [str(counts.get((verdict, fault), "")) for fault in kinds]
-            body += _row(verdict.value, *numbers)
-        heads = ("verdict", "", *(fault.value for fault in Fault))
-        head = nodes.thead("", _row(*heads))
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=20) for _ in heads), head, body, cols=len(heads))
-        sentence = nodes.paragraph("", ledger.headline(), support_smartquotes=False)
-        return [sentence, nodes.table("", group, classes=["tally"])]
+        shown = self.parse_text_to_nodes(f"{ledger.headline()}\n\n{ledger.tally_table()}")
+        return [nodes.container("", *shown, classes=["tally"])]
 
 
 def _switches() -> str:
@@ -269,17 +243,6 @@ def _switches() -> str:
         for verdict in Verdict
     )
     return f'<fieldset class="verdict-switches"><legend>Show</legend> {boxes}</fieldset>'
-
-
-class LetterByLetter(SphinxTransform):
-    """Keep the typographer's quotes and dashes out of what the ledger says."""
-
-    default_priority = 1
-
-    def apply(self, **kwargs: Any) -> None:
-        """Mark the pages of the claims."""
-        if self.env.docname.startswith(f"{claim_pages.FOLDER}/"):
-            self.document["support_smartquotes"] = False
 
 
 def _write_pages(app: Sphinx) -> None:
@@ -303,5 +266,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claim", ClaimDirective)
     app.add_directive("verdicts", VerdictsDirective)
     app.add_directive("tally", TallyDirective)
-    app.add_transform(LetterByLetter)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -249,7 +249,7 @@ def _by_sums(rows: Rows, share: float | None) -> list[Claim]:
     return claims
 
 
-def layer_table(rows: Rows, scale: str = "absolute") -> list[dict[str, Any]]:
+def layer_table(rows: Rows) -> list[dict[str, Any]]:
     """Which layers carry each row's rise: shares of the sum over layers by kind, for every row's first seed."""
     table = []
     for label in rows.labels:
@@ -259,9 +259,9 @@ def layer_table(rows: Rows, scale: str = "absolute") -> list[dict[str, Any]]:
             continue
         name = None if last is None else last["layer"]
         kinds = [_kind(layer, name) for layer in layers]
-        rises = [layer["rises"][scale]["value"] for layer in layers]
+        rises = [layer["rises"]["absolute"]["value"] for layer in layers]
         shares = {kind: _share(kind, kinds, rises) for kind in dict.fromkeys(kinds)}
-        table.append({"row": label, "scale": scale, "sum": math.fsum(rises), "shares": shares})
+        table.append({"row": label, "scale": "absolute", "sum": math.fsum(rises), "shares": shares})
     return table
 
 

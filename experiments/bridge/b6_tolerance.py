@@ -50,9 +50,9 @@ POINTS = 257
 """Between two levels, on which the interpolated rise is looked for."""
 
 
-def resampled(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Int[ndarray, "B n"]:
+def resampled(images: int, resamples: int = RESAMPLES) -> Int[ndarray, "B n"]:
     """Places of the images in each resample, the first of which is the images themselves."""
-    drawn = np.random.default_rng(seed).integers(images, size=(arguments.count("resamples", resamples), images))
+    drawn = np.random.default_rng(0).integers(images, size=(arguments.count("resamples", resamples), images))
     return np.vstack([np.arange(images), drawn])
 
 

@@ -94,7 +94,7 @@ def _measure(command: BridgeCommand, plan: Plan) -> None:
 
     from experiments import data
     from experiments.adm.network import ADM
-    from experiments.measures.layer_rows import Place, averages_of, row, snapshots
+    from experiments.measures.layer_rows import Place, row, snapshots
     from experiments.measures.layers import layers_of
     from experiments.training.distributed import chosen_device
     from findings.documents import FAILED
@@ -113,7 +113,7 @@ def _measure(command: BridgeCommand, plan: Plan) -> None:
     passes = command.options.passes(len(layers_of(ADM(first.network))), first.network.channels * size**2)
     say(f"{passes:,} passes of one image a row")
     for run, checkpoint in checkpoints.items():
-        documents = [row(plan, run, average, command.options, place) for average in averages_of(checkpoint)]
+        documents = [row(plan, run, average, command.options, place) for average in checkpoint.averages()]
         documents += [of for of in [snapshots(plan, run, command.options, place)] if of is not None]
         for document in documents:
             for name, measure in document["measures"].items():

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -201,7 +201,7 @@ def main(arguments: list[str]) -> int:
     from experiments.training.distributed import chosen_device
     from experiments.training.planning import start_in_words
     from findings.comparisons import failures
-    from findings.names import AVERAGES, Average
+    from findings.names import Average
     from findings.tables import shown
 
     place, (part, parts) = command.place, share(command.shard)
@@ -209,22 +209,23 @@ def main(arguments: list[str]) -> int:
     checkpoint = Checkpoint.of(command.run)
     if checkpoint.configuration.train_split == "all" and part == 0:
         print("note: this run was trained on all images, also on those that are measured here", file=sys.stderr)
-    averages: tuple[Average, ...] = AVERAGES if command.average == "all" else (command.average,)
-    if command.average == "all":
-        averages = tuple(a for a in AVERAGES if _has(checkpoint, a))
+    held = checkpoint.averages()
+    averages: tuple[Average, ...] = held if command.average == "all" else (command.average,)
     run = command.run if (command.run / "checkpoints").is_dir() else checkpoint.folder.parent.parent
     out = command.out or run / FOLDER
     paths = {average: out / f"{checkpoint.configuration.method}-{average}.json" for average in averages}
-    if command.workers > 1 and not _side_by_side(arguments, command.workers, paths.values(), out):
-        return 1
+    watch = ShownRows(len(averages[part::parts]))
+    if command.workers > 1 and not all(path.exists() for path in paths.values()):
+        failed = rows_side_by_side("evaluate", arguments, command.workers, out, watch.say)
+        if failed:
+            return 1
     material = gathered(
         checkpoint.configuration, options, run, root=place.data, features=place.features,
         inception=place.inception_weights, download=place.inception_download, device=device,
     )  # fmt: skip
-    if command.average in ("all", "ema") and part == 0 and _has(checkpoint, "ema"):
+    if command.average in ("all", "ema") and part == 0 and "ema" in held:
         step = checkpoint.settings("ema")["step"]
         print(f"note: the EMA: {start_in_words(checkpoint.configuration, step)}", file=sys.stderr)
-    watch = ShownRows(len(averages[part::parts]))
 
     def row(average: Average, watch: Callable[[Any], None]) -> dict[str, Any]:
         return evaluate(
@@ -245,28 +246,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _side_by_side(arguments: Sequence[str], workers: int, paths: Iterable[Path], out: Path) -> bool:
-    """Measure the rows in processes of their own, where any is left; whether all came to their end."""
+def rows_side_by_side(
+    command: str, arguments: Sequence[str], workers: int, out: Path, say: Callable[[str], None] = print
+) -> list[str]:
+    """Measure the rows by so many processes of this command, a part of them each; the names of those that failed."""
     from experiments.study import Job, side_by_side
 
-    if all(path.exists() for path in paths):
-        return True
-    jobs = [Job(f"rows-{part}", 1.0, False) for part in range(workers)]
     commands = {
-        job.name: shard_command("evaluate", arguments, part, workers) for part, job in enumerate(jobs)
+        f"rows-{part}": [sys.executable, "-m", "experiments", command, *arguments, "--workers", "1",
+                         "--shard", f"{part}/{workers}"]
+        for part in range(workers)
     }  # fmt: skip
-    return not side_by_side(jobs, commands.__getitem__, out, workers, lambda line: print(line, file=sys.stderr))
-
-
-def shard_command(command: str, arguments: Sequence[str], part: int, parts: int) -> list[str]:
-    """This command again, for one part of the rows."""
-    shard = ["--workers", "1", "--shard", f"{part}/{parts}"]
-    return [sys.executable, "-m", "experiments", command, *arguments, *shard]
-
-
-def _has(checkpoint: Any, average: Any) -> bool:
-    try:
-        checkpoint.settings(average)
-    except ValueError:
-        return False
-    return True
+    return side_by_side([Job(name, 1.0, False) for name in commands], commands.__getitem__, out, workers, say)

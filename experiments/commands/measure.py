@@ -6,8 +6,10 @@ import argparse
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from findings.checksums import with_checksum
+from findings.provenance import commit
 from flatness.cli.command import add_measuring, chosen_data, guarded, is_quick, labelled, reported
 from flatness.cli.errors import CommandError, reading
 from flatness.cli.options import DataOptions, MeasureOptions, PlaceOptions, taken
@@ -50,6 +52,11 @@ def _parser(quick: bool) -> argparse.ArgumentParser:
 
 
 def _carried_out(given: argparse.Namespace) -> int:
+    at_commit = commit()  # before anything is written
+
+    def completed(document: dict[str, Any]) -> dict[str, Any]:
+        return with_checksum({**document, "provenance": {**document["provenance"], "commit": at_commit}})
+
     options = taken(MeasureOptions, given, quick=given.quick)
     place, data_options = taken(PlaceOptions, given), taken(DataOptions, given)
     _all_options_apply(given, data_options)
@@ -63,7 +70,7 @@ def _carried_out(given: argparse.Namespace) -> int:
     else:
         with reading("the held-out images"):
             data = _own_images([source.configuration for source in sources], given.root)
-    return reported(subjects, data, options, place)
+    return reported(subjects, data, options, place, completed)
 
 
 def _all_options_apply(given: argparse.Namespace, data: DataOptions) -> None:

@@ -26,7 +26,7 @@ RECENT = 50
 """Steps that the numbers shown are means over."""
 
 
-class ShownProgress:
+class ShownProgress(Watcher):
     """The watcher that shows it, on standard error."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -138,9 +138,9 @@ class ShownRows:
         rows: how many there are in all.
     """
 
-    def __init__(self, rows: int, console: Console | None = None) -> None:
+    def __init__(self, rows: int) -> None:
         """Nothing is shown yet."""
-        self._console = Console(stderr=True) if console is None else console
+        self._console = Console(stderr=True)
         self._rows, self._finished = rows, 0
         self._row = ""
         self._began, self._share = 0.0, 0.0

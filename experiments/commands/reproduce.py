@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from experiments.commands.evaluate import Place, check_spread, given, given_evaluation, parsed, shard_command, share
+from experiments.commands.evaluate import Place, check_spread, given, given_evaluation, parsed, rows_side_by_side, share
 from experiments.configuration import PRESETS, Configuration, Method, PresetName, RunOptions
 from experiments.measures.options import EVALUATIONS, EvaluationOptions, evaluation_of
 from experiments.measures.options import PresetName as EvaluationName
@@ -171,7 +171,7 @@ def main(arguments: list[str]) -> int:
     from experiments.measures.points import SIZES
     from experiments.measures.subject import gathered
     from experiments.reproduce import Matrix, matrix
-    from experiments.study import Job, own_command, side_by_side
+    from experiments.study import own_command
     from experiments.training.distributed import chosen_device
     from findings.tables import shown
 
@@ -221,11 +221,7 @@ def main(arguments: list[str]) -> int:
             whole.measured_rows()
             return 0
         if command.workers > 1 and command.rows and not whole.measured:
-            jobs = [Job(f"rows-{index}", 1.0, False) for index in range(command.workers)]
-            failed = side_by_side(
-                jobs, lambda name: shard_command("reproduce", arguments, int(name.rpartition("-")[2]), command.workers),
-                command.out, command.workers,
-            )  # fmt: skip
+            failed = rows_side_by_side("reproduce", arguments, command.workers, command.out)
             if failed:
                 print(f"error: rows were not all measured: {', '.join(failed)}", file=sys.stderr)
                 return 1

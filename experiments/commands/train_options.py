@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments.commands.evaluate import given
 from experiments.configuration import PRESETS, Configuration, PresetName, RunOptions
 from findings.files import check_out
 
@@ -47,12 +48,8 @@ class Run:
 
 def given_preset(arguments: Sequence[str]) -> PresetName:
     """The preset that `--config` names, read before the options proper, whose defaults depend on it."""
-    for index, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--config":
-            option = value if equals else "".join(arguments[index + 1 : index + 2])
-            return option if option in PRESETS else DEFAULT_PRESET  # tyro refuses the others
-    return DEFAULT_PRESET
+    option = given(arguments, "--config", DEFAULT_PRESET)
+    return option if option in PRESETS else DEFAULT_PRESET  # tyro refuses the others
 
 
 def parse(arguments: Sequence[str]) -> Run:

@@ -64,7 +64,7 @@ class ReferenceCache:
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         return self._folder / f"{images.name}-{images.split}-{images.image_size}-{features.name}-{digest}.safetensors"
 
-    def moments(self, images: Images, features: Features, progress: bool = False) -> Moments:
+    def moments(self, images: Images, features: Features) -> Moments:
         """The moments: read where they are kept, computed and kept otherwise.
 
         A file that is damaged or about something else is never used: a warning says so, and it is computed anew.
@@ -75,7 +75,7 @@ class ReferenceCache:
                 return self._read(path, about, images)
             except ValueError as error:
                 warnings.warn(f"cached reference statistics are computed anew: {error}", stacklevel=2)
-        moments = moments_of(images.pixels, features, progress)
+        moments = moments_of(images.pixels, features)
         moments.to_file(path, about)
         return moments
 

@@ -36,7 +36,6 @@ from experiments.adm.network import ADM
 from experiments.configuration import Configuration, current_settings
 from experiments.data import Images
 from experiments.diffusion.process import Process
-from experiments.measures import layer_rows
 from experiments.measures.last_layer import measured_readout
 from experiments.measures.layers import WHOLE_NOISES, layers_of, measured_layers, whole_rise
 from experiments.measures.linearisation import measured_linearisation
@@ -51,7 +50,7 @@ from experiments.training.checkpoints import checkpoint_folder, snapshot_files, 
 from findings.checksums import ResultError
 from findings.documents import ResultFile, read_document
 from findings.files import hash_file, plain_name
-from findings.names import AVERAGES, Average, RowName
+from findings.names import Average, RowName
 from flatness import arguments
 from flatness.measuring.base import plain
 from flatness.weights import direction_norm
@@ -193,22 +192,6 @@ def about_of(plan: Plan, run: str, row: str, average: str) -> dict[str, str]:
     return {"what": what, "run": run, "row": row, "average": average, "method": plan.runs[run].method}
 
 
-def averages_of(checkpoint: Checkpoint) -> list[Average]:
-    """Those that a checkpoint holds.
-
-    Raises:
-        CheckpointError: the checkpoint is damaged.
-    """
-    averages: list[Average] = []
-    for average in AVERAGES:
-        try:
-            checkpoint.settings(average)
-        except ValueError:
-            continue
-        averages.append(average)
-    return averages
-
-
 class SnapshotFile(NamedTuple):
     """A snapshot on the disk.
 
@@ -259,13 +242,13 @@ def snapshots(plan: Plan, run: str, options: LayerOptions, place: Place) -> dict
     files = chosen(plan.folder / "runs" / run, options.snapshots)
     if not files:
         return None
-    settings = layer_rows.settings_of(plan, run, {one.name: one.settings() for one in files}, options, place)
+    settings = settings_of(plan, run, {one.name: one.settings() for one in files}, options, place)
     result = ResultFile(plan.folder / LAYERS / f"{run}-{SNAPSHOTS}.json", settings, current_settings)
 
     def work() -> Work:
         return Work({one.name: Task(functools.partial(_measured, plan, run, one, options, place)) for one in files})
 
-    about = layer_rows.about_of(plan, run, f"{run} snapshots", SNAPSHOTS)
+    about = about_of(plan, run, f"{run} snapshots", SNAPSHOTS)
     return measured(result, result.path.stem, about, work, place.device, place.watch)
 
 
@@ -274,7 +257,7 @@ def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, pl
     network = ADM(plan.runs[run].network)
     load_state_dict(weights, network, source=str(one.path))
     network = network.to(place.device).eval().requires_grad_(False)
-    subject = layer_rows.subject_of(plan, run, network, options.layer_images, place)
+    subject = subject_of(plan, run, network, options.layer_images, place)
     return {
         "steps": one.steps,
         "whole": {scale: whole_rise(subject, scale, options.whole_draws) for scale in WHOLE_NOISES},
@@ -284,7 +267,4 @@ def _measured(plan: Plan, run: str, one: SnapshotFile, options: LayerOptions, pl
 
 
 def _rounded(subject: Subject, bits: int) -> Any:
-    measurement = flatness.quantization_rise(
-        subject.network, subject.objective, subject.batches, bits, seed=subject.options.seed
-    )
-    return plain(measurement.rise)
+    return plain(subject.measured(flatness.quantization_rise, bits).rise)

@@ -219,18 +219,18 @@ def measured_layers(subject: Subject, names: Sequence[str] | None = None) -> lis
     return layers
 
 
-def _spread(subject: Subject, count: int) -> HeldOutBatch:
+def _spread(subject: Subject) -> HeldOutBatch:
     """So many of the images, over all timesteps."""
     joined = HeldOutBatch(*(torch.cat(parts) for parts in zip(*subject.batches, strict=True)))
     number = len(joined.t)
-    chosen = torch.linspace(0, number - 1, min(count, number)).round().long().to(joined.t.device)
+    chosen = torch.linspace(0, number - 1, min(SCALE_IMAGES, number)).round().long().to(joined.t.device)
     return HeldOutBatch(*(tensor[chosen] for tensor in joined))
 
 
 @torch.no_grad()
-def scale_effects(subject: Subject, names: Iterable[str], count: int = SCALE_IMAGES) -> dict[str, float | None]:
+def scale_effects(subject: Subject, names: Iterable[str]) -> dict[str, float | None]:
     """How much the output depends on each layer's scale, as `Layer` says; weights are put back."""
-    batch = _spread(subject, count)
+    batch = _spread(subject)
     t = subject.process.network_timesteps(batch.t)
 
     def output() -> Tensor:

@@ -488,10 +488,8 @@ def worst_case(
 ) -> dict[str, Any]:
     """The rise of the held-out loss at the end of a climb in a ball around the weights."""
     options = material.options
-    sharpness = flatness.worst_case_sharpness(
-        subject.network,
-        subject.objective,
-        subject.batches,
+    sharpness = subject.measured(
+        flatness.worst_case_sharpness,
         rho=options.worst_case_radius,
         steps=options.worst_case_steps,
         seed=options.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -20,13 +21,13 @@ from experiments.training.checkpoints import (
     WEIGHTS,
     CheckpointError,
     load_run,
-    newest_good,
     read_configuration,
     shadow_file,
     verify,
+    whole_checkpoint,
 )
 from findings.checksums import ResultError, read_json
-from findings.names import Average
+from findings.names import AVERAGES, Average
 
 STATE = "state.json"
 
@@ -49,12 +50,21 @@ class Checkpoint(NamedTuple):
         Raises:
             CheckpointError: there is none.
         """
-        folder: Path | None = run
-        if not (run / MANIFEST).exists():
-            folder, _ = newest_good(run)
-        if folder is None:
-            raise CheckpointError(f"{run} holds no checkpoint, and is none")
+        folder = whole_checkpoint(run)
         return cls(folder, read_configuration(folder))
+
+    def averages(self) -> tuple[Average, ...]:
+        """Those that it holds.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged.
+        """
+        held: list[Average] = []
+        for average in AVERAGES:
+            with contextlib.suppress(ValueError):
+                self.settings(average)
+                held.append(average)
+        return tuple(held)
 
     def settings(self, average: Average) -> dict[str, Any]:
         """Which weights: the average, the step, and the file's SHA-256.

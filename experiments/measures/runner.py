@@ -67,17 +67,13 @@ class Work:
     resumed: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _silent(progress: Progress) -> None:
-    """Tells nobody."""
-
-
 def measured(
     result: ResultFile,
     row: str,
     about: Mapping[str, Any],
     work: Callable[[], Work],
     device: torch.device | str,
-    watch: Callable[[Progress], None] = _silent,
+    watch: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """The file's document, from its parts, those of an earlier process included; a file that is there is read.
 

@@ -31,7 +31,6 @@ from findings.names import FULL, distance
 from flatness.measuring.base import plain
 from flatness.measuring.quantization import quantized
 
-"""Bits of the weights as they are."""
 CHUNK = 1000
 """Samples whose features are kept at a time while a distance is under way."""
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -151,6 +151,11 @@ class Subject:
     def squared_error(self, network: nn.Module, batch: HeldOutBatch) -> Tensor:
         """The mean squared error of the predicted noise, of each image, (n,)."""
         return self.losses(network, batch).mse
+
+    def measured(self, measure: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+        """A measure of `flatness`, of the objective on these images; the seed is the options' where none is given."""
+        settings = {"seed": self.options.seed, **settings}
+        return measure(self.network, self.objective, self.batches, *arguments, **settings)
 
     def real_images(self, count: int, label: str) -> Tensor:
         """Up to so many held-out images (n, C, H, W), uint8: a function of the options, the images and the label."""

@@ -16,8 +16,7 @@ from torch import Tensor
 import flatness
 from experiments.measures.subject import Subject
 from findings.estimates import significant
-from flatness.measuring.base import Measurement, plain, standard_error
-from flatness.measuring.readout import Readout
+from flatness.measuring.base import plain, standard_error, stored
 from flatness.weights import derived_seed
 
 DIGITS = 7
@@ -57,17 +56,8 @@ def low_pass(scale: str) -> Callable[[Subject], dict[str, Any]]:
 
     def run(subject: Subject) -> dict[str, Any]:
         options = subject.options
-        return stored(
-            flatness.low_pass_filter(
-                subject.network,
-                subject.objective,
-                subject.batches,
-                sigma=options.sigma if scale == "absolute" else options.relative_sigma,
-                draws=options.lpf_draws,
-                scale=scale,
-                seed=options.seed,
-            )
-        )
+        sigma = options.sigma if scale == "absolute" else options.relative_sigma
+        return stored(subject.measured(flatness.low_pass_filter, sigma=sigma, draws=options.lpf_draws, scale=scale))
 
     return run
 
@@ -79,29 +69,20 @@ def random_curve(subject: Subject) -> dict[str, Any]:
     """
     options = subject.options
     weights = sum(parameter.numel() for parameter in subject.network.parameters())
-    curve = flatness.perturbation_curve(
-        subject.network,
-        subject.objective,
-        subject.batches,
-        [rms * math.sqrt(weights) for rms in options.curve_rms],
-        draws=options.curve_draws,
-        seed=derived_seed("curve", options.seed),
-    )
+    distances = [rms * math.sqrt(weights) for rms in options.curve_rms]
+    seed = derived_seed("curve", options.seed)
+    curve = subject.measured(flatness.perturbation_curve, distances, draws=options.curve_draws, seed=seed)
     return stored(curve) | {"rms": list(options.curve_rms)}
 
 
 def gradient_curve(subject: Subject) -> dict[str, Any]:
     """The same along the gradient: what SAM makes small at distance rho."""
-    options = subject.options
     return stored(
-        flatness.perturbation_curve(
-            subject.network,
-            subject.objective,
-            subject.batches,
-            options.gradient_distances,
+        subject.measured(
+            flatness.perturbation_curve,
+            subject.options.gradient_distances,
             directions="gradient",
             gradient_batches=subject.gradient_batches,
-            seed=options.seed,
         )
     )
 
@@ -111,33 +92,13 @@ def surface(subject: Subject) -> dict[str, Any]:
     options = subject.options
     half = options.surface_points // 2
     line = [options.surface_extent * (index - half) / max(half, 1) for index in range(options.surface_points)]
-    return stored(
-        flatness.loss_surface(
-            subject.network,
-            subject.objective,
-            subject.batches,
-            line,
-            line,
-            seed=options.seed,
-        )
-    )
+    return stored(subject.measured(flatness.loss_surface, line, line))
 
 
 def rounding(bits: int) -> Callable[[Subject], dict[str, Any]]:
     """The rise of the loss when all weights are rounded: per tensor, symmetric, to the nearest."""
 
-    def run(subject: Subject) -> dict[str, Any]:
-        return stored(
-            flatness.quantization_rise(
-                subject.network,
-                subject.objective,
-                subject.batches,
-                bits,
-                seed=subject.options.seed,
-            )
-        )
-
-    return run
+    return lambda subject: stored(subject.measured(flatness.quantization_rise, bits))
 
 
 def last_layer(subject: Subject) -> dict[str, Any]:
@@ -178,11 +139,3 @@ def _norms(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
     """How many weights there are, and their L2 norm."""
     norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in parameters.values()]
     return {"count": sum(p.numel() for p in parameters.values()), "norm": math.hypot(*norms)}
-
-
-def stored(measurement: Measurement | Readout) -> dict[str, Any]:
-    """A measurement for JSON; the list of all weights' names, the same in every row, is left out."""
-    document = measurement.to_dict()
-    if len(document["settings"].get("parameters", ())) > 2:
-        document["settings"]["parameters"] = "all"
-    return document

@@ -19,7 +19,7 @@ from experiments.diffusion import Process
 from experiments.provenance import provenance
 from experiments.sampling.chains import ChainOptions, check_steps, finite_pixels, generate
 from experiments.sampling.folder import FORMAT, SampleFolder, Shard
-from experiments.training.checkpoints import MANIFEST, CheckpointError, load_run, newest_good
+from experiments.training.checkpoints import MANIFEST, load_run, whole_checkpoint
 from experiments.training.distributed import chosen_device
 from experiments.training.randomness import initialized_by
 from findings.files import hash_file
@@ -143,9 +143,6 @@ def _beginning(source: Source, settings: SampleSettings, own: int, there: int, d
     return f"{c.dataset} {c.method} after step {source.step}, {weights}: {own} images, {sampler}, on {device}{resumed}"
 
 
-"""Bits of weights that are used as they are."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
     """What is asked for: with the weights, all that the samples depend on but for rounding.
@@ -237,7 +234,7 @@ def load_source(path: Path | str, average: str) -> Source:
         CheckpointError: there is none, or it is not whole, or of another version.
         ValueError: the run has no such average, or it has not begun.
     """
-    folder = _checkpoint(Path(path))
+    folder = whole_checkpoint(Path(path))
     # Before the files: a manifest that is exchanged meanwhile is found out by their hashes
     manifest = hash_file(folder / MANIFEST).sha256
     try:
@@ -245,14 +242,3 @@ def load_source(path: Path | str, average: str) -> Source:
     except ValueError as error:
         raise ValueError(str(error).replace("shadow is", "average is", 1)) from error
     return Source(configuration, weights, step, average, manifest)
-
-
-def _checkpoint(path: Path) -> Path:
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is no folder; allowed: a run's, or a checkpoint's")
-    if (path / MANIFEST).exists():
-        return path
-    newest, _ = newest_good(path)
-    if newest is None:
-        raise CheckpointError(f"{path} holds no whole checkpoint, and is none")
-    return newest

@@ -225,6 +225,20 @@ def newest_good(out: Path) -> tuple[Path | None, list[Path]]:
     return None, []
 
 
+def whole_checkpoint(path: Path) -> Path:
+    """A run's newest whole checkpoint, or the one whose folder is given.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is no folder; allowed: a run's, or a checkpoint's")
+    newest = path if (path / MANIFEST).exists() else newest_good(path)[0]
+    if newest is None:
+        raise CheckpointError(f"{path} holds no checkpoint, and is none")
+    return newest
+
+
 def set_aside(folders: Iterable[Path]) -> None:
     """Rename broken checkpoints, so that they no longer count among the run's, nor stand in a later one's place."""
     for folder in folders:
@@ -262,12 +276,7 @@ def load_run(path: Path | str, shadow: str | None = None) -> tuple[Configuration
         CheckpointError: there is no whole checkpoint.
         ValueError: the checkpoint has no such average; an SWA that has not begun is not there yet.
     """
-    folder = Path(path)
-    if not (folder / MANIFEST).exists():
-        newest, _ = newest_good(folder)
-        if newest is None:
-            raise CheckpointError(f"{folder} holds no checkpoint, and is none")
-        folder = newest
+    folder = whole_checkpoint(Path(path))
     names = {"raw": WEIGHTS} | {p.name[7:-12]: p.name for p in sorted(folder.glob(shadow_file("*")))}
     file = names[arguments.choice("shadow", "raw" if shadow is None else shadow, names)]
     state = verify(folder, (file, "configuration.json", "state.json"))

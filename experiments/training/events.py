@@ -58,8 +58,11 @@ class RunState:
     resumed: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Watcher(Protocol):
-    """Called by rank 0 alone, between steps; whatever it raises stops the run, after a checkpoint of the step."""
+class Watcher:
+    """Called by rank 0 alone, between steps; whatever it raises stops the run, after a checkpoint of the step.
+
+    What it does not define does nothing.
+    """
 
     def started(self, state: RunState, step: int) -> None:
         """Training begins, after `step` steps were made before (0, or what was resumed).

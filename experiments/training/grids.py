@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from experiments.data import to_uint8
 from experiments.diffusion.process import Process
 from experiments.diffusion.sampling import sample
-from experiments.training.events import RunState, StepReport
+from experiments.training.events import RunState, StepReport, Watcher
 from findings.files import write_whole
 from flatness import arguments
 from flatness.measuring.base import devices_of, undisturbed
@@ -20,6 +20,8 @@ from flatness.precision import whole_float32
 from flatness.weights import derived_seed
 
 FOLDER = "samples"
+STEPS = 20
+"""T' of a grid's sampling."""
 GAP = 2
 """Pixels between images."""
 
@@ -61,20 +63,16 @@ def grid(images: Tensor, columns: int) -> Image.Image:
     return Image.fromarray(sheet.squeeze(-1).numpy())
 
 
-class SampleGrids:
+class SampleGrids(Watcher):
     """The watcher that writes samples/step-00010000.png every `sample_every` steps and at the end, if that is not 0.
 
     Args:
         side: images in a row and in a column.
-        steps: T' of the sampling.
-        seed: of the noise.
     """
 
-    def __init__(self, side: int = 8, steps: int = 20, seed: int = 0) -> None:
-        """Check the arguments."""
+    def __init__(self, side: int = 8) -> None:
+        """Check the argument."""
         self.side = arguments.count("side", side, at_least=1)
-        self.steps = arguments.count("steps", steps, at_least=1)
-        self.seed = arguments.count("seed", seed)
         self._last = -1
 
     def started(self, state: RunState, step: int) -> None:
@@ -88,9 +86,6 @@ class SampleGrids:
         if state.options.sample_every and report.step % state.options.sample_every == 0:
             self._write(state, report.step)
 
-    def saved(self, state: RunState, step: int, seconds_stopped: float) -> None:
-        """Nothing."""
-
     def finished(self, state: RunState, step: int) -> None:
         """The last grid, unless a signal ends the run."""
         if state.options.sample_every:
@@ -103,11 +98,9 @@ class SampleGrids:
         network = state.configuration.network
         shape = (self.side**2, network.channels, network.image_size, network.image_size)
         stream = io.BytesIO()
-        images = samples(state.shadows["ema"], state.process, shape, self.steps, self.seed)
+        images = samples(state.shadows["ema"], state.process, shape, STEPS, 0)
         grid(images, self.side).save(stream, format="PNG")
-        path = _path(state, step)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, stream.getvalue())
+        write_whole(_path(state, step), stream.getvalue())
 
 
 def _path(state: RunState, step: int) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Process
-from experiments.training.events import RunState, StepReport
+from experiments.training.events import RunState, StepReport, Watcher
 from experiments.training.metrics import Metrics
 from flatness import arguments
 from flatness.measuring.base import devices_of, standard_error, undisturbed
@@ -87,27 +87,25 @@ def measured(model: nn.Module, process: Process, batch: Batch, at_once: int = 64
     return HeldOut(float(loss.mean()), standard_error(loss), float(mse.mean()), standard_error(mse))
 
 
-class HeldOutLoss:
+class HeldOutLoss(Watcher):
     """The watcher that measures raw and EMA weights every `sample_every` steps and at the end.
 
     Args:
         images: held out from training.
         metrics: where the lines go, kind "held_out".
         count: images measured; all, if there are fewer.
-        seed: of the choice of images, timesteps and noise; not the run's, so that runs compare.
     """
 
-    def __init__(self, images: Images, metrics: Metrics, count: int = 512, seed: int = 0) -> None:
+    def __init__(self, images: Images, metrics: Metrics, count: int = 512) -> None:
         """Check the arguments."""
         self.images = arguments.instance("images", images, Images)
         self.count = min(arguments.count("count", count, at_least=1), len(images))
-        self.seed = arguments.count("seed", seed)
         self.metrics = metrics
         self._batch: Batch | None = None
 
     def started(self, state: RunState, step: int) -> None:
         """Fix images, timesteps and noise; measure the initial weights, or those of a step that was left out."""
-        self._batch = fixed_batch(self.images, state.process, self.count, self.seed)
+        self._batch = fixed_batch(self.images, state.process, self.count, 0)  # not the run's seed, so that runs compare
         if state.options.sample_every and step % state.options.sample_every == 0:
             self._measure(state, step)
 
@@ -115,9 +113,6 @@ class HeldOutLoss:
         """Measure, where it is time."""
         if state.options.sample_every and report.step % state.options.sample_every == 0:
             self._measure(state, report.step)
-
-    def saved(self, state: RunState, step: int, seconds_stopped: float) -> None:
-        """Nothing."""
 
     def finished(self, state: RunState, step: int) -> None:
         """Measure, unless this step was, or a signal ends the run."""

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.training.events import RunState, StepReport
+from experiments.training.events import RunState, StepReport, Watcher
 from findings.checksums import checked, parse_object, with_checksum
 from findings.files import write_whole
 from flatness.measuring.base import plain
@@ -76,7 +76,7 @@ class Window:
         }
 
 
-class Metrics:
+class Metrics(Watcher):
     """The watcher that writes both. Others write their own lines by `record`; it must come before them.
 
     Raises:

@@ -208,8 +208,18 @@ def labelled(subjects: Sequence[Subject]) -> list[Subject]:
     return own
 
 
-def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, place: PlaceOptions) -> int:
+def reported(
+    subjects: Sequence[Subject],
+    data: Data,
+    options: MeasureOptions,
+    place: PlaceOptions,
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document,
+) -> int:
     """Measure the subjects, print tables, write files; the exit status.
+
+    Args:
+        subjects, data, options, place: as the command line names them.
+        completed: makes of the document what is written.
 
     Raises:
         CommandError: it cannot be done as asked.
@@ -246,7 +256,7 @@ def reported(subjects: Sequence[Subject], data: Data, options: MeasureOptions, p
     table = compared_table(networks, differing) if several else measured_table(networks[0])
     entries = [one.entry() for one in differing] if several else None
     complete = published(
-        "compare" if several else "measure", json_bytes(document(networks, common, data, entries)),
+        "compare" if several else "measure", json_bytes(completed(document(networks, common, data, entries))),
         lambda: figure(networks), table, notes(networks, common, differing), place,
     )  # fmt: skip
     return DONE if complete and not lost and not any(one.failed for one in networks) else FAILED

@@ -252,11 +252,6 @@ def _pictures(path: Path, options: DataOptions, shape: Shape | None, classes: Cl
     )
 
 
-def _decoded(path: Path, mode: str, resize: int | None) -> Tensor:
-    """One image (C, H, W), uint8."""
-    return decoded(path, mode, resize, PIXEL_LIMIT, str(path))[0]
-
-
 def fingerprint(x: Tensor, labels: Tensor | None, **more: Tensor) -> str:
     """The SHA-256 of the chosen samples, their shape, labels and whatever else a network is given with them."""
     digest = hashlib.sha256(f"{tuple(x.shape)}/{x.dtype}".encode())

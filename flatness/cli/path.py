@@ -13,14 +13,15 @@ from torch import Tensor
 from flatness.cli.document import common_entry
 from flatness.cli.errors import CommandError
 from flatness.cli.options import PathOptions
+from flatness.cli.progress import Watch
 from flatness.cli.recording import RecordedLoss, precision
 from flatness.cli.report import number
-from flatness.cli.runner import Common, Watch, placed, with_times
+from flatness.cli.runner import Common, placed, with_times
 from flatness.cli.statistics import Part, Uncertain, by_sample, student_quantile
 from flatness.cli.subject import Subject
 from flatness.compilation import plain_name
 from flatness.diffusion.losses import DiffusionLoss
-from flatness.measuring.base import plain
+from flatness.measuring.base import plain, stored
 from flatness.measuring.loss_path import LossPath, loss_path
 
 if TYPE_CHECKING:
@@ -144,11 +145,9 @@ def path_document(path: Path, common: Common, data: Data, options: PathOptions) 
         "ends": dict(zip(path.labels, path.about, strict=True)),
         "points": points,
         "barrier": dataclasses.asdict(path.barrier),
-        "result": path.result.to_dict(),
+        "result": stored(path.result),
         "seconds": path.seconds,
     }
-    if len(own["result"]["settings"].get("parameters", ())) > 2:
-        own["result"]["settings"]["parameters"] = "all"
     return plain(common_entry(common, data) | own)
 
 

@@ -6,7 +6,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class ShownProgress:
+class Watch:
+    """Told how far the measuring of a network has come; this one tells nobody."""
+
+    def begins(self, label: str, passes: float) -> None:
+        """A network is measured, by so many passes of one sample in all."""
+
+    def measure(self, words: str) -> None:
+        """A measure begins."""
+
+    def advance(self, samples: int) -> None:
+        """So many samples have passed."""
+
+    def ends(self) -> None:
+        """The network is measured, or has failed."""
+
+
+class ShownProgress(Watch):
     """Watches `measured`."""
 
     def __init__(self, console: Console | None = None) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,44 +18,13 @@ from flatness.cli.data import Data, fingerprint
 from flatness.cli.encoding import Samples
 from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory, text_of
 from flatness.cli.options import MeasureOptions, PlaceOptions
+from flatness.cli.progress import Watch
 from flatness.cli.recording import Advance, precision
 from flatness.cli.subject import Subject
 from flatness.cli.tasks import LOSS, DoesNotApplyError, Outcome, Quantity, Setting, tasks_of
 from flatness.cli.user_code import is_ours, one_line, place, their_traceback
 from flatness.diffusion.losses import Batch, DiffusionLoss, fixed_batches
 from flatness.diffusion.noise_paths import DiscretePath, GivenTimes, LogitNormal, LogNormal, Times
-
-
-class Watch(Protocol):
-    """Told how far the measuring of a network has come."""
-
-    def begins(self, label: str, passes: float) -> None:
-        """A network is measured, by so many passes of one sample in all."""
-
-    def measure(self, words: str) -> None:
-        """A measure begins."""
-
-    def advance(self, samples: int) -> None:
-        """So many samples have passed."""
-
-    def ends(self) -> None:
-        """The network is measured, or has failed."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def begins(self, label: str, passes: float) -> None:
-        """Nothing."""
-
-    def measure(self, words: str) -> None:
-        """Nothing."""
-
-    def advance(self, samples: int) -> None:
-        """Nothing."""
-
-    def ends(self) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +136,7 @@ def gathered(
     captioned = any(one.encoding is not None and one.encoding.encoder.family.captioned for one in subjects)
     captions = data.captions(count, options.seed) if captioned else None
     samples = Samples(x_0, labels, captions, data.embeddings(count, options.seed), data.latents)
-    ready = [_encoded(subject, samples, common, watch or Silent()) for subject in subjects]
+    ready = [_encoded(subject, samples, common, watch or Watch()) for subject in subjects]
     common.remarks.extend(data.remarks())
     unused = [one.label for one in subjects if isinstance(one.loss, DiffusionLoss) and not takes_labels(one)]
     if labels is not None and unused:
@@ -241,7 +210,7 @@ def measured(subject: Subject, common: Common, watch: Watch | None = None) -> Me
     Raises:
         CommandError: data and network do not fit, or there is no memory for a pass.
     """
-    watch = watch or Silent()
+    watch = watch or Watch()
     subject = with_times(subject, common.options.times)
     outcomes: dict[str, Outcome] = {}
     failed: dict[str, str] = {}

@@ -23,11 +23,11 @@ from flatness.measuring.base import Estimate, standard_error
 LEVEL = 0.95
 
 
-def student_quantile(degrees: float, level: float = LEVEL) -> float:
-    """The half-width, in standard errors, of Student's interval at the level; the normal one's for infinitely many."""
+def student_quantile(degrees: float) -> float:
+    """The half-width, in standard errors, of Student's interval at LEVEL; the normal one's for infinitely many."""
     from scipy.special import ndtri, stdtrit  # at the call: importing it takes longer than all of this package
 
-    tail = 0.5 + level / 2
+    tail = 0.5 + LEVEL / 2
     return float(ndtri(tail) if math.isinf(degrees) else stdtrit(degrees, tail))
 
 
@@ -132,10 +132,10 @@ def paired_difference(left: Sequence[Part], right: Sequence[Part]) -> Uncertain 
     return Uncertain.of_parts([Part(a.values - b.values, a.sign) for a, b in pairs])
 
 
-def by_sample(part: Part, digits: int = 7) -> list[float]:
+def by_sample(part: Part) -> list[float]:
     """The mean over draws of each sample, to as many digits as float32 holds."""
     means: list[float] = part.values.mean(0).tolist()
-    return [float(f"{value:.{digits}g}") for value in means]
+    return [float(f"{value:.7g}") for value in means]
 
 
 def stacked(passes: Sequence[Sequence[Tensor]]) -> Tensor:

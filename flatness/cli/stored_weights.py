@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Stored:
     variant: str = ""
 
 
-def stored_weights(place: Path, name: str = NAME) -> Stored:
+def stored_weights(place: Path) -> Stored:
     """The safetensors in a folder, or a single file.
 
     Raises:
@@ -56,7 +56,7 @@ def stored_weights(place: Path, name: str = NAME) -> Stored:
     if place.is_file():
         return Stored((place,))
     refuse_adapter(place)
-    variants = _variants(place, name)
+    variants = _variants(place)
     if "" in variants:
         return Stored(variants[""])
     if len(variants) == 1:
@@ -69,8 +69,8 @@ def stored_weights(place: Path, name: str = NAME) -> Stored:
         raise CommandError(f"{pickled[0]} {INSTEAD}")
     others = sorted(place.glob("*.safetensors"))
     if others:
-        raise CommandError(f"{place} holds {others[0].name}; expected: {name}.safetensors. Name the file itself")
-    raise CommandError(f"{place} holds no weights: {name}.safetensors is missing")
+        raise CommandError(f"{place} holds {others[0].name}; expected: {NAME}.safetensors. Name the file itself")
+    raise CommandError(f"{place} holds no weights: {NAME}.safetensors is missing")
 
 
 def refuse_adapter(place: Path) -> None:
@@ -87,11 +87,11 @@ def refuse_adapter(place: Path) -> None:
         )
 
 
-def _variants(place: Path, name: str) -> dict[str, tuple[Path, ...]]:
+def _variants(place: Path) -> dict[str, tuple[Path, ...]]:
     """Files by variant, of one file or of an index with its parts."""
     files_of: dict[str, tuple[Path, ...]] = {}
-    for path in sorted(place.glob(f"{name}.*")):
-        words = path.name.removeprefix(f"{name}.")
+    for path in sorted(place.glob(f"{NAME}.*")):
+        words = path.name.removeprefix(f"{NAME}.")
         whole = re.fullmatch(r"(?:(\w+)\.)?safetensors", words)
         index = re.fullmatch(r"safetensors\.index\.(?:(\w+)\.)?json", words)
         if whole:
@@ -115,28 +115,25 @@ def _parts(index: Path) -> tuple[Path, ...]:
     return files
 
 
-def load_stored(network: nn.Module, stored: Stored, label: str, optional: Iterable[str] = ()) -> None:
+def load_stored(network: nn.Module, stored: Stored, label: str) -> None:
     """Write the stored weights into a network, tensor by tensor, in the network's own types.
 
     Args:
         network: built from its configuration.
         stored: the files.
         label: where they are, for messages.
-        optional: endings of names of buffers that the files may lack or hold beside the network's.
 
     Raises:
         CommandError: a tensor is missing, one too many, of another shape, or not a number; or it is an adapter's.
     """
     own = network.state_dict()
-    left_out = tuple(optional)
     seen: set[str] = set()
     unexpected: list[str] = []
     mismatched: list[str] = []
     for name, tensor in _tensors(stored, set(own), label):
         there = own.get(name)
         if there is None:
-            if not name.endswith(left_out or ("\n",)):
-                unexpected.append(name)
+            unexpected.append(name)
         elif there.shape != tensor.shape and not _is_linear_of_convolution(there, tensor):
             mismatched.append(f"{name} {tuple(tensor.shape)} for {tuple(there.shape)}")
         else:
@@ -145,8 +142,7 @@ def load_stored(network: nn.Module, stored: Stored, label: str, optional: Iterab
             with torch.no_grad():
                 there.copy_(tensor.reshape(there.shape))
             seen.add(name)
-    missing = [name for name in own if name not in seen and not name.endswith(left_out or ("\n",))]
-    missing = [name for name in missing if not _shares_memory(own, name, seen)]
+    missing = [name for name in own if name not in seen and not _shares_memory(own, name, seen)]
     if any(ADAPTER.search(name) for name in unexpected):
         raise CommandError(
             f"{label} holds an adapter's tensors ({_few(unexpected)}): merge it into its network and save that"

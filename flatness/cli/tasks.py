@@ -25,7 +25,7 @@ from flatness.diffusion.likelihood import FIXED_VARIANCES, likelihood_loss
 from flatness.diffusion.losses import Batch, DiffusionLoss
 from flatness.diffusion.noise_paths import DiscretePath
 from flatness.diffusion.sampling import SamplingProcess
-from flatness.measuring.base import Estimate, Losses, plain, undisturbed
+from flatness.measuring.base import Estimate, Losses, plain, stored, undisturbed
 from flatness.measuring.readout import Readout
 from flatness.measuring.rise_by_timestep import step_losses
 from flatness.weights import derived_seed
@@ -454,11 +454,3 @@ def _as_trained(at: Setting, scale: str) -> Tensor:
     """Rises (draws, N) under the same weight noise, at the times of training."""
     _, losses = _under_noise(dataclasses.replace(at, advance=lambda samples: None), scale)
     return losses[1:] - losses[:1]
-
-
-def stored(result: Any) -> dict[str, Any]:
-    """A measurement for JSON; a list of all weights' names is left out."""
-    entry: dict[str, Any] = result.to_dict()
-    if len(entry["settings"].get("parameters", ())) > 2:
-        entry["settings"]["parameters"] = "all"
-    return entry

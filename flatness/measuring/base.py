@@ -68,6 +68,14 @@ class Measurement:
         return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
+def stored(measured: Any) -> dict[str, Any]:
+    """A measure's result as JSON knows it, for a document of many: a list of all weights' names is left out."""
+    entry: dict[str, Any] = measured.to_dict()
+    if len(entry["settings"].get("parameters", ())) > 2:
+        entry["settings"]["parameters"] = "all"
+    return entry
+
+
 def plain(value: Any) -> Any:
     """The value in dictionaries, lists, strings, finite numbers, booleans and None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

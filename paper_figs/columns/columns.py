@@ -156,9 +156,9 @@ def misprints(where: str, printed: Numbers, after: Numbers, before: Numbers) -> 
     ]
 
 
-def of_toy(results: Mapping[str, Any], measure: str, methods: Sequence[str] = NINE) -> Cells:
+def of_toy(results: Mapping[str, Any], measure: str) -> Cells:
     """The toy study's means over seeds with their intervals, learnt features."""
-    numbers = {method: toy_study.number(dict(results), f"learnt/{method}", measure) for method in methods}
+    numbers = {method: toy_study.number(dict(results), f"learnt/{method}", measure) for method in NINE}
     return {method: {"value": one["mean"], "low": one["low"], "high": one["high"]} for method, one in numbers.items()}
 
 

@@ -27,11 +27,11 @@ def bars(axes: Axes, x: Any, intervals: list[Interval], **look: Any) -> None:
     axes.errorbar(x, mean, spread, elinewidth=0.7, capsize=1.5, capthick=0.7, **look)
 
 
-def by_method(axes: Axes, of: dict[str, Interval], base: str, shift: float = 0.0, **look: Any) -> None:
+def by_method(axes: Axes, of: dict[str, Interval], base: str, **look: Any) -> None:
     """One base's three rows of a table as points with intervals, `NINE` from the top down."""
     rows = [name for name in NINE if RowName.of(name).method == base and name in of]
     mean, spread = columns([of[name] for name in rows])
-    places = [NINE.index(name) + shift for name in rows]
+    places = [NINE.index(name) for name in rows]
     look = {**LOOKS[base], **look, "linestyle": "none"}
     axes.errorbar(mean, places, xerr=spread, elinewidth=0.7, capsize=1.5, capthick=0.7, **look)
 

@@ -71,9 +71,9 @@ NOTHING_YET = "No run yet: the line below says what makes one"
 """Of a figure of which no source has anything."""
 
 
-def nothing(figure_width: float = style.WIDTH) -> Figure:
+def nothing() -> Figure:
     """A figure that shows nothing yet."""
-    figure = style.figure(0.35, figure_width)
+    figure = style.figure(0.35)
     headline(figure, NOTHING_YET)
     return figure
 

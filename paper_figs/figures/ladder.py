@@ -3,7 +3,8 @@
 A panel a study. To the right, SAM has lowered the rise under weight noise more; upwards, its samples are farther from
 the data than plain training's with the same weights. A point is a radius, a filled one of raw weights, an open one of
 EMA's; random weight perturbation likewise. Of the paper, which prints no rise, the value of the low-pass filter stands
-in its place.
+in its place. Marked are the doses that claims are judged at: the radius chosen by raw samples, and the one at which the
+rise has fallen by the paper's share.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from matplotlib.ticker import PercentFormatter
 
 from findings.estimates import significant
 from findings.ladder import NOTHING, RISE, LadderError, RowKey, Study
-from findings.ladder_claims import LEVEL, Weights
+from findings.ladder_claims import LEVEL, SAM, SAM_MATCHED_RISE, Weights
 from findings.ladder_page import Column, columns_of
 from findings.provenance import ROOT
 from findings.sentences import sentences, study_words
@@ -53,6 +54,8 @@ SPACE = "features"
 IN_A_ROW = 4
 DIGITS = 5
 """Of the data beside the picture."""
+RING: dict[str, Any] = {"marker": "o", "markersize": 7.5, "markerfacecolor": "none", "markeredgecolor": style.BLACK}
+"""Around the points of the radius that is chosen."""
 ROWS: tuple[Weights, ...] = ("raw", "ema")
 
 
@@ -72,19 +75,26 @@ def compute() -> dict[str, Any]:
         "title": title(columns),
         "missing": [f"Not measured yet: {name}" for name, points in studies.items() if not points],
         "studies": studies,
+        "matched": {study_words(*key): _matched(judged[key]) for key in STUDIES if key in judged},
         "level": LEVEL,
         "intervals": "Student's over seeds, of the mean logarithm of the ratio to plain training, paired by seed",
     }
 
 
 def _points(study: Study) -> list[dict[str, Any]]:
-    """One entry for each method, dose and kind of weights: log ratios to plain training of the same weights."""
+    """One entry for each method, dose and kind of weights: log ratios to plain training of the same weights.
+
+    SAM's say whether their radius is the one that claims choose by raw samples, for raw weights and averages alike.
+    """
+    chosen = {SAM.method: study.dose_of(SAM)} if study.doses(SAM.method) else {}
     entries = []
     for method in METHODS:
         for dose in study.doses(method):
             for weights in ROWS:
                 row = RowKey(method, dose, weights)
                 entry: dict[str, Any] = {**row._asdict(), "rise": _rise(study, row)}
+                if method in chosen:
+                    entry["chosen"] = dose == chosen[method]
                 for measure in study.measures(DISTANCE):
                     drawn = measure.space in (SPACE, "")
                     distance = study.log_ratio(row, row.plain, measure)
@@ -100,6 +110,15 @@ def _rise(study: Study, row: RowKey) -> dict[str, float]:
     except LadderError:
         ratio = study.numbers(*row, RISE).mean() / study.numbers(*row.plain, RISE).mean()
         return {"mean": significant(math.log(max(ratio, NOTHING)), DIGITS)}
+
+
+def _matched(study: Study) -> float | None:
+    """The log ratio of the raw weights' rise at the radius that is matched to the paper's; None where none is."""
+    if not study.doses(SAM_MATCHED_RISE.method) or study.dose_of(SAM_MATCHED_RISE) is None:
+        return None
+    plain = study.numbers(*RowKey("adm", 0.0, SAM_MATCHED_RISE.weights), RISE)
+    ratio = np.log(study.selected(SAM_MATCHED_RISE, RISE) / plain)
+    return significant(float(ratio.mean()), DIGITS)
 
 
 def _printed() -> list[dict[str, Any]]:
@@ -121,8 +140,10 @@ LOOKS: dict[str, dict[str, Any]] = {"sam": {"marker": "o", "color": style.SERIES
                                     "rwp": {"marker": "s", "color": style.SERIES[1]["color"]}}  # fmt: skip
 
 
-def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
+def _panel(axes: Axes, points: list[dict[str, Any]], matched: float | None) -> None:
     axes.axhline(1.0, color=style.GREY, linewidth=0.6)
+    if matched is not None:
+        axes.axvline(1 - math.exp(matched), color=style.BLACK, linewidth=0.8, linestyle=(0, (1, 2)))
     for method, name in METHODS.items():
         for weights in ROWS:
             of = [p for p in points if (p["method"], p["weights"]) == (method, weights)]
@@ -138,6 +159,8 @@ def _panel(axes: Axes, points: list[dict[str, Any]]) -> None:
             spread = np.stack([y - low, high - y])[:, order]
             label = f"{name}, {'raw' if weights == 'raw' else 'EMA'}"
             axes.errorbar(x[order], y[order], spread, label=label, elinewidth=0.6, capsize=1.2, **look)
+            best = [place for place, p in enumerate(of) if p.get("chosen")]
+            axes.plot(x[best], y[best], linestyle="none", markeredgewidth=0.8, zorder=4, **RING)
     panels.ratios(axes)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1.04)  # room for a marker at no rise
@@ -153,7 +176,7 @@ def draw(data: dict[str, Any]) -> Figure:
     for place, (name, points) in enumerate(shown.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
         panels.name(axes, panels.wrapped(name.replace(": ", "\n", 1), 1.7))
-        _panel(axes, points)
+        _panel(axes, points, data["matched"].get(name))
         if place % columns == 0:
             axes.set_ylabel("distance of samples,\nratio to plain training")
         drawn.append(axes)

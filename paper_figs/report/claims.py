@@ -1,4 +1,4 @@
-"""The ledger for the page: every statement with its formulas as MathML, and its counterexamples computed anew.
+"""The ledger for the report and the site: statements with formulas as MathML, and counterexamples computed anew.
 
 Exact counterexamples and the paper's printed numbers take a second or two for the whole ledger; the other evidence
 (proofs, searches, quadrature) is named only, since `pytest theory` is what runs it.
@@ -7,16 +7,19 @@ Exact counterexamples and the paper's printed numbers take a second or two for t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import sympy
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from paper_figs.report import prose, sourced
+from paper_figs.report import line_breaks, prose, sourced
 from paper_figs.report.sourced import Number, Source
 from theory import ledger
 from theory.proof import notation
@@ -26,6 +29,10 @@ VERDICTS = tuple(verdict.value for verdict in Verdict)
 FAULTS = tuple(fault.value for fault in Fault)
 SHOWN_IN_FULL = (Kind.EXACT, Kind.PRINTED)
 """The kinds of evidence whose comparisons are made anew for the page: exact, and quick."""
+Place = Callable[[str], str]
+"""A page's address of a claim, by the claim's label."""
+Prose = Callable[[str], Markup]
+"""Sets a text."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement, ready for a template."""
+    """One statement, ready for a template; `anchor` is its place on a page of all, `address` a link to it."""
 
     label: Markup
     anchor: Markup
+    address: Markup
     title: Markup
     source: Markup
     ours: bool
@@ -64,9 +72,12 @@ class Claim:
     conditions: tuple[Markup, ...]
     printed: Markup | None
     holds: Markup | None
+    caption: str
+    detail: tuple[Markup, ...]
     evidence: tuple[Piece, ...]
     module: Markup
     command: Markup
+    tests: Markup
 
 
 def own_source(file: str, key: str, command: str) -> Source:
@@ -76,8 +87,50 @@ def own_source(file: str, key: str, command: str) -> Source:
     return Source(file, key, "none: exact arithmetic", commit, command)
 
 
-def _formula(formula: sympy.Basic | None) -> Markup | None:
-    return None if formula is None else prose.formula(notation.latex(formula))
+def formula(of: sympy.Basic) -> Markup:
+    """A formula as MathML, a long one on several lines; a sentence as text."""
+    if isinstance(of, notation.Words):
+        return escape(notation.text(of))
+    return Markup("").join(prose.formula(line.strip()) for line in line_breaks.lines(notation.latex(of)))
+
+
+def caption(statement: Statement) -> str:
+    """What stands above the formula that holds."""
+    if statement.printed is None:
+        return "The theorem"
+    return "What holds instead" if statement.verdict in (Verdict.FALSE, Verdict.VACUOUS) else "What holds"
+
+
+def linked(text: str, within: str, place: Place) -> Markup:
+    """A text without marks, escaped, in which what names another claim links to it.
+
+    Claims are named by their own labels, by the paper's ("Theorem 3.8", "Eq. (18)" or "(18)") and as T1, T2 and so on.
+
+    Args:
+        text: out of the ledger.
+        within: the label of the claim that it belongs to, to which nothing links.
+        place: the page's address of a claim.
+    """
+    pages = {label: label for label in ledger.statements()}
+    for label, (_, statement) in ledger.statements().items():
+        pages |= dict.fromkeys(statement.paper_labels, label)
+    names = sorted(map(re.escape, pages), key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-]|\.\d)|(?<![\w,(])\(\d+\)|\bT\d+\b")
+    parts, done = [], 0
+    for match in pattern.finditer(text):
+        name = match.group()
+        named = pages.get(name) or pages.get(f"Eq. {name}") or pages.get(f"theorem-{name.lower()}")
+        if named and named != within:
+            parts += [escape(text[done : match.start()]), Markup('<a href="{}">{}</a>').format(place(named), name)]
+            done = match.end()
+    return Markup("").join([*parts, escape(text[done:])])
+
+
+def _detail(module: str) -> Iterator[str]:
+    """What the module's own text says beyond its title and its formulas: what is meant, and how it is proved."""
+    text = inspect.getdoc(importlib.import_module(f"theory.claims.{module}")) or ""
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")[1:]]
+    return (part for part in paragraphs if part and not re.match(r"(Printed|Holds)( \([^)]+\))?:", part))
 
 
 def _decimals(comparison: Comparison, source: Source) -> Iterator[Number]:
@@ -108,40 +161,58 @@ def _line(comparison: Comparison, source: Source) -> Line:
     )
 
 
-def _piece(evidence: Evidence, module: str, label: str) -> Piece:
+def _piece(evidence: Evidence, module: str, label: str, text: Prose) -> Piece:
     lines: tuple[Line, ...] = ()
     if evidence.kind in SHOWN_IN_FULL:
         source = own_source(f"theory/claims/{module}.py", evidence.shows, f"python -m theory explain {label}")
         lines = tuple(_line(comparison, source) for comparison in evidence.check())
-    return Piece(evidence.kind.value, prose.prose(evidence.shows), lines)
+    return Piece(evidence.kind.value, text(evidence.shows), lines)
 
 
-def claim(module: str, statement: Statement, evidence: bool = True) -> Claim:
-    """A statement for the page; without its evidence, of which some is computed, where that is not shown."""
+def claim(module: str, statement: Statement, place: Place, evidence: bool = True) -> Claim:
+    """A statement for a page.
+
+    Args:
+        module: the name of its module.
+        statement: the claim.
+        place: the page's address of a claim.
+        evidence: whether that is shown; some of it is computed.
+    """
+    label = statement.label
+    text = partial(prose.prose, plain=lambda words: linked(words, label, place))
     return Claim(
-        label=prose.prose(statement.label),
-        anchor=sourced.anchor(f"claim-{statement.label}"),
+        label=prose.prose(label),
+        anchor=anchor(label),
+        address=escape(place(label)),
         title=prose.prose(statement.title),
-        source=prose.prose(statement.source),
-        ours=statement.source == "ours",
+        source=text(statement.source),
+        ours=statement.source == ledger.OURS,
         verdict=statement.verdict.value,
         fault="" if statement.fault is None else statement.fault.value,
         in_short=prose.prose(ledger.in_short(statement)),
-        reason=prose.prose(statement.reason),
-        rescue=prose.prose(statement.rescue) if statement.rescue else None,
-        conditions=tuple(prose.prose(condition) for condition in statement.conditions),
-        printed=_formula(statement.printed),
-        holds=_formula(statement.holds),
-        evidence=tuple(_piece(piece, module, statement.label) for piece in statement.evidence if evidence),
+        reason=text(statement.reason),
+        rescue=text(statement.rescue) if statement.rescue else None,
+        conditions=tuple(map(text, statement.conditions)),
+        printed=None if statement.printed is None else formula(statement.printed),
+        holds=None if statement.holds is None else formula(statement.holds),
+        caption=caption(statement),
+        detail=tuple(map(text, _detail(module))),
+        evidence=tuple(_piece(piece, module, label, text) for piece in statement.evidence if evidence),
         module=prose.prose(f"theory/claims/{module}.py"),
-        command=prose.prose(f"python -m theory explain {statement.label}"),
+        command=prose.prose(f"python -m theory explain {label}"),
+        tests=prose.prose(f"pytest theory/tests/test_{module}.py"),
     )
+
+
+def anchor(label: str) -> Markup:
+    """A claim's place on the report's page."""
+    return sourced.anchor(f"claim-{label}")
 
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """All of the ledger, in its order."""
-    return tuple(claim(module, statement) for module, statement in ledger.statements().values())
+    """All of the ledger, in its order, for the report."""
+    return tuple(claim(*pair, lambda label: f"#{anchor(label)}") for pair in ledger.statements().values())
 
 
 def count(rows: Sequence[Claim], **wanted: Any) -> Number:

@@ -45,7 +45,6 @@ def environment(
     printer: sourced.Printer | None = None,
     *,
     address: Callable[[str], str | None] = own,
-    place: Callable[[claims.Claim], str] = lambda claim: f"#{claim.anchor}",
     interactive: bool = True,
 ) -> jinja2.Environment:
     """Jinja for one page.
@@ -53,7 +52,6 @@ def environment(
     Args:
         printer: of its numbers.
         address: the page's address of a link in the story; None where it has none.
-        place: the page's address of a claim.
         interactive: whether the page has the scripts that sort tables.
     """
     made = jinja2.Environment(
@@ -67,14 +65,17 @@ def environment(
     made.filters |= {
         "anchor": sourced.anchor,
         "chip": chip,
-        "place": lambda claim: escape(place(claim)),
         "plain": plain,
         "prose": prose.prose,
         "quoted": prose.quoted,
         "rich": lambda text: prose.rich(text, address),
         "sortable": sourced.sortable,
     }
-    made.globals |= {"interactive": interactive, "owners": {key: Markup(words) for key, words in judged.OWNERS.items()}}
+    made.globals |= {
+        "interactive": interactive,
+        "owners": {key: Markup(words) for key, words in judged.OWNERS.items()},
+        "claim_heading": Markup("h4" if interactive else "h2"),  # a claim has a page of its own on the site
+    }
     return made
 
 
@@ -103,24 +104,24 @@ CALLS: Mapping[str, str] = {
 """The fragments that a page of the site can ask for by name."""
 
 
-def _rendered(name: str, call: str, content: Mapping[str, Any], **page: Any) -> str:
-    """A call of a macro, with the notes of its numbers' sources; `page` as `environment` takes it."""
+def _rendered(name: str, call: str, content: Mapping[str, Any]) -> str:
+    """A call of a macro, with the notes of its numbers' sources."""
     printer = sourced.Printer(f"source-{name}")
-    template = environment(printer, interactive=False, **page).from_string(
+    template = environment(printer, interactive=False).from_string(
         '{% import "macros.html" as m with context %}' + call
     )
     return str(template.render(content)) + str(printer.notes())
 
 
-def ledger_rows(rows: Sequence[claims.Claim], label: str, place: Callable[[claims.Claim], str]) -> str:
-    """Claims of the theory as a table for a page of the site.
+def ledger_rows(rows: Sequence[claims.Claim], label: str) -> str:
+    """Claims of the theory as a table for a page of the site; `label` is what a reader of screens is told of it."""
+    return _rendered("ledger", "{{ m.ledger_rows(rows, label) }}", {"rows": rows, "label": label})
 
-    Args:
-        rows: which.
-        label: what a reader of screens is told of the table.
-        place: the page's address of a claim.
-    """
-    return _rendered("ledger", "{{ m.ledger_rows(rows, label) }}", {"rows": rows, "label": label}, place=place)
+
+def claim(shown: claims.Claim) -> str:
+    """A claim of the theory in full for a page of the site."""
+    call = "<p>{{ m.standing(claim) }}</p>{{ m.claim_in_full(claim) }}"
+    return _rendered("claim", call, {"claim": shown})
 
 
 def fragment(name: str, root: Path) -> str:

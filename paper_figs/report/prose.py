@@ -125,15 +125,15 @@ def formula(latex: str, block: bool = True) -> Markup:
     return Markup(ElementTree.tostring(tree, encoding="unicode"))
 
 
-def prose(text: str) -> Markup:
-    """A line of text, escaped, with `code` and $formulas$ set."""
+def prose(text: str, plain: Callable[[str], Markup] = escape) -> Markup:
+    """A line of text, escaped, with `code` and $formulas$ set; `plain` sets what stands between these."""
     parts, done = [], 0
     for mark in _MARKED.finditer(text):
-        parts.append(escape(text[done : mark.start()]))
+        parts.append(plain(text[done : mark.start()]))
         code, latex = mark.groups()
         parts.append(formula(latex, block=False) if code is None else Markup("<code>{}</code>").format(code))
         done = mark.end()
-    parts.append(escape(text[done:]))
+    parts.append(plain(text[done:]))
     return Markup("").join(parts)
 
 

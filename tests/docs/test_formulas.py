@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from docs.extensions import formulas, line_breaks
-from paper_figs.report import mathfont, prose
+from docs.extensions import formulas
+from paper_figs.report import line_breaks, mathfont, prose
 from tests.docs.small_site import Site, build
 from theory import ledger
 from theory.proof import notation

@@ -175,6 +175,18 @@ def test_every_page_loads_nothing_from_elsewhere_misses_nothing_fits_and_can_be_
     assert compared > 1000
 
 
+def test_a_phone_cuts_off_no_column_of_the_claims(site: Path, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": PHONE, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    page.goto((site / "index.html").as_uri())
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#claims-by-rung .table-wrapper')].map((b) => [b.scrollWidth, b.clientWidth])"
+    )
+    assert len(boxes) == 1
+    assert all(inside <= outside for inside, outside in boxes)
+    page.close()
+
+
 def test_the_search_finds_a_function(site: Path, browser: Browser) -> None:
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)

@@ -46,9 +46,9 @@ def lower(*changes: float, confirmed: int = 0, refuted: int = 0, other: int = 0)
     ("of", "words"),
     [
         (lower(), "in no study so far (not measured)"),
-        (lower(-0.7, confirmed=1), "in 1 of 1 study (50% lower)"),
+        (lower(-0.7, confirmed=1), "in the one study (50% lower)"),
         (lower(-0.7, -0.1, 0.02, confirmed=3), "in all 3 studies (median 9.5% lower)"),
-        (lower(0.02, refuted=1), "in none of 1 study (1 contradicted; 2.0% higher)"),
+        (lower(0.02, refuted=1), "not in the one study (contradicted; 2.0% higher)"),
         (lower(0.02, 0.04, other=2), "in none of 2 studies (2 open; median 3.0% higher)"),
     ],
 )

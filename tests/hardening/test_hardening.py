@@ -190,7 +190,7 @@ def test_a_sample_is_drawn_by_names_alone(tmp_path: Path, monkeypatch: pytest.Mo
     name = "curvature"
     metas = [tmp_path / name / "mutants" / f"{module}.meta" for module in mutants.GROUPS[name].modules]
     metas[0].parent.mkdir(parents=True)
-    codes = [{f"{place}.x_f__mutmut_{i}": None for i in range(40)} for place in "ab"]
+    codes: list[dict[str, int | None]] = [{f"{place}.x_f__mutmut_{i}": None for i in range(40)} for place in "ab"]
     codes[0]["a.x_f__mutmut_0"] = 1
     for meta, one in zip(metas, codes, strict=True):
         meta.write_text(json.dumps({"exit_code_by_key": one, "other": 3}))

@@ -17,6 +17,8 @@ from findings.names import AVERAGES, PAPER_METHODS
 
 RMS = (0.005, 0.01)
 WEIGHTS = 1_370_242
+LINE = [place / 8 for place in range(-4, 5)]
+"""Of the loss surface, to .5 along either direction."""
 SIZES = {"fashion-mnist": 16, "cifar10": 32, "lsun-tower": 64, "ffhq": 64}
 DRAW, DATA = 0.003, 0.004
 """Standard errors over draws and over images; in quadrature .005."""
@@ -46,9 +48,9 @@ def measures(at: float, options: dict[str, Any], bits: Sequence[int]) -> dict[st
             "rises": [_estimate(at * rms) for rms in RMS],
         },
         "surface": {
-            "first": [-0.5, 0.0, 0.5],
-            "second": [-0.5, 0.0, 0.5],
-            "losses": [[_estimate(at + abs(3 * a + b)) for b in (-1, 0, 1)] for a in (-1, 0, 1)],
+            "first": LINE,
+            "second": LINE,
+            "losses": [[_estimate(at + abs(6 * a + 2 * b)) for b in LINE] for a in LINE],
         },
         **{f"quantization-{width}": {"rise": _estimate(at / width), "value": _estimate(at)} for width in bits},
         "readout": {"weights": {"count": WEIGHTS, "norm": 60.0}, "feature_energy": _estimate(100 * at)},

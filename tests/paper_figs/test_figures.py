@@ -11,7 +11,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm
 
-from findings import toy_study
+from findings import surfaces, toy_study
+from findings.checksums import with_checksum
+from findings.documents import json_text
 from findings.names import NINE, PAPER_METHODS, SUFFIXES, RowName
 from findings.trained import RUNS_VARIABLE
 from paper_figs import catalogue, fingerprint
@@ -39,6 +41,7 @@ def test_what_is_read_is_declared(name: str) -> None:
     inputs = set(fingerprint.declared_inputs(catalogue.figures()[name].source))
     wanted = {"results/*/plan.json", "results/*/rows/*.json"}
     wanted |= {"results/*/samples/*.png"} if name in ("figure_2", "figure_4") else set()
+    wanted |= {surfaces.FILE} if name == "figure_1" else set()
     wanted |= set() if name == "figure_8" else {"results/toy.json"}
     assert inputs == wanted
 
@@ -50,7 +53,7 @@ def test_without_any_study_no_panel_is_empty_and_lines_say_how_to_fill_them(name
     assert empty == (["lsun-tower", "second"] if name == "figure_8" else ["fashion-mnist", "cifar10"])
     figure = drawn(name, data)
     shown = words(figure)
-    assert data["title"] in shown
+    assert " ".join(data["title"].split()) in shown
     assert len(figure.axes) == 0 if name == "figure_8" else figure.axes
     assert all(axes.lines or axes.images or axes.collections or axes.containers for axes in figure.axes)
     lines = pictures.missing(data)
@@ -68,7 +71,7 @@ def test_with_every_study_all_are_shown_in_a_column_s_width(name: str, results: 
     data = computed(name)
     figure = drawn(name, data)
     on_figure = words(figure)
-    assert data["title"] in on_figure
+    assert " ".join(data["title"].split()) in on_figure
     assert pictures.missing(data) == []
     assert figure.get_figwidth() == style.WIDTH
     assert not overlaps(figure)
@@ -230,29 +233,35 @@ def test_figure_8_shows_the_study_that_the_others_do_not(results: Path) -> None:
     assert computed("figure_7")["columns"]["fashion-mnist"]["source"] == "results/long"
 
 
+def of_figure_1() -> Any:
+    return import_module("paper_figs.figures.figure_1")
+
+
 def test_figure_1_shows_the_losses_where_they_were_measured(results: Path, toy: Data) -> None:
     made.write(results / "ours", grids=False)
     data = computed("figure_1")
-    surface = data["columns"]["fashion-mnist"]["surfaces"]["sam"]
+    surface = data["columns"]["fashion-mnist"]["surfaces"][1]
+    assert (surface["method"], surface["rho"]) == ("sam", 0.1)
     at = level("sam", "raw", 0.1, 0)
-    assert surface["loss"][0] == pytest.approx([at + 4, at + 3, at + 2])  # at -.5 along the first direction
-    assert data["columns"]["toy"]["surfaces"]["adm"]["loss"] == toy["series"]["learnt/adm"]["loss_surface"]["loss"]
+    along_second = [at + abs(-3 + 2 * b) for b in made.LINE]
+    assert surface["loss"][0] == pytest.approx(along_second)  # at -.5 along the first direction
+    (plain,) = (one for one in data["columns"]["toy"]["surfaces"] if one["method"] == "adm")
+    np.testing.assert_allclose(plain["loss"], toy["series"]["learnt/adm"]["loss_surface"]["loss"], rtol=1e-5)
     figure = drawn("figure_1", data)
-    assert "3 × 3 points" in words(figure)
+    assert "9 × 9 points" in words(figure)
     shown = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
     ours = shown["SAM, $\\rho$ = 0.1"]  # the last such is ours
     loss = np.array(surface["loss"])
     drawn_rises: Any = ours.collections[0]
-    assert drawn_rises.zmax == pytest.approx((loss.max() - loss[1, 1]) / loss[1, 1])
-    assert drawn_rises.norm is shown["ADM"].collections[0].norm  # one scale for all panels
-    dots = {(float(x), float(y)) for line in ours.lines for x, y in np.asarray(line.get_xydata())}
-    assert dots == {(x, y) for x in surface["first"] for y in surface["second"]}
+    assert drawn_rises.zmax == pytest.approx((loss.max() - loss[4, 4]) / loss[4, 4])
+    assert drawn_rises.norm is shown[of_figure_1().PLAIN].collections[0].norm  # one scale for all panels
+    assert shown[of_figure_1().PLAIN].get_xlim() == ours.get_xlim() == (-0.5, 0.5)
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_figure_1_is_steep_along_the_direction_that_is(side: int) -> None:
     """A surface that rises along one direction only has its contours across that direction's axis."""
-    figure_1 = import_module("paper_figs.figures.figure_1")
+    figure_1 = of_figure_1()
     line = [-1.0, 0.0, 1.0]
     loss = [[1.0 + abs((a, b)[side]) for b in line] for a in line]
     norm = BoundaryNorm(figure_1.LEVELS, 256, extend="both")
@@ -264,15 +273,98 @@ def test_figure_1_is_steep_along_the_direction_that_is(side: int) -> None:
     assert set(np.abs(half.vertices[:, 1 - side])) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize(("sam", "sentence"), [(1.0, "less around SAM"), (3.0, "differs by source")])
-def test_figure_1_says_on_whose_plane_the_loss_rises_less(sam: float, sentence: str) -> None:
-    figure_1 = import_module("paper_figs.figures.figure_1")
-    line = [-1.0, 0.0, 1.0]
-    surfaces = {
-        base: {"first": line, "second": line, "loss": [[at, at, at], [at, 0.5, at], [at, at, at]]}
-        for base, at in (("adm", 2.0), ("sam", sam))
+@pytest.mark.parametrize(
+    ("sam", "words"), [(0.5, "50% less"), (0.97, "as much"), (1.0, "as much"), (1.2, "20% more"), (-0.1, "110% less")]
+)
+def test_figure_1_says_how_much_less_the_loss_rises_on_the_square_that_is_shown(sam: float, words: str) -> None:
+    inner, outer = [-1.0, 0.0, 1.0], [-2.0, -1.0, 0.0, 1.0, 2.0]
+
+    def surface(method: str, rho: float | None, rise: float) -> Data:
+        """Of loss 2 in the middle; beyond the square, of which nothing is to be said, it is much larger."""
+        rises = [[9e9 if max(abs(a), abs(b)) > 1 else rise * (a * a + b * b) for b in outer] for a in outer]
+        return {"method": method, "rho": rho, "first": outer, "second": outer, "loss": 2 + 2 * np.array(rises)}
+
+    def column(where: str, *more: Data) -> Data:
+        return {"where": where, "surfaces": [surface("adm", None, 1.0), surface("sam", 0.03, sam), *more]}
+
+    small = {"method": "ip", "rho": None, "first": inner, "second": inner, "loss": [[1.0] * 3] * 3}  # the least reach
+    columns = {
+        "a": column("here"),
+        "b": column("there", surface("sam", 0.1, 0.1)),
+        "c": {"where": "", "surfaces": [small]},
     }
-    assert sentence in figure_1.title({"toy": {"surfaces": surfaces}})
+    near, far = (f"{by} {of_figure_1().AT}{rho}" for by, rho in ((words, 0.03), ("90% less", 0.1)))
+    assert of_figure_1().title(columns).endswith(f" on a random plane {near} here; {near} and {far} there")
+
+
+def test_figure_1_says_nothing_of_networks_that_cannot_be_compared() -> None:
+    one = {"method": "sam", "rho": 0.1, "first": [0.0], "second": [0.0], "loss": [[1.0]]}
+    plain = {"method": "adm", "rho": None, "missing": "failed"}
+    assert "No surfaces" in of_figure_1().title({"x": {"where": "here", "surfaces": [plain, one]}})
+
+
+def measured_surfaces(results: Path, **changes: Any) -> Path:
+    """The file of networks that are measured for Figure 1: plain training and two radii of SAM's."""
+
+    def source(method: str, rho: float, rise: float) -> Data:
+        losses = [[{"value": 1 + rise * (a * a + b * b)} for b in made.LINE] for a in made.LINE]
+        configuration = {
+            "dataset": "fashion-mnist", "method": method, "seed": 2, "steps": 20_000, "sam": {"rho": rho},
+            "network": {"image_size": 8},
+        }  # fmt: skip
+        surface = {"first": made.LINE, "second": made.LINE, "losses": losses}
+        return {"about": {"configuration": configuration, "average": "raw"}, "measures": {"surface": surface}}
+
+    sources = {"a": source("adm", 0.05, 2.0), "b": source("sam", 0.01, 1.5), "c": source("sam", 0.03, 1.0)}
+    document = {"version": surfaces.VERSION, "data": {"used": 256}, "settings": {}, "sources": sources | changes}
+    path = results.parent / surfaces.FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(json_text(with_checksum(document)))
+    return path
+
+
+def test_figure_1_shows_the_networks_that_were_measured_for_it(results: Path) -> None:
+    measured_surfaces(results)
+    folder = made.write(results / "ours", grids=False)  # a study, of too few points
+    few = {"first": [-0.5, 0.0, 0.5], "second": [-0.5, 0.0, 0.5], "losses": [[{"value": 1.0}] * 3] * 3}
+    for path in sorted((folder / "rows").glob("*.json")):
+        run, average = path.stem.rsplit("-", 1)
+        made.change_row(folder, run, average, surface=few)
+    data = computed("figure_1")
+    column = data["columns"]["fashion-mnist"]
+    assert column["source"] == surfaces.FILE
+    assert column["short"] == "Fashion-MNIST 8 × 8, seed 2"
+    assert [(one["method"], one["rho"]) for one in column["surfaces"]] == [("adm", None), ("sam", 0.01), ("sam", 0.03)]
+    at = of_figure_1().AT
+    sized = "Fashion-MNIST 8 × 8".replace(" × ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
+    assert data["title"].endswith(f"25% less {at}0.01 and 50% less {at}0.03 on {sized} (seed 2)")
+    figure = drawn("figure_1", data)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    assert len(titles) == 5
+    assert "SAM, $\\rho$ = 0.03" in titles
+    assert not overlaps(figure)
+    assert not cut(figure)
+    (results.parent / surfaces.FILE).unlink()
+    (line,) = [line for line in pictures.missing(computed("figure_1")) if "Fashion" in line]
+    assert "3 points a side are too few" in line
+    assert "--surface-points 17" in line
+
+
+def test_a_study_with_points_enough_comes_before_the_networks_of_figure_1(results: Path) -> None:
+    measured_surfaces(results)
+    made.write(results / "ours", grids=False)
+    assert computed("figure_1")["columns"]["fashion-mnist"]["source"] == "results/ours"
+
+
+def test_a_network_of_figure_1_whose_surface_failed_says_so(results: Path) -> None:
+    about = {"configuration": {"dataset": "fashion-mnist", "method": "sam", "seed": 2, "steps": 20_000,
+                               "sam": {"rho": 0.3}, "network": {"image_size": 8}}, "average": "ema"}  # fmt: skip
+    measured_surfaces(results, d={"about": about, "measures": {"surface": {"failed": "loss is not finite"}}})
+    data = computed("figure_1")
+    assert data["columns"]["fashion-mnist"]["surfaces"][3] == {
+        "method": "sam+ema", "rho": 0.3, "missing": "loss is not finite",
+    }  # fmt: skip
+    assert "loss is not finite" in words(drawn("figure_1", data))
 
 
 def test_what_failed_or_is_not_there_yet_is_said(results: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from findings.ladder import Study
+from findings.ladder import PAPERS_FALL, Study
+from findings.ladder_claims import SAM
 from findings.sentences import study_words
 from paper_figs.drawing import panels
 from paper_figs.figures import ladder, nine_methods
@@ -25,6 +27,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return ladder.compute()
 
 
+def _panels(data: dict) -> dict[str, Axes]:
+    """Those that are drawn, by study."""
+    return {axes.get_title(loc="left").replace("\n", ": ", 1): axes for axes in ladder.draw(data).axes}
+
+
 def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None:
     points = data["studies"][MINI]
     assert [p["dose"] for p in points if (p["method"], p["weights"]) == ("sam", "raw")] == list(RADII)
@@ -34,6 +41,43 @@ def test_points_are_ratios_to_plain_training(data: dict, tmp_path: Path) -> None
         logs = [np.log(plain("sam", 0.03, s, "ema")[name] / plain("adm", 0.0, s, "ema")[name]) for s in seeds]
         assert point[measure]["mean"] == pytest.approx(np.mean(logs), rel=1e-3)
         assert point[measure]["low"] < point[measure]["mean"] < point[measure]["high"]
+
+
+def test_the_radius_that_claims_are_judged_at_is_ringed(data: dict, tmp_path: Path) -> None:
+    of = Study(tmp_path / "results" / "ladder" / "mini")
+    points = data["studies"][MINI]
+    radius = of.dose_of(SAM)
+    ringed = [(p["method"], p["dose"], p["weights"]) for p in points if p.get("chosen")]
+    assert ringed == [("sam", radius, "raw"), ("sam", radius, "ema")]
+    axes = _panels(data)[MINI]
+    rings = [line for line in axes.lines if line.get_markersize() == ladder.RING["markersize"]]
+    at = {(float(x), float(y)) for ring in rings for x, y in np.asarray(ring.get_xydata())}
+    chosen = [p for p in points if p.get("chosen")]
+    assert at == {(1 - np.exp(p["rise"]["mean"]), np.exp(p["distance-20"]["mean"])) for p in chosen}
+
+
+def test_the_dotted_line_is_where_the_rise_has_fallen_by_the_papers_share(data: dict) -> None:
+    fall = 1 - np.exp(data["matched"][MINI])
+    assert fall == pytest.approx(PAPERS_FALL, abs=0.01)  # interpolated from logarithms of means, means of logarithms
+    shown = _panels(data)
+
+    def lines(name: str) -> list[float]:
+        of = (np.asarray(line.get_xdata(), float) for line in shown[name].lines)
+        return [float(x[0]) for x in of if len(x) == 2 and x[0] == x[1]]
+
+    assert lines(MINI) == [pytest.approx(fall)]
+    assert lines(ladder.PRINTED) == []
+
+
+def test_where_no_radius_is_matched_there_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def level(method: str, dose: float, seed: int, weights: str) -> dict[str, float]:
+        return plain(method, dose, seed, weights) | {"rise": 0.03}
+
+    folder = tmp_path / "results" / "ladder" / "mini"
+    folder.parent.mkdir(parents=True)
+    study(folder, level)
+    monkeypatch.setattr(ladder, "ROOT", tmp_path)
+    assert ladder.compute()["matched"] == {MINI: None}
 
 
 def test_the_papers_points_are_its_tables(data: dict) -> None:
@@ -68,8 +112,8 @@ def test_the_nine_methods_are_ratios_to_plain_raw_and_say_what_an_ema_does(
     assert nine["title"].endswith("and on 1 of the paper's 3 data sets")
     judged = [one for one in nine_methods.columns_of(tmp_path / "results" / "ladder") if "L2e" in one.cells]
     for verdict, words in (
-        ("confirmed", "in 1 of 1 study,"),
-        ("refuted", "in none of 1 study (1 contradicted)"),
+        ("confirmed", "in the one study,"),
+        ("refuted", "not in the one study (contradicted)"),
     ):
         turned = [one._replace(cells={"L2e": one.cells["L2e"]._replace(verdict=verdict)}) for one in judged[:1]]
         assert words in nine_methods.title(turned, {"x": printed})

@@ -108,6 +108,32 @@ def test_the_legend_says_the_limits_that_claims_are_judged_by(monkeypatch: pytes
         assert words in legend()
 
 
+def test_why_a_claim_is_judged_in_fewer_studies_is_said() -> None:
+    there = dict.fromkeys(("L7a", "L1a", "L8c", "L3b"), "confirmed")
+    whole = column("a", **there)._replace(about={"regimes": ["step noise", "memorised"], "seeds": 3})
+    noisy = column("b", **there | dict.fromkeys(("L8c", "L3b"), "cannot say"))
+    (few,) = story.judged_in_few([whole, whole, noisy]).splitlines()
+    assert few.startswith("Judged in fewer than all 3 studies: “rounded to 4 bits, SAM's loss rises less” in 2 (in the")
+    reasons = {key.identifier: key.unless for key in story.KEY_CLAIMS}
+    assert f"“rounded to 4 bits, SAM's loss rises less” in 2 (in the others {reasons['L8c']})" in few
+    assert few.endswith("improves samples” in 2 (in the others nothing is memorised).")  # noisy's regime
+    quiet = column("c", **there)._replace(about={"regimes": ["memorised"], "seeds": 3})
+    lacking = column("d", L7a="confirmed", L1a="cannot say")
+    both = [quiet._replace(cells=quiet.cells | {"L1a": Cell("cannot say", "", [])}), lacking, whole]
+    assert f"in 1 (in the others step noise is small or {reasons['L1a']})" in story.judged_in_few(both)
+    (part,) = [one for one in story.parts([whole, noisy]) if one.name == "by-rung"]
+    (fold,) = [block for block in part.blocks if isinstance(block, story.Fold)]
+    assert fold.summary == "What is open, or judged in fewer studies, and why"
+    assert story.judged_in_few([whole, noisy]) in fold.blocks[0].texts  # type: ignore[union-attr]
+
+
+def test_where_all_studies_judge_every_claim_nothing_is_said_of_fewer() -> None:
+    assert story.judged_in_few([column("a", L7a="confirmed"), column("b", L7a="refuted")]) == ""
+    assert story.judged_in_few([column("a", L7a="confirmed"), column("b", L7a="undecided")]) == ""
+    (part,) = [one for one in story.parts([column("a", L7a="confirmed")]) if one.name == "by-rung"]
+    assert next(block.summary for block in part.blocks if isinstance(block, story.Fold)) == "What is open, and why"
+
+
 def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> None:
     columns = [
         column(name, L7a="confirmed", L2a="refuted", L1a=of)

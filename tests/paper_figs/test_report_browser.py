@@ -117,11 +117,14 @@ def test_all_pictures_load_and_nothing_is_cut_off(opened: Opener, width: int, sc
     assert wide == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_light_and_dark(opened: Opener, scheme: str) -> None:
-    shown = opened(scheme=scheme)
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_text_can_be_read_in_light_dark_and_print(opened: Opener, width: int, scheme: str) -> None:
+    shown = opened(width, "light" if scheme == "print" else scheme)
+    if scheme == "print":
+        shown.emulate_media(media="print")
     background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+    assert (background == "rgb(255, 255, 255)") == (scheme != "dark")
     selectors = ["p", "a", "h2", "nav a", "code", "summary", ".note", "figcaption", "th small", "button.sorts"]
     selectors += [".number > button", ".source b", ".origin", ".decimals", ".filter legend"]
     verdicts = ("holds", "holds-under-conditions", "false-as-printed", "vacuous", "confirmed", "refuted", "undecided")

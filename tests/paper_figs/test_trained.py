@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from findings import trained
-from findings.names import Average
+from findings.names import NINE, Average
 from paper_figs import catalogue, fingerprint
 from tests.paper_figs import study as made
 from tests.paper_figs.study import level
@@ -77,7 +77,7 @@ def test_what_a_run_is_of_is_read_from_its_configuration(root: Path) -> None:
     study = _one(root, radii=(0.01, 0.1), seeds=(0, 3), grids=False)
     assert study.seeds == [0, 3]
     assert study.radii == [0.01, 0.1]
-    assert study.methods() == [f"{base}{average}" for base in ("adm", "ip", "sam") for average in ("", "+ema", "+swa")]
+    assert all(study.rows_of(name) for name in NINE)
     wanted: list[tuple[str, Average, float | None, int]] = [
         ("adm", "raw", None, 3),
         ("sam", "swa", 0.01, 0),
@@ -144,7 +144,7 @@ def test_what_is_missing_says_why(root: Path) -> None:
     assert study.value("adm", "readout", "feature_energy") == {"missing": "not measured"}
     assert study.value("sam+ema", "loss", "mse") == {"missing": "no row yet"}
     assert study.value("sam+swa", "loss", "mse")["seeds"] == 1  # the other seed's row is not there yet
-    assert "sam+ema" not in study.methods()
+    assert not study.rows_of("sam+ema")
 
 
 def test_a_number_that_a_measure_lacks_is_named(root: Path) -> None:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from flatness.measuring.low_pass_filter import low_pass_filter
 from flatness.measuring.quantization import Grid, rounded_to_grid
 from flatness.measuring.readout import readout
-from toy.data import GaussianMixture, gaussian, random_mixture, ring
-from toy.exact import (
+from tests.toy.exact import (
     RESOLVED,
     flat_radius,
     gap_radius,
@@ -22,8 +21,9 @@ from toy.exact import (
     relative_noise_rise,
     worst_quantization_rise,
 )
+from tests.toy.moments import Moments, exact_moments, sampled_moments
+from toy.data import GaussianMixture, gaussian, random_mixture, ring
 from toy.models import PREDICTIONS, ScoreModels, random_models
-from toy.moments import Moments, exact_moments, sampled_moments
 from toy.process import cosine_process
 
 PROCESS = cosine_process(100)

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toy import exact as hessian
-from toy import measures
+from toy import hessian, measures
 from toy.claims import SPECTRUM
 from toy.data import gaussian, ring
 from toy.models import PREDICTIONS, ScoreModels, random_models

@@ -140,28 +140,33 @@ def test_radii_of_two_batches_have_equal_shares_of_the_root() -> None:
         assert large / small == pytest.approx(8**0.5, rel=0.01)
 
 
+def made(stored: ladder_runs.Kept, **more: Any) -> list[ladder.Row]:
+    """All rows, made here."""
+    return ladder_runs.run(ladder_runs.work_of(stored), stored, workers=0, **more).rows
+
+
 def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored, whole = ladder_runs.Kept(tmp_path / "a", RUNG), ladder_runs.Kept(tmp_path / "b", RUNG)
-    expected = ladder_runs.run(RUNG, whole, workers=0)
+    expected = made(whole)
     own = ladder_runs.run_arm
-    made: list[str] = []
+    begun: list[str] = []
 
     def stopping(arm: regimes.Arm, rung: regimes.Rung) -> list[ladder.Row]:
-        if len(made) == 2:
+        if len(begun) == 2:
             raise KeyboardInterrupt
-        made.append(arm.label)
+        begun.append(arm.label)
         return own(arm, rung)
 
     monkeypatch.setattr(ladder_runs, "run_arm", stopping)
     with pytest.raises(KeyboardInterrupt):
-        ladder_runs.run(RUNG, stored, workers=0)
-    work = ladder_runs.work_of(RUNG, stored)
-    assert len(work.arms) - len(work.missing) == 2
+        made(stored)
+    work = ladder_runs.work_of(stored)
+    assert len(work.runs) - len(work.missing) == 2
     assert work.words(2) == "5 runs, 2 of them done; about 1 minute more on 2 cores, as fast as for these"
-    assert ladder_runs.kept_rows(work, stored) == expected[: len(ladder_runs.kept_rows(work, stored))]
+    assert work.rows == expected[: len(work.rows)]
     monkeypatch.setattr(ladder_runs, "run_arm", own)
     reports: list[tuple[str, float]] = []
-    assert ladder_runs.run(RUNG, stored, workers=0, tell=lambda *one: reports.append(one)) == expected
+    assert made(stored, tell=lambda *one: reports.append(one)) == expected
     assert [what for what, _ in reports] == ["small: sam 0.01", "small: sam 0.1", "small: rwp 0.02"]
     assert sum(share for _, share in reports) == pytest.approx(1.0)
 
@@ -194,12 +199,12 @@ def test_the_plan_goes_by_the_pace_of_what_is_done(tmp_path: Path) -> None:
     stored = ladder_runs.Kept(tmp_path, RUNG)
     arms = regimes.arms_of(REGIME)
     estimates = [ladder_runs.seconds_of(arm, RUNG) for arm in arms]
-    assert ladder_runs.work_of(RUNG, stored).seconds == pytest.approx(sum(estimates))
-    assert ladder_runs.work_of(RUNG, stored).words(0).endswith("about 1 minute more on 1 core, idle")
+    assert ladder_runs.work_of(stored).seconds == pytest.approx(sum(estimates))
+    assert ladder_runs.work_of(stored).words(0).endswith("about 1 minute more on 1 core, idle")
     rows = [ladder.Row(REGIME.name, "any", 0.0, "raw", 60, True, {"loss": [0.25, 0.5]})]
     for arm, estimate in zip(arms[:3], estimates, strict=False):
         stored.put(arm, rows, 1000.0 * estimate)
-    assert ladder_runs.work_of(RUNG, stored).seconds == pytest.approx(1000.0 * sum(estimates[3:]), rel=0.01)
+    assert ladder_runs.work_of(stored).seconds == pytest.approx(1000.0 * sum(estimates[3:]), rel=0.01)
 
 
 def test_what_a_result_depends_on_is_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +220,7 @@ def test_what_a_result_depends_on_is_in_its_name(tmp_path: Path, monkeypatch: py
 
 
 def test_rows_are_finite_numbers_of_every_seed(tmp_path: Path) -> None:
-    rows = ladder_runs.run(RUNG, ladder_runs.Kept(tmp_path, RUNG), workers=0)
+    rows = made(ladder_runs.Kept(tmp_path, RUNG))
     last = [row for row in rows if row.last]
     assert {(row.method, row.dose, row.weights) for row in last} == {
         (method, dose, weights)

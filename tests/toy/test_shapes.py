@@ -10,11 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import jaxtyping
-jaxtyping.install_import_hook(["toy", "benchmarks.toy"], "beartype.beartype")
+jaxtyping.install_import_hook(["toy", "benchmarks.toy", "tests.toy"], "beartype.beartype")
 import torch
 from benchmarks import toy as workload
 from flatness.measuring.quantization import Grid
-from toy import data, distances, exact, linear_chain, models, moments, process, sampling, training
+from tests.toy import exact, moments
+from toy import data, distances, linear_chain, models, process, sampling, training
 
 torch.set_num_threads(1)
 steps = process.cosine_process(100)

@@ -18,11 +18,11 @@ from flatness.training.random_weight_perturbation import RandomWeightPerturbatio
 from flatness.training.sam import SAM
 from flatness.training.schedules import EveryK, Late
 from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
+from tests.toy.exact import minimiser
+from tests.toy.moments import exact_moments
 from toy.data import generator_of, ring
-from toy.exact import minimiser
 from toy.minibatches import BLOCK, Minibatches
 from toy.models import ScoreModels, random_models
-from toy.moments import exact_moments
 from toy.process import cosine_process
 from toy.training import METHODS, Method, Plan, Run, default_averages, train, train_rows
 

@@ -76,7 +76,7 @@ from theory.proof.statement import (
 
 B, size = sympy.symbols("B k", integer=True, positive=True)
 rate, share_rate, curvature = sympy.symbols("eta lambda h", positive=True)
-C, M, Sigma, H = (sympy.MatrixSymbol(name, size, size) for name in ("C", "M", "Sigma", "H"))
+C, M, Sigma = (sympy.MatrixSymbol(name, size, size) for name in ("C", "M", "Sigma"))
 batch_gradient, excess, remaining, gradient_noise = sympy.symbols("g_B L_w V_v C_s")
 
 WEIGHTED_RESIDUAL = Expectation(p, SquaredNorm(residual) * SquaredNorm(phi))

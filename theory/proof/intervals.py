@@ -14,6 +14,8 @@ from typing import Any
 from flint import arb, arb_series, ctx, fmpq_series
 
 Interval = tuple[float, float]
+NEAR = 0.25
+"""Up to where a function with a zero at 0 is taken as a series."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,14 @@ def quotient_near_zero(
     return quotient
 
 
-def certify_positive_from_zero(
-    function: Callable[[Any], Any], order: int, end: float, radius: float = 0.25, bound: float = 0.0
-) -> Certificate:
-    """Prove function(t) > bound * t^order on (0, end], where function has a zero of that order at 0.
+def certify_positive_from_zero(function: Callable[[Any], Any], order: int, end: float) -> Certificate:
+    """Prove function(t) > 0 on (0, end], where function has a zero of that order at 0.
 
     Raises:
         ArithmeticError: it is not shown.
     """
-    near = certify_above(quotient_near_zero(function, order, radius), [(0.0, radius)], bound)
-    if end <= radius:
+    near = certify_above(quotient_near_zero(function, order, NEAR), [(0.0, NEAR)])
+    if end <= NEAR:
         return near
-    away = certify_above(lambda t: function(t) - bound * t**order, [(radius, end)])
+    away = certify_above(function, [(NEAR, end)])
     return Certificate(near.lower, near.boxes + away.boxes)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import hypothesis
@@ -323,39 +324,20 @@ def _nothing() -> Iterable[Comparison]:
     return ()
 
 
-def symbolic(shows: str, check: Check) -> Evidence:
-    """Evidence that sympy derives."""
-    return Evidence(Kind.SYMBOLIC, shows, check)
-
-
-def counterexample(shows: str, check: Check) -> Evidence:
-    """Evidence in exact arithmetic, signs certified by ball arithmetic."""
-    return Evidence(Kind.EXACT, shows, check)
-
-
-def enclosure(shows: str, check: Check) -> Evidence:
-    """Evidence that holds over a whole range, by interval arithmetic or series with rigorous remainders."""
-    return Evidence(Kind.ENCLOSURE, shows, check)
-
-
-def optimisation(shows: str, check: Check) -> Evidence:
-    """Evidence by brute-force constrained optimisation from many starts."""
-    return Evidence(Kind.OPTIMISATION, shows, check)
-
-
-def quadrature(shows: str, check: Check) -> Evidence:
-    """Evidence by numerical integration with an error estimate."""
-    return Evidence(Kind.QUADRATURE, shows, check)
-
-
-def printed_numbers(shows: str, check: Check) -> Evidence:
-    """Evidence computed exactly from what the paper prints (`theory.proof.printed`)."""
-    return Evidence(Kind.PRINTED, shows, check)
-
-
-def algorithm(shows: str, check: Check) -> Evidence:
-    """Evidence by running the paper's algorithm, in exact arithmetic."""
-    return Evidence(Kind.ALGORITHM, shows, check)
+symbolic = partial(Evidence, Kind.SYMBOLIC)
+"""Evidence that sympy derives, of what it shows and its check; the next six alike."""
+counterexample = partial(Evidence, Kind.EXACT)
+"""In exact arithmetic, signs certified by ball arithmetic."""
+enclosure = partial(Evidence, Kind.ENCLOSURE)
+"""That holds over a whole range, by interval arithmetic or series with rigorous remainders."""
+optimisation = partial(Evidence, Kind.OPTIMISATION)
+"""By brute-force constrained optimisation from many starts."""
+quadrature = partial(Evidence, Kind.QUADRATURE)
+"""By numerical integration with an error estimate."""
+printed_numbers = partial(Evidence, Kind.PRINTED)
+"""Computed exactly from what the paper prints (`theory.proof.printed`)."""
+algorithm = partial(Evidence, Kind.ALGORITHM)
+"""By running the paper's algorithm, in exact arithmetic."""
 
 
 def holds_for_all(shows: str, instances: SearchStrategy[Any], check: InstanceCheck) -> PropertyEvidence:

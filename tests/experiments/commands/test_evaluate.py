@@ -184,7 +184,7 @@ def test_missing_runs_images_and_features_are_told_in_a_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["evaluate", str(tmp_path / "none")]) == 1
-    assert "holds no checkpoint" in capsys.readouterr().err
+    assert "is no folder" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--data", str(tmp_path)]) == 1  # no size of 4 pixels
     assert capsys.readouterr().err.startswith("error: ")
     monkeypatch.setattr(data, "load", lambda name, split, size, root: images(split))

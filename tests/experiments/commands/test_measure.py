@@ -18,6 +18,8 @@ from experiments.diffusion import Process
 from experiments.measures import exposure
 from experiments.measures.subject import Material, Subject
 from experiments.training.trainer import train
+from findings import surfaces
+from findings.checksums import DamagedError, read_json
 from flatness.cli.options import NEEDS
 from flatness.diffusion.losses import Batch
 from flatness.measuring.exposure_bias import exposure_bias
@@ -98,6 +100,38 @@ def test_a_run_is_measured_on_its_own_held_out_images(
     numbers = document["sources"]["adm"]["numbers"]
     assert {"lpf-filter.rise", "exposure-3.gap"} <= set(numbers)
     assert numbers["readout.energy"]["words"] == "feature energy of out.2"
+
+
+def test_what_is_written_has_its_commit_and_is_held_against_its_checksum(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "commit", lambda: "0123abc")
+    assert main(["measure", str(run), *SMALL, "--out", str(tmp_path)]) == 0
+    document = read_json(tmp_path / "measure.json")
+    assert document["provenance"]["commit"] == "0123abc"
+    assert document["provenance"]["versions"]["flatness"]
+    text = (tmp_path / "measure.json").read_text()
+    (tmp_path / "measure.json").write_text(text.replace("0123abc", "0123abd"))
+    with pytest.raises(DamagedError):
+        read_json(tmp_path / "measure.json")
+
+
+def test_surfaces_of_several_networks_are_read_as_they_were_measured(run: Path, tmp_path: Path) -> None:
+    alone = ["--images", "6", "--scales", "--curve-rms", "--bits", "--steps", "--no-readout", "--device", "cpu"]
+    grid = ["--surface", "3", "--surface-range", "0.5", "--out", str(tmp_path)]
+    assert main(["measure", str(run), str(run), *alone, *grid]) == 0
+    networks = surfaces.read(tmp_path / "compare.json")
+    c = CONFIGURATION
+    assert networks[:4] == (c.dataset, c.network.image_size, c.steps, 6)
+    assert networks.seeds == [c.seed]
+    one, other = networks.surfaces
+    assert one == other  # the same images, noise and directions
+    assert (one.method, one.rho, one.missing) == (c.method, None, "")
+    assert one.first == one.second == [-0.5, 0.0, 0.5]
+    (source, _) = read_json(tmp_path / "compare.json")["sources"].values()
+    assert one.losses[1][1] == pytest.approx(source["numbers"]["loss"]["value"])
+    assert one.losses[0][2] == source["measures"]["surface"]["losses"][0][2]["value"]
+    assert len({value for line in one.losses for value in line}) == 9
 
 
 def test_a_run_and_a_public_checkpoint_are_compared(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.measures import layer_rows
-from experiments.measures.layer_rows import LAYERS, Place, Plan, averages_of, chosen, row, snapshots
+from experiments.measures.layer_rows import LAYERS, Place, Plan, chosen, row, snapshots
 from experiments.measures.options import LayerOptions
 from experiments.measures.rows import loaded
 from findings import documents
@@ -220,10 +220,10 @@ def test_snapshots_are_the_shortest_emas_evenly_spaced_to_the_end(folder: Path) 
 
 def test_averages_are_those_that_the_checkpoint_holds(folder: Path) -> None:
     checkpoint = Plan.of(folder).checkpoint("adm")
-    assert averages_of(checkpoint) == ["raw", "ema", "swa"]
+    assert checkpoint.averages() == ("raw", "ema", "swa")
     manifest = checkpoint.folder / "manifest.json"
     document = json.loads(manifest.read_text())
     del document["files"]["shadow-swa.safetensors"]
     manifest.write_text(json.dumps(with_checksum(document)))
-    assert averages_of(checkpoint) == ["raw", "ema"]
+    assert checkpoint.averages() == ("raw", "ema")
     assert documents.VERSION == 2

@@ -89,7 +89,7 @@ def test_runs_that_cannot_be_read_are_named_and_no_folder_is_made(run: Path, tmp
     with pytest.raises(CheckpointError, match="is no folder"):
         made(out, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="holds no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
         made(out, tmp_path / "empty")
     with pytest.raises(ValueError, match="average is 'sma'; allowed: one of 'raw', 'ema'"):
         made(out, run, changed(average="sma"))

@@ -11,7 +11,7 @@ from experiments.adm import ADMOptions
 from experiments.configuration import AverageOptions, Configuration, RunOptions, SAMOptions, WeightNoiseOptions
 from experiments.data import Images
 from experiments.diffusion import ProcessOptions
-from experiments.training.events import RunState, StepReport
+from experiments.training.events import RunState, StepReport, Watcher
 
 NETWORK = ADMOptions(
     image_size=4,
@@ -54,7 +54,7 @@ def run_options(out: Path, **changes: Any) -> RunOptions:
     return RunOptions(**{"out": out, "device": "cpu", "checkpoint_every": 4, **changes})
 
 
-class Recorder:
+class Recorder(Watcher):
     """A watcher that keeps all it is told."""
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """Exact answers for theta while the features stay as they are: the minimiser, and the flatness around it.
 
-From `toy.moments`: the loss is a quadratic in theta with Hessian (2/d) M kron I_d, M = G / m^2, whatever theta is, so
-the rise under noise on theta is the same at every theta (Theorem T3). Losses are means over the d coordinates; the
-theory's, which are sums, are d times as large.
+The loss is a quadratic in theta with Hessian (2/d) M kron I_d, M = G / m^2, whatever theta is, so the rise under noise
+on theta is the same at every theta (Theorem T3). Losses are means over the d coordinates; the theory's, which are sums,
+are d times as large.
 
     noise of deviation sigma     rise sigma^2 tr M                                             (T3)
     dither of step q             rise (q^2 / 12) tr M                                          (T5)
@@ -23,15 +23,11 @@ from torch import Tensor
 
 from flatness import arguments
 from flatness.measuring.quantization import Grid, step_size
+from tests.toy.moments import CHUNK, Moments
 from theory.model import perturbations
 from toy.data import GaussianMixture, generator_of
-from toy.measures import Evaluation, PerSeed
-from toy.models import ScoreModels
-from toy.moments import CHUNK, Moments
+from toy.hessian import RESOLVED
 from toy.process import Process
-
-RESOLVED = 1e-12
-"""Eigenvalues of M below this share of the largest are rounding: float64's 2e-16 times some thousand operations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,62 +159,3 @@ def least_loss(data: GaussianMixture, process: Process, number: int = 2**17, see
         parts.append(1.0 - data.optimal_noise(x, process.alphas_cumprod[t]).square().mean(-1))
     losses = torch.cat(parts)
     return float(losses.mean()), float(losses.std()) / number**0.5
-
-
-def in_float64(models: ScoreModels) -> ScoreModels:
-    """The same weights in float64: the smallest eigenvalues are below float32's rounding of the largest."""
-    return models.replaced(*(tensor.detach().double() for tensor in (models.theta, models.W, models.U)))
-
-
-@torch.enable_grad()
-def measured_hessian(models: ScoreModels, seed: int, points: Evaluation) -> Float[Tensor, "p p"]:
-    """The Hessian in theta, p = d m entries, of one seed's mean loss on its points.
-
-    Args:
-        models: the models.
-        seed: the position of the seed, among the models as among the points.
-        points: where the loss is taken.
-
-    Raises:
-        ValueError: a seed from outside 0 to S - 1.
-    """
-    module = models.single(seed)
-    theta = module.readout.weight
-    loss = (module(points.x_t[seed], points.t[seed]) - points.epsilon[seed]).square().mean()
-    (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
-    axes = torch.eye(theta.numel()).to(theta).view(-1, *theta.shape)
-    (rows,) = torch.autograd.grad(gradient, theta, axes, is_grads_batched=True)
-    return rows.flatten(1)
-
-
-def closed_spectra(models: ScoreModels, points: Evaluation) -> Float[Tensor, "S p"]:
-    """T3's spectra on the same points, ascending: each eigenvalue of (2/d) E psi psi^T, d times."""
-    psi = models.features(points.x_t, points.t) * models.scales[points.t][..., None]
-    n = psi.shape[1]
-    spectra = []
-    for one, epsilon in zip(psi, points.epsilon.to(psi), strict=True):
-        moments = Moments(one.mT @ one / n, epsilon.mT @ one / n, models.normaliser, n)
-        spectra.append(hessian_spectrum(moments).repeat_interleave(models.dimension))
-    return torch.stack(spectra)
-
-
-def largest_relative_error(measured: Float[Tensor, " p"], closed: Float[Tensor, " p"]) -> float:
-    """The largest deviation of one ascending spectrum from another, in units of the latter's eigenvalues.
-
-    Eigenvalues below RESOLVED times the largest are rounding; they are held against that bound instead.
-    """
-    sizes = closed.abs()
-    units = sizes.clamp(min=RESOLVED * float(sizes.max()))
-    return float(((measured - closed).abs() / units).max())
-
-
-def spectrum_measures(models: ScoreModels, points: Evaluation) -> dict[str, PerSeed]:
-    """The largest relative error of T3's spectrum, and the least eigenvalue measured."""
-    precise = in_float64(models)
-    closed = closed_spectra(precise, points)
-    measured = [torch.linalg.eigvalsh(measured_hessian(precise, seed, points)) for seed in range(models.seeds)]
-    errors = [largest_relative_error(*both) for both in zip(measured, closed, strict=True)]
-    return {
-        "hessian_error": torch.tensor(errors, dtype=torch.float64),
-        "hessian_least": torch.stack(measured)[:, 0],
-    }
