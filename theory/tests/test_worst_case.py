@@ -301,7 +301,10 @@ def test_directions_that_w_does_not_see_move_nothing(divergence: str) -> None:
     p = Gaussian(np.zeros(2), np.diag([2.0, 1.0]))
     W, b = np.eye(2, 3), np.array([0.0, 0.0, 5.0])
     radii = np.array([3e-3, 3e-4])
-    bounds = [worst_case_divergence(W, b, radius, divergence, p=p).lower_bound for radius in radii]
+    worst = [worst_case_divergence(W, b, radius, divergence, p=p) for radius in radii]
+    bounds = [one.lower_bound for one in worst]
+    for one in worst:
+        assert divergence_under(p, one.perturbation, W, b, divergence) == pytest.approx(one.lower_bound, rel=1e-6)
     tau = -radii / 3 * 2.0  # along the wider direction, b^T v = 0: the term alone, tau^2 / 4, or more with b
     assert np.all(np.array(bounds) >= tau**2 / 4 * (1 - 1e-2))
     assert bounds[0] / bounds[1] == pytest.approx(100.0, rel=2e-2)  # of second order in the radius
@@ -313,5 +316,5 @@ def test_next_to_the_edge_rounding_is_not_taken_for_a_gap(rho: float) -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
         left, right = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (3, 4))
-        W = left @ np.diag([1.0, 0.6, 0.2]) @ right[:3]
-        assert worst_case_divergence(W, 0.7 * right[0], 4 * rho, norm="spectral").exact
+        W = left @ np.diag([5.0, 3.0, 1.0]) @ right[:3]
+        assert worst_case_divergence(W, 0.7 * right[0], 4 * rho / 5, norm="spectral").exact
