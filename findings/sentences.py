@@ -162,13 +162,13 @@ def _flatter(studies: Sequence[Column]) -> Sentence:
 
 def _raw(studies: Sequence[Column]) -> Sentence:
     better, turns = tally(studies, "L1a"), tally(studies, "L1b")
-    where = f" Those in which they are better are all of {better.only_of()}." if better.only_of() else ""
+    where = f", those of {better.only_of()}" if better.only_of() else ""
     return Sentence(
-        f"Without averaging, SAM's samples are better {better.words()}",
+        f"Without averaging, SAM's samples are better {better.words()}{where}",
         "These are the studies with large step noise: the held-out loss of the weights as trained (raw) lies over "
         f"{STEP_NOISE:.0%} above that of their average. SAM's radius is chosen by its samples, as in the "
         f"paper.{_size(better, 'Their distance to the data')}"
-        f"{where} The largest radius samples worse than the chosen one {turns.words(size=True)}.",
+        f" The largest radius samples worse than the chosen one {turns.words(size=True)}.",
     )
 
 
@@ -185,10 +185,11 @@ def _averaged(studies: Sequence[Column]) -> Sentence:
 
 def rounding(worse: Tally) -> str:
     """What most studies say of 8 bits, of the claim that plain training's samples then get visibly worse."""
+    none = worse.studies and not worse.confirmed
     return worse.chosen(
         "rounding to 8 bits harms plain training",
         "rounding to 8 bits needs no SAM",
-        "whether rounding to 8 bits harms plain training is open",
+        f"{'no study shows that' if none else 'it is open whether'} rounding to 8 bits harms plain training",
     )
 
 

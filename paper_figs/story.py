@@ -168,8 +168,8 @@ def _question(columns: Sequence[Column]) -> Part:
     counts = (
         "A study is a model, a training set and a batch size, with many seeds. A claim holds in it where the 95% "
         "interval over seeds lies where the claim says, is contradicted where it lies outside, and is open where it "
-        "reaches across. Sizes are medians over all studies that are counted; of samples, their distance to held-out "
-        "data."
+        "reaches across; one on samples, at 20 and at 100 sampling steps. Most studies: over half of those counted. "
+        "Sizes are medians over all that are counted; of samples, their distance to held-out data."
     )
     read = (counts,) if _studies(columns) else ()
     return Part("question", "", (question, *read, Items(tuple(short_answers(columns)))))
@@ -183,6 +183,7 @@ def short_answers(columns: Sequence[Column]) -> list[str]:
             f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}. Nothing is measured yet."
         ]
     of = {name: tally(studies, name).words(size=True) for name in ("L2a", "L2d", "L7a", "L8c")}
+    best = tally(studies, "L2b").words()
     bias, worse = tally(studies, "L6a"), tally(studies, "L8b")
     exposure = f" Without averaging, SAM's exposure bias is lower {bias.words(size=True)}."
     title = rounding(worse)
@@ -191,7 +192,9 @@ def short_answers(columns: Sequence[Column]) -> list[str]:
         f"to 4 bits {of['L8c']}. Used as training leaves them (raw), they sample better than plain training's: "
         f"{_by_rungs(studies, 'L1a')}.{bias.chosen(exposure, '', '')}",
         "**When it does not.** With an exponential moving average of the weights (EMA), as diffusion models are used, "
-        f"SAM's samples are better {of['L2a']}. EMA alone, which costs no gradient, improves samples {of['L2d']}."
+        f"SAM's samples are better {of['L2a']}, at the radius whose raw samples are best, as the paper chose it; at "
+        f"the one that suits EMA best they are level with plain training's or worse {best}. EMA alone, which costs no "
+        f"gradient, improves samples {of['L2d']}."
         f"{bias.chosen('', exposure, exposure)} {title[0].upper()}{title[1:]}: {_rounded(worse)}.",
         f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}.",
         f"**What these studies contradict.** {against(studies)}",
@@ -234,8 +237,8 @@ def against(studies: Sequence[Column]) -> str:
     rest = [f"{hold or 'none'} hold{'s' if hold == 1 else ''} in most studies"] if kinds else []
     rest += [f"on {neither} there is no majority"] if neither else []
     return (
-        f"Of the paper's {len(kinds)} claims in the table most studies contradict {len(fall) or 'none'}"
-        f"{': ' if fall else ''}{_listed(fall)}; {', '.join(rest)}."
+        f"Of the paper's {len(kinds)} claims on trained models in the table most studies contradict "
+        f"{len(fall) or 'none'}{': ' if fall else ''}{_listed(fall)}; {', '.join(rest)}."
         if kinds
         else "Of the paper's claims none is measured yet."
     )
@@ -260,7 +263,11 @@ def _reach(columns: Sequence[Column]) -> str:
     )
     number = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'} so far"
     differ = any(tally(studies, name).refuted for name in printed)
-    theirs += " Why they and these studies differ is not known: size, length or chance." if theirs and differ else ""
+    theirs += (
+        " Why they and these studies differ is not known: size, length, the distance, or chance."
+        if theirs and differ
+        else ""
+    )
     rungs = _listed([RUNGS[rung] for rung in _rungs(studies)])
     return f"{number}, of {rungs}: models far smaller than the paper's.{theirs}"
 
@@ -402,7 +409,7 @@ def theory_verdicts() -> str:
     for label, words in CENTRAL.items():
         by_verdict.setdefault(ledger.statements()[label][1].verdict, []).append(words)
     phrases = {
-        Verdict.VACUOUS: ("is vacuous, for nothing meets it", "are vacuous, for nothing meets them"),
+        Verdict.VACUOUS: ("is vacuous, as no model meets what it asks", "are vacuous, as no model meets what they ask"),
         Verdict.FALSE: ("is false as printed", "are false as printed"),
         Verdict.CONDITIONAL: ("holds under conditions", "hold under conditions"),
         Verdict.HOLDS: ("holds", "hold"),

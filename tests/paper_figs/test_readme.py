@@ -140,7 +140,9 @@ def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> 
         for name, of in zip("ab", ("confirmed", "undecided"), strict=True)
     ]
     text = story.against(columns)
-    assert text.startswith("Of the paper's 3 claims in the table most studies contradict 1: “with averaging (EMA) too")
+    assert text.startswith(
+        "Of the paper's 3 claims on trained models in the table most studies contradict 1: “with averaging (EMA) too"
+    )
     assert text.endswith("; 1 holds in most studies, on 1 there is no majority.")
     both = story.against([column("a", L7a="refuted", L2a="refuted", L1a="refuted")])
     assert "contradict 3: “SAM finds flatter minima”, “without" in both
