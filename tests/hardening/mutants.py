@@ -13,7 +13,8 @@ choice, errors' and warnings' texts.
 
 A group is a few modules and the tests that are meant to notice; its folder is runs/mutants/GROUP. In the summary a
 survivor's `why` is kept as long as its change is the same; a survivor without one is counted as unexplained. `noticed`
-is the share of the mutants run that tests noticed, with an exact 95 % interval where they are a sample.
+is the share of the mutants run that tests noticed, with an exact 95 % interval where they are a sample; --again leaves
+it, since tests written for a sample's survivors say nothing of the mutants that were not drawn.
 """
 
 from __future__ import annotations
