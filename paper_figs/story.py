@@ -163,13 +163,14 @@ def _question(columns: Sequence[Column]) -> Part:
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
         "models sample better, accumulate smaller errors while sampling (exposure bias) and lose less when weights are "
         "rounded. Here its theory is tested by proofs and counterexamples that run, and each of its claims on a ladder "
-        "of models, from points in the plane upwards, with many seeds and at many radii."
+        "of models, from points in the plane upwards, with several seeds and at several radii."
     )
     counts = (
-        "A study is a model, a training set and a batch size, with many seeds. A claim holds in it where the 95% "
-        "interval over seeds lies where the claim says, is contradicted where it lies outside, and is open where it "
-        "reaches across; one on samples, at 20 and at 100 sampling steps. Most studies: over half of those counted. "
-        "Sizes are medians over all that are counted; of samples, their distance to held-out data."
+        f"A study is a model, a training set and a batch size, with {ladder_page.FEWEST_SEEDS} seeds or more. A claim "
+        "holds in it where the 95% interval over seeds lies where the claim says, is contradicted where it lies "
+        "outside, and is open where it reaches across. A claim on samples must hold at 20 and at 100 sampling steps. "
+        "Most studies: over half of those counted. Sizes are medians over all that are counted; of samples, their "
+        "distance to held-out data."
     )
     read = (counts,) if _studies(columns) else ()
     return Part("question", "", (question, *read, Items(tuple(short_answers(columns)))))
@@ -336,8 +337,7 @@ def _legend(columns: Sequence[Column]) -> str:
         f"visibly worse: by more; as well: within {noise:.0%}. SAM's radius is the one "
         "whose raw samples are best, as in the paper; its best radius with EMA, the one whose EMA's are; both are "
         "chosen on samples apart from those judged. Distance: sliced Wasserstein's (toy); of a "
-        "classifier's features and of pixels (ADM, the paper's network). A claim on samples must hold at 20 and at 100 "
-        "sampling steps; sizes are those at 20."
+        "classifier's features and of pixels (ADM, the paper's network); its sizes are those at 20 sampling steps."
     ]
     if "5" in _rungs(columns):
         texts.append(

@@ -73,7 +73,7 @@ def _toy(results: Data) -> Data:
         _entry(base, rho if "sam" in base else None, one["coordinate"], one["coordinate"], one["loss"])
         for base, one in by_method.items()
     ]
-    return {"surfaces": entries, "where": "in the toy"}
+    return {"surfaces": entries, "where": "in the toy (1 seed)"}
 
 
 def _where(title: str, image_size: int, seeds: str) -> str:

@@ -92,6 +92,14 @@ SCROLL = "[...document.querySelectorAll('.box:has(.claims)')].filter((b) => b.sc
 """Tables of claims that are cut off until they are scrolled: on a phone none, for there a claim is a block."""
 
 
+def in_scheme(opened: Opener, width: int, scheme: str) -> Page:
+    """The report at a width, in light, dark or print."""
+    shown = opened(width, "light" if scheme == "print" else scheme)
+    if scheme == "print":
+        shown.emulate_media(media="print")
+    return shown
+
+
 def test_the_page_is_small_and_short(opened: Opener, file: Path) -> None:
     assert file.stat().st_size < LARGEST
     assert opened(DESK).evaluate("document.documentElement.scrollHeight") < LONGEST
@@ -100,9 +108,7 @@ def test_the_page_is_small_and_short(opened: Opener, file: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_all_pictures_load_and_nothing_is_cut_off(opened: Opener, width: int, scheme: str) -> None:
-    shown = opened(width, "light" if scheme == "print" else scheme)
-    if scheme == "print":
-        shown.emulate_media(media="print")
+    shown = in_scheme(opened, width, scheme)
     sizes = shown.evaluate("[...document.images].map((image) => [image.complete, image.naturalWidth])")
     assert sizes
     assert all(complete and natural > 0 for complete, natural in sizes)
@@ -120,9 +126,7 @@ def test_all_pictures_load_and_nothing_is_cut_off(opened: Opener, width: int, sc
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_text_can_be_read_in_light_dark_and_print(opened: Opener, width: int, scheme: str) -> None:
-    shown = opened(width, "light" if scheme == "print" else scheme)
-    if scheme == "print":
-        shown.emulate_media(media="print")
+    shown = in_scheme(opened, width, scheme)
     background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme != "dark")
     selectors = ["p", "a", "h2", "nav a", "code", "summary", ".note", "figcaption", "th small", "button.sorts"]
