@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
                 _leave_it_to_rank_0()
             raise
 
-    return guarded(work, _fail)
+    return guarded(work, _fail, given)
 
 
 if __name__ == "__main__":

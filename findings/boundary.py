@@ -75,14 +75,19 @@ def tracebacks() -> bool:
     return bool(os.environ.get(TRACEBACK))
 
 
-def guarded(work: Callable[[], int], fail: Callable[[BaseException], int] | None = None) -> int:
+def guarded(
+    work: Callable[[], int],
+    fail: Callable[[BaseException], int] | None = None,
+    words: Sequence[str] | None = None,
+) -> int:
     """The exit status of some work; whatever it raises but SystemExit is a line, and so is a value that is empty.
 
     Args:
         work: of the command.
         fail: tells an error otherwise than by a line that begins with "error:", and gives the status.
+        words: of the command line; None for the process's own.
     """
-    if wrong := empty_value(sys.argv[1:]):
+    if wrong := empty_value(sys.argv[1:] if words is None else words):
         print(f"error: {wrong}", file=sys.stderr)
         return REFUSED
     try:

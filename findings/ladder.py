@@ -122,6 +122,14 @@ DISTANCES = {"distance-20": (20, 32), "distance-100": (100, 32), AT_8_BITS: (20,
 """Those in two spaces: T' and the weights' width; at 8 bits over the distance at 32."""
 
 
+NO_DOSE = {
+    "matched": f"no dose of {{}} that was run lowers the value of the LPF by the paper's {PAPERS_FALL:.0%}",
+    "matched rise": f"no dose of {{}} that was run lowers the rise by the paper's {PAPERS_FALL:.0%}",
+    "equal fall": "no dose of {} that was run lowers the rise as sam's chosen one does",
+}
+"""Why a dose is none of those between which it would lie."""
+
+
 def quantity_of(measure: Measure) -> Quantity:
     """A measure as what is read from points.
 
@@ -218,7 +226,8 @@ class Study:
         over = self._values(key, weights, quantity.over, first) if quantity.over else dict.fromkeys(values, 1.0)
         both = values.keys() & over.keys()
         if not both:
-            raise LadderError(f"{key} has no {quantity.kind} of its {weights} weights")
+            name = f"{key.method} at {key.dose:g}, seed {key.seed}"
+            raise LadderError(f"{name} has no {quantity.kind} ({' '.join(quantity.path)}) of its {weights} weights")
         return sum(values[step] for step in both) / sum(over[step] for step in both)
 
     def _values(self, key: RunKey, weights: Weights, quantity: Quantity, first: float) -> dict[int, float]:
@@ -230,9 +239,11 @@ class Study:
             result = document["measures"][point["name"]]
             fields = (point["weights"], point["kind"], point["sampling_steps"], point["bits"])
             if fields == wanted and point["step"] >= first and "failed" not in result:
-                for part in quantity.path:
-                    result = result[part]
-                values[point["step"]] = float(result)
+                *path, last = quantity.path
+                for part in path:
+                    result = result.get(part, {})  # a part may not have been measured: copies, of all images
+                if last in result:
+                    values[point["step"]] = float(result[last])
         return values
 
     def numbers(self, method: str, dose: float, weights: Weights, measure: Measure) -> ndarray:
@@ -291,7 +302,7 @@ class Study:
         """
         method, doses = selection.method, self.doses(selection.method)
         if not doses:
-            raise LadderError(f"no run of {method} at every seed")
+            raise LadderError(f"not every seed has a run of {method}")
         if selection.dose == "none":
             return 0.0
         if selection.dose == "largest":
@@ -335,7 +346,7 @@ class Study:
         """
         dose = self.dose_of(selection)
         if dose is None:
-            raise LadderError(f"no dose of {self.name} is {selection.dose}")
+            raise LadderError(NO_DOSE[selection.dose].format(selection.method))
         if isinstance(dose, float):
             return self.numbers(selection.method, dose, selection.weights, measure)
         below, above, weight = dose
@@ -498,7 +509,7 @@ def case(claim: C, comparisons: Callable[[C], tuple[Comparison, ...]]) -> Case[C
 def judged(study: Study, claims: Sequence[LadderClaim] = CLAIMS) -> list[Judged[LadderClaim]]:
     """Every claim in a study; groups' comparisons are corrected together."""
     regimes = study.regime()["regimes"]
-    elsewhere = f"the regime is {' and '.join(regimes)}"
+    elsewhere = f"claimed of another regime than {' and '.join(regimes)}"
     return decided(
         case(one, study.comparisons) if one.regime in ("any", *regimes) else Case(one, why=elsewhere) for one in claims
     )

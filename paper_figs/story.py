@@ -327,24 +327,29 @@ def _table(columns: Sequence[Column]) -> Table:
     return Table(("claim", "whose", *(_head(columns, rung) for rung in rungs)), tuple(rows))
 
 
-def _legend(columns: Sequence[Column]) -> str:
+def _legend(columns: Sequence[Column]) -> Items:
     """What the table's cells mean, and its words; limits are those that claims are judged by."""
     noise = {claim.identifier: claim for claim in ladder_page.all_claims()}["L5a"].region[1]
     texts = [
         "✓ holds, ✗ contradicted, each in so many studies; –: not tested. †: judged where step noise is large: "
         f"where the held-out loss of weights as training leaves them (raw) is over {STEP_NOISE:.0%} above their EMA's. "
-        f"Memorised: the EMA's is over {MEMORISED:.0%} above its training loss. As before, level: within {SAME:.0%}; "
-        f"visibly worse: by more; as well: within {noise:.0%}. SAM's radius is the one "
-        "whose raw samples are best, as in the paper; its best radius with EMA, the one whose EMA's are; both are "
-        "chosen on samples apart from those judged. Distance: sliced Wasserstein's (toy); of a "
-        "classifier's features and of pixels (ADM, the paper's network); its sizes are those at 20 sampling steps."
+        f"Memorised: the EMA's is over {MEMORISED:.0%} above its training loss.",
+        "Our theory, in predictions that are older than the runs: step noise scatters raw weights about a minimum; "
+        "where that is flat, the scatter costs less, and an average takes it away without flatness. Flatness costs "
+        "fit, except where the training set is memorised. "
+        "[What is proved of it](docs/theory/what_flatness_buys.md).",
+        f"As before, level: within {SAME:.0%}; visibly worse: by more; as well: within {noise:.0%}. Distance: sliced "
+        "Wasserstein's (toy); of a classifier's features and of pixels (ADM, the paper's network); its sizes are those "
+        "at 20 sampling steps.",
+        "SAM's radius is the one whose raw samples are best, as in the paper; its best radius with EMA, the one whose "
+        "EMA's are; both are chosen on samples apart from those judged.",
     ]
     if "5" in _rungs(columns):
         texts.append(
             "Last column: in how many of the paper's own comparisons (data sets by sampling steps; FID, one run each, "
             "no error bars) the printed numbers lie where the claim says; whether its runs memorise is not printed."
         )
-    return " ".join([*texts, "[All claims with their numbers](results/ladder/claims.md)."])
+    return Items(tuple(texts))
 
 
 def _by_rung(columns: Sequence[Column]) -> Part:
@@ -369,7 +374,7 @@ def _by_rung(columns: Sequence[Column]) -> Part:
             Picture(
                 "ladder",
                 "Shown of the toy's studies: one with all data and a small batch, and the one with the smallest "
-                "training set, which is memorised; the title counts all. A point is a radius of SAM, or a size of "
+                "training set; the title counts all. A point is a radius of SAM, or a size of "
                 "random weight noise, against plain training with the same averaging: filled raw weights, open EMA. "
                 "Lower is better, to the right is flatter. Ringed: SAM's best radius for raw samples, chosen on other "
                 f"samples; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's LPF did on CIFAR-10. "
@@ -378,7 +383,8 @@ def _by_rung(columns: Sequence[Column]) -> Part:
                 880,
             ),
             _table(columns),
-            _legend(columns) + (f" {unfinished}" if unfinished else ""),
+            _legend(columns),
+            " ".join(filter(None, ["[All claims with their numbers](results/ladder/claims.md).", unfinished])),
             Fold(f"What is open{', or judged in fewer studies,' if few else ','} and why", (Items(tuple(reasons)),)),
         ),
         LADDER_SOURCE,

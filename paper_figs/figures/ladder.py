@@ -25,6 +25,7 @@ from findings.ladder_page import Column, columns_of
 from findings.provenance import ROOT
 from findings.sentences import sentences, study_words
 from findings.toy_study import paper
+from findings.trained import TITLES
 from paper_figs.drawing import panels, style
 
 INPUTS = (
@@ -44,8 +45,7 @@ STUDIES = (
     ("tiny", ""),
     ("gpu", ""),
 )
-"""Those shown, by study and regime: of the toy's one with all data and a small batch, and the smallest training set,
-which is memorised."""
+"""Those shown, by study and regime: of the toy's one with all data and a small batch, and the smallest training set."""
 PRINTED = "the paper's tables: FID; fall of LPF's value"
 METHODS = {"sam": "SAM", "rwp": "random weight noise"}
 DISTANCE = "distance-20"
@@ -75,6 +75,7 @@ def compute() -> dict[str, Any]:
         "title": title(columns),
         "missing": [f"Not measured yet: {name}" for name, points in studies.items() if not points],
         "studies": studies,
+        "memorised": [study_words(one.study, one.regime) for one in columns if "memorised" in one.about["regimes"]],
         "matched": {study_words(*key): _matched(judged[key]) for key in STUDIES if key in judged},
         "level": LEVEL,
         "intervals": "Student's over seeds, of the mean logarithm of the ratio to plain training, paired by seed",
@@ -153,12 +154,18 @@ def _panel(axes: Axes, points: list[dict[str, Any]], matched: float | None) -> N
             y, low, high = (np.exp([p["distance-20"][key] for p in of]) for key in ("mean", "low", "high"))
             order = np.argsort(x)
             look = LOOKS[method] | {"linestyle": "-" if weights == "raw" else (0, (3, 1.5)), "linewidth": 0.8}
-            if any(isinstance(p["dose"], str) for p in of):  # data sets, not doses of one
+            names = [p for p in of if isinstance(p["dose"], str)]  # data sets, not doses of one
+            if names:
                 look["linestyle"] = "none"
             look |= {"markerfacecolor": look["color"] if weights == "raw" else "white", "markersize": 3.5}
             spread = np.stack([y - low, high - y])[:, order]
             label = f"{name}, {'raw' if weights == 'raw' else 'EMA'}"
             axes.errorbar(x[order], y[order], spread, label=label, elinewidth=0.6, capsize=1.2, **look)
+            for p in names:
+                at = 1 - math.exp(p["rise"]["mean"]), math.exp(p["distance-20"]["mean"])
+                axes.annotate(
+                    TITLES[p["dose"]], at, (5, 0), textcoords="offset points", va="center", fontsize=panels.SMALL
+                )
             best = [place for place, p in enumerate(of) if p.get("chosen")]
             axes.plot(x[best], y[best], linestyle="none", markeredgewidth=0.8, zorder=4, **RING)
     panels.ratios(axes)
@@ -175,7 +182,8 @@ def draw(data: dict[str, Any]) -> Figure:
     drawn = []
     for place, (name, points) in enumerate(shown.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
-        panels.name(axes, panels.wrapped(name.replace(": ", "\n", 1), 1.7))
+        words = f"{name}, memorised" if name in data["memorised"] else name
+        panels.name(axes, panels.wrapped(words.replace(": ", "\n", 1), 1.7))
         _panel(axes, points, data["matched"].get(name))
         if place % columns == 0:
             axes.set_ylabel("distance of samples,\nratio to plain training")

@@ -182,7 +182,7 @@ def test_where_no_dose_reaches_the_papers_it_cannot_be_said(tmp_path: Path) -> N
     assert made.dose_of(Selection("sam", "raw", "matched")) is None
     outcome = next(one for one in judged(made) if one.claim.identifier == "L1c")
     assert (outcome.verdict, outcome.comparisons) == ("cannot say", ())
-    assert "matched" in outcome.why
+    assert outcome.why == "no dose of sam that was run lowers the value of the LPF by the paper's 35%"
 
 
 def test_regimes_are_measured(tmp_path: Path) -> None:
@@ -210,6 +210,17 @@ def test_verdicts_of_a_study_whose_answers_are_known(tmp_path: Path) -> None:
     assert {name: judged[name] for name in expected} == expected
     for memorised in ("L3a", "L3b", "L6d"):
         assert judged[memorised] == "cannot say"
+
+
+def test_of_a_memorised_study_of_all_images_whose_copies_nobody_counts_the_rest_is_judged(tmp_path: Path) -> None:
+    def memorised(method: str, dose: float, seed: int, weights: str) -> dict[str, float]:
+        of = plain(method, dose, seed, weights)
+        return of | {"training": of["loss"] / 2}
+
+    of = {one.claim.identifier: one for one in judged(study(tmp_path, memorised))}
+    assert of["L3b"].verdict in {"confirmed", "refuted", "undecided"}
+    assert of["L3c"].verdict == "cannot say"
+    assert "has no distance (copies value) of its ema weights" in of["L3c"].why
 
 
 def test_turned_around_the_verdicts_turn(tmp_path: Path) -> None:

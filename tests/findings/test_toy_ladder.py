@@ -104,7 +104,7 @@ def test_a_claim_follows_its_numbers(helps: float, expected: str) -> None:
 
 def test_what_has_no_rows_or_no_regime_cannot_be_said() -> None:
     judged = by_name(judged_regime(RegimeStudy(made("a", 0.8), "a"), "ring"))
-    assert (judged["L3a"].verdict, judged["L3a"].why) == (CANNOT_SAY, "the regime is step noise")
+    assert (judged["L3a"].verdict, judged["L3a"].why) == (CANNOT_SAY, "claimed of another regime than step noise")
     assert judged["L5b"].verdict == CANNOT_SAY
     assert "rwp" in judged["L5b"].why
     assert judged["L1c"].verdict == CANNOT_SAY, "the value never falls by the paper's share"

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from findings.ladder import PAPERS_FALL, Study
 from findings.ladder_claims import SAM
 from findings.sentences import study_words
+from findings.trained import TITLES
 from paper_figs.drawing import panels
 from paper_figs.figures import ladder, nine_methods
 from tests.findings.test_ladder import RADII, plain, study
@@ -85,6 +87,30 @@ def test_the_papers_points_are_its_tables(data: dict) -> None:
     (raw,) = (p for p in points if (p["dose"], p["weights"]) == ("cifar10", "raw"))
     assert np.exp(raw["rise"]["mean"]) == pytest.approx(0.063 / 0.097)
     assert np.exp(raw["distance-20"]["mean"]) == pytest.approx(9.01 / 34.47)
+
+
+def test_the_papers_points_are_named_and_only_they(data: dict) -> None:
+    named = {
+        name: {(text.get_text(), *text.xy) for text in axes.texts if isinstance(text, Annotation)}
+        for name, axes in _panels(data).items()
+    }
+    points = data["studies"][ladder.PRINTED]
+    expected = {(TITLES[p["dose"]], 1 - np.exp(p["rise"]["mean"]), np.exp(p["distance-20"]["mean"])) for p in points}
+    assert named == {MINI: set(), ladder.PRINTED: expected}
+    assert len(expected) == len(points)
+
+
+def test_a_panel_of_a_memorised_training_set_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def memorised(method: str, dose: float, seed: int, weights: str) -> dict[str, float]:
+        numbers = plain(method, dose, seed, weights)
+        return numbers | {"training": numbers["loss"] / 2}
+
+    monkeypatch.setattr(ladder, "ROOT", tmp_path)
+    folder = tmp_path / "results" / "ladder" / "mini"
+    folder.parent.mkdir(parents=True)
+    for row, names in ((plain, [MINI]), (memorised, [f"{MINI}, memorised"])):
+        study(folder, row)
+        assert [name for name in _panels(ladder.compute()) if MINI in name] == names
 
 
 def test_what_is_not_measured_is_named_and_has_no_panel(data: dict) -> None:
