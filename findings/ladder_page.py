@@ -214,7 +214,7 @@ def undecided(columns: Iterable[Column]) -> str:
     return (
         f"Of {len(cells)} verdicts {len(left)} are open. With {REACHABLE} times the seeds {reachable} of these would "
         f"be decided, were means and scatter to stay as they are; {len(left) - reachable - never} take more, and for "
-        f"{never} no {MOST_SEEDS} seeds are enough, since the mean lies next to the end of what is claimed: the "
+        f"{never} even {MOST_SEEDS} are not enough, since the mean lies next to the end of what is claimed: the "
         "interval bounds the effect there, and that is all that can be said."
     )
 

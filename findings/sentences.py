@@ -59,8 +59,8 @@ class Tally(NamedTuple):
         return self.confirmed + self.refuted + self.other
 
     def words(self, *, size: bool = False) -> str:
-        """For "it does so ...": in 3 of 4 studies (1 contradicted), in all 4 studies, in none of 2 studies (2 open),
-        not in the one study (open).
+        """For "it does so ...": in 3 of 4 studies (1 contradicted), in all 4 studies, for certain in none of 2 studies
+        (2 open), not for certain in the one study (open).
 
         Args:
             size: whether the median of the changes is said too.
@@ -70,12 +70,13 @@ class Tally(NamedTuple):
         counts = ((self.refuted, "contradicted"), (self.other, "open"))
         single = self.studies == 1
         verdicts = ", ".join(word if single else f"{number} {word}" for number, word in counts if number)
+        all_open = self.other == self.studies
         if single:
-            counted = "in the one study" if self.confirmed else "not in the one study"
+            counted = f"{'' if self.confirmed else 'not for certain ' if all_open else 'not '}in the one study"
         elif self.confirmed == self.studies:
             counted = f"in all {self.studies} studies"
         else:
-            counted = f"in {self.confirmed or 'none'} of {self.studies} studies"
+            counted = f"{'for certain ' if all_open else ''}in {self.confirmed or 'none'} of {self.studies} studies"
         median = f"{'' if single else 'median '}{self.median()}" if size and self.changes else ""
         notes = "; ".join(note for note in (verdicts, median) if note)
         return counted + (f" ({notes})" if notes else "")
@@ -162,7 +163,8 @@ def _flatter(studies: Sequence[Column]) -> Sentence:
 
 def _raw(studies: Sequence[Column]) -> Sentence:
     better, turns = tally(studies, "L1a"), tally(studies, "L1b")
-    where = f", those of {better.only_of()}" if better.only_of() else ""
+    which = "that one is" if better.confirmed == 1 else f"these {better.confirmed} are"
+    where = f"; {which} of {better.only_of()}" if better.only_of() else ""
     return Sentence(
         f"Without averaging, SAM's samples are better {better.words()}{where}",
         "These are the studies with large step noise: the held-out loss of the weights as trained (raw) lies over "

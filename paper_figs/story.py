@@ -65,7 +65,7 @@ KEY_CLAIMS = (
     ),
     KeyClaim("L2b", "with EMA, even at its best radius, SAM's samples are level or worse"),
     KeyClaim("L3b", "with EMA, where the training set is memorised, SAM's best radius improves samples"),
-    KeyClaim("L12a", "too large a radius costs held-out loss"),
+    KeyClaim("L12a", "the largest radius that was tried costs held-out loss"),
     KeyClaim("L2e", "EMA alone samples better than SAM without averaging"),
     KeyClaim(
         "L5a",
@@ -162,15 +162,15 @@ def _question(columns: Sequence[Column]) -> Part:
         f"Do flat minima make diffusion models better? [Understanding Flatness in Generative Models]({PAPER}) "
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
         "models sample better, accumulate smaller errors while sampling (exposure bias) and lose less when weights are "
-        "rounded. Here its theory is tested by proofs and counterexamples that run, and each of its claims on a ladder "
-        "of models, from points in the plane upwards, with several seeds and at several radii."
+        "rounded. Here its theory is tested by proofs and counterexamples that run, and its claims on trained models by "
+        "a ladder of models, from points in the plane upwards, with several seeds and at several radii."
     )
     counts = (
         f"A study is a model, a training set and a batch size, with {ladder_page.FEWEST_SEEDS} seeds or more. A claim "
         "holds in it where the 95% interval over seeds lies where the claim says, is contradicted where it lies "
-        "outside, and is open where it reaches across. A claim on samples must hold at 20 and at 100 sampling steps. "
-        "Most studies: over half of those counted. Sizes are medians over all that are counted; of samples, their "
-        "distance to held-out data."
+        "outside, and is open where it reaches across. A claim on samples holds if it does at 20 and at 100 "
+        "sampling steps, and is contradicted if it is at one of them. Most studies are over half of those counted. "
+        "Percentages are medians over all that are counted: of samples, of their distance to held-out data."
     )
     read = (counts,) if _studies(columns) else ()
     return Part("question", "", (question, *read, Items(tuple(short_answers(columns)))))
@@ -184,7 +184,8 @@ def short_answers(columns: Sequence[Column]) -> list[str]:
             f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}. Nothing is measured yet."
         ]
     of = {name: tally(studies, name).words(size=True) for name in ("L2a", "L2d", "L7a", "L8c")}
-    best = tally(studies, "L2b").words()
+    best = tally(studies, "L2b")
+    level = _shares(best.studies, ("level with plain training's or worse", best.confirmed), ("better", best.refuted))
     bias, worse = tally(studies, "L6a"), tally(studies, "L8b")
     exposure = f" Without averaging, SAM's exposure bias is lower {bias.words(size=True)}."
     title = rounding(worse)
@@ -193,12 +194,13 @@ def short_answers(columns: Sequence[Column]) -> list[str]:
         f"to 4 bits {of['L8c']}. Used as training leaves them (raw), they sample better than plain training's: "
         f"{_by_rungs(studies, 'L1a')}.{bias.chosen(exposure, '', '')}",
         "**When it does not.** With an exponential moving average of the weights (EMA), as diffusion models are used, "
-        f"SAM's samples are better {of['L2a']}, at the radius whose raw samples are best, as the paper chose it; at "
-        f"the one that suits EMA best they are level with plain training's or worse {best}. EMA alone, which costs no "
-        f"gradient, improves samples {of['L2d']}."
-        f"{bias.chosen('', exposure, exposure)} {title[0].upper()}{title[1:]}: {_rounded(worse)}.",
+        f"SAM's samples are better, at the radius whose raw samples are best, as the paper chose it, {of['L2a']}"
+        f"{_memorising(studies, 'L2a')}. At the radius that suits EMA best they are {level}. EMA alone, which costs no "
+        f"further gradient, improves samples {of['L2d']}."
+        f"{bias.chosen('', exposure, exposure)} {title[0].upper()}{title[1:]}: plain training's samples are "
+        f"{_shares(worse.studies, (f'at most {SAME:.0%} farther', worse.refuted), ('more', worse.confirmed))}.",
         f"**What is false in the paper's theory.** {theory_title()}: {theory_verdicts()}.",
-        f"**What these studies contradict.** {against(studies)}",
+        f"**What these studies contradict.** {against(studies)} {against(studies, 'theory')}",
         f"**How far this reaches.** {_reach(columns)}",
         f"**What to do**, as far as these studies reach. {' '.join(title for title, _ in _advised(columns))} "
         "[How, and what that rests on](docs/what_to_do.md).",
@@ -213,15 +215,25 @@ def _by_rungs(studies: Sequence[Column], identifier: str) -> str:
     )
 
 
-def _rounded(of: Tally) -> str:
-    """What plain training's samples lose at 8 bits, of the claim that they get visibly worse."""
-    if not of.studies:
+def _shares(studies: int, *parts: tuple[str, int]) -> str:
+    """What is so in how many studies: "level in 2 of 3 studies, better in none, open in 1"."""
+    if not studies:
         return "not measured"
-    open_ = f", open in {of.other}" if of.other else ""
-    return (
-        f"plain training's samples are at most {SAME:.0%} farther in {of.refuted or 'none'} of {of.studies} studies, "
-        f"more in {of.confirmed or 'none'}{open_}"
-    )
+    (first, number), *others = parts
+    rest = studies - sum(of for _, of in parts)
+    shares = [
+        f"{first} in {number or 'none'} of {studies} studies",
+        *(f"{what} in {of or 'none'}" for what, of in others),
+    ]
+    return ", ".join([*shares, *([f"open in {rest}"] if rest else [])])
+
+
+def _memorising(studies: Sequence[Column], identifier: str) -> str:
+    """What is said after the number of a claim's studies where all that confirm it memorise."""
+    confirming = [c for c in studies if identifier in c.cells and c.cells[identifier].verdict == "confirmed"]
+    if not confirming or not all("memorised" in one.about["regimes"] for one in confirming):
+        return ""
+    return f"; {'that study memorises its' if len(confirming) == 1 else 'those memorise their'} training set"
 
 
 def _key(owner: str) -> list[KeyClaim]:
@@ -229,19 +241,20 @@ def _key(owner: str) -> list[KeyClaim]:
     return [key for key in KEY_CLAIMS if claims[key.identifier].owner == owner]
 
 
-def against(studies: Sequence[Column]) -> str:
-    """Of the paper's claims in the table: which most studies contradict, and how many they bear out."""
-    tallies = [(key.words.partition(":")[0], tally(studies, key.identifier)) for key in _key("paper")]
+def against(studies: Sequence[Column], owner: str = "paper") -> str:
+    """Of the paper's claims in the table, or our theory's: which most studies contradict, how many they bear out."""
+    whose = {"paper": "the paper's", "theory": "our own theory's"}[owner]
+    tallies = [(key.words.partition(":")[0], tally(studies, key.identifier)) for key in _key(owner)]
     kinds = [(words, of.chosen("hold", "fall", "neither")) for words, of in tallies if of.studies]
     fall = [f"“{words}”" for words, kind in kinds if kind == "fall"]
     hold, neither = (sum(kind == one for _, kind in kinds) for one in ("hold", "neither"))
     rest = [f"{hold or 'none'} hold{'s' if hold == 1 else ''} in most studies"] if kinds else []
     rest += [f"on {neither} there is no majority"] if neither else []
     return (
-        f"Of the paper's {len(kinds)} claims on trained models in the table most studies contradict "
+        f"Of {whose} {len(kinds)} claims on trained models in the table, most studies contradict "
         f"{len(fall) or 'none'}{': ' if fall else ''}{_listed(fall)}; {', '.join(rest)}."
         if kinds
-        else "Of the paper's claims none is measured yet."
+        else f"Of {whose} claims none is measured yet."
     )
 
 
@@ -339,7 +352,7 @@ def _legend(columns: Sequence[Column]) -> Items:
         "fit, except where the training set is memorised. "
         "[What is proved of it](docs/theory/what_flatness_buys.md).",
         f"As before, level: within {SAME:.0%}; visibly worse: by more; as well: within {noise:.0%}. Distance: sliced "
-        "Wasserstein's (toy); of a classifier's features and of pixels (ADM, the paper's network); its sizes are those "
+        "Wasserstein (toy); of a classifier's features and of pixels (ADM, the paper's network); its sizes are those "
         "at 20 sampling steps.",
         "SAM's radius is the one whose raw samples are best, as in the paper; its best radius with EMA, the one whose "
         "EMA's are; both are chosen on samples apart from those judged.",
@@ -377,7 +390,9 @@ def _by_rung(columns: Sequence[Column]) -> Part:
                 "training set; the title counts all. A point is a radius of SAM, or a size of "
                 "random weight noise, against plain training with the same averaging: filled raw weights, open EMA. "
                 "Lower is better, to the right is flatter. Ringed: SAM's best radius for raw samples, chosen on other "
-                f"samples; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's LPF did on CIFAR-10. "
+                f"samples, among those that were tried; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's "
+                "value of the low-pass filter (LPF) did on CIFAR-10. Of the paper: the data sets whose LPF it prints, at "
+                "20 sampling steps. "
                 "Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
@@ -541,12 +556,17 @@ def _advice(columns: Sequence[Column]) -> Part:
 def _when_sam(raw: Tally, averaged: Tally, memorised: Tally) -> str:
     """Where more studies speak for SAM than against it."""
     cases = (
-        (raw, "where you sample without averaging"),
+        (raw, f"where you sample without averaging{_only(raw)}"),
         (averaged, "where you sample with an average"),
         (memorised, "where the training set is memorised"),
     )
     where = [words for of, words in cases if of.confirmed > of.refuted]
     return f"Try SAM {' or '.join(where)}." if where else "Do not count on SAM for better samples."
+
+
+def _only(of: Tally) -> str:
+    """Of what alone a claim holds, where it is judged of more."""
+    return f" (seen of {of.only_of()} alone)" if of.only_of() else ""
 
 
 def undecided_everywhere(columns: Sequence[Column]) -> list[str]:

@@ -142,7 +142,7 @@ def test_what_is_open_is_counted_by_what_would_decide_it() -> None:
     }
     sentence = undecided([Column("0", "ring", {"regimes": []}, cells)])
     assert sentence.startswith("Of 4 verdicts 3 are open. With 2 times the seeds 1 of these would")
-    assert "; 1 take more, and for 1 no 1000 seeds" in sentence
+    assert "; 1 take more, and for 1 even 1000 are not enough" in sentence
 
 
 def test_a_study_of_fewer_than_three_seeds_is_not_judged_yet(tmp_path: Path) -> None:

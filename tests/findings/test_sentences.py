@@ -48,8 +48,10 @@ def lower(*changes: float, confirmed: int = 0, refuted: int = 0, other: int = 0)
         (lower(), "in no study so far (not measured)"),
         (lower(-0.7, confirmed=1), "in the one study (50% lower)"),
         (lower(-0.7, -0.1, 0.02, confirmed=3), "in all 3 studies (median 9.5% lower)"),
+        (lower(0.02, other=1), "not for certain in the one study (open; 2.0% higher)"),
+        (lower(0.02, 0.1, refuted=1, other=1), "in none of 2 studies (1 contradicted, 1 open; median 6.2% higher)"),
         (lower(0.02, refuted=1), "not in the one study (contradicted; 2.0% higher)"),
-        (lower(0.02, 0.04, other=2), "in none of 2 studies (2 open; median 3.0% higher)"),
+        (lower(0.02, 0.04, other=2), "for certain in none of 2 studies (2 open; median 3.0% higher)"),
     ],
 )
 def test_counts_read_well_whatever_they_are(of: Tally, words: str) -> None:
@@ -62,7 +64,7 @@ def test_a_claim_that_holds_on_one_rung_alone_says_on_which() -> None:
     assert tally([first], "L1a").only_of() == ""  # no other rung is judged
     assert tally([first, column("b", "confirmed", -0.5)], "L1a").only_of() == ""
     assert sentences([first, second])[1].title.endswith(
-        "in 1 of 2 studies (1 open), those of points in the plane (toy)"
+        "in 1 of 2 studies (1 open); that one is of points in the plane (toy)"
     )
 
 
@@ -90,7 +92,7 @@ def test_a_study_is_named_for_people(study: tuple[str, str], words: str) -> None
     [
         ("confirmed", "Without averaging, SAM's samples are better in all 3 studies"),
         ("refuted", "Without averaging, SAM's samples are better in none of 3 studies (3 contradicted)"),
-        ("undecided", "Without averaging, SAM's samples are better in none of 3 studies (3 open)"),
+        ("undecided", "Without averaging, SAM's samples are better for certain in none of 3 studies (3 open)"),
         ("cannot say", "Without averaging, SAM's samples are better in no study so far (not measured)"),
     ],
 )

@@ -141,7 +141,7 @@ def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> 
     ]
     text = story.against(columns)
     assert text.startswith(
-        "Of the paper's 3 claims on trained models in the table most studies contradict 1: “with averaging (EMA) too"
+        "Of the paper's 3 claims on trained models in the table, most studies contradict 1: “with averaging (EMA) too"
     )
     assert text.endswith("; 1 holds in most studies, on 1 there is no majority.")
     both = story.against([column("a", L7a="refuted", L2a="refuted", L1a="refuted")])
@@ -149,6 +149,10 @@ def test_the_short_answer_sorts_the_papers_claims_by_what_most_studies_say() -> 
     assert "; none hold in most studies." in both
     assert "most studies contradict none; 1 holds in most studies." in story.against([column("a", L7a="confirmed")])
     assert story.against([column("a")]) == "Of the paper's claims none is measured yet."
+    ours = story.against([column("a", L2b="confirmed", L3b="refuted")], "theory")
+    assert ours.startswith(
+        "Of our own theory's 2 claims on trained models in the table, most studies contradict 1: “with"
+    )
 
 
 def test_advice_follows_the_verdicts() -> None:
@@ -159,6 +163,10 @@ def test_advice_follows_the_verdicts() -> None:
     assert "**Try SAM where the training set is memorised.**" in advice(L1a="refuted", L3b="confirmed")
     both = "**Try SAM where you sample without averaging or where you sample with an average.**"
     assert both in advice(L1a="confirmed", L2a="confirmed")
+    toy = column("b", L1a="confirmed")._replace(rung="0")
+    (advised,) = [one for one in story.parts([toy, column("a", L1a="undecided")]) if one.name == "advice"]
+    seen = "**Try SAM where you sample without averaging (seen of points in the plane (toy) alone).**"
+    assert seen in story.markdown(advised)
     assert "**Do not count on SAM for better samples.**" in advice(L1a="refuted", L3b="undecided")
     assert "**Compare SAM with random weight noise, which costs half.**" in advice(L5a="undecided")
     assert "**Random weight noise does not replace SAM.**" in advice(L5a="refuted")
@@ -178,6 +186,23 @@ def test_rounding_is_told_without_a_double_negative(verdicts: str, words: str) -
     full = {"c": "confirmed", "r": "refuted", "o": "undecided"}
     answers = story.short_answers([column(str(at), L8b=full[one]) for at, one in enumerate(verdicts)])
     assert answers[1].endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("regimes", "words"),
+    [
+        ((["step noise"], ["memorised"]), "in 2 of 3 studies (1 contradicted). At"),
+        ((["memorised"], ["step noise", "memorised"]), "in 2 of 3 studies (1 contradicted); those memorise their"),
+        ((["memorised"],), "in 1 of 2 studies (1 contradicted); that study memorises its training set. At"),
+        ((), "not in the one study (contradicted). At"),
+    ],
+)
+def test_where_only_memorised_sets_gain_with_an_average_it_is_said(regimes: tuple[list[str], ...], words: str) -> None:
+    fresh = column("r", L2a="refuted")._replace(about={"regimes": ["step noise"], "seeds": 3})
+    others = [
+        column(str(at), L2a="confirmed")._replace(about={"regimes": of, "seeds": 3}) for at, of in enumerate(regimes)
+    ]
+    assert f"as the paper chose it, {words}" in story.short_answers([fresh, *others])[1]
 
 
 @pytest.mark.parametrize("verdict", ["confirmed", "refuted"])
