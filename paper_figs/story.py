@@ -162,8 +162,8 @@ def _question(columns: Sequence[Column]) -> Part:
         f"Do flat minima make diffusion models better? [Understanding Flatness in Generative Models]({PAPER}) "
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
         "models sample better, accumulate smaller errors while sampling (exposure bias) and lose less when weights are "
-        "rounded. Here its theory is tested by proofs and counterexamples that run, and its claims on trained models by "
-        "a ladder of models, from points in the plane upwards, with several seeds and at several radii."
+        "rounded. Here its theory is tested by proofs and counterexamples that run, and its claims on trained models "
+        "by a ladder of models, from points in the plane upwards, with several seeds and at several radii."
     )
     counts = (
         f"A study is a model, a training set and a batch size, with {ladder_page.FEWEST_SEEDS} seeds or more. A claim "
@@ -390,9 +390,9 @@ def _by_rung(columns: Sequence[Column]) -> Part:
                 "training set; the title counts all. A point is a radius of SAM, or a size of "
                 "random weight noise, against plain training with the same averaging: filled raw weights, open EMA. "
                 "Lower is better, to the right is flatter. Ringed: SAM's best radius for raw samples, chosen on other "
-                f"samples, among those that were tried; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the paper's "
-                "value of the low-pass filter (LPF) did on CIFAR-10. Of the paper: the data sets whose LPF it prints, at "
-                "20 sampling steps. "
+                f"samples, among those that were tried; dotted: where its rise has fallen by {PAPERS_FALL:.0%}, as the "
+                "paper's value of the low-pass filter (LPF) did on CIFAR-10. Of the paper: the data sets whose LPF it "
+                "prints, at 20 sampling steps. "
                 "Vertical axes are logarithmic, each its own. Bars: 95% intervals over seeds.",
                 "Distance of samples against the fall of the loss's rise under weight noise, a panel a study",
                 880,
