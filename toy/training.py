@@ -210,8 +210,9 @@ def sam_weights(
     if adaptive:
         units = [w.abs() + ADAPTIVE_ETA for w in weights]
         gradients = [g * T for g, T in zip(gradients, units, strict=True)]
-    squares = sum(g.double().square().sum((1, 2)) for g in gradients)
-    norms = torch.as_tensor(squares).sqrt()
+    # Summed in float64 as it is read: a copy of all gradients in float64 takes longer than the sum
+    parts = [torch.linalg.vector_norm(g, dim=(1, 2), dtype=torch.float64) for g in gradients]
+    norms = torch.stack(parts).square().sum(0).sqrt()
     factors = torch.where(norms >= SMALLEST_NORM, rho / norms, 0.0)[:, None, None]
     if adaptive:
         gradients = [g * T for g, T in zip(gradients, units, strict=True)]
@@ -232,9 +233,11 @@ class _WeightNoise:
     def __call__(self, step: int) -> list[Tensor]:
         if step // BLOCK != self.index:
             self.index = step // BLOCK
-            generators = [generator_of("noise in training", seed, self.index) for seed in self.seeds]
-            self.drawn = torch.stack([torch.randn(BLOCK, self.size, generator=g) for g in generators], 1)
-        numbers = self.drawn[step % BLOCK].to(self.dtype).split([s[1:].numel() for s in self.shapes], 1)
+            if not self.drawn.numel():  # once: fresh memory of this size costs as much as the numbers
+                self.drawn = torch.empty(len(self.seeds), BLOCK, self.size)
+            for seed, numbers in zip(self.seeds, self.drawn, strict=True):
+                numbers.normal_(generator=generator_of("noise in training", seed, self.index))
+        numbers = self.drawn[:, step % BLOCK].to(self.dtype).split([s[1:].numel() for s in self.shapes], 1)
         return [part.view(shape) for part, shape in zip(numbers, self.shapes, strict=True)]
 
 
