@@ -510,9 +510,7 @@ def judged(study: Study, claims: Sequence[LadderClaim] = CLAIMS) -> list[Judged[
     """Every claim in a study; groups' comparisons are corrected together."""
     regimes = study.regime()["regimes"]
     elsewhere = f"claimed of another regime than {' and '.join(regimes)}"
-    return decided(
-        case(one, study.comparisons) if one.regime in ("any", *regimes) else Case(one, why=elsewhere) for one in claims
-    )
+    return decided(case(one, study.comparisons) if one.is_of(regimes) else Case(one, why=elsewhere) for one in claims)
 
 
 def decided(cases: Iterable[Case[C]]) -> list[Judged[C]]:

@@ -33,6 +33,7 @@ interval cannot pass a ratio of zero.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,6 +107,10 @@ class LadderClaim(Claim):
     form: Form
     region: tuple[float, float]
     statement: str
+
+    def is_of(self, regimes: Collection[str]) -> bool:
+        """Whether it is made of a study that is in these regimes."""
+        return self.regime == "any" or self.regime in regimes
 
 
 LOWER = (-INFINITE, 0.0)

@@ -246,7 +246,7 @@ def counts(columns: Iterable[Column]) -> dict[str, dict[str, int]]:
     for column in columns:
         for identifier, cell in column.cells.items():
             claim = claims[identifier]
-            if cell.verdict not in MARKS or claim.regime not in ("any", *column.about["regimes"]):
+            if cell.verdict not in MARKS or not claim.is_of(column.about["regimes"]):
                 continue
             of = totals[claim.owner]
             of[cell.verdict] = of.get(cell.verdict, 0) + 1

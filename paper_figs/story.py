@@ -586,9 +586,9 @@ def judged_in_few(columns: Sequence[Column]) -> str:
     few = []
     for key in KEY_CLAIMS:
         left = [column for column in studies if not tally([column], key.identifier).studies]
-        regime = claims[key.identifier].regime
-        elsewhere = [column for column in left if regime not in ("any", *column.about["regimes"])]
-        reasons = [ELSEWHERE[regime]] if elsewhere else []
+        claim = claims[key.identifier]
+        elsewhere = [column for column in left if not claim.is_of(column.about["regimes"])]
+        reasons = [ELSEWHERE[claim.regime]] if elsewhere else []
         reasons += [key.unless] if len(elsewhere) < len(left) else []
         if 0 < len(left) < len(studies):
             few.append(f"“{key.words}” in {len(studies) - len(left)} (in the others {' or '.join(reasons)})")

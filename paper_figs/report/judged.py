@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,17 +145,17 @@ class Document:
 
 def counted(judgements: Sequence[Judgement], source: Source) -> list[tuple[str, list[tuple[str, Number]]]]:
     """By owner (in words), how many judgements of each verdict there are; what there is none of is left out."""
+    return _numbered({of: Counter(one.verdict for one in judgements if one.owner == of) for of in OWNERS}, source)
+
+
+def _numbered(totals: Mapping[str, Mapping[str, int]], source: Source) -> list[tuple[str, list[tuple[str, Number]]]]:
+    """`counted`, of numbers by owner and verdict."""
     rows = []
-    for owner, words in OWNERS.items():
-        of = [one for one in judgements if one.owner == owner]
-        numbers = []
-        for verdict in dict.fromkeys((*VERDICTS, *(one.verdict for one in of))):
-            number = sum(one.verdict == verdict for one in of)
-            if number:
-                key = f"claims: owner {owner}, verdict {verdict}"
-                numbers.append((verdict, sourced.counted(number, source.at(key))))
-        if numbers:
-            rows.append((words, numbers))
+    for owner, of in totals.items():
+        there = [verdict for verdict in dict.fromkeys((*VERDICTS, *of)) if of.get(verdict)]
+        keys = (f"claims: owner {owner}, verdict {verdict}" for verdict in there)
+        numbers = [(v, sourced.counted(of[v], source.at(key))) for v, key in zip(there, keys, strict=True)]
+        rows += [(OWNERS[owner], numbers)] if numbers else []
     return rows
 
 
@@ -448,25 +449,15 @@ class Ladder:
     Attributes:
         studies: rung and name of each, in order.
         rows: a claim each.
-        source: of the numbers.
+        counts: by owner, how many claims and studies there are of each verdict; what is of another regime is none.
         unfinished: which rungs lack runs, in a sentence, or empty.
     """
 
     studies: tuple[tuple[Markup, Markup], ...]
     names: tuple[str, ...]
     rows: tuple[LadderRow, ...]
-    source: Source
+    counts: list[tuple[str, list[tuple[str, Number]]]]
     unfinished: Markup
-
-    def counts(self) -> list[tuple[str, list[tuple[str, Number]]]]:
-        """By owner, over claims and studies; what is of another regime is none."""
-        shown = [
-            one
-            for row in self.rows
-            for one in row.judgements.values()
-            if one.verdict in VERDICTS and not (one.verdict == CANNOT_SAY and "regime" in one.why)
-        ]
-        return counted(shown, self.source)
 
 
 def _ratio(value: float) -> str:
@@ -570,6 +561,6 @@ def ladder(folder: Path) -> Ladder | None:
         studies,
         tuple(column.name for column in columns),
         tuple(rows),
-        source,
+        _numbered(ladder_page.counts(columns), source),
         prose.quoted(ladder_page.unfinished(columns)),
     )

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 from paper_figs.report import claims, fragments, judged, mathfont, prose, sourced
 from paper_figs.report.sourced import Number, Source
+from tests.findings.test_ladder import study as made_study
 from tests.paper_figs import report_common as common
 
 OTHER = Source("results/b.json", "b.c", "2: 0, 1", "abc", "python -m toy")
@@ -177,6 +179,20 @@ def test_counts_are_by_owner_and_add_up(tmp_path: Any) -> None:
     assert len(decided) + len(open_) == len(study.all()) == 5
     assert all(not one.why for one in decided)
     assert [str(one.why.striptags()) for one in open_] == ["the interval crosses the edge of the claimed region"]
+
+
+def test_the_ladder_counts_no_claim_of_another_regime(tmp_path: Any) -> None:
+    made_study(tmp_path / "mini")  # of large step noise, and not memorised
+    ladder = judged.ladder(tmp_path)
+    assert ladder is not None
+    told = [
+        (row.owner, row.judgements["mini"].verdict)
+        for row in ladder.rows
+        if row.claim.regime in ("any", "step noise") and "mini" in row.judgements
+    ]
+    numbers = {(owner, verdict): number.value for owner, of in ladder.counts for verdict, number in of}
+    assert numbers == dict(Counter(told))
+    assert any(row.claim.regime == "memorised" for row in ladder.rows)
 
 
 def test_the_counts_of_the_ledger_add_up() -> None:
