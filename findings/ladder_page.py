@@ -38,6 +38,8 @@ TOY_RUNGS = {"ring": "0", "images": "1"}
 STUDIES = {"mini": "2", "mini-300": "2", "tiny": "3", "gpu": "4"}
 """The rung of each folder of runs."""
 VERSION = 1
+IN_PRINT = "in print"
+"""The verdict of the paper's tables, which no seeds stand behind; `why` says in how many comparisons a claim holds."""
 MARKS = {"confirmed": "yes", "refuted": "no", "undecided": "open", DISPUTED: "disputed", CANNOT_SAY: "-"}
 DECIDABLE = ("confirmed", "refuted", "undecided", DISPUTED)
 OWNERS = {"paper": "the paper's", "theory": "our theory's", "question": "open question"}
@@ -138,7 +140,7 @@ def printed_column() -> Column:
         entries = [
             {"quantity": one.of, "dose": "", "mean": significant(one.value), "holds": one.holds} for one in numbers
         ]
-        cells[identifier] = Cell(f"{holding} of {len(numbers)} in print", "", entries)
+        cells[identifier] = Cell(IN_PRINT, f"{holding} of {len(numbers)}", entries)
     about = {"regimes": ["step noise; memorised or not is not printed"], "step_noise": None, "memorised": None}
     return Column("5", "the paper's tables", about, cells)
 
@@ -227,6 +229,8 @@ def most_seeds(cell: Cell) -> int | None:
 
 def mark(cell: Cell) -> str:
     """A cell of the table: the verdict in a word, and of what is open how many seeds would decide it."""
+    if cell.verdict == IN_PRINT:
+        return f"{cell.why} {IN_PRINT}"
     word = MARKS.get(cell.verdict, cell.verdict)
     if cell.verdict != "undecided":
         return word
@@ -298,7 +302,8 @@ def _numbers(study: str, cell: Cell) -> list[str]:
         interval = f"{one['mean']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" if "low" in one else f"{one['mean']:.3g}"
         space = f" {one['space']}" if "space" in one else ""
         of.append(f"{one['quantity']}{space}{dose} {interval}")
-    return [f"- {study}: **{cell.verdict}**; " + "; ".join(of) + _what_decides(cell)]
+    verdict = mark(cell) if cell.verdict == IN_PRINT else cell.verdict
+    return [f"- {study}: **{verdict}**; " + "; ".join(of) + _what_decides(cell)]
 
 
 def _what_decides(cell: Cell) -> str:

@@ -412,9 +412,6 @@ def bridge(path: Path, name: str) -> Document:
 
 # The ladder's claims, study by study
 
-IN_PRINT = " in print"
-"""How the verdict of the paper's tables ends: in how many of its comparisons a claim holds."""
-
 
 @dataclass(frozen=True)
 class LadderRow:
@@ -529,18 +526,16 @@ def ladder(folder: Path) -> Ladder | None:
                 continue
             origin = source.at(f"claims: {claim.identifier}, cells: {column.name}")
             compared = tuple(_ladder_comparison(one, claim, origin) for one in cell.comparisons)
-            printed = cell.verdict.removesuffix(IN_PRINT) if cell.verdict.endswith(IN_PRINT) else ""
-            verdict = IN_PRINT.strip() if printed else cell.verdict
-            why = printed or cell.why or _seeds(cell)
+            why = cell.why or _seeds(cell)
             judgements[column.name] = Judgement(
                 identifier=prose.quoted(column.name),
                 anchor=sourced.anchor(f"ladder-{claim.identifier}-{column.name}"),
                 owner=claim.owner,
                 statement=prose.quoted(column.name),
                 by=Markup(""),
-                verdict=verdict,
-                why=_why(verdict, compared, why),
-                deciding=_deciding(verdict, compared),
+                verdict=cell.verdict,
+                why=_why(cell.verdict, compared, why),
+                deciding=_deciding(cell.verdict, compared),
                 comparisons=compared,
             )
         rows.append(
@@ -554,9 +549,7 @@ def ladder(folder: Path) -> Ladder | None:
                 judgements,
             )
         )
-    studies = tuple(
-        (prose.quoted(column.rung), prose.quoted(column.name.partition(": ")[2] or column.name)) for column in columns
-    )
+    studies = tuple((prose.quoted(column.rung), prose.quoted(column.regime or column.study)) for column in columns)
     return Ladder(
         studies,
         tuple(column.name for column in columns),

@@ -27,7 +27,7 @@ def test_a_tally_counts_studies_and_its_size_is_the_median_of_all_that_are_count
         column("b", "refuted", 0.9),
         column("c", "undecided", -0.1),
         column("d", "cannot say", -9.0),
-        column("the paper's tables", "3 of 3 in print", -9.0)._replace(rung="5"),
+        column("the paper's tables", "in print", -9.0)._replace(rung="5"),
     ]
     of = tally(columns, "L1a")
     assert (of.confirmed, of.refuted, of.other, of.studies) == (1, 1, 1, 3)
@@ -135,4 +135,4 @@ def test_what_is_not_measured_is_said() -> None:
 
 def test_without_results_there_are_no_sentences() -> None:
     assert sentences([]) == []
-    assert sentences([column("the paper's tables", "3 of 3 in print", 0.0)._replace(rung="5")]) == []
+    assert sentences([column("the paper's tables", "in print", 0.0)._replace(rung="5")]) == []
