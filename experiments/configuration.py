@@ -249,14 +249,18 @@ class Configuration:
             present = _completed(present, name.split("."), dataclasses.asdict(cls()))
         return typing.cast("Configuration", _built(cls, present, ""))
 
-    def differences(self, other: Configuration) -> list[str]:
-        """One line for each field in which the two differ: name, this one's value, the other's.
+    def differing(self, other: Configuration) -> dict[str, tuple[Any, Any]]:
+        """This one's value and the other's of each field in which they differ, by its dotted name.
 
         Whether activations are recomputed does not count: it changes memory and time alone.
         """
-        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
-        names = [name for name in ours if name not in WITHOUT_EFFECT and ours[name] != theirs[name]]
-        return [f"{name}: {ours[name]!r}, {theirs[name]!r}" for name in names]
+        ours, theirs = flat(self.to_dict()), flat(other.to_dict())
+        names = (name for name in ours if name not in WITHOUT_EFFECT and ours[name] != theirs[name])
+        return {name: (ours[name], theirs[name]) for name in names}
+
+    def differences(self, other: Configuration) -> list[str]:
+        """One line for each field in which the two differ: name, this one's value, the other's."""
+        return [f"{name}: {ours!r}, {theirs!r}" for name, (ours, theirs) in self.differing(other).items()]
 
 
 @dataclass(frozen=True)
@@ -329,11 +333,12 @@ def _completed(stored: dict[str, Any], names: list[str], defaults: dict[str, Any
     return stored | {first: _completed(part, inside, defaults[first])} if isinstance(part, dict) else stored
 
 
-def _flat(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(stored: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names."""
     flattened: dict[str, Any] = {}
     for key, value in stored.items():
         name = prefix + key
-        flattened |= _flat(value, name + ".") if isinstance(value, dict) else {name: value}
+        flattened |= flat(value, name + ".") if isinstance(value, dict) else {name: value}
     return flattened
 
 

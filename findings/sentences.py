@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from findings.ladder import DISTANCES
 from findings.ladder_claims import SAME, STEP_NOISE
 from findings.ladder_page import DECIDABLE, STUDIES, TOY_RUNGS, Column
 
@@ -125,7 +126,7 @@ def tally(columns: Sequence[Column], identifier: str) -> Tally:
         refuted,
         len(verdicts) - confirmed - refuted,
         tuple(float(one["mean"]) for one in first),
-        any(str(one["quantity"]).startswith("distance") for one in first),
+        any(one["quantity"] in DISTANCES for one in first),
         frozenset(rung for rung, _ in judged),
         frozenset(rung for rung, cell in judged if cell.verdict == "confirmed"),
     )

@@ -1,4 +1,4 @@
-"""How far samples are from the data: sliced 2-Wasserstein with a standard error, and KL of Gaussian fits."""
+"""How far samples are from the data: sliced 2-Wasserstein with a standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from theory.model.gaussians import Gaussian, kl_divergence
 from toy.data import generator_of
 
 
@@ -92,39 +91,3 @@ def _influence(a: Tensor, b: Tensor, order: Tensor) -> Tensor:
     pieces = (slopes[:, 1:] + slopes[:, :-1]) * (a[:, 1:] - a[:, :-1])
     potential = torch.nn.functional.pad(pieces.cumsum(dim=1), (1, 0))
     return torch.empty_like(potential).scatter_(1, order, potential).mean(0)
-
-
-class GaussianFit(NamedTuple):
-    """KL divergence of a Gaussian fit from the data's Gaussian.
-
-    value: KL(fit || data), in nats, (S,), float64.
-    bias: what n points of the data itself would give on average: d (d + 3) / (4 n), to first order in 1 / n.
-    """
-
-    value: Float[Tensor, " S"]
-    bias: float
-
-
-def gaussian_fit_divergence(
-    samples: Float[Tensor, "S n d"], mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]
-) -> GaussianFit:
-    """KL(N(sample mean, sample covariance) || N(mean, covariance)) for each seed.
-
-    Args:
-        samples: more than d points of each of S models.
-        mean, covariance: of the data.
-
-    Raises:
-        ValueError: an argument is not as above; sample covariances that are singular.
-    """
-    drawn = arguments.finite_tensor("samples", samples).double()
-    if drawn.dim() != 3 or drawn.shape[1] <= drawn.shape[2]:
-        raise arguments.refuse("samples", samples, "a tensor (S, n, d) of more than d points")
-    target = Gaussian(mean.double().numpy(), covariance.double().numpy())
-    n, d = drawn.shape[1:]
-    values = []
-    for points in drawn:
-        about = points - points.mean(0)
-        fit = Gaussian(points.mean(0).numpy(), (about.T @ about / n).numpy())
-        values.append(kl_divergence(fit, target))
-    return GaussianFit(torch.tensor(values, dtype=torch.float64), d * (d + 3) / (4.0 * n))

@@ -1,7 +1,7 @@
 """Ancestral DDPM sampling of many seeds' models at once, and exposure bias as the drift of the predicted noise's norm.
 
 The steps are those of `flatness.diffusion.ancestral_sampling`; the norms are those of `flatness.exposure_bias`, for S
-models in one pass and with their squares, whose means the exact law of a linear chain gives (`toy.linear_chain`).
+models in one pass and with their squares, whose means the exact law of a linear chain gives (`tests.toy.linear_chain`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,7 +12,7 @@ from rich.table import Table
 from experiments.adm.options import ADMOptions
 from experiments.commands.progress import rate
 from experiments.commands.train_options import Run
-from experiments.configuration import PRESETS
+from experiments.configuration import PRESETS, flat
 from experiments.provenance import device_name
 from experiments.training import planning
 from experiments.training.distributed import chosen_device
@@ -65,7 +64,7 @@ def _say(console: Console, lines: list[tuple[str, str]]) -> None:
 
 
 def _configuration(command: Run) -> Table:
-    changed = {line.partition(":")[0] for line in PRESETS[command.preset].differences(command.configuration)}
+    changed = PRESETS[command.preset].differing(command.configuration)
     table = Table(box=None, show_header=False)
     table.add_column("option", no_wrap=True)
     table.add_column("value", overflow="fold")
@@ -73,14 +72,6 @@ def _configuration(command: Run) -> Table:
         style = "bold" if name in changed else None
         table.add_row(name, f"{_shown(value)}{'  (not the preset)' if name in changed else ''}", style=style)
     return table
-
-
-def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted names."""
-    flattened: dict[str, Any] = {}
-    for name, value in nested.items():
-        flattened |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flattened
 
 
 def _shown(value: object) -> str:

@@ -44,10 +44,15 @@ class Columns:
             "absent": {},
             "distances": {},
         }
+        self._printed: set[str] = set()
 
-    def group(self, name: str, words: str, key: str, face: str, source: str, short: str = "") -> None:
-        """Say what a group is: in full, and under a key of its own what is said beside its panels and above them."""
+    def group(
+        self, name: str, words: str, key: str, face: str, source: str, short: str = "", printed: bool = False
+    ) -> None:
+        """Say what a group is: in full, under a key of its own what is said beside its panels and above them, and
+        whether its numbers are those that the paper prints."""
         self.data["groups"][name] = words
+        self._printed |= {name} if printed else set()
         self.data["faces"][key] = {"face": face, "source": source, "short": short or name}
 
     def face_also(self, key: str, words: str) -> None:
@@ -66,6 +71,7 @@ class Columns:
     ) -> None:
         """A column under a key of its own; rows that it alone has are added in order."""
         column = {"group": group, "heading": heading, "cells": cells, "decimals": decimals, "signed": signed}
+        column["printed"] = group in self._printed
         self.data["columns"][key] = column
         for row, cell in cells.items():
             if cell.get("missing"):
@@ -89,6 +95,11 @@ class Columns:
         self.data["absent"][dataset] = empty
         commands = ", then ".join(f"`{' '.join(command.split())}`" for command in empty["commands"])
         self.note(f"ours, {empty['what']}; {commands}")
+
+
+def by_whom(data: Mapping[str, Any], *, printed: bool) -> list[str]:
+    """Keys of the columns that the paper prints, or of the others."""
+    return [key for key, column in data["columns"].items() if column["printed"] is printed]
 
 
 def lower(data: Mapping[str, Any], rows: Sequence[str], against: Sequence[str], keys: Sequence[str]) -> tuple[int, int]:
@@ -174,7 +185,7 @@ def describe_paper(columns: Columns, key: str, dataset: str, source: str, words:
     """
     name = f"paper, {trained.TITLES[dataset]}"
     face = f"paper, {trained.TITLES[dataset]}; seeds not given"
-    columns.group(name, f"{source}, as printed; one number each, no spread{words}", key, face, source)
+    columns.group(name, f"{source}, as printed; one number each, no spread{words}", key, face, source, printed=True)
     return name
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from findings.names import NINE, PAPER_METHODS, RowName
+from findings.names import PAPER_METHODS
 from findings.toy_study import Interval
 from paper_figs.drawing import style
 
@@ -25,21 +25,3 @@ def bars(axes: Axes, x: Any, intervals: list[Interval], **look: Any) -> None:
     """Means with their intervals over x, joined where the look has a line style."""
     mean, spread = columns(intervals)
     axes.errorbar(x, mean, spread, elinewidth=0.7, capsize=1.5, capthick=0.7, **look)
-
-
-def by_method(axes: Axes, of: dict[str, Interval], base: str, **look: Any) -> None:
-    """One base's three rows of a table as points with intervals, `NINE` from the top down."""
-    rows = [name for name in NINE if RowName.of(name).method == base and name in of]
-    mean, spread = columns([of[name] for name in rows])
-    places = [NINE.index(name) for name in rows]
-    look = {**LOOKS[base], **look, "linestyle": "none"}
-    axes.errorbar(mean, places, xerr=spread, elinewidth=0.7, capsize=1.5, capthick=0.7, **look)
-
-
-def method_axis(axes: Axes, *, named: bool) -> None:
-    """The vertical axis of `by_method`: a line a method, parted by base; names on the first panel."""
-    axes.set_yticks(range(len(NINE)), [name.upper() for name in NINE] if named else [""] * len(NINE))
-    axes.set_ylim(len(NINE) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    for place in (2.5, 5.5):
-        axes.axhline(place, color=style.GREY, linewidth=0.4)

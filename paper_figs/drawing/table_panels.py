@@ -130,7 +130,7 @@ def _panel(axes: Axes, columns: Mapping[str, Any], panel: Panel, methods: Sequen
         _floor(axes, panel.floor, 10.0**-power)
     for place, column in enumerate(there):
         shift = (place - (len(there) - 1) / 2) * 1.6 * STEP
-        face = {"markerfacecolor": "white"} if place or column["group"].startswith("paper") else {}
+        face = {"markerfacecolor": "white"} if place or column["printed"] else {}
         points(axes, column["cells"], methods, 10.0**-power, shift, **face)
     method_axis(axes, methods, named=named)
     axes.set_xlabel(panel.label + (f", $10^{{{power}}}$" if power else ""), fontsize=panels.SMALL)

@@ -62,10 +62,8 @@ def compute() -> dict[str, Any]:
 def title(data: dict[str, Any]) -> str:
     """In how many of the numbers SAM's is the lower, the paper's and others apart."""
     of_paper, ours = (
-        table_sources.lower(
-            data, ["sam"], ["adm"], [key for key in data["columns"] if key.startswith("paper") is paper]
-        )
-        for paper in (True, False)
+        table_sources.lower(data, ["sam"], ["adm"], table_sources.by_whom(data, printed=printed))
+        for printed in (True, False)
     )
     return (
         f"SAM's numbers are lower than plain training's in {of_paper[0]} of the paper's {of_paper[1]} columns, and in "

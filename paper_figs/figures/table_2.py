@@ -52,8 +52,8 @@ def compute() -> dict[str, Any]:
 def title(data: dict[str, Any]) -> str:
     """In how many columns EMA improves plain training, and SAM with EMA that, the paper's and others apart."""
     counts = []
-    for paper in (True, False):
-        keys = [key for key in data["columns"] if key.startswith("paper") is paper and "extrapolated" not in key]
+    for printed in (True, False):
+        keys = [key for key in table_sources.by_whom(data, printed=printed) if "extrapolated" not in key]
         ema, sam = (
             table_sources.lower(data, [row], [against], keys)
             for row, against in (("adm+ema", "adm"), ("sam+ema", "adm+ema"))

@@ -60,7 +60,7 @@ def title(data: dict[str, Any]) -> str:
         cells = [
             cell
             for key, column in data["columns"].items()
-            if key.endswith(f"change-{bits}") and not key.startswith("paper")
+            if key.endswith(f"change-{bits}") and not column["printed"]
             for cell in column["cells"].values()
             if "low" in cell
         ]

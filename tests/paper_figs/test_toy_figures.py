@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from findings import toy_study
-from findings.names import NINE
 from paper_figs import catalogue, fingerprint
-from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import style
 from paper_figs.figures import toy_readout
 from paper_figs.report import pictures
@@ -179,19 +177,3 @@ def test_gap_tolerance_is_the_formula(data_of: Callable[[str], Data]) -> None:
         assert radii["gap_radius"]["mean"] == pytest.approx((root - np.log1p(root)) / 2, rel=1e-5)
     assert all(len(rises) == len(data["kl"]) for rises in data["rise"].values())
     assert min(data["kl"]) > 0
-
-
-def test_points_stand_on_their_method_s_line() -> None:
-    values = {
-        method: {"mean": float(place), "low": place - 1.0, "high": place + 2.0} for place, method in enumerate(NINE)
-    }
-    with style.applied():
-        axes = style.figure(2.0).subplots()
-        toy_results.by_method(axes, values, "ip")
-        toy_results.method_axis(axes, named=True)
-    x, y = axes.lines[0].get_data()
-    assert np.array_equal(x, [3, 4, 5])
-    assert np.array_equal(y, [3, 4, 5])
-    assert [label.get_text() for label in axes.get_yticklabels()][3:6] == ["IP", "IP+EMA", "IP+SWA"]
-    (spread,) = list(axes.containers[0][2])
-    assert [tuple(segment[:, 0]) for segment in spread.get_segments()] == [(2, 5), (3, 6), (4, 7)]

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from toy.data import gaussian, random_mixture
-from toy.distances import gaussian_fit_divergence, projections, sliced_wasserstein
+from toy.distances import projections, sliced_wasserstein
 
 ROUNDING = 1e-12
 
@@ -68,30 +67,6 @@ def test_seeds_have_their_own_data() -> None:
         assert float(together.standard_error[s]) == float(lone.standard_error[0])
 
 
-def test_divergence_of_a_fit_in_one_dimension() -> None:
-    points = torch.tensor([[[0.0], [2.0], [4.0], [2.0]]], dtype=torch.float64)  # mean 2, variance 2
-    divergence = gaussian_fit_divergence(points, torch.tensor([1.0]), torch.tensor([[4.0]]))
-    assert float(divergence.value) == pytest.approx((2 / 4 + 1 / 4 - 1 - math.log(2 / 4)) / 2, rel=ROUNDING)
-
-
-def test_bias_of_a_fit_to_the_datas_own_samples() -> None:
-    data = gaussian(torch.tensor([[2.0, 0.6], [0.6, 0.5]]))
-    repeats, n = 400, 500
-    points = data.sample(repeats * n, 0).view(repeats, n, 2)
-    divergence = gaussian_fit_divergence(points, data.mean(), data.covariance())
-    assert divergence.bias == pytest.approx(2 * 5 / (4 * n))
-    # the bias's own remainder is of the order of 1 / n^2, a hundredth of the standard error
-    assert abs(float(divergence.value.mean()) - divergence.bias) < 5 * float(divergence.value.std()) / repeats**0.5
-
-
-def test_a_fit_to_other_data_is_far() -> None:
-    data, other = random_mixture(3, 1), random_mixture(3, 1, seed=1)
-    points = data.sample(1000, 0)[None]
-    near = gaussian_fit_divergence(points, data.mean(), data.covariance())
-    far = gaussian_fit_divergence(points, other.mean(), other.covariance())
-    assert float(near.value) < 5 * near.bias < float(far.value)
-
-
 def test_bad_input_is_named() -> None:
     points, directions = normal(2, 9, 2), projections(2)
     with pytest.raises(ValueError, match="samples is a tensor of shape"):
@@ -102,7 +77,5 @@ def test_bad_input_is_named() -> None:
         sliced_wasserstein(points, points[:, :5], directions)
     with pytest.raises(ValueError, match="directions is a tensor of shape"):
         sliced_wasserstein(points, points, projections(3))
-    with pytest.raises(ValueError, match="samples is a tensor of shape"):
-        gaussian_fit_divergence(points[:, :2], torch.zeros(2), torch.eye(2))
     with pytest.raises(ValueError, match="number is 0"):
         projections(2, 0)

@@ -15,9 +15,9 @@ import toy.sampling
 from flatness.diffusion.ancestral_sampling import ReverseStep
 from flatness.measuring.exposure_bias import exposure_bias
 from tests.toy.exact import minimiser
+from tests.toy.linear_chain import Affine, ChainLaw, chain_law, linear_model, optimal_denoiser
 from tests.toy.moments import exact_moments
 from toy.data import GaussianMixture, gaussian, ring
-from toy.linear_chain import Affine, ChainLaw, chain_law, linear_model, optimal_denoiser
 from toy.models import ScoreModels, random_models
 from toy.process import cosine_process, linear_process
 from toy.sampling import Norms, gap, sample, training_norms

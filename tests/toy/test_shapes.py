@@ -14,8 +14,8 @@ jaxtyping.install_import_hook(["toy", "benchmarks.toy", "tests.toy"], "beartype.
 import torch
 from benchmarks import toy as workload
 from flatness.measuring.quantization import Grid
-from tests.toy import exact, moments
-from toy import data, distances, linear_chain, models, process, sampling, training
+from tests.toy import exact, linear_chain, moments
+from toy import data, distances, models, process, sampling, training
 
 torch.set_num_threads(1)
 steps = process.cosine_process(100)
@@ -29,7 +29,6 @@ for learn, prediction in ((False, "noise"), (True, "score")):
         sampling.gap(drawn.norms, real)
         target = mixture.sample(30, 0)
         distances.sliced_wasserstein(drawn.points, target, distances.projections(3))
-        distances.gaussian_fit_divergence(drawn.points, mixture.mean(), mixture.covariance())
         row.single(0)(target.float(), torch.zeros(30, dtype=torch.int64))
         for found in (moments.exact_moments(row, 0, mixture, (3,)), moments.sampled_moments(row, 0, mixture, 100)):
             theta = exact.minimiser(found).theta

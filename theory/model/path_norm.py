@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import special
 
 from theory.model import arguments
+from theory.model.smoothed_relu import smoothed_relu, standard
 
 
 class Moments(NamedTuple):
@@ -52,12 +52,9 @@ def relu_moments(
         sizes = (points**2).sum(axis=1) + extra
         return Moments((np.maximum(z, 0) ** 2).mean(axis=0), ((z > 0) * sizes[:, None]).mean(axis=0))
     deviation = np.linalg.norm(W, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        h = np.where(deviation > 0, b / deviation, np.where(b > 0, np.inf, -np.inf))
-    h = np.clip(h, -1e8, 1e8)  # beyond, the neuron is always active, or never, to rounding
-    share, density = special.ndtr(h), np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
-    energy = (b**2 + deviation**2) * share + b * deviation * density
-    return Moments(np.maximum(energy, 0.0), np.maximum((W.shape[0] + extra) * share - h * density, 0.0))
+    h, share, density = standard(b, deviation)
+    reach = (W.shape[0] + extra) * share - h * density
+    return Moments(smoothed_relu(b, deviation).second, np.maximum(reach, 0.0))
 
 
 def path_norm(theta: Float[ndarray, "d m"], W: Float[ndarray, "d m"]) -> float:
