@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from findings.ladder import DISTANCES
 from findings.ladder_claims import SAME, STEP_NOISE
-from findings.ladder_page import DECIDABLE, STUDIES, TOY_RUNGS, Column
+from findings.ladder_page import DECIDABLE, STUDIES, TOY_RUNGS, Cell, Column, all_claims
 
 RUNGS = {
     "0": "points in the plane (toy)",
@@ -44,6 +44,7 @@ class Tally(NamedTuple):
         closer: whether the ratio is of distances of samples, less of which is closer to the data.
         rungs: those of all studies.
         confirming: those of the studies that confirm.
+        level: how many of the others have all their intervals within SAME of no change: open, and bounded.
     """
 
     confirmed: int
@@ -53,6 +54,7 @@ class Tally(NamedTuple):
     closer: bool = False
     rungs: frozenset[str] = frozenset()
     confirming: frozenset[str] = frozenset()
+    level: int = 0
 
     @property
     def studies(self) -> int:
@@ -61,7 +63,7 @@ class Tally(NamedTuple):
 
     def words(self, *, size: bool = False) -> str:
         """For "it does so ...": in 3 of 4 studies (1 contradicted), in all 4 studies, for certain in none of 2 studies
-        (2 open), not for certain in the one study (open).
+        (2 open, 1 of them within 5%), not for certain in the one study (open).
 
         Args:
             size: whether the median of the changes is said too.
@@ -79,6 +81,9 @@ class Tally(NamedTuple):
         else:
             counted = f"{'for certain ' if all_open else ''}in {self.confirmed or 'none'} of {self.studies} studies"
         median = f"{'' if single else 'median '}{self.median()}" if size and self.changes else ""
+        if self.level:
+            all_ = self.level == self.other
+            verdicts += f", {'' if single else 'all ' if all_ else f'{self.level} of them '}within {SAME:.0%}"
         notes = "; ".join(note for note in (verdicts, median) if note)
         return counted + (f" ({notes})" if notes else "")
 
@@ -120,6 +125,7 @@ def tally(columns: Sequence[Column], identifier: str) -> Tally:
     judged = [(rung, cell) for rung, cell in judged if cell.verdict in DECIDABLE]
     verdicts = [cell.verdict for _, cell in judged]
     confirmed, refuted = verdicts.count("confirmed"), verdicts.count("refuted")
+    open_ = [cell for _, cell in judged if cell.verdict not in ("confirmed", "refuted")]
     first = [cell.comparisons[0] for _, cell in judged if cell.comparisons and "mean" in cell.comparisons[0]]
     return Tally(
         confirmed,
@@ -129,7 +135,19 @@ def tally(columns: Sequence[Column], identifier: str) -> Tally:
         any(one["quantity"] in DISTANCES for one in first),
         frozenset(rung for rung, _ in judged),
         frozenset(rung for rung, cell in judged if cell.verdict == "confirmed"),
+        sum(_level(cell) for cell in open_) if _of_ratios(identifier) else 0,
     )
+
+
+def _of_ratios(identifier: str) -> bool:
+    """Whether a claim compares logarithms of ratios."""
+    return any(claim.identifier == identifier and claim.form == "log ratio" for claim in all_claims())
+
+
+def _level(cell: Cell) -> bool:
+    """Whether all intervals lie within SAME of no change."""
+    ends = [end for one in cell.comparisons for end in (one.get("low", math.inf), one.get("high", math.inf))]
+    return bool(ends) and all(abs(end) < SAME for end in ends)
 
 
 def percent(share: float) -> str:

@@ -168,8 +168,9 @@ def _question(columns: Sequence[Column]) -> Part:
     counts = (
         f"A study is a model, a training set and a batch size, with {ladder_page.FEWEST_SEEDS} seeds or more. A claim "
         "holds in it where the 95% interval over seeds lies where the claim says, is contradicted where it lies "
-        "outside, and is open where it reaches across. A claim on samples holds if it does at 20 and at 100 "
-        "sampling steps, and is contradicted if it is at one of them. Most studies are over half of those counted. "
+        "outside, and is open where it reaches across; open, within "
+        f"{SAME:.0%}: the whole interval is that near to no change. A claim on samples holds if it does at 20 and at "
+        "100 sampling steps, and is contradicted if it is at one of them. Most studies are over half of those counted. "
         "Percentages are medians over all that are counted: of samples, of their distance to held-out data."
     )
     read = (counts,) if _studies(columns) else ()

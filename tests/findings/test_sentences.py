@@ -48,6 +48,15 @@ def lower(*changes: float, confirmed: int = 0, refuted: int = 0, other: int = 0)
         (lower(), "in no study so far (not measured)"),
         (lower(-0.7, confirmed=1), "in the one study (50% lower)"),
         (lower(-0.7, -0.1, 0.02, confirmed=3), "in all 3 studies (median 9.5% lower)"),
+        (lower(0.02, other=1)._replace(level=1), "not for certain in the one study (open, within 5%; 2.0% higher)"),
+        (
+            lower(0.0, 0.1, refuted=1, other=4)._replace(level=4),
+            "in none of 5 studies (1 contradicted, 4 open, all within 5%; median 5.1% higher)",
+        ),
+        (
+            lower(0.0, 0.1, confirmed=1, other=3)._replace(level=2),
+            "in 1 of 4 studies (3 open, 2 of them within 5%; median 5.1% higher)",
+        ),
         (lower(0.02, other=1), "not for certain in the one study (open; 2.0% higher)"),
         (lower(0.02, 0.1, refuted=1, other=1), "in none of 2 studies (1 contradicted, 1 open; median 6.2% higher)"),
         (lower(0.02, refuted=1), "not in the one study (contradicted; 2.0% higher)"),
@@ -56,6 +65,26 @@ def lower(*changes: float, confirmed: int = 0, refuted: int = 0, other: int = 0)
 )
 def test_counts_read_well_whatever_they_are(of: Tally, words: str) -> None:
     assert of.words(size=True) == words
+
+
+@pytest.mark.parametrize(
+    ("identifier", "verdict", "intervals", "level"),
+    [
+        ("L1a", "undecided", [(-0.02, 0.03), (-0.04, 0.049)], 1),
+        ("L1a", "undecided", [(-0.02, 0.03), (-0.04, 0.051)], 0),  # every one of its intervals
+        ("L1a", "undecided", [(-0.06, 0.03)], 0),
+        ("L1a", "disputed", [(-0.02, 0.03)], 1),
+        ("L1a", "refuted", [(0.01, 0.03)], 0),  # decided
+        ("L3c", "undecided", [(-0.02, 0.03)], 0),  # a difference, in units of its own
+    ],
+)
+def test_what_is_open_and_bounded_is_told_apart(
+    identifier: str, verdict: str, intervals: list[tuple[float, float]], level: int
+) -> None:
+    compared = [{"quantity": "distance-20", "mean": (a + b) / 2, "low": a, "high": b} for a, b in intervals]
+    one = column("a", "undecided", 0.0)
+    of = one._replace(cells={identifier: one.cells["L1a"]._replace(verdict=verdict, comparisons=compared)})
+    assert tally([of], identifier).level == level
 
 
 def test_a_claim_that_holds_on_one_rung_alone_says_on_which() -> None:
