@@ -414,3 +414,17 @@ def test_learning_rate_schedulers_take_it(make: Make) -> None:
         flattener.step(closure_of(flattener, model, *data(seed=k)))
         scheduler.step()
     assert flattener.param_groups[0]["lr"] == pytest.approx(0.01, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("flattener", "size", "default"),
+    [(SAM, "rho", 0.05), (RandomSAM, "rho", 0.05), (FriendlySAM, "rho", 0.05), (RandomSAM, "sigma", 0.01),
+     (RandomWeightPerturbation, "sigma", 0.01)],
+)  # fmt: skip
+def test_a_size_that_is_not_given_is_the_default(flattener: Any, size: str, default: float) -> None:
+    made = flattener(torch.optim.SGD(network().parameters(), lr=0.1))
+    assert getattr(made, size) == default
+
+
+def test_late_begins_with_its_first_step() -> None:
+    assert [Late(4)(step) for step in (3, 4, 5)] == [False, True, True]

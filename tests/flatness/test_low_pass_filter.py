@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flatness.measuring import base
 from flatness.measuring.low_pass_filter import low_pass_filter
-from flatness.weights import GaussianNoise, derived_seed, moved
+from flatness.weights import GaussianNoise, derived_seed, matching_direction, moved, root_mean_square
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric, within_standard_errors
 
@@ -434,3 +434,30 @@ def test_result_is_reproducible_and_complete() -> None:
     once = small(common.Crowded(), common.noisy_loss, common.crowded_batches(), draws=1)
     assert math.isnan(once.rise.draw_standard_error)
     assert once.to_dict()["rise"]["draw_standard_error"] is None
+
+
+@pytest.mark.parametrize("parts", [3, 4, 5, 7])
+def test_one_batch_in_place_of_batches_is_told_by_its_first_parts(parts: int) -> None:
+    batch = tuple(torch.zeros(2) for _ in range(parts))
+    with pytest.raises(ValueError, match="batches is a tuple of ") as refused:
+        base.fixed_batches(batch)
+    kind = base._kind(batch[0])
+    said = str(refused.value).removeprefix("batches is a tuple of ").partition(" allowed")[0]
+    assert said == (", ".join([kind] * min(parts, 4)) + (", ..." if parts > 4 else "") + ";")
+
+
+def test_a_layer_s_size_has_the_precision_of_its_weights() -> None:
+    fine = 1 + 2.0**-40
+    for scale in ("layer", "filter"):
+        size = root_mean_square(torch.full((3, 2), fine, dtype=torch.float64), scale)
+        assert size.dtype == torch.float64
+        assert float(size.max()) == pytest.approx(fine, rel=2.0**-50)
+
+
+@pytest.mark.parametrize("size", [1e300, math.inf, math.nan])
+def test_a_direction_beyond_the_weights_type_is_refused(size: float) -> None:
+    along = {"w": torch.full((2,), size, dtype=torch.float64)}
+    with pytest.raises(ValueError, match=r"direction for 'w' is .*real and finite"):
+        matching_direction("direction", along, {"w": torch.zeros(2)})
+    if math.isfinite(size):
+        assert matching_direction("direction", along, {"w": torch.zeros(2, dtype=torch.float64)})

@@ -318,3 +318,15 @@ def test_result_is_reproducible_and_complete() -> None:
     settings = stochastic(Crowded(), common.noisy_loss, common.crowded_batches()).settings
     expected = {"bits": 4, "granularity": "tensor", "scheme": "symmetric", "rounding": "stochastic", "draws": 2}
     assert expected.items() <= settings.items()
+
+
+@pytest.mark.parametrize(("rounding", "draws"), [("nearest", 1), ("stochastic", 5)])
+def test_what_is_not_random_is_measured_once(rounding: str, draws: int) -> None:
+    model = Quadratic()
+    told: list[tuple[int, int]] = []
+    small(
+        model, quadratic_loss(symmetric(definite=True)), centres_around(model), rounding=rounding, draws=5,
+        progress=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+    assert told[-1] == (draws, draws)
+    assert {total for _, total in told} == {draws}
