@@ -52,6 +52,10 @@ class RunKey(NamedTuple):
     dose: float
     seed: int
 
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.method} at {self.dose:g}, seed {self.seed},"
+
 
 class RowKey(NamedTuple):
     """A row: method, dose (0 for plain training) and which of its weights."""
@@ -226,8 +230,7 @@ class Study:
         over = self._values(key, weights, quantity.over, first) if quantity.over else dict.fromkeys(values, 1.0)
         both = values.keys() & over.keys()
         if not both:
-            name = f"{key.method} at {key.dose:g}, seed {key.seed}"
-            raise LadderError(f"{name} has no {quantity.kind} ({' '.join(quantity.path)}) of its {weights} weights")
+            raise LadderError(f"{key} has no {quantity.kind} ({' '.join(quantity.path)}) of its {weights} weights")
         return sum(values[step] for step in both) / sum(over[step] for step in both)
 
     def _values(self, key: RunKey, weights: Weights, quantity: Quantity, first: float) -> dict[int, float]:

@@ -130,7 +130,7 @@ def tally(columns: Sequence[Column], identifier: str) -> Tally:
     return Tally(
         confirmed,
         refuted,
-        len(verdicts) - confirmed - refuted,
+        len(open_),
         tuple(float(one["mean"]) for one in first),
         any(one["quantity"] in DISTANCES for one in first),
         frozenset(rung for rung, _ in judged),

@@ -52,7 +52,8 @@ class Columns:
         """Say what a group is: in full, under a key of its own what is said beside its panels and above them, and
         whether its numbers are those that the paper prints."""
         self.data["groups"][name] = words
-        self._printed |= {name} if printed else set()
+        if printed:
+            self._printed.add(name)
         self.data["faces"][key] = {"face": face, "source": source, "short": short or name}
 
     def face_also(self, key: str, words: str) -> None:

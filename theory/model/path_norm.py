@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from theory.model import arguments
-from theory.model.smoothed_relu import smoothed_relu, standard
+from theory.model.smoothed_relu import kink
 
 
 class Moments(NamedTuple):
@@ -52,9 +52,8 @@ def relu_moments(
         sizes = (points**2).sum(axis=1) + extra
         return Moments((np.maximum(z, 0) ** 2).mean(axis=0), ((z > 0) * sizes[:, None]).mean(axis=0))
     deviation = np.linalg.norm(W, axis=0)
-    h, share, density = standard(b, deviation)
-    reach = (W.shape[0] + extra) * share - h * density
-    return Moments(smoothed_relu(b, deviation).second, np.maximum(reach, 0.0))
+    h, share, density, energy = kink(b, deviation)
+    return Moments(energy, np.maximum((W.shape[0] + extra) * share - h * density, 0.0))
 
 
 def path_norm(theta: Float[ndarray, "d m"], W: Float[ndarray, "d m"]) -> float:

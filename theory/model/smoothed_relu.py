@@ -24,20 +24,23 @@ class Smoothed(NamedTuple):
     second: Float[ndarray, "*n"]
 
 
-class Standard(NamedTuple):
-    """Of z ~ N(mean, deviation^2): h = mean / deviation, P(z > 0), and the standard normal density at h."""
+class Kink(NamedTuple):
+    """Of z ~ N(mean, deviation^2): h = mean / deviation, P(z > 0), the standard normal density at h, E max(z, 0)^2."""
 
     h: Float[ndarray, "*n"]
     share: Float[ndarray, "*n"]
     density: Float[ndarray, "*n"]
+    second: Float[ndarray, "*n"]
 
 
-def standard(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -> Standard:
-    """Where the kink lies, in deviations; without deviation z is its mean, and active where that is above zero."""
+def kink(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -> Kink:
+    """Of arguments that have been checked; without deviation z is its mean, and active where that is above zero."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         h = np.where(deviation > 0, mean / np.where(deviation > 0, deviation, 1.0), np.where(mean > 0, np.inf, -np.inf))
     h = np.clip(h, -1e8, 1e8)  # beyond, ReLU is linear, or zero, to rounding
-    return Standard(h, special.ndtr(h), np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi))
+    share, density = special.ndtr(h), np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
+    second = (mean**2 + deviation**2) * share + mean * deviation * density
+    return Kink(h, share, density, np.maximum(second, 0.0))
 
 
 def smoothed_relu(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -> Smoothed:
@@ -56,10 +59,8 @@ def smoothed_relu(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -
     except ValueError as error:
         shapes = f"{mean.shape} and {deviation.shape}"
         raise ValueError(f"mean and deviation have shapes {shapes}; allowed: shapes that fit each other") from error
-    _, share, density = standard(mean, deviation)
-    first = mean * share + deviation * density
-    second = (mean**2 + deviation**2) * share + mean * deviation * density
-    return Smoothed(np.maximum(first, 0.0), np.maximum(second, 0.0))
+    _, share, density, second = kink(mean, deviation)
+    return Smoothed(np.maximum(mean * share + deviation * density, 0.0), second)
 
 
 class NoisyLoss(NamedTuple):
