@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from theory.model import arguments
-from theory.model.smoothed_relu import kink
+from theory.model.smoothed_relu import smoothed_relu
 
 
 class Moments(NamedTuple):
@@ -52,8 +52,9 @@ def relu_moments(
         sizes = (points**2).sum(axis=1) + extra
         return Moments((np.maximum(z, 0) ** 2).mean(axis=0), ((z > 0) * sizes[:, None]).mean(axis=0))
     deviation = np.linalg.norm(W, axis=0)
-    h, share, density, energy = kink(b, deviation)
-    return Moments(energy, np.maximum((W.shape[0] + extra) * share - h * density, 0.0))
+    smoothed = smoothed_relu(b, deviation)
+    # |x|^2 is u^2 along W's column and 1 in the mean in every direction across it, which z does not see
+    return Moments(smoothed.second, (W.shape[0] - 1 + extra) * smoothed.active + smoothed.spread)
 
 
 def path_norm(theta: Float[ndarray, "d m"], W: Float[ndarray, "d m"]) -> float:

@@ -18,33 +18,19 @@ from theory.model import arguments
 
 
 class Smoothed(NamedTuple):
-    """The means of max(z, 0), and of its square, for normal z."""
+    """The means of max(z, 0) and of its square, P(z > 0), and the mean of u^2 over z > 0, for z = mean + deviation u.
+
+    Without deviation z is its mean, and the last is P(z > 0), its limit.
+    """
 
     first: Float[ndarray, "*n"]
     second: Float[ndarray, "*n"]
-
-
-class Kink(NamedTuple):
-    """Of z ~ N(mean, deviation^2): h = mean / deviation, P(z > 0), the standard normal density at h, E max(z, 0)^2."""
-
-    h: Float[ndarray, "*n"]
-    share: Float[ndarray, "*n"]
-    density: Float[ndarray, "*n"]
-    second: Float[ndarray, "*n"]
-
-
-def kink(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -> Kink:
-    """Of arguments that have been checked; without deviation z is its mean, and active where that is above zero."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        h = np.where(deviation > 0, mean / np.where(deviation > 0, deviation, 1.0), np.where(mean > 0, np.inf, -np.inf))
-    h = np.clip(h, -1e8, 1e8)  # beyond, ReLU is linear, or zero, to rounding
-    share, density = special.ndtr(h), np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
-    second = (mean**2 + deviation**2) * share + mean * deviation * density
-    return Kink(h, share, density, np.maximum(second, 0.0))
+    active: Float[ndarray, "*n"]
+    spread: Float[ndarray, "*n"]
 
 
 def smoothed_relu(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -> Smoothed:
-    """E max(z, 0) and E max(z, 0)^2 for z ~ N(mean, deviation^2), elementwise.
+    """E max(z, 0), E max(z, 0)^2 and what else goes over z > 0 for z ~ N(mean, deviation^2), elementwise.
 
     Args:
         mean, deviation: of shapes that fit each other; deviations at least 0.
@@ -59,8 +45,13 @@ def smoothed_relu(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -
     except ValueError as error:
         shapes = f"{mean.shape} and {deviation.shape}"
         raise ValueError(f"mean and deviation have shapes {shapes}; allowed: shapes that fit each other") from error
-    _, share, density, second = kink(mean, deviation)
-    return Smoothed(np.maximum(mean * share + deviation * density, 0.0), second)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        h = np.where(deviation > 0, mean / np.where(deviation > 0, deviation, 1.0), np.where(mean > 0, np.inf, -np.inf))
+    h = np.clip(h, -1e8, 1e8)  # beyond, ReLU is linear, or zero, to rounding
+    active, density = special.ndtr(h), np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
+    first = mean * active + deviation * density
+    second = (mean**2 + deviation**2) * active + mean * deviation * density
+    return Smoothed(np.maximum(first, 0.0), np.maximum(second, 0.0), active, np.maximum(active - h * density, 0.0))
 
 
 class NoisyLoss(NamedTuple):
@@ -111,7 +102,7 @@ def two_layer_low_pass_filter(
     sizes = np.sqrt((x**2).sum(axis=1) + arguments.scalar("extra", extra, at_least=0))
     d, m = theta.shape
     z = x @ W + b
-    first, second = smoothed_relu(z, W_noise * sizes[:, None])
+    first, second, _, _ = smoothed_relu(z, W_noise * sizes[:, None])
     bias = ((first @ theta.T / m - y) ** 2).sum(axis=1)
     spread = (np.maximum(second - first**2, 0.0) @ (theta**2).sum(axis=0)) / m**2
     noise = theta_noise**2 * d / m**2 * second.sum(axis=1)
