@@ -108,8 +108,8 @@ class PointOptions:
 
 SMALL = PointOptions(
     images=1024,
-    samples=640,
-    long_samples=256,
+    samples=512,
+    long_samples=192,
     exposure_images=128,
     long_exposure_images=32,
     lpf_images=512,
