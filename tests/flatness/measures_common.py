@@ -252,17 +252,24 @@ def check_result(measure: Measure) -> None:
     assert settings["samples"] == 9
     assert settings["batches"] == 2
     assert settings["seed"] == 0
+    assert settings["eval_mode"] is True
     assert settings["devices"] == ["cpu"]
     assert settings["weights"] > 0
     assert settings["parameters"]
     assert settings["dtypes"]
     with pytest.raises(AttributeError):
         results[0].loss = results[0].loss  # type: ignore[misc]
-    check_progress(measure)
+    label = check_progress(measure)
+    # Both name the measure; the code's names and the words on the terminal differ in hyphens and spelling
+    assert label[:5].replace("-", "_").replace(" ", "_") == settings["measure"][: len(label[:5])]
 
 
-def check_progress(measure: Measure) -> None:
-    """Steps are counted upwards from 1 to a total that stays; a line says the same, where there are two or more."""
+def check_progress(measure: Measure) -> str:
+    """Steps are counted upwards from 1 to a total that stays; a line says the same, where there are two or more.
+
+    Returns:
+        What that line begins with, "" where there is none.
+    """
     steps: list[tuple[int, int]] = []
     measure(Crowded(), noisy_loss, crowded_batches(), progress=lambda *step: steps.append(step))
     done = [step for step, _ in steps]
@@ -274,6 +281,7 @@ def check_progress(measure: Measure) -> None:
         measure(Crowded(), noisy_loss, crowded_batches(), progress=True)
     assert written.getvalue().endswith(f": {total}/{total}, 0:00:00 left\n" if total > 1 else "")
     assert bool(written.getvalue()) == (total > 1)
+    return written.getvalue().lstrip("\r").split(":")[0]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flatness.diffusion import losses as adapters
 from flatness.diffusion import noise_paths
 from flatness.diffusion.losses import Batch, edm_loss, epsilon_loss, fixed_batches, flow_loss, v_loss, x_0_loss
-from flatness.diffusion.noise_paths import ContinuousPath, DiscretePath, LogNormal, UniformSteps
+from flatness.diffusion.noise_paths import RECTIFIED_FLOW, ContinuousPath, DiscretePath, LogNormal, UniformSteps
 from flatness.measuring.low_pass_filter import low_pass_filter
 from tests.flatness import measures_common as common
 from tests.flatness.adapters_common import BARS, NAMES, Gains, case, data
@@ -181,6 +181,33 @@ def test_bare_tensors_draw_from_the_generators_that_measures_seed() -> None:
     assert not torch.equal(first, of.loss(of.model(), batches[0]))
 
 
+@pytest.mark.parametrize("make", [epsilon_loss, x_0_loss, v_loss, flow_loss])
+def test_options_reach_the_loss_of_every_prediction(make: Callable[..., Any]) -> None:
+    weight = lambda alpha, sigma: alpha  # noqa: E731
+    times = noise_paths.GivenTimes([2])
+    own = {"times": times, "labels": "y", "keywords": {"mask": None}, "time_scale": 3.0, "weight": weight}
+    loss = make(BARS, **own)
+    assert torch.equal(loss.path.alphas_cumprod, BARS.double())
+    assert (loss.times, loss.weight) == (times, weight)
+    assert (loss.call.labels, dict(loss.call.keywords), loss.call.time_scale) == ("y", {"mask": None}, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "times", "expected"),
+    [
+        (DiscretePath(BARS), [3, 0], torch.tensor([3, 0])),
+        (DiscretePath(BARS), torch.tensor([3, 0]), torch.tensor([3, 0])),
+        (DiscretePath(BARS), None, torch.arange(4)),
+        (RECTIFIED_FLOW, (0.25, 1), torch.tensor([0.25, 1.0], dtype=torch.float64)),
+        (RECTIFIED_FLOW, torch.tensor([0.25, 1.0]), torch.tensor([0.25, 1.0], dtype=torch.float64)),
+    ],
+)
+def test_a_samplers_times_may_be_numbers_or_a_tensor(path: Any, times: Any, expected: Tensor) -> None:
+    found = noise_paths.sampler_times(path, times)
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+
+
 def test_times_weights_and_settings() -> None:
     loss = epsilon_loss(BARS, weight=lambda alpha, sigma: alpha / sigma)
     (batch,) = fixed_batches(data(40), batch_size=40)
@@ -271,7 +298,21 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: flow_loss(ContinuousPath(lambda t: 1 - 2 * t, lambda t: t))(Labelled("tensor"), X),
         "what alpha",
     ),
+    "seed": (lambda: fixed_batches(X, seed=-1), "seed is -1"),
     "given": (lambda: noise_paths.GivenTimes([]), "values is"),
+    "a number": (lambda: noise_paths.GivenTimes(5), "values is 5"),  # type: ignore[arg-type]
+    "digits": (lambda: noise_paths.GivenTimes("12"), "values is '12'"),  # type: ignore[arg-type]
+    "raw bytes": (lambda: noise_paths.GivenTimes(b"12"), "values is b'12'"),
+    "a set": (lambda: noise_paths.GivenTimes({1, 2}), "values is"),  # type: ignore[arg-type]
+    "narrow logarithm": (lambda: LogNormal(std=0.0), "std is 0.0"),
+    "narrow log-odds": (lambda: noise_paths.LogitNormal(std=0.0), "std is 0.0"),
+    "turned log-odds": (lambda: noise_paths.LogitNormal(std=-1.0), "std is -1.0"),
+    "no alpha": (lambda: ContinuousPath(None, torch.ones_like), "alpha is None"),  # type: ignore[arg-type]
+    "no sigma": (lambda: ContinuousPath(torch.ones_like, 3), "sigma is 3"),  # type: ignore[arg-type]
+    "late times": (lambda: noise_paths.sampler_times(RECTIFIED_FLOW, ["noon"]), "times is 'noon'"),  # type: ignore[list-item]
+    "half steps": (lambda: noise_paths.sampler_times(DiscretePath(BARS), [0.5]), "times is 0.5"),
+    "steps beyond": (lambda: noise_paths.sampler_times(DiscretePath(BARS), torch.tensor([0, 4])), "times is"),
+    "no times": (lambda: noise_paths.sampler_times(RECTIFIED_FLOW, torch.zeros(0)), "times is"),
     "order": (lambda: noise_paths.Uniform(1.0, 1.0), "high is"),
 }
 

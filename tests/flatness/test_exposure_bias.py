@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from importlib import import_module
 from typing import Any
 
@@ -308,6 +310,30 @@ def test_a_module_is_left_as_it_was(fails: bool) -> None:
         check()
 
 
+def finite_at_first(calls: int) -> Any:
+    """A network whose predictions are finite so many times: on real images, and not along the chain."""
+    left = calls
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        nonlocal left
+        left -= 1
+        return x if left >= 0 else x * math.nan
+
+    return model
+
+
+def test_progress_is_told() -> None:
+    """Twice over the steps, on real images and along the chain, from 1 upwards; the line names the measure."""
+    told: list[tuple[int, int]] = []
+    exposure_bias(exact_epsilon, ALPHA_BAR, STEPS, data(3), progress=lambda *step: told.append(step))
+    total = 2 * len(STEPS)
+    assert told == [(done, total) for done in range(1, total + 1)]
+    written = io.StringIO()
+    with redirect_stderr(written):
+        exposure_bias(exact_epsilon, ALPHA_BAR, STEPS, data(3), progress=True)
+    assert written.getvalue().endswith(f"\rexposure bias: {total}/{total}, 0:00:00 left\n")
+
+
 def test_wrong_arguments_are_refused() -> None:
     def call(**own: Any) -> Any:
         given = {"epsilon_model": exact_epsilon, "alphas_cumprod": ALPHA_BAR, "steps": STEPS, "x_0": data(4)}
@@ -340,6 +366,7 @@ def test_wrong_arguments_are_refused() -> None:
         ({"clip": 0.0}, "clip is 0.0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"epsilon_model": finite_at_first(len(STEPS))}, f"norm at t = {STEPS[-1]} along the chain is not finite"),
     ]
     for own, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -64,6 +64,17 @@ def test_the_layer_called_last_is_found_and_whether_the_model_returns_it() -> No
     assert alone.is_output is True
 
 
+def test_an_input_passed_by_keyword_is_the_same_input() -> None:
+    class ByKeyword(nn.Linear):
+        def __call__(self, input: Tensor) -> Tensor:  # noqa: A002, torch's name
+            return nn.Linear.__call__(self, input=input)  # type: ignore[no-any-return]
+
+    model, named = nn.Linear(3, 4), ByKeyword(3, 4)
+    named.load_state_dict(model.state_dict())
+    results = [readout(net, lambda m, x: m(x).square().mean(1), common.crowded_batches()) for net in (model, named)]
+    assert results[0].feature_energy == results[1].feature_energy
+
+
 def test_layers_that_cannot_be_read_are_refused() -> None:
     batches = common.crowded_batches()
     twice, shared, computed = Tangled(), Tangled(), Tangled()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from flatness.measuring.base import Estimate
 from flatness.measuring.sharpness import WorstCaseSharpness, worst_case_sharpness
 from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric
@@ -127,8 +128,37 @@ def test_the_centre_belongs_to_the_ball() -> None:
     """At the top of a hill the loss rises nowhere."""
     model = Quadratic()
     result = worst_case_sharpness(model, quadratic_loss(-symmetric(definite=True)), centres_around(model), rho=RHO)
-    assert result.rise.value == 0.0
+    assert result.rise == Estimate(0.0, 0.0, 0.0)  # the centre's own rise, which nothing is measured of
     assert all(rise.value < 0 for rise in result.rises)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_from_a_stationary_point_it_goes_rho_in_some_direction(steps: int) -> None:
+    """Where the gradient is exactly zero. Of |w|^2 / 2 every place on the sphere is as high."""
+    model = Quadratic()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    result = worst_case_sharpness(model, lambda net, _: net().square().sum() / 2, [None], rho=RHO, steps=steps)
+    assert result.gradient_norm == 0.0
+    # the direction is float32
+    assert [rise.value for rise in result.rises] == pytest.approx([RHO**2 / 2] * steps, rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_where_the_loss_is_not_finite_is_said(steps: int) -> None:
+    model = Quadratic()
+    before = common.state_of(model)
+    passes: list[None] = []
+
+    def loss(net: nn.Module, batch: object) -> Tensor:
+        if not torch.is_grad_enabled():
+            passes.append(None)  # one at the unmoved weights, and one after each step
+        return net().square().sum() / (0.0 if len(passes) > steps else 1.0)
+
+    with pytest.raises(ValueError, match=rf"loss is inf for sample 0 at distance 0.7 after {steps} steps"):
+        worst_case_sharpness(model, loss, [None], rho=RHO, steps=4)
+    assert common.same(before, common.state_of(model))
 
 
 def test_chosen_parameters_alone_move() -> None:

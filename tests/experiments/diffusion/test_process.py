@@ -46,8 +46,9 @@ def test_schedules() -> None:
     assert float(cosine.max()) == 0.999
     assert (float(linear[0]), float(linear[-1])) == (1e-4, 0.02)
     assert float(linear_betas(500)[0]) == 2e-4
-    with pytest.raises(ValueError, match=r"^steps is 20"):
-        linear_betas(20)
+    for schedule, steps in ((linear_betas, 20), (linear_betas, 0), (cosine_betas, 0)):
+        with pytest.raises(ValueError, match=f"^steps is {steps}"):
+            schedule(steps)
 
 
 def test_losses(tiny: ADM) -> None:
@@ -202,6 +203,8 @@ def test_arguments() -> None:
         ProcessOptions(schedule="sigmoid")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^steps is 1;"):
         ProcessOptions(steps=1)
+    with pytest.raises(ValueError, match=r"^learn_sigma is 1;"):
+        ProcessOptions(learn_sigma=1)  # type: ignore[arg-type]
     process = Process(ProcessOptions())
     x, noise, output = made_up_output(learned=False)
     with pytest.raises(ValueError, match=r"^output is .*learn_sigma is True"):

@@ -90,6 +90,15 @@ def test_a_draw_is_a_function_of_generator_and_history() -> None:
     assert not torch.equal(a.draw(50, seeded(5))[0], a.draw(50, seeded(6))[0])
 
 
+@pytest.mark.parametrize("make", [UniformTimesteps, SecondMomentTimesteps])
+def test_a_draw_has_one_time_or_more(make: Callable[[int], UniformTimesteps | SecondMomentTimesteps]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    t, weights = make(4).draw(1, generator)
+    assert (len(t), weights.tolist()) == (1, [1.0])
+    with pytest.raises(ValueError, match=r"^n is 0;"):
+        make(4).draw(0, generator)
+
+
 def test_state_resumes() -> None:
     timesteps, resumed = warmed(), SecondMomentTimesteps(8)
     state = timesteps.state_dict()
