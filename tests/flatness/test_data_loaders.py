@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 import flatness
+from flatness.measuring import base
 
 
 class Augmented(Dataset[Tensor]):
@@ -98,6 +99,24 @@ def test_measuring_on_a_loader_disturbs_no_generator(name: str, own: bool) -> No
     assert drawn(batches) == expected
 
 
+@pytest.mark.parametrize("where", ["its sampler", "its batch sampler's sampler"])
+def test_generators_of_samplers_go_on_too(where: str) -> None:
+    def made() -> DataLoader[Tensor]:
+        data = Augmented()
+        sampler = RandomSampler(data, generator=torch.Generator().manual_seed(5))
+        if where == "its sampler":
+            return DataLoader(data, batch_size=4, sampler=sampler)
+        return DataLoader(data, batch_sampler=BatchSampler(sampler, 4, drop_last=False))
+
+    model, batches = Network(), made()
+    seeded()
+    MEASURES["low_pass_filter"](model, batches)
+    seeded()
+    after = drawn(batches)
+    seeded()
+    assert after == drawn(made())
+
+
 def test_measuring_on_a_loader_with_workers_disturbs_no_generator() -> None:
     model = Network()
     seeded()
@@ -106,6 +125,17 @@ def test_measuring_on_a_loader_with_workers_disturbs_no_generator() -> None:
     seeded()
     MEASURES["low_pass_filter"](model, batches)
     assert ([batch.shape for batch in batches], torch.rand(1).item()) == expected
+
+
+def test_on_apples_devices_their_own_generator_is_seeded_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is here: what is asked of torch.mps."""
+    asked: list[object] = []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "before")
+    monkeypatch.setattr(torch.mps, "manual_seed", asked.append)
+    monkeypatch.setattr(torch.mps, "set_rng_state", asked.append)
+    with base.preserved_generators([torch.device("mps")]):
+        base.seed_generators(5, [torch.device("mps"), torch.device("cpu")])
+    assert asked == [5, "before"]
 
 
 def test_a_loader_that_fails_leaves_the_generators_too() -> None:
