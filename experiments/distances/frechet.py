@@ -6,8 +6,7 @@ the squared 2-Wasserstein distance of N(mu_1, S_1) and N(mu_2, S_2) (Dowson and 
 Inception's features: the FID). No square root of the non-symmetric S_1 S_2 is taken: with any factors S_i = F_i F_i^T
 the trace of the root is the sum of the singular values of F_1^T F_2. Forming no product of covariances also keeps small
 eigenvalues, whose roots squaring would drown in rounding. Factors are Cholesky's where S_i is safely positive definite;
-otherwise eigenvectors, with eigenvalues within rounding of zero set to zero; or the centred features themselves, where
-they are fewer than their width.
+otherwise eigenvectors, with eigenvalues within rounding of zero set to zero.
 
 Bias: the distance of a sample of n is too large by about c/n, where c depends on both laws and grows with the width. So
 distances compare only at equal n and against the same reference; `experiments.distances.error` estimates the bias.
@@ -171,17 +170,11 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         ValueError: widths differ, or a set has fewer than two feature vectors.
     """
     arguments.instance("a", a, Moments)._same_width(b)
-    return _distance(a.mean, factor(a.covariance), b.mean, factor(b.covariance))
-
-
-def frechet_distance_of_features(a: Float[Tensor, "n D"], b: Float[Tensor, "m D"]) -> float:
-    """The same from the features themselves: cheaper and exact in rank where there are fewer of them than their width.
-
-    Raises:
-        ValueError: widths differ, a set has fewer than two feature vectors, or entries are not finite.
-    """
-    first = _checked("a", a)
-    return _distance(*_mean_and_factor("a", first), *_mean_and_factor("b", _checked("b", b, first.shape[1])))
+    first, second = factor(a.covariance), factor(b.covariance)
+    between = first.T @ second
+    root = torch.linalg.svdvals(between).sum() if between.numel() else torch.zeros((), dtype=torch.float64)
+    spread = first.square().sum() + second.square().sum() - 2 * root
+    return max(0.0, ((a.mean - b.mean).square().sum() + spread).item())
 
 
 def factor(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D r"]:
@@ -194,22 +187,6 @@ def factor(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D r"]:
     eigenvalues, vectors = torch.linalg.eigh(symmetric)
     significant = eigenvalues > rounding * eigenvalues.abs().max()
     return vectors[:, significant] * eigenvalues[significant].sqrt()
-
-
-def _distance(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor) -> float:
-    between = factor_a.T @ factor_b
-    root = torch.linalg.svdvals(between).sum() if between.numel() else torch.zeros((), dtype=torch.float64)
-    spread = factor_a.square().sum() + factor_b.square().sum() - 2 * root
-    return max(0.0, ((mean_a - mean_b).square().sum() + spread).item())
-
-
-def _mean_and_factor(name: str, features: Tensor) -> tuple[Tensor, Tensor]:
-    number, width = features.shape
-    if number < 2:
-        raise arguments.refuse(name, features, "at least two feature vectors")
-    mean = features.mean(dim=0)
-    centred = (features - mean) / (number - 1) ** 0.5
-    return mean, centred.T if number < width else factor(centred.T @ centred)
 
 
 def _checked(name: str, features: Any, width: int | None = None) -> Tensor:

@@ -69,9 +69,23 @@ class Columns:
         *,
         decimals: int | None = None,
         signed: bool = False,
+        measure: str = "",
+        steps: int | None = None,
+        bits: int | None = None,
     ) -> None:
-        """A column under a key of its own; rows that it alone has are added in order."""
+        """A column under a key of its own; rows that it alone has are added in order.
+
+        Args:
+            key: of the column.
+            group: as `group` was told.
+            heading: in words.
+            cells: by row.
+            decimals, signed: how numbers are written.
+            measure, steps, bits: what the figure asks the column about; left out where it asks nothing.
+        """
         column = {"group": group, "heading": heading, "cells": cells, "decimals": decimals, "signed": signed}
+        about = {"measure": measure or None, "steps": steps, "bits": bits}
+        column |= {name: value for name, value in about.items() if value is not None}
         column["printed"] = group in self._printed
         self.data["columns"][key] = column
         for row, cell in cells.items():

@@ -17,6 +17,8 @@ TOY_STEPS = 20
 """T' at which the toy's rounded models are sampled."""
 TOY_SAMPLED, TOY_LOSSES = (8, 4), (8, 4, 3)
 """Bits at which the toy has distances, and rises of the loss."""
+CHANGE = "change"
+"""The measure of our columns of what rounding adds to a distance."""
 
 
 def add_paper(columns: Columns, key: str, group: str, paper: dict[str, Any], dataset: str, steps: int) -> None:
@@ -29,13 +31,12 @@ def add_paper(columns: Columns, key: str, group: str, paper: dict[str, Any], dat
     in_print: Numbers = paper["fid_change_at_8_bits"][dataset][str(steps)]
     both = {method: full[method] for method in rounded}
     decimals = paper["fid"]["decimals"]
-    for name, heading, numbers in (
-        ("full", f"FID, {FULL} bits, T' = {steps}", both),
-        ("8", f"FID, {BITS} bits, T' = {steps}", rounded),
-        ("change-8", f"change, T' = {steps}", changes(rounded, full)),
-        ("printed", f"change as printed, T' = {steps}", in_print),
+    for name, heading, numbers, signed in (
+        ("full", f"FID, {FULL} bits, T' = {steps}", both, False),
+        ("8", f"FID, {BITS} bits, T' = {steps}", rounded, False),
+        ("change-8", f"change, T' = {steps}", changes(rounded, full), True),
+        ("printed", f"change as printed, T' = {steps}", in_print, True),
     ):
-        signed = name in ("change-8", "printed")
         columns.add(f"{key}/{steps}/{name}", group, heading, printed(numbers), decimals=decimals, signed=signed)
     for sentence in misprints(f"{group}, T' = {steps}", in_print, rounded, full):
         columns.note(sentence)
@@ -47,7 +48,8 @@ def add_toy(columns: Columns, results: dict[str, Any], bits: Sequence[int] = TOY
     for width in bits:
         columns.add(f"toy/{width}", "toy", f"sliced W2, {width} bits", of_toy(results, f"sw_at_{width}"))
         cells = of_toy(results, f"sw_rise_{width}")
-        columns.add(f"toy/change-{width}", "toy", f"change at {width} bits", cells, signed=True)
+        heading = f"change at {width} bits"
+        columns.add(f"toy/change-{width}", "toy", heading, cells, signed=True, measure=CHANGE, bits=width)
 
 
 def add_toy_rises(columns: Columns, results: dict[str, Any]) -> None:
@@ -70,7 +72,8 @@ def add_study(columns: Columns, study: trained.Study, steps: int, bits: Sequence
             of_study(study, names.distance(steps, width)),
         )
         cells = studies.change_of_study(study, steps, width)
-        columns.add(f"{key}/change-{width}", group, f"change at {width} bits, T' = {steps}", cells, signed=True)
+        heading = f"change at {width} bits, T' = {steps}"
+        columns.add(f"{key}/change-{width}", group, heading, cells, signed=True, measure=CHANGE, bits=width)
 
 
 def add_study_rises(columns: Columns, study: trained.Study) -> None:

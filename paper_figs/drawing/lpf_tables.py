@@ -20,6 +20,9 @@ from paper_figs.columns.studies import describe_study, name_of, noise_words, of_
 from paper_figs.drawing import table_panels
 from paper_figs.drawing.table_panels import Block, Panel
 
+LOSS = "loss"
+"""The measure of columns that are not the low-pass filter's: without noise."""
+
 
 def numbers(dataset: str) -> dict[str, Any]:
     """The data of the table of a data set of the paper's: its numbers, the toy's, ours, and runs on it."""
@@ -29,12 +32,12 @@ def numbers(dataset: str) -> dict[str, Any]:
     describe_toy(columns, results)
     sigma, relative = results["configuration"]["sigma"], results["configuration"]["relative_sigma"]
     for measure, heading in (
-        ("loss", "loss"),
+        (LOSS, "loss"),
         ("lpf", f"LPF, σ = {sigma:g}"),
         ("lpf_rise", "LPF rise"),
         ("relative_rise", f"LPF rise, noise {relative:.0%} of each matrix"),
     ):
-        columns.add(f"toy/{measure}", "toy", heading, of_toy(results, measure))
+        columns.add(f"toy/{measure}", "toy", heading, of_toy(results, measure), measure=measure)
     for name in dict.fromkeys((dataset, OURS)):
         study = trained.of_dataset(name)
         if study is None:
@@ -49,7 +52,7 @@ def title(data: dict[str, Any]) -> str:
     """In how many columns of the low-pass filter SAM's rows are all below the others."""
     sam = [f"sam{suffix}" for suffix in SUFFIXES]
     others = [row for row in NINE if row not in sam]
-    keys = [key for key in data["columns"] if not key.endswith("loss")]
+    keys = [key for key, column in data["columns"].items() if column.get("measure") != LOSS]
     wins, total = lower(data, sam, others, keys)
     return f"SAM's weights are the flattest, with any average, in {wins} of {total} columns, errors aside"
 
@@ -57,7 +60,7 @@ def title(data: dict[str, Any]) -> str:
 def _add_study(columns: Columns, study: trained.Study) -> None:
     describe_study(columns, study)
     group, key = name_of(study), study.dataset
-    columns.add(f"{key}/loss", group, "loss", of_study(study, "lpf-absolute", "loss"))
+    columns.add(f"{key}/loss", group, "loss", of_study(study, "lpf-absolute", "loss"), measure=LOSS)
     heading = f"LPF{noise_words(study, 'absolute')}"
     columns.add(f"{key}/lpf", group, heading, of_study(study, "lpf-absolute", "value"))
     for scale in SCALES:

@@ -24,6 +24,8 @@ from paper_figs.drawing.table_panels import Block, Panel
 
 INPUTS = ("results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json")
 STEPS = (20, 100)
+DISTANCE = "distance"
+"""The measure of columns that stand in the figure and its title; those without their bias stand in the table alone."""
 
 
 def compute() -> dict[str, Any]:
@@ -34,11 +36,12 @@ def compute() -> dict[str, Any]:
         for steps in STEPS:
             cells = table_sources.printed(paper[dataset][str(steps)])
             heading, key = f"FID, T' = {steps}", f"paper/{dataset}/{steps}"
-            columns.add(key, group, heading, cells, decimals=paper["decimals"])
+            columns.add(key, group, heading, cells, decimals=paper["decimals"], measure=DISTANCE, steps=steps)
     floors: dict[str, Any] = {f"toy/{steps}": _toy_floor(results) for steps in STEPS}
     describe_toy(columns, results)
     for steps in STEPS:
-        columns.add(f"toy/{steps}", "toy", f"sliced W2, T' = {steps}", of_toy(results, f"sw_{steps}"))
+        cells = of_toy(results, f"sw_{steps}")
+        columns.add(f"toy/{steps}", "toy", f"sliced W2, T' = {steps}", cells, measure=DISTANCE, steps=steps)
     columns.note(f"toy: two samples of the data are {tabular.number(floors['toy/20'])} from each other")
     for dataset in (*trained.PAPERS, OURS):
         study = trained.of_dataset(dataset)
@@ -53,7 +56,7 @@ def title(data: dict[str, Any]) -> str:
     """In how many columns EMA improves plain training, and SAM with EMA that, the paper's and others apart."""
     counts = []
     for printed in (True, False):
-        keys = [key for key in table_sources.by_whom(data, printed=printed) if "extrapolated" not in key]
+        keys = [key for key in table_sources.by_whom(data, printed=printed) if _sampled(data, key)]
         ema, sam = (
             table_sources.lower(data, [row], [against], keys)
             for row, against in (("adm+ema", "adm"), ("sam+ema", "adm+ema"))
@@ -79,7 +82,7 @@ def _add_study(columns: Columns, study: trained.Study) -> dict[str, Any]:
     floors = {}
     for steps in studies.sampled(study):
         measure, key = measures.distance(steps), f"{study.dataset}/{steps}"
-        columns.add(key, group, f"{name}, T' = {steps}", of_study(study, measure))
+        columns.add(key, group, f"{name}, T' = {steps}", of_study(study, measure), measure=DISTANCE, steps=steps)
         if studies.extrapolates(study, steps):
             cells = of_study(study, measure, "extrapolated")
             columns.add(f"{key}/extrapolated", group, f"the same without its bias, T' = {steps}", cells)
@@ -101,9 +104,9 @@ def draw(data: dict[str, Any]) -> Figure:
     """The paper's data sets, runs on each below them, then the toy and our networks."""
 
     def block(source: str, label: str) -> Block:
-        keys = [key for key in data["columns"] if key.rpartition("/")[0] == source]
-        keys = keys or [f"{source}/{steps}" for steps in STEPS]
-        return Block(source, tuple(_panel(data, key, label) for key in keys))
+        sampled = {column["steps"]: None for key, column in data["columns"].items() if _sampled(data, key)}
+        measured = [steps for steps in sampled if f"{source}/{steps}" in data["columns"]]
+        return Block(source, tuple(_panel(data, source, steps, label) for steps in measured or STEPS))
 
     names = data["distances"]
 
@@ -116,5 +119,11 @@ def draw(data: dict[str, Any]) -> Figure:
     return table_panels.drawn(data, rows, height=1.75, marks=mark)
 
 
-def _panel(data: dict[str, Any], key: str, label: str) -> Panel:
-    return Panel((key,), f"{label}, $T' = {key.rpartition('/')[2]}$", floor=data["floors"].get(key))
+def _sampled(data: dict[str, Any], key: str) -> bool:
+    """Whether a column is a distance as it is, not one without its bias."""
+    return data["columns"][key].get("measure") == DISTANCE
+
+
+def _panel(data: dict[str, Any], source: str, steps: int, label: str) -> Panel:
+    key = f"{source}/{steps}"
+    return Panel((key,), f"{label}, $T' = {steps}$", floor=data["floors"].get(key))

@@ -59,8 +59,8 @@ def title(data: dict[str, Any]) -> str:
     for bits in BITS:
         cells = [
             cell
-            for key, column in data["columns"].items()
-            if key.endswith(f"change-{bits}") and not column["printed"]
+            for column in data["columns"].values()
+            if (column.get("measure"), column.get("bits")) == (quantised.CHANGE, bits)
             for cell in column["cells"].values()
             if "low" in cell
         ]

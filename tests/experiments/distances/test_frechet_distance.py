@@ -11,7 +11,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from experiments.distances.frechet import Moments, factor, frechet_distance, frechet_distance_of_features
+from experiments.distances.frechet import Moments, factor, frechet_distance
 from tests.experiments.distances.gaussian_cases import EPS, gaussians, means, moments, rotation, spectra, traces
 
 Distance = Callable[[Moments, Moments], float]
@@ -128,17 +128,6 @@ def test_agrees_with_the_matrix_square_root() -> None:
     known = ((mean[0] - mean[1]) ** 2).sum() + np.trace(covariance[0] + covariance[1] - 2 * root.real)
     # condition number of the product up to 1e7
     assert frechet_distance(_moments_of(a), _moments_of(b)) == pytest.approx(known, rel=1e-8)
-    assert frechet_distance_of_features(a, b) == pytest.approx(known, rel=1e-8)
-
-
-@pytest.mark.parametrize(("first", "second"), [(5, 7), (5, 300), (20, 21), (21, 20), (2, 2), (300, 400)])
-def test_features_and_moments_agree_also_with_fewer_features_than_width(first: int, second: int) -> None:
-    a, b = _features(2, first, 20), _features(3, second, 20)
-    from_moments = frechet_distance(_moments_of(a), _moments_of(b))
-    size = traces(_moments_of(a), _moments_of(b))
-    # moments of rank below 20: each of the 20 directions is uncertain by the root of D eps
-    assert frechet_distance_of_features(a, b) == pytest.approx(from_moments, abs=2 * 20 * (20 * EPS) ** 0.5 * size)
-    assert frechet_distance_of_features(a, a) <= 20 * REGULAR * size
 
 
 def test_features_in_orthogonal_subspaces() -> None:
@@ -149,7 +138,6 @@ def test_features_in_orthogonal_subspaces() -> None:
     a, b = a @ turn, b @ turn
     known = (a.mean(0) - b.mean(0)).square().sum() + a.var(0).sum() + b.var(0).sum()
     assert frechet_distance(_moments_of(a), _moments_of(b)) == pytest.approx(known.item(), rel=1e-7)
-    assert frechet_distance_of_features(a, b) == pytest.approx(known.item(), rel=1e-12)
 
 
 def test_tiny_negative_eigenvalues_count_as_zero() -> None:
@@ -174,7 +162,7 @@ def test_small_variances_are_not_lost() -> None:
 
 def test_constant_features() -> None:
     a, b = torch.ones(4, 3), torch.zeros(5, 3)
-    assert frechet_distance(_moments_of(a), _moments_of(b)) == frechet_distance_of_features(a, b) == 3.0
+    assert frechet_distance(_moments_of(a), _moments_of(b)) == 3.0
 
 
 def test_refusals_name_the_argument() -> None:
@@ -182,9 +170,3 @@ def test_refusals_name_the_argument() -> None:
         frechet_distance(Moments(3), Moments(4))
     with pytest.raises(ValueError, match="at least 2"):
         frechet_distance(Moments(3), Moments(3))
-    with pytest.raises(ValueError, match="b is a tensor"):
-        frechet_distance_of_features(torch.zeros(4, 3), torch.zeros(4, 2))
-    with pytest.raises(ValueError, match="a is a tensor"):
-        frechet_distance_of_features(torch.zeros(1, 3), torch.zeros(4, 3))
-    with pytest.raises(ValueError, match="not finite"):
-        frechet_distance_of_features(torch.full((4, 3), torch.nan), torch.zeros(4, 3))
