@@ -137,6 +137,8 @@ class AverageOptions:
         arguments.count("swa_cycle", self.swa_cycle, at_least=1)
         for width in self.power_widths:
             arguments.number("power_widths", width, above=0, at_most=0.28)
+        if len({f"{width:g}" for width in self.power_widths}) < len(self.power_widths):
+            raise arguments.refuse("power_widths", self.power_widths, "widths that differ in their first six digits")
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,16 @@ class RunOptions:
             arguments.count("points", point, at_least=1)
         if self.until is not None:
             arguments.count("until", self.until, at_least=1)
+
+    def check_within(self, steps: int) -> None:
+        """Refuse steps that a run of so many never comes to.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        for name, named in (("until", () if self.until is None else (self.until,)), ("points", self.points)):
+            if any(step > steps for step in named):
+                raise arguments.refuse(name, getattr(self, name), f"at most the run's {steps} steps")
 
 
 def current_settings(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
@@ -80,42 +80,63 @@ def parse(arguments: Sequence[str]) -> Run:
         if not parsed.dry_run:
             check_out(parsed.run.out)
         configuration = _converted(parsed.configuration, Configuration)
-        _check_method(configuration, PRESETS[preset], arguments)
-        return Run(preset, configuration, _converted(parsed.run, RunOptions), parsed.dry_run)
+        _check_used(configuration, PRESETS[preset], arguments)
+        options = _converted(parsed.run, RunOptions)
+        options.check_within(configuration.steps)
+        return Run(preset, configuration, options, parsed.dry_run)
     except ValueError as error:
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _check_method(configuration: Configuration, preset: Configuration, arguments: Sequence[str]) -> None:
-    """Refuse options of a method that the run has not: they would do nothing, also where the value is the default.
+class _Unused(NamedTuple):
+    """Options that a run does not use.
+
+    Attributes:
+        names: of fields.
+        of, before: the dataclass that has them, of the run and of its preset.
+        by: what does not use them.
+        needed: what option would.
+    """
+
+    names: Sequence[str]
+    of: Any
+    before: Any
+    by: str
+    needed: str
+
+
+def _check_used(configuration: Configuration, preset: Configuration, arguments: Sequence[str]) -> None:
+    """Refuse options that would do nothing, of a method that the run has not say, also where the value is the default.
 
     Raises:
         ValueError: naming the first such option.
     """
-    c = configuration
-    owned: list[tuple[str, Any, Any, str]] = []
-    """Names, values, the preset's values, and what option would make them do something."""
-    sam, before = dataclasses.asdict(c.sam), dataclasses.asdict(preset.sam)
-    for name, value in sam.items():
-        schedule = SCHEDULED.get(name)
-        if not c.perturbs_weights:
-            owned.append((name, value, before[name], "--method sam or ip+sam"))
-        elif schedule not in (None, c.sam.sam_schedule):
-            owned.append((name, value, before[name], f"--sam-schedule {schedule}"))
+    c, method = configuration, f"method {configuration.method!r}"
+    unused: list[_Unused] = []
+    if not c.perturbs_weights:
+        names = [field.name for field in dataclasses.fields(c.sam)]
+        unused.append(_Unused(names, c.sam, preset.sam, method, "--method sam or ip+sam"))
+    for name, schedule in SCHEDULED.items():
+        if schedule != c.sam.sam_schedule:
+            by = f"schedule {c.sam.sam_schedule!r}"
+            unused.append(_Unused([name], c.sam, preset.sam, by, f"--sam-schedule {schedule}"))
     if "ip" not in c.method:
-        owned.append(("input_perturbation", c.input_perturbation, preset.input_perturbation, "--method ip or ip+sam"))
+        unused.append(_Unused(["input_perturbation"], c, preset, method, "--method ip or ip+sam"))
     if c.method != "rwp":
-        noise, before = dataclasses.asdict(c.weight_noise), dataclasses.asdict(preset.weight_noise)
-        owned += [(name, value, before[name], "--method rwp") for name, value in noise.items()]
+        names = [field.name for field in dataclasses.fields(c.weight_noise)]
+        unused.append(_Unused(names, c.weight_noise, preset.weight_noise, method, "--method rwp"))
+    if c.network.resblock_updown:
+        by = "a network that resamples inside its residual blocks"
+        unused.append(_Unused(["conv_resample"], c.network, preset.network, by, "--no-resblock-updown"))
     words = {word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")}
-    for name, value, default, needed in owned:
-        option = name.replace("_", "-")
-        named = any(word.split(".")[-1] in (f"--{option}", option, f"--no-{option}") for word in words)
-        if named or value != default:
-            how = f"method {c.method!r}" if needed.startswith("--method") else f"schedule {c.sam.sam_schedule!r}"
-            raise ValueError(f"{name} is {value!r}, which {how} does not use; allowed with {needed}")
+    for one in unused:
+        for name in one.names:
+            option, value = name.replace("_", "-"), getattr(one.of, name)
+            named = any(word.split(".")[-1] in (f"--{option}", option, f"--no-{option}") for word in words)
+            if named or value != getattr(one.before, name):
+                raise ValueError(f"{name} is {value!r}, which {one.by} does not use; allowed with {one.needed}")
 
 
 @functools.cache

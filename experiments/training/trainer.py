@@ -57,14 +57,14 @@ def train(
         How many steps have been made in all.
 
     Raises:
-        ValueError: the images do not fit the network, or the global batch the ranks.
+        ValueError: the images do not fit the network, the global batch the ranks, or a step of the options the run.
         CheckpointError: the folder's run is another one, is held by another process, has no whole checkpoint, or
             a checkpoint cannot be written; in every case the checkpoints that are there stay intact.
         FloatingPointError: a loss or gradient is not finite; names the step and the last good checkpoint.
     """
     with contextlib.ExitStack() as stack:
         ranks = stack.enter_context(joined(options.device)) if ranks is None else ranks
-        _check(configuration, images, ranks)
+        _check(configuration, options, images, ranks)
         request = stack.enter_context(stop_request())
         stack.enter_context(default_generators_kept(ranks.device))
         stack.enter_context(fastest_convolutions(ranks.device))
@@ -74,7 +74,7 @@ def train(
         ).carried_out()
 
 
-def _check(configuration: Configuration, images: Images, ranks: Ranks) -> None:
+def _check(configuration: Configuration, options: RunOptions, images: Images, ranks: Ranks) -> None:
     """Whatever can be refused, before the folder is touched."""
     network = arguments.instance("configuration", configuration, Configuration).network
     given = (images.name, images.channels, images.image_size)
@@ -85,6 +85,7 @@ def _check(configuration: Configuration, images: Images, ranks: Ranks) -> None:
         raise arguments.refuse(
             "training_images", configuration.training_images, f"at most those of the split, {len(images)}"
         )
+    options.check_within(configuration.steps)
     check_shares(configuration.global_batch, ranks.world)
 
 
@@ -140,7 +141,7 @@ class _Run:
             for watcher, seen in self._watched():
                 watcher.started(seen, self.state.step)
         self._agreed()
-        last = min(self.configuration.steps, self.options.until or self.configuration.steps)
+        last = self.options.until or self.configuration.steps
         if self.state.step < last:
             self._train(last)
         with self._alone():

@@ -280,14 +280,14 @@ def changed(text: str, function: str, change: Sequence[str]) -> str | None:
     if not isinstance(node, ast.FunctionDef) or node.end_lineno is None or list(change) != _blocks(old, new):
         return None
     lines = text.splitlines()
-    wanted = [line.strip() for line in old]
+    # mutmut shows methods as far to the left as functions
+    wanted, put = ([" " * node.col_offset + line for line in side] for side in (old, new))
     last = node.end_lineno - len(old) + 1
-    places = [i for i in range(node.lineno - 1, last) if [one.strip() for one in lines[i : i + len(old)]] == wanted]
+    places = [i for i in range(node.lineno - 1, last) if [one.rstrip() for one in lines[i : i + len(old)]] == wanted]
     if len(places) != 1:
         return None
     (place,) = places
-    moved = len(lines[place]) - len(lines[place].lstrip()) - (len(old[0]) - len(old[0].lstrip()))
-    lines[place : place + len(old)] = [" " * moved + line for line in new]
+    lines[place : place + len(old)] = put
     return "\n".join(lines) + "\n"
 
 

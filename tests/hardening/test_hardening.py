@@ -100,6 +100,8 @@ class Two:
 
 
 def of(x):
+    if x:
+        return x + 1
     return x + 1
     return x + 1
 """
@@ -116,6 +118,11 @@ def of(x):
             ("    x\n", "    None\n"),
         ),
         ("a.m.of", ["-    return x + 1", "+    return x - 1"], None),  # twice
+        (
+            "a.m.of",
+            ["-        return x + 1", "+        return x - 1"],
+            ("        return x + 1", "        return x - 1"),
+        ),
         ("a.m.of", ["-    return x + 2", "+    return x - 2"], None),  # not there any more
         ("a.m.gone", ["-    return x + 1", "+    return x - 1"], None),
         ("a.m.Two.of", ["+    if x >= 0:", "-    if x > 0:"], None),  # in two places

@@ -103,6 +103,9 @@ def test_options_change_the_preset() -> None:
         (("--dropout", "1"), "dropout is 1.0"),
         (("--channel-mult", "1", "2", "3", "4", "5", "6", "7"), "image_size is 32"),
         (("--micro-batch", "0"), "micro_batch is 0"),
+        (("--steps", "100", "--until", "101"), "until is 101; allowed: at most the run's 100 steps"),
+        (("--steps", "100", "--points", "50", "101"), "points is (50, 101); allowed: at most the run's 100 steps"),
+        (("--power-widths", "0.1", "0.1000000001"), "power_widths is (0.1, 0.1000000001); allowed: widths that differ"),
     ],
 )
 def test_values_that_are_not_allowed_are_told_in_a_line(
@@ -156,6 +159,9 @@ def test_a_run_needs_a_folder_and_a_dry_run_none(capsys: pytest.CaptureFixture[s
         (("--method", "sam", "--input-perturbation", "0.1"), "input_perturbation is 0.1, which method 'sam' does not"),
         (("--method", "ip", "--sam-schedule", "late"), "sam_schedule is 'late', which method 'ip' does not use"),
         (("--method", "sam", "--input-perturbation", "0.2"), "input_perturbation is 0.2, which method 'sam' does not"),
+        (("--method", "sam", "--every", "5"), "every is 5, which schedule 'always' does not use"),
+        (("--conv-resample",), "conv_resample is True, which a network that resamples inside its residual blocks"),
+        (("--no-conv-resample",), "conv_resample is False, which a network that resamples inside its residual blocks"),
     ],
 )
 def test_options_of_another_method_are_refused(
@@ -166,3 +172,5 @@ def test_options_of_another_method_are_refused(
     assert exit_of.value.code == 2
     assert message in capsys.readouterr().err
     assert parse("--method", "ip+sam", "--rho", "0.01", "--input-perturbation", "0.2").configuration.sam.rho == 0.01
+    assert not parse("--no-resblock-updown", "--no-conv-resample").configuration.network.conv_resample
+    assert parse("--steps", "100", "--until", "100", "--points", "1", "100").options.points == (1, 100)

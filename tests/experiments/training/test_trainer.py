@@ -301,4 +301,7 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None
 def test_what_cannot_be_trained_is_refused_before_the_folder_is_touched(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"images are .*'fashion-mnist', 1, 4.*'cifar10', 1, 4"):
         train(configured(dataset="cifar10"), run_options(tmp_path / "run"), images())
+    for own, message in (({"until": 10**6}, "until is 1000000"), ({"points": (1, 10**6)}, r"points is \(1, 1000000\)")):
+        with pytest.raises(ValueError, match=message):
+            train(configured(), run_options(tmp_path / "run", **own), images())
     assert not (tmp_path / "run").exists()
