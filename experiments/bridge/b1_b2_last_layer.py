@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from experiments.bridge.rows import INFINITE, By, Claim, Comparison, Entry, Rows
 from findings import estimates, names
 from findings.estimates import Cell, estimated, over_seeds, ratio
 from findings.toy_study import Toy
@@ -18,8 +18,8 @@ SAME = 0.05
 """Margin within which a method that leaves a measure alone must not lower it, as the toy's P2c."""
 FACTOR = 2.0
 """By how much the ratio may differ from the toy's to count as the same size."""
-SOURCES = {"T3": "theory T3, toy P3b", "T5": "theory T5, toy P4"}
-ROUNDED = "question (theory T5 has it on average over weights alone)"
+SOURCES = {"T3": By("theory", "theory T3, toy P3b"), "T5": By("theory", "theory T5, toy P4")}
+ROUNDED = By("question", "question (theory T5 has it on average over weights alone)")
 DRAWS = "error over draws, of images that the prediction is computed on too"
 IMAGES = "error over images and draws"
 
@@ -75,7 +75,7 @@ def _closed_forms(rows: Rows, bits: tuple[int, ...]) -> list[Claim]:
 
 
 def _closed(
-    identifier: str, statement: str, source: str, margin: float, comparisons: tuple[Comparison, ...], error: str,
+    identifier: str, statement: str, source: By, margin: float, comparisons: tuple[Comparison, ...], error: str,
     rise: str, where: str = "",
 ) -> Claim:  # fmt: skip
     return Claim(
@@ -160,12 +160,12 @@ def _energies(rows: Rows, toy: Toy) -> list[Claim]:
     where = "rows/*.json: measures.readout.feature_energy"
     how = f"ratio of E|phi|^2; {IMAGES}, the two rows' added as if independent"
     claims = [
-        Claim("B2a", "SAM lowers the last layer's feature energy", "theory T3 and T6, toy P3a", (-INFINITE, 1.0),
-              rows.against(sam, _ratio), how, where),
-        Claim("B2b", "EMA and SWA leave the last layer's feature energy (at most 5% less)", "toy P2c, P2d",
-              (1.0 - SAME, INFINITE), rows.against(rows.averages(), _ratio), how, where),
-        Claim("B2c", "Input perturbation leaves the last layer's feature energy (at most 5% less)", "toy P2e",
-              (1.0 - SAME, INFINITE), rows.against(ip, _ratio), how, where),
+        Claim("B2a", "SAM lowers the last layer's feature energy", By("theory", "theory T3 and T6, toy P3a"),
+              (-INFINITE, 1.0), rows.against(sam, _ratio), how, where),
+        Claim("B2b", "EMA and SWA leave the last layer's feature energy (at most 5% less)",
+              By("theory", "toy P2c, P2d"), (1.0 - SAME, INFINITE), rows.against(rows.averages(), _ratio), how, where),
+        Claim("B2c", "Input perturbation leaves the last layer's feature energy (at most 5% less)",
+              By("theory", "toy P2e"), (1.0 - SAME, INFINITE), rows.against(ip, _ratio), how, where),
     ]  # fmt: skip
     for label, against in sam:
         entry, other = rows.of(label)[0], rows.of(against)[0]
@@ -175,7 +175,7 @@ def _energies(rows: Rows, toy: Toy) -> list[Claim]:
                 Claim(
                     f"B2d-{label}",
                     f"{label}'s feature energy falls by as much as the toy's, within a factor of {FACTOR:g}",
-                    "toy P3a, sweep",
+                    By("theory", "toy P3a, sweep"),
                     (predicted.value / FACTOR, predicted.value * FACTOR),
                     rows.against([(label, against)], _ratio),
                     how,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bridge.rows import INFINITE, Claim, Entry, Rows
+from experiments.bridge.rows import INFINITE, By, Claim, Entry, Rows
 from experiments.measures.layers import NOISES, WHOLE_NOISES
 from findings.estimates import Cell, logarithm, paired_ratio, ratio
 from findings.toy_study import Toy
@@ -145,7 +145,7 @@ def _layers(rows: Rows, toy: Toy) -> list[Claim]:
         Claim(
             f"B3a-{scale}",
             f"The layers' rises one by one add up to the whole network's ({scale} noise)",
-            "theory: second order (T3's Hessian, block by block)",
+            By("theory", "theory: second order (T3's Hessian, block by block)"),
             (1.0 - ADDITIVE, 1.0 + ADDITIVE),
             rows.each(layers_over_whole(scale)),
             f"sum over layers against the whole on the same images, margin {ADDITIVE:.0%}; {PAIRED}",
@@ -164,7 +164,7 @@ def _layers(rows: Rows, toy: Toy) -> list[Claim]:
         Claim(
             "B3b",
             "The last layer carries more than half of SAM's gain in the absolute rise, as in the toy",
-            "toy P2a, P3a",
+            By("theory", "toy P2a, P3a"),
             (0.5, INFINITE),
             rows.against(sam, readouts_share),
             f"last layer's share of adm's sum over layers less SAM's; {PAIRED}",
@@ -180,7 +180,8 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
     sam, ip = rows.counterparts("sam", "adm"), rows.counterparts("ip", "adm")
     adm, flat = toy.row("adm", 0.0, "raw"), toy.row("sam", 0.1, "raw")
     predicted = {"absolute": toy.ratio(flat, adm, "lpf_rise"), "layer": toy.ratio(flat, adm, "relative_rise")}
-    sources = {"absolute": "paper, toy P2a", "layer": "question, toy P8a", "filter": "question, toy P8a"}
+    open_question = By("question", "question, toy P8a")
+    sources = {"absolute": By("paper", "paper, toy P2a"), "layer": open_question, "filter": open_question}
     claims = []
     for letter, scale in zip("abc", WHOLE_NOISES, strict=True):
         toys = predicted.get(scale)
@@ -201,23 +202,24 @@ def _scales(rows: Rows, toy: Toy) -> list[Claim]:
     for letter, pairs, who in (("d", rows.averages(), "EMA and SWA do"), ("e", ip, "Input perturbation does")):
         claims.append(
             Claim(f"B4{letter}", f"{who} not lower the whole network's rise under absolute noise (at most 5% less)",
-                  "paper, toy P2c, P2d, P2e", (0.95, INFINITE), rows.against(pairs, rise_ratio("absolute")),
+                  By("paper", "paper, toy P2c, P2d, P2e"), (0.95, INFINITE),
+                  rows.against(pairs, rise_ratio("absolute")),
                   f"ratio to the raw weights' or adm's; {PAIRED}", WHERE_WHOLE.format("absolute"))
         )  # fmt: skip
     share = toy.share(flat, adm, "relative_rise", "lpf_rise")
     claims += [
         Claim("B4f", "Part of SAM's gain in the absolute rise is scale: less than all of its logarithm is left in the "
-              "rise under layer-relative noise", "theory T7, toy P8d", (-INFINITE, 1.0),
+              "rise under layer-relative noise", By("theory", "theory T7, toy P8d"), (-INFINITE, 1.0),
               rows.against(sam, relative_share(rise_ratio)),
               "log of the ratio of layer-relative rises over log of that of absolute ones, where SAM lowers the "
               f"latter; {PAIRED}, the two logarithms as if independent",
               "layers/*.json: measures.whole.absolute, measures.whole.layer", share,
               note="predicted: the toy's share at rho = .1"),
         Claim("B4g", "SAM's weights are larger where their scale is without effect (directly in front of a norm)",
-              "question (theory T7)", (1.0, INFINITE), rows.against(sam, norm_ratio(True)),
+              By("question", "question (theory T7)"), (1.0, INFINITE), rows.against(sam, norm_ratio(True)),
               "ratio of L2 norms of all such layers together; exact numbers of these networks",
               "layers/*.json: measures.layers[].norm, scale_free"),
-        Claim("B4h", "SAM's other weights are larger", "question (theory T7)", (1.0, INFINITE),
+        Claim("B4h", "SAM's other weights are larger", By("question", "question (theory T7)"), (1.0, INFINITE),
               rows.against(sam, norm_ratio(False)),
               "ratio of L2 norms of all other layers together; exact numbers of these networks",
               "layers/*.json: measures.layers[].norm, scale_free"),
@@ -233,15 +235,17 @@ def _by_sums(rows: Rows, share: float | None) -> list[Claim]:
     claims = [
         Claim(f"B4{letter}", f"SAM lowers the sum of the layers' rises under {scale} noise", source, (-INFINITE, 1.0),
               rows.against(sam, sum_ratio(scale)), how, f"layers/*.json: {where}.{scale}.by_image", note=note)
-        for letter, scale, source in (("i", "absolute", "paper, toy P2a"), ("j", "layer", "question, toy P8a"))
+        for letter, scale, source in (
+            ("i", "absolute", By("paper", "paper, toy P2a")), ("j", "layer", By("question", "question, toy P8a"))
+        )
     ]  # fmt: skip
     others = [*rows.averages(), *rows.counterparts("ip", "adm")]
     claims += [
         Claim("B4k", "EMA, SWA and input perturbation do not lower the sum of the layers' absolute rises (at most 5% "
-              "less)", "paper, toy P2c, P2d, P2e", (0.95, INFINITE), rows.against(others, sum_ratio("absolute")), how,
-              f"layers/*.json: {where}.absolute.by_image", note=note),
+              "less)", By("paper", "paper, toy P2c, P2d, P2e"), (0.95, INFINITE),
+              rows.against(others, sum_ratio("absolute")), how, f"layers/*.json: {where}.absolute.by_image", note=note),
         Claim("B4l", "Part of SAM's gain in the layers' absolute sum is scale: less than all of its logarithm is left "
-              "in their layer-relative sum", "theory T7, toy P8d", (-INFINITE, 1.0),
+              "in their layer-relative sum", By("theory", "theory T7, toy P8d"), (-INFINITE, 1.0),
               rows.against(sam, relative_share(sum_ratio)),
               f"log of the {how}, of relative over absolute noise; the two as if independent",
               f"layers/*.json: {where}", share, note=note),

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import rankdata
 
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from experiments.bridge.rows import INFINITE, By, Claim, Comparison, Entry, Rows
 from findings import names
 from findings.estimates import Cell
 from findings.names import RowName
@@ -210,7 +210,7 @@ def _claim(
             comparisons = (Comparison(label, (Cell(chosen.value),), (chosen.low, chosen.high)),)
         note = _note(by_point, by_run, enough)
     return Claim(
-        identifier, statement, "paper (Remark 3.10, Section 4)", POSITIVE, comparisons,
+        identifier, statement, By("paper", "paper (Remark 3.10, Section 4)"), POSITIVE, comparisons,
         "Spearman's rank correlation; percentiles of a bootstrap", where, note=note,
     )  # fmt: skip
 

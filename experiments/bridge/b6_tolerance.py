@@ -37,7 +37,7 @@ from numpy import ndarray
 from scipy.interpolate import PchipInterpolator
 
 from experiments.bridge.b5_correlations import rank_correlation
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from experiments.bridge.rows import INFINITE, By, Claim, Comparison, Entry, Rows
 from experiments.measures.noise_tolerance import LAWS, Law
 from findings.estimates import Cell
 from flatness import arguments
@@ -262,7 +262,7 @@ def claims(rows: Rows, every: Sequence[Tolerated], details: Sequence[Mapping[str
         claimed.append(
             Claim(
                 f"B6a-{share:g}", f"Against the moved law's score, the least divergence for {says} is E_kappa",
-                "theory T4", (1.0 - SAME, 1.0 + SAME), _rescored([one for one, _ in of_share], theory),
+                By("theory", "theory T4"), (1.0 - SAME, 1.0 + SAME), _rescored([one for one, _ in of_share], theory),
                 f"least over shifts, scales and one direction, over E_kappa, margin {SAME:.0%}; {BOOTSTRAP}", WHERE,
                 predicted=1.0, note="kappa is a share of each row's own loss.",
             )
@@ -273,14 +273,15 @@ def claims(rows: Rows, every: Sequence[Tolerated], details: Sequence[Mapping[str
             noise = f"noise whose law is {'shifted' if kind == 'shift' else 'scaled'}"
             claimed += [
                 Claim(f"B6b-{kind}-{share:g}", f"SAM tolerates a larger divergence of {noise} than adm",
-                      "paper (Remark 3.10)", (1.0, INFINITE), pairs, how, WHERE),
-                Claim(f"B6c-{kind}-{share:g}", f"SAM and adm tolerate the same divergence of {noise}", "theory T4",
-                      (1.0 - SAME, 1.0 + SAME), pairs, f"{how}, margin {SAME:.0%}", WHERE, predicted=1.0),
+                      By("paper", "paper (Remark 3.10)"), (1.0, INFINITE), pairs, how, WHERE),
+                Claim(f"B6c-{kind}-{share:g}", f"SAM and adm tolerate the same divergence of {noise}",
+                      By("theory", "theory T4"), (1.0 - SAME, 1.0 + SAME), pairs,
+                      f"{how}, margin {SAME:.0%}", WHERE, predicted=1.0),
             ]  # fmt: skip
         for radius in RADII:
             for bound, source in (
-                ("printed", "paper (Theorem 3.8, Cor. 3.9 as printed)"),
-                ("corrected", "Cor. 3.9, corrected"),
+                ("printed", By("paper", "paper (Theorem 3.8, Cor. 3.9 as printed)")),
+                ("corrected", By("theory", "Cor. 3.9, corrected")),
             ):
                 comparisons = _within_bound(of_share, radius, bound)
                 infinite = sum(1 for _, detail in of_share if _bound(detail, radius, bound) is None)
@@ -372,7 +373,7 @@ def _order(of_share: Sequence[tuple[Tolerated, Mapping[str, Any]]], share: float
                 )
     return Claim(
         f"B6e-{share:g}", "Rows with a larger flat radius (the kernel's) tolerate a larger divergence",
-        "paper (Remark 3.10)", (0.0, INFINITE), tuple(comparisons),
+        By("paper", "paper (Remark 3.10)"), (0.0, INFINITE), tuple(comparisons),
         f"Spearman's rank correlation over rows, each at {share:.0%} of its own loss; bootstrap over rows as if "
         "independent, which those of one run are not", WHERE,
     )  # fmt: skip

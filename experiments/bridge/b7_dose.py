@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.bridge.b1_b2_last_layer import energy
 from experiments.bridge.b3_b4_layers_and_scale import PAIRED, rise_ratio, whole_ratio
-from experiments.bridge.rows import INFINITE, Claim, Comparison, Entry, Rows
+from experiments.bridge.rows import INFINITE, By, Claim, Comparison, Entry, Rows
 from findings import estimates, names
 from findings.estimates import Cell, ratio
 from findings.toy_study import Toy
@@ -66,7 +66,7 @@ def claims(rows: Rows, toy: Toy) -> list[Claim]:
             if pairs:
                 claims.append(
                     Claim(f"B7-{measure}-{says}", f"The {words} {says} with SAM's radius where the toy's does",
-                          "toy P2g, sweep", region, rows.against(pairs, number),
+                          By("theory", "toy P2g, sweep"), region, rows.against(pairs, number),
                           f"ratio of each radius to the one before (adm's is 0); {PAIRED} or added as if independent",
                           f"layers/*.json and rows/*.json; toy.json: measures.learnt/*.{measure}")
                 )  # fmt: skip
@@ -98,7 +98,7 @@ def of_snapshots(rows: Rows, snapshots: Mapping[str, Mapping[str, Any]]) -> list
     )
     return [
         Claim("B7-snapshots", "All along training SAM's absolute rise is below adm's after as many steps",
-              "toy P2a (at its end)", (-INFINITE, 1.0), comparisons,
+              By("theory", "toy P2a (at its end)"), (-INFINITE, 1.0), comparisons,
               f"ratio of the whole network's rises of power-function EMAs; {PAIRED}",
               "layers/*-snapshots.json: measures.step-*.whole.absolute")
     ]  # fmt: skip

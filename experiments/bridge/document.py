@@ -193,7 +193,8 @@ def entry(outcome: Outcome[Claim], rows: Rows) -> dict[str, Any]:
     return {
         "identifier": claim.identifier,
         "statement": claim.statement,
-        "source": claim.source,
+        "owner": claim.source.owner,
+        "source": claim.source.words,
         "of": predictions.subject(claim.printed, rows.seeds),
         "rows": [label for label in rows.labels if label in of],
         "predicted": claim.predicted,

@@ -18,6 +18,7 @@ from experiments.configuration import Configuration
 from experiments.measures.layer_rows import LAYERS, SNAPSHOTS, Plan
 from findings.documents import FAILED, ResultError, read_document, refuse_other
 from findings.estimates import Cell
+from findings.ladder_claims import Owner
 from findings.names import AVERAGES, Average, RowName, group_of
 from findings.verdicts import Region
 
@@ -75,6 +76,18 @@ class Comparison:
     rows: tuple[str, ...] = ()
 
 
+class By(NamedTuple):
+    """Whose a claim is.
+
+    Attributes:
+        owner: the paper's, of our theory (or of the toy, which computes it), or an open question.
+        words: which theorem, section or prediction.
+    """
+
+    owner: Owner
+    words: str
+
+
 @dataclass(frozen=True)
 class Claim:
     """A prediction.
@@ -82,7 +95,7 @@ class Claim:
     Attributes:
         identifier: B, a number and a letter.
         statement: what is claimed.
-        source: by whom: a theorem, a prediction of the toy, the paper, or "question".
+        source: by whom.
         region: the open interval in which the numbers must lie.
         comparisons: all must; none where nothing was measured.
         how: how it is measured, and what its error is over.
@@ -95,7 +108,7 @@ class Claim:
 
     identifier: str
     statement: str
-    source: str
+    source: By
     region: tuple[float, float]
     comparisons: tuple[Comparison, ...]
     how: str

@@ -159,11 +159,10 @@ def _numbered(totals: Mapping[str, Mapping[str, int]], source: Source) -> list[t
     return rows
 
 
-def owner_of(source: str) -> str:
-    """The key of OWNERS by what a file says of a claim's source: "paper (Remark 3.10)", "theory T3", "toy P2g"."""
-    first = re.match(r"[a-z]*", source.lower())
-    word = "" if first is None else first[0]
-    return word if word in ("paper", "question") else "theory"
+def _owner(key: Any) -> str:
+    if key not in OWNERS:
+        raise ValueError(f"an owner is {key!r}; allowed: {', '.join(OWNERS)}")
+    return str(key)
 
 
 def strip(region: Sequence[float | None], mean: float, low: float, high: float) -> Markup:
@@ -266,7 +265,7 @@ def _toy_prediction(entry: dict[str, Any], source: Source, place: int) -> tuple[
     judgement = Judgement(
         identifier=prose.quoted(entry["identifier"]),
         anchor=sourced.anchor(f"prediction-{entry['identifier']}"),
-        owner=owner_of(entry["source"]),
+        owner=_owner(entry["source"]),
         statement=prose.quoted(entry["statement"]),
         by=prose.quoted(f"expected: {entry['expected']}; measured: {entry['measured']}{revised}"),
         verdict=verdict,
@@ -368,7 +367,7 @@ def _bridge_prediction(entry: dict[str, Any], source: Source, place: int) -> tup
     judgement = Judgement(
         identifier=prose.quoted(str(entry["identifier"])),
         anchor=sourced.anchor(f"{source.file}-{entry['identifier']}"),
-        owner=owner_of(str(entry.get("source") or "")),
+        owner=_owner(entry["owner"]),
         statement=prose.quoted(str(entry.get("statement") or entry["identifier"])),
         by=prose.quoted("; ".join(parts)),
         verdict=verdict,

@@ -67,7 +67,7 @@ def test_the_layer_called_last_is_found_and_whether_the_model_returns_it() -> No
 def test_an_input_passed_by_keyword_is_the_same_input() -> None:
     class ByKeyword(nn.Linear):
         def __call__(self, input: Tensor) -> Tensor:
-            return nn.Linear.__call__(self, input=input)  # type: ignore[no-any-return]
+            return nn.Linear.__call__(self, input=input)
 
     model, named = nn.Linear(3, 4), ByKeyword(3, 4)
     named.load_state_dict(model.state_dict())

@@ -105,6 +105,7 @@ def bridge() -> dict[str, Any]:
             {
                 "identifier": "B1",
                 "statement": "E|phi|^2 predicts the rise",
+                "owner": "theory",
                 "source": "theory, T3",
                 "predicted": 0.625,
                 "measured": 0.6875,
@@ -116,7 +117,7 @@ def bridge() -> dict[str, Any]:
                 "novelty": ["7 apples", None],
                 "comparisons": [{"what": "adm", "measured": 1.5, "interval": [1.25, 1.75]}, {"what": "sam"}],
             },
-            {"identifier": "B2", "measured": None},
+            {"identifier": "B2", "owner": "question", "measured": None},
         ],
     }
 

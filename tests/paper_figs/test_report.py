@@ -308,7 +308,7 @@ def test_a_network_in_a_folder_outside_is_shown(tmp_path: Path, monkeypatch: pyt
     made = Checkout(tmp_path / "checkout")
     other = tmp_path / "runs"
     other.mkdir()
-    (other / "bridge.json").write_text('{"predictions": [{"identifier": "B7", "measured": 0.5}]}')
+    (other / "bridge.json").write_text('{"predictions": [{"identifier": "B7", "owner": "theory", "measured": 0.5}]}')
     before = made.report().fingerprint(made.out, {})
     monkeypatch.setenv(RUNS_VARIABLE, str(other))
     assert made.report().fingerprint(made.out, {}) != before

@@ -1,8 +1,10 @@
 """What may be printed on the report's page, and how it is shown."""
 
+import json
 import math
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,14 +157,19 @@ def test_the_drawn_region_and_interval_lie_where_the_numbers_do() -> None:
     assert float(re.findall(r'cx="([\d.]+)"', right)[0]) > 60
 
 
-def test_owners_are_read_from_what_files_say() -> None:
-    owners = {"paper (Remark 3.10)": "paper", "paper, toy P2a": "paper", "theory T3": "theory", "toy P2g": "theory"}
-    owners |= {"Cor. 3.9, corrected": "theory", "question, toy P8a": "question", "": "theory"}
-    assert {source: judged.owner_of(source) for source in owners} == owners
+@pytest.mark.parametrize("owner", ["paper (Remark 3.10)", "", None, 3])
+def test_an_owner_that_is_none_is_refused_with_the_file(owner: object, tmp_path: Path) -> None:
+    made, bridge = common.toy(), common.bridge()
+    made["predictions"][0]["source"] = owner
+    bridge["predictions"][0]["owner"] = owner
+    for read, document in ((judged.toy, made), (judged.bridge, bridge)):
+        path = tmp_path / "some.json"
+        path.write_text(json.dumps(document))
+        with pytest.raises(ValueError, match=r"some\.json is not as it should be .*allowed: paper, theory, question"):
+            read(path, "some.json")
 
 
 def test_counts_are_by_owner_and_add_up(tmp_path: Any) -> None:
-    import json
 
     path = tmp_path / "toy.json"
     path.write_text(json.dumps(common.toy()))

@@ -5,19 +5,20 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from experiments.bridge import document as bridge
-from experiments.bridge.rows import INFINITE, Claim, Comparison
+from experiments.bridge.rows import INFINITE, By, Claim, Comparison
 from experiments.commands.bridge import BridgeCommand
 from experiments.measures.layer_rows import LAYERS, Plan
 from experiments.measures.linearisation import measured_linearisation
 from findings import predictions as bridge_page
 from findings.documents import ResultError
 from findings.estimates import Cell
+from findings.ladder_claims import Owner
 from tests.experiments.bridge.made_bridge import Sizes, folder, linearisation, write
 from tests.experiments.measures.linear_networks import LinearFeatures, linear_subject, of_noise
 from tests.experiments.measures.small_rows import contents
@@ -123,6 +124,10 @@ def test_every_prediction_says_what_it_has_to(as_claimed: dict[str, Any]) -> Non
         assert one["verdict"] in bridge_page.VERDICTS
         assert one["statement"]
         assert one["source"]
+        assert one["owner"] in get_args(Owner)
+        # what is the paper's, or open, says so first; all else is of the theory or of the toy, which computes it
+        said = one["source"].split()[0].strip(",")
+        assert one["owner"] == (said if said in get_args(Owner) else "theory")
         assert one["rule"]
         assert one["of"]
         assert ".json" in one["where"]
@@ -151,7 +156,7 @@ def comparison(value: float, error: float | None, interval: tuple[float, float] 
 
 
 def claim(region: tuple[float, float], *comparisons: Comparison, identifier: str = "B1x") -> Claim:
-    return Claim(identifier, "made", "made", region, comparisons, "made", "made.json")
+    return Claim(identifier, "made", By("theory", "made"), region, comparisons, "made", "made.json")
 
 
 def test_the_rule() -> None:
