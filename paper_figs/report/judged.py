@@ -367,7 +367,7 @@ def _bridge_prediction(entry: dict[str, Any], source: Source, place: int) -> tup
     judgement = Judgement(
         identifier=prose.quoted(str(entry["identifier"])),
         anchor=sourced.anchor(f"{source.file}-{entry['identifier']}"),
-        owner=_owner(entry["owner"]),
+        owner=_owner(entry.get("owner", "question")),
         statement=prose.quoted(str(entry.get("statement") or entry["identifier"])),
         by=prose.quoted("; ".join(parts)),
         verdict=verdict,
