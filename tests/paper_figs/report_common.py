@@ -117,7 +117,7 @@ def bridge() -> dict[str, Any]:
                 "novelty": ["7 apples", None],
                 "comparisons": [{"what": "adm", "measured": 1.5, "interval": [1.25, 1.75]}, {"what": "sam"}],
             },
-            {"identifier": "B2", "owner": "question", "measured": None},
+            {"identifier": "B2", "measured": None},
         ],
     }
 

@@ -283,7 +283,7 @@ def test_networks_are_shown_whatever_their_file_lacks(small_page: str) -> None:
     title, source = source_of(root, row, 1)
     assert title == "predictions[0].measured"
     assert list(source.values())[2:] == ["[0, 1]", "fedcba9876543210", "python -m experiments bridge"]
-    assert "B2 (our theory's): not said" in " ".join(section.text().split())
+    assert "B2 (open question): not said" in " ".join(section.text().split())
 
 
 def test_the_story_s_links_lead_to_places_on_the_page(root: Node) -> None:
@@ -308,7 +308,7 @@ def test_a_network_in_a_folder_outside_is_shown(tmp_path: Path, monkeypatch: pyt
     made = Checkout(tmp_path / "checkout")
     other = tmp_path / "runs"
     other.mkdir()
-    (other / "bridge.json").write_text('{"predictions": [{"identifier": "B7", "owner": "theory", "measured": 0.5}]}')
+    (other / "bridge.json").write_text('{"predictions": [{"identifier": "B7", "measured": 0.5}]}')
     before = made.report().fingerprint(made.out, {})
     monkeypatch.setenv(RUNS_VARIABLE, str(other))
     assert made.report().fingerprint(made.out, {}) != before

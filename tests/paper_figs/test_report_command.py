@@ -99,7 +99,7 @@ def test_networks_outside_are_shown_where_they_are_named(
     checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = checkout.write("runs/plan.json", '{"version": 2}').parent
-    checkout.write("runs/bridge.json", '{"predictions": [{"identifier": "B7", "owner": "paper"}]}')
+    checkout.write("runs/bridge.json", '{"predictions": [{"identifier": "B7"}]}')
     assert run(checkout, "report", "--runs", str(folder)) == 0
     shown = tree((checkout.out / "report.html").read_text(encoding="utf-8")).one("section", id="bridge")
     assert "B7" in shown.text()
