@@ -45,6 +45,8 @@ LEVEL = 0.95
 """Of all intervals of a group together."""
 SAME = 0.05
 """A change of less than this in the logarithm is none that matters."""
+AS_WELL = 0.1
+"""A change of less than this in the logarithm of a distance: samples are as good as another method's."""
 INFINITE = float("inf")
 
 Flattener = Literal[
@@ -178,7 +180,7 @@ CLAIMS: tuple[LadderClaim, ...] = (
         "log ratio of gaps per rise", (-0.4, 0.4),
         "raw less averaged loss, over the rise under weight noise, is the same at every radius up to the chosen one"),
     # L5: one pass with random noise against SAM's two
-    LadderClaim("L5", "a", "question", "any", DISTANCE, NOISE_EQUAL, SAM, "log ratio", (-0.1, 0.1),
+    LadderClaim("L5", "a", "question", "any", DISTANCE, NOISE_EQUAL, SAM, "log ratio", (-AS_WELL, AS_WELL),
         "at an equal fall of the rise, random weight perturbation's raw samples are as good as SAM's"),
     LadderClaim("L5", "b", "question", "step noise", DISTANCE, NOISE, ADM, "log ratio", LOWER,
         "at its chosen noise random weight perturbation's raw weights sample better than plain training's"),

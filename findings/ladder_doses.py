@@ -18,13 +18,16 @@ import numpy as np
 
 from findings.estimates import significant
 from findings.ladder import LOSS, RISE, VALUE, LadderError, Measure, RowKey, RunKey, Study
-from findings.ladder_claims import LEVEL, Selection, Weights
+from findings.ladder_claims import AS_WELL, LEVEL, Selection, Weights
 
 WORST = Measure("worst_case_rise")
 GRADIENT, TRAINED_LOSS = Measure("gradient_norm"), Measure("trained_loss")
 SAMPLES = ("distance-20", "distance-100")
 FLATNESS: tuple[Measure, ...] = (VALUE, RISE, WORST)
 WEIGHTS: tuple[Weights, ...] = ("raw", "ema")
+BEST_RAW = "best raw"
+MOST_PASSES = 1.2
+"""Gradients a step up to which a method counts as cheaper than SAM, which takes two."""
 
 
 class Ratio(NamedTuple):
@@ -116,7 +119,7 @@ def relative_dose(study: Study, method: str, dose: float) -> float | None:
 def _roles(study: Study, method: str) -> dict[float, list[str]]:
     roles: dict[float, list[str]] = {}
     for which, weights, words in (
-        ("chosen", "raw", "best raw"),
+        ("chosen", "raw", BEST_RAW),
         ("chosen for the average", "ema", "best EMA"),
     ):
         try:
@@ -149,6 +152,29 @@ class StudyRows(NamedTuple):
     seeds: int
     rows: list[DoseRow]
 
+    @property
+    def sam(self) -> DoseRow | None:
+        """SAM's at the radius whose raw samples are best; None where there is none, or its rise is no ratio."""
+        rows = (row for row in self.rows if row.method == "sam" and BEST_RAW in row.roles)
+        return next((row for row in rows if ("raw", RISE) in row.ratios), None)
+
+    @property
+    def cheaper(self) -> list[DoseRow]:
+        """Of each method of few passes the least dose at which its raw weights are as flat as SAM's."""
+        least: dict[str, DoseRow] = {}
+        for row in sorted(self.rows, key=lambda row: row.dose):
+            rise = row.ratios.get(("raw", RISE))
+            few = row.passes is not None and row.passes <= MOST_PASSES
+            if few and rise is not None and self.sam is not None and rise.value <= self.sam.ratios["raw", RISE].value:
+                least.setdefault(row.method, row)
+        return list(least.values())
+
+    def samples_as_well(self, row: DoseRow) -> bool:
+        """Whether the raw samples of a row are as good as SAM's, in every space, at T' = 20."""
+        keys = [key for key in row.ratios if key[0] == "raw" and key[1].name == SAMPLES[0]]
+        sam = None if self.sam is None else self.sam.ratios
+        return bool(sam and keys) and all(math.log(row.ratios[key].value / sam[key].value) < AS_WELL for key in keys)
+
 
 def document(studies: Iterable[StudyRows]) -> dict[str, Any]:
     """For machines."""
@@ -157,7 +183,16 @@ def document(studies: Iterable[StudyRows]) -> dict[str, Any]:
         "what": "every method and dose of the ladder: ratios to plain training with the same weights and seeds",
         "level": LEVEL,
         "studies": [
-            {"rung": one.rung, "name": one.name, "seeds": one.seeds, "rows": [row.entry() for row in one.rows]}
+            {
+                "rung": one.rung,
+                "name": one.name,
+                "seeds": one.seeds,
+                "cheaper": [
+                    {"method": row.method, "dose": row.dose, "samples_as_well": one.samples_as_well(row)}
+                    for row in one.cheaper
+                ],
+                "rows": [row.entry() for row in one.rows],
+            }
             for one in studies
         ],
     }
@@ -174,6 +209,8 @@ def page(studies: Sequence[StudyRows]) -> str:
         "the standard deviation of the weights' noise, absolute; E|g|/L: SAM's dimensionless dose, of plain training "
         "for a radius of 1; passes: gradients a step. best raw, best EMA: the dose chosen by the samples' distance at "
         "T' = 20, on noise and images apart from those reported here. Written by `python -m findings`.",
+        "",
+        *_by_pass(studies),
     ]
     for one in studies:
         lines += ["", f"## {one.rung}: {one.name}", "", f"{one.seeds} seeds.", "", *_table(one.rows)]
@@ -181,8 +218,38 @@ def page(studies: Sequence[StudyRows]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _table(rows: Sequence[DoseRow]) -> list[str]:
-    keys = list(dict.fromkeys(key for row in rows for key in row.ratios))
+def _by_pass(studies: Sequence[StudyRows]) -> list[str]:
+    """Whether anything has SAM's effect at less than its cost."""
+    tried = [
+        one for one in studies if one.sam and any(row.dose and (row.passes or 2) <= MOST_PASSES for row in one.rows)
+    ]
+    well = [one for one in tried if any(one.samples_as_well(row) for row in one.cheaper)]
+    return [
+        "## What a pass buys",
+        "",
+        f"SAM takes two gradients a step. Of each method that takes at most {MOST_PASSES:g}, the least dose at which "
+        "its raw weights are as flat as SAM's at the radius whose raw samples are best, by the mean rise under weight "
+        f"noise: there is one in {sum(bool(one.cheaper) for one in tried)} of {len(tried)} studies, and in {len(well)} "
+        f"one that samples as well (less than {AS_WELL:.0%} farther than SAM's, in the mean). Means, without a "
+        "correction; a claim on the two that are equally flat is decided in [claims by rung](claims.md).",
+        *(line for one in tried for line in ["", f"{one.rung}: {one.name}", "", *_table_by_pass(one)]),
+    ]
+
+
+def _table_by_pass(study: StudyRows) -> list[str]:
+    rows = [row for row in (study.sam, *study.cheaper) if row is not None]
+    keys = dict.fromkeys(key for row in rows for key in row.ratios)
+    return _table(rows, [key for key in keys if key[1].name in (RISE.name, SAMPLES[0])])
+
+
+def _table(rows: Sequence[DoseRow], keys: Sequence[tuple[Weights, Measure]] = ()) -> list[str]:
+    """A line a row.
+
+    Args:
+        rows: methods and doses.
+        keys: weights and measures that have a column; by default all that a row has.
+    """
+    keys = keys or list(dict.fromkeys(key for row in rows for key in row.ratios))
     names = [_heading(weights, measure) for weights, measure in keys]
     head = ["method", "dose", "E\\|g\\|/L", "passes", *names]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]

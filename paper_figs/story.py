@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from findings import ladder_page
 from findings.ladder import PAPERS_FALL
-from findings.ladder_claims import MEMORISED, SAME, STEP_NOISE
+from findings.ladder_claims import AS_WELL, MEMORISED, SAME, STEP_NOISE
 from findings.ladder_doses import relative_dose
 from findings.ladder_page import Cell, Column
 from findings.sentences import RUNGS, Tally, percent, rounding, sentences, tally
@@ -343,7 +343,6 @@ def _table(columns: Sequence[Column]) -> Table:
 
 def _legend(columns: Sequence[Column]) -> Items:
     """What the table's cells mean, and its words; limits are those that claims are judged by."""
-    noise = {claim.identifier: claim for claim in ladder_page.all_claims()}["L5a"].region[1]
     texts = [
         "✓ holds, ✗ contradicted, each in so many studies; –: not tested. †: judged where step noise is large: "
         f"where the held-out loss of weights as training leaves them (raw) is over {STEP_NOISE:.0%} above their EMA's. "
@@ -352,7 +351,7 @@ def _legend(columns: Sequence[Column]) -> Items:
         "where that is flat, the scatter costs less, and an average takes it away without flatness. Flatness costs "
         "fit, except where the training set is memorised. "
         "[What is proved of it](docs/theory/what_flatness_buys.md).",
-        f"As before, level: within {SAME:.0%}; visibly worse: by more; as well: within {noise:.0%}. Distance: sliced "
+        f"As before, level: within {SAME:.0%}; visibly worse: by more; as well: within {AS_WELL:.0%}. Distance: sliced "
         "Wasserstein (toy); of a classifier's features and of pixels (ADM, the paper's network); its sizes are those "
         "at 20 sampling steps.",
         "SAM's radius is the one whose raw samples are best, as in the paper; its best radius with EMA, the one whose "

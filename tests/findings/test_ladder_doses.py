@@ -67,6 +67,24 @@ def test_roles_passes_and_scatter(rows: list[DoseRow]) -> None:
     assert between == pytest.approx(np.std(means, ddof=1))
 
 
+def test_what_is_cheaper_is_as_flat_as_sam_at_its_least_dose(rows: list[DoseRow]) -> None:
+    made = StudyRows("2", "mini", len(SEEDS), rows)
+    assert made.sam == at(rows, "sam", 0.03)
+    limit = made.sam.ratios["raw", RISE].value
+    flat = [noise for noise in NOISES if at(rows, "rwp", noise).ratios["raw", RISE].value <= limit]
+    expected = [at(rows, "rwp", min(flat))] if flat else []
+    assert made.cheaper == expected  # not ip, which is not flat, nor another radius of SAM, which costs two
+    row, own = at(rows, "rwp", NOISES[0]), made.sam.ratios["raw", FEATURES]
+    for factor, well in ((1.1, True), (1.11, False), (0.1, True)):
+        keys = [key for key in row.ratios if key[1].name == "distance-20"]
+        other = row._replace(ratios={key: made.sam.ratios[key]._replace(value=own.value) for key in keys})
+        at_limit = other.ratios | {("raw", FEATURES): own._replace(value=factor * own.value)}
+        assert made.samples_as_well(other._replace(ratios=at_limit)) is well
+    nothing = StudyRows("2", "mini", 3, [one._replace(roles=()) for one in rows])
+    assert (nothing.sam, nothing.cheaper) == (None, [])
+    assert not nothing.samples_as_well(row)
+
+
 def test_what_was_not_measured_has_no_number() -> None:
     measures = {"held_out_loss": [1.0, 1.1], "lpf_rise": [0.1, -0.1], "cost": [1.0, 1.0], "distance-20": [0.2, 0.3]}
     plain_row = {"regime": "a", "method": "adm", "dose": 0.0, "weights": "raw", "step": 10, "last": True}
