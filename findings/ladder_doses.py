@@ -172,8 +172,9 @@ class StudyRows(NamedTuple):
     def samples_as_well(self, row: DoseRow) -> bool:
         """Whether the raw samples of a row are as good as SAM's, in every space, at T' = 20."""
         keys = [key for key in row.ratios if key[0] == "raw" and key[1].name == SAMPLES[0]]
-        sam = None if self.sam is None else self.sam.ratios
-        return bool(sam and keys) and all(math.log(row.ratios[key].value / sam[key].value) < AS_WELL for key in keys)
+        if self.sam is None or not keys:
+            return False
+        return all(math.log(row.ratios[key].value / self.sam.ratios[key].value) < AS_WELL for key in keys)
 
 
 def document(studies: Iterable[StudyRows]) -> dict[str, Any]:
