@@ -29,8 +29,10 @@ PAPER = "https://arxiv.org/abs/2503.11078"
 COMMANDS = {
     "0": "python -m toy regimes",
     "1": "python -m toy images",
-    "2": "python -m experiments reproduce --config fashion-mnist-mini --at",
-    "3": "python -m experiments reproduce --config fashion-mnist-tiny --at",
+    "2": "python -m experiments reproduce --config fashion-mnist-mini --seeds 0 1 2 --methods adm sam --rho 0.01 0.03 "
+    "--at 4000 8000 12000 16000 17000 18000 19000 --no-rows --out runs/mini",
+    "3": "python -m experiments reproduce --config fashion-mnist-tiny --global-batch 16 --seeds 0 1 2 --methods adm "
+    "sam --rho 0.003 0.01 0.03 --at 2000 3200 3600 --no-rows --out runs/tiny",
     "4": "python -m experiments gpu --sections rung4",
 }
 """What makes a rung."""
