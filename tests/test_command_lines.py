@@ -204,6 +204,7 @@ def test_a_value_that_is_empty_is_refused_and_not_taken_for_this_folder(name: st
         ("train, dry", ("--rho", "0.1")),
         ("train, dry", ("--method", "sam", "--late-start", "0.9")),
         ("train, dry", ("--method", "sam", "--every", "5")),
+        ("train, dry", ("--conv-resample",)),
         ("sample", ("--eta", "0")),
         ("sample", ("--granularity", "tensor")),
         ("sample", ("--scheme", "symmetric")),
