@@ -83,7 +83,7 @@ class Moments:
         Raises:
             ValueError: another shape, or entries that are not finite; nothing is taken in.
         """
-        added = _checked("features", features, self.width)
+        added = _checked(features, self.width)
         if not len(added):
             return
         batch = Moments(self.width)
@@ -189,13 +189,13 @@ def factor(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D r"]:
     return vectors[:, significant] * eigenvalues[significant].sqrt()
 
 
-def _checked(name: str, features: Any, width: int | None = None) -> Tensor:
-    tensor = arguments.floating_tensor(name, features)
-    if tensor.dim() != 2 or tensor.shape[1] != (width or tensor.shape[1]) or not tensor.shape[1]:
-        raise arguments.refuse(name, features, f"shape (n, {width or 'D'})")
+def _checked(features: Any, width: int) -> Tensor:
+    tensor = arguments.floating_tensor("features", features)
+    if tensor.dim() != 2 or tensor.shape[1] != width:
+        raise arguments.refuse("features", features, f"shape (n, {width})")
     tensor = tensor.detach().to("cpu", torch.float64)
     if not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name} has entries that are not finite; allowed: finite entries")
+        raise ValueError("features has entries that are not finite; allowed: finite entries")
     return tensor
 
 
