@@ -24,6 +24,7 @@ from experiments.adm.options import ADMOptions
 from experiments.diffusion.process import ProcessOptions
 from findings.names import Method
 from flatness import EMA, arguments
+from flatness.training.averaging_rules import SMALLEST_SIGMA_REL
 
 DatasetName = Literal["cifar10", "lsun-tower", "ffhq", "fashion-mnist"]
 VERSION = 3
@@ -136,7 +137,7 @@ class AverageOptions:
         arguments.number("swa_start", self.swa_start, at_least=0, at_most=1)
         arguments.count("swa_cycle", self.swa_cycle, at_least=1)
         for width in self.power_widths:
-            arguments.number("power_widths", width, above=0, at_most=0.28)
+            arguments.number("power_widths", width, at_least=SMALLEST_SIGMA_REL, at_most=0.28)
         if len({f"{width:g}" for width in self.power_widths}) < len(self.power_widths):
             raise arguments.refuse("power_widths", self.power_widths, "widths that differ in their first six digits")
 
@@ -301,6 +302,8 @@ class RunOptions:
         arguments.count("sample_every", self.sample_every)
         for point in self.points:
             arguments.count("points", point, at_least=1)
+        if len(set(self.points)) < len(self.points):
+            raise arguments.refuse("points", self.points, "steps that differ")
         if self.until is not None:
             arguments.count("until", self.until, at_least=1)
 

@@ -24,6 +24,8 @@ CHECKSUM = "checksum"
 EDITED = "edited"
 """The key under which a document says on which days edits of it were accepted."""
 FORM = re.compile(r"sha256:[0-9a-f]{64}")
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""Half a letter of UTF-16, as JSON can write it."""
 DEPTH = 100
 """Objects and lists inside one another that a document may have; ours have fewer than ten."""
 LARGEST = 2**28
@@ -45,12 +47,17 @@ def parse_object(content: bytes | str) -> dict[str, Any]:
     """A JSON object of finite numbers, whatever the content is.
 
     Raises:
-        ValueError: it is no JSON, no object, deeper than `DEPTH`, or holds a number that is not finite.
+        ValueError: it is no JSON, no object, deeper than `DEPTH`, or holds a number that is not finite or half a
+            letter.
     """
     try:
         value = json.loads(content, parse_constant=_refuse_constant)
+        if SURROGATE.search(content if isinstance(content, str) else content.decode("latin-1")):
+            json.dumps(value, ensure_ascii=False).encode()  # halves that make a letter together are one letter by now
     except RecursionError:
         raise ValueError(f"it is nested more than {DEPTH} deep") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a letter, a surrogate without its pair") from None
     if not isinstance(value, dict):
         raise ValueError(f"it is no JSON object but {type(value).__name__}")
     level: list[Any] = [value]

@@ -6,23 +6,28 @@ import math
 import numbers
 import reprlib
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 T = TypeVar("T")
 LARGEST_REPR = 80
+NARROWEST = 2
+"""Bytes of a floating-point number: with those of one, torch stores and does not compute."""
 LARGEST = float(torch.finfo(torch.float32).max)
 """Of numbers: beyond, they cannot be multiplied with weights."""
-LARGEST_COUNT = 2**64 - 1
-"""Of whole numbers: beyond, no generator can be seeded and nothing counted."""
+LARGEST_COUNT = 2**63 - 1
+"""Of whole numbers: beyond, torch cannot count."""
 
 
 def refuse(name: str, value: object, allowed: str) -> ValueError:
     """The error to raise for an argument that is not allowed. A tensor is shown by its type and shape."""
     if isinstance(value, Tensor):
-        shown = f"a tensor of shape {tuple(value.shape)}, dtype {value.dtype}, device {value.device}"
+        # a nested one may have no shape to ask for
+        shape = "nested" if value.is_nested else f"of shape {tuple(value.shape)}"
+        dense = "" if value.layout is torch.strided else f", layout {value.layout}"
+        shown = f"a tensor {shape}, dtype {value.dtype}, device {value.device}{dense}"
     else:
         try:
             shown = reprlib.repr(value)
@@ -58,7 +63,7 @@ def number(
 
 
 def count(name: str, value: object, at_least: int = 0) -> int:
-    """A whole number of at least the given size, and of 64 bits; booleans are refused.
+    """A whole number of at least the given size, and of 64 bits with its sign; booleans are refused.
 
     Raises:
         ValueError: anything else, naming the argument, its value and what is allowed.
@@ -69,19 +74,21 @@ def count(name: str, value: object, at_least: int = 0) -> int:
         or not at_least <= int(value) <= LARGEST_COUNT
     ):
         large = isinstance(value, numbers.Integral) and int(value) > LARGEST_COUNT
-        raise refuse(name, value, f"a whole number of at least {at_least}{' and of at most 64 bits' * large}")
+        raise refuse(name, value, f"a whole number of at least {at_least}{' and less than 2^63' * large}")
     return int(value)
 
 
 def with_values(name: str, value: nn.Module) -> nn.Module:
-    """A module of whose weights none is on meta, where tensors have no values.
+    """A module whose weights have values, as none has on meta, and can be written to, as none made in inference mode.
 
     Raises:
-        ValueError: one is.
+        ValueError: one of them has not, or cannot.
     """
     for key, p in value.named_parameters():
         if p.is_meta:
             raise ValueError(f"{name}'s {key} is on meta and has no values; allowed: weights that are loaded")
+        if p.is_inference() and not torch.is_inference_mode_enabled():
+            raise ValueError(f"{name}'s {key} was made within torch.inference_mode; allowed: weights made outside it")
     return value
 
 
@@ -156,11 +163,18 @@ def finite_tensor(name: str, value: object) -> Tensor:
 
 
 def floating_tensor(name: str, value: object) -> Tensor:
-    """A tensor of a real floating-point type; its values are not read.
+    """A dense tensor of a real floating-point type of 16 bits or more; its values are not read.
 
     Raises:
         ValueError: anything else, naming the argument, its value and what is allowed.
     """
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise refuse(name, value, "a tensor of a real floating-point type")
+    if not is_dense(value) or not value.is_floating_point():
+        raise refuse(name, value, "a dense tensor of a real floating-point type of 16 bits or more")
     return value
+
+
+def is_dense(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor that torch computes with: not nested, not sparse, and no float of eight bits or less."""
+    if not isinstance(value, Tensor) or value.is_nested or value.layout is not torch.strided:
+        return False
+    return not value.is_floating_point() or value.element_size() >= NARROWEST

@@ -281,7 +281,7 @@ def matching_direction(name: str, direction: object, weights: Mapping[str, Tenso
     if isinstance(direction, Mapping):
         direction = {plain_name(key) if isinstance(key, str) else key: along for key, along in direction.items()}
         if set(direction) != set(weights):
-            raise arguments.refuse(f"{name}'s names", sorted(set(direction) ^ set(weights)), allowed)
+            raise arguments.refuse(f"{name}'s names", sorted(set(direction) ^ set(weights), key=str), allowed)
         tensors = [direction[key] for key in weights]
     elif isinstance(direction, Iterable) and not isinstance(direction, Tensor | str):
         tensors = list(direction)

@@ -56,7 +56,10 @@ def check(options: GPUOptions) -> int:
 
     needed = needs(options)
     print("\n".join(lines(needed)))
-    return 0 if all(need.there or not need.fatal for need in needed) else 1
+    missing = [need.what for need in needed if need.fatal and not need.there]
+    if missing:
+        print(f"error: what a section cannot do without is missing: {', '.join(missing)}", file=sys.stderr)
+    return 1 if missing else 0
 
 
 def section(options: GPUOptions) -> int:

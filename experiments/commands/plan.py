@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -53,8 +54,8 @@ def main(arguments: list[str]) -> int:
     """Run the command line; the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.flops is not None and not options.flops > 0:
-        parser.error(f"argument --flops: is {options.flops:g}; allowed: a number greater than 0")
+    if options.flops is not None and not 0 < options.flops < math.inf:
+        parser.error(f"argument --flops: is {options.flops:g}; allowed: a finite number greater than 0")
     if options.micro_batch is not None and not options.measure:
         parser.error("argument --micro-batch: allowed with --measure, which times passes")
     options.micro_batch = MICRO_BATCH if options.micro_batch is None else options.micro_batch

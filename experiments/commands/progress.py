@@ -40,10 +40,11 @@ class ShownProgress(Watcher):
     def started(self, state: RunState, step: int) -> None:
         """Say where the run starts; show the bar."""
         until = state.options.until
-        self._last = state.configuration.steps if until is None else min(until, state.configuration.steps)
+        self._last = state.configuration.steps if until is None else until
         name = f"{state.configuration.dataset} {state.configuration.method}"
         begins = f"resumed after step {step}" if step else "from the start"
-        self._say(f"{name}: {begins}, to step {self._last}, in {state.options.out}")
+        goes = f"to step {self._last}" if step <= self._last else f"which is beyond --until {until}: nothing is done"
+        self._say(f"{name}: {begins}, {goes}, in {state.options.out}")
         if self._console.is_terminal:
             columns = (
                 TextColumn(name),

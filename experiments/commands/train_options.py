@@ -127,7 +127,10 @@ def _check_used(configuration: Configuration, preset: Configuration, arguments: 
     if c.method != "rwp":
         names = [field.name for field in dataclasses.fields(c.weight_noise)]
         unused.append(_Unused(names, c.weight_noise, preset.weight_noise, method, "--method rwp"))
-    if c.network.resblock_updown:
+    if len(c.network.channel_mult) == 1:
+        names, by = ["resblock_updown", "conv_resample"], "a network of one level"
+        unused.append(_Unused(names, c.network, preset.network, by, "--channel-mult of two levels or more"))
+    elif c.network.resblock_updown:
         by = "a network that resamples inside its residual blocks"
         unused.append(_Unused(["conv_resample"], c.network, preset.network, by, "--no-resblock-updown"))
     words = {word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")}

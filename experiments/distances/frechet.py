@@ -145,11 +145,17 @@ class Moments:
                 tensors = {name: file.get_tensor(name).clone() for name in ("count", "mean", "scatter")}
         except (OSError, safetensors.SafetensorError) as error:
             raise ValueError(f"{path} cannot be read as moments ({error})") from error
+        count, mean, scatter = tensors.values()
+        kinds = (count.dtype, mean.dtype, scatter.dtype) == (torch.int64, torch.float64, torch.float64)
+        shapes = (count.dim(), mean.dim(), scatter.shape) == (0, 1, (*mean.shape, *mean.shape))
+        if not (kinds and shapes and len(mean)):
+            raise ValueError(f"{path} holds no number, mean and scatter matrix of features")
         expected = {"format": FORMAT, **(about or {}), "sha256": _digest(tensors)}
         wrong = {name: metadata.get(name) for name, value in expected.items() if metadata.get(name) != value}
         if wrong:
             raise ValueError(f"{path} says {wrong}; allowed: { {name: expected[name] for name in wrong} }")
-        count, mean, scatter = tensors.values()
+        if int(count) < 0 or not bool(mean.isfinite().all()) or not _is_scatter(scatter):
+            raise ValueError(f"{path} holds a number, mean and scatter matrix that no features have")
         read = cls(len(mean))
         read.count, read.mean, read.scatter = int(count), mean, scatter
         return read
@@ -189,13 +195,21 @@ def factor(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D r"]:
     return vectors[:, significant] * eigenvalues[significant].sqrt()
 
 
+def _is_scatter(matrix: Tensor) -> bool:
+    """Whether a matrix is a sum of squares, up to rounding: finite, symmetric, and without a diagonal below 0."""
+    if not bool(matrix.isfinite().all()):
+        return False
+    rounding = 1e-9 * float(matrix.abs().max())
+    return bool((matrix.diagonal() >= -rounding).all()) and bool(((matrix - matrix.T).abs() <= rounding).all())
+
+
 def _checked(features: Any, width: int) -> Tensor:
     tensor = arguments.floating_tensor("features", features)
-    if tensor.dim() != 2 or tensor.shape[1] != width:
-        raise arguments.refuse("features", features, f"shape (n, {width})")
+    if tensor.dim() != 2 or tensor.shape[1] != width or tensor.is_meta:
+        raise arguments.refuse("features", features, f"shape (n, {width}), with values")
     tensor = tensor.detach().to("cpu", torch.float64)
-    if not bool(torch.isfinite(tensor).all()):
-        raise ValueError("features has entries that are not finite; allowed: finite entries")
+    if not bool((tensor.abs() <= arguments.LARGEST).all()):  # squares of larger ones would overflow
+        raise ValueError("features has entries beyond float32's, or not finite; allowed: finite entries of its range")
     return tensor
 
 

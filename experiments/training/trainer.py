@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.configuration import Configuration, RunOptions
 from experiments.data import Batches, Images
-from experiments.training.checkpoints import CheckpointError, checkpoint_folder, snapshot_steps, step_of
+from experiments.training.checkpoints import CheckpointError, checkpoint_folder, point_folder, snapshot_steps, step_of
 from experiments.training.distributed import Ranks, fastest_convolutions, joined, synchronize
 from experiments.training.events import Resumable, RunState, StepReport, Watcher
 from experiments.training.randomness import default_generators_kept
@@ -89,6 +89,16 @@ def _check(configuration: Configuration, options: RunOptions, images: Images, ra
     check_shares(configuration.global_batch, ranks.world)
 
 
+def _check_points(options: RunOptions, made: int) -> None:
+    """Refuse points that a run has passed without putting its weights aside."""
+    out = options.out
+    if passed := [str(point) for point in options.points if point <= made and not point_folder(out, point).exists()]:
+        raise CheckpointError(
+            f"points is {options.points}, and the run in {out} has come to step {made} without putting aside the "
+            f"weights of {', '.join(passed)}; allowed: later ones, or another folder"
+        )
+
+
 class _Run:
     """One process's part of a run."""
 
@@ -127,6 +137,7 @@ class _Run:
             try:
                 stack.enter_context(held(out))
                 checkpoint = prepared(out, self.configuration, self.images.fingerprint)
+                _check_points(self.options, 0 if checkpoint is None else step_of(checkpoint))
             except BaseException:
                 self.ranks.of_rank_0(REFUSED)
                 raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from flatness import arguments
@@ -104,7 +105,8 @@ def variance_of(choice: Variance, v: Tensor | None, step: ReverseStep) -> Tensor
     """The variance of an ancestral step.
 
     Raises:
-        ValueError: it is to be computed from v, and the network has not returned one.
+        ValueError: it is to be computed from v, and the network has not returned one; or a function of v returned other
+            than finite numbers of at least 0, one or as many as v's.
     """
     if choice == "small":
         return step.posterior_variance
@@ -113,9 +115,22 @@ def variance_of(choice: Variance, v: Tensor | None, step: ReverseStep) -> Tensor
     if v is None:
         raise v_is_missing()
     if callable(choice):
-        return choice(v, step)
+        return _checked(choice(v, step), v)
     share = (v + 1.0) / 2.0
     return step.beta**share * step.posterior_variance ** (1.0 - share)
+
+
+def _checked(variance: object, v: Tensor) -> Tensor | float:
+    if not isinstance(variance, Tensor):
+        return arguments.number("what variance returned", variance, at_least=0.0)
+    try:
+        fits = torch.broadcast_shapes(variance.shape, v.shape) == v.shape and variance.is_floating_point()
+    except RuntimeError:
+        fits = False
+    if not fits or not bool((variance.isfinite() & (variance >= 0)).all()):
+        allowed = f"finite numbers of at least 0, one or of shape {tuple(v.shape)}"
+        raise arguments.refuse("what variance returned", variance, allowed)
+    return variance
 
 
 def ancestral_step(

@@ -79,11 +79,11 @@ def fixed_batches(
     data = arguments.finite_tensor("x_0", x_0).detach()
     if data.dim() < 2:
         raise arguments.refuse("x_0", x_0, "samples of shape (n, ...)")
-    if labels is not None and (not isinstance(labels, Tensor) or labels.shape[:1] != data.shape[:1]):
+    if labels is not None and (not arguments.is_dense(labels) or labels.shape[:1] != data.shape[:1]):
         raise arguments.refuse("labels", labels, f"a tensor ({len(data)},), one label a sample of x_0, or None")
     if labels is not None and (labels.is_meta or not bool(torch.isfinite(labels).all())):
         raise arguments.refuse("labels", labels, "finite numbers")
-    arguments.count("batch_size", batch_size, at_least=1)
+    batch_size = arguments.count("batch_size", batch_size, at_least=1)
     generator = torch.Generator().manual_seed(derived_seed("batches", arguments.count("seed", seed)))
     u = stratified_positions(len(data), generator)
     noise = torch.randn(data.shape, generator=generator)
@@ -116,7 +116,7 @@ def completed(batch: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         raise arguments.refuse("batch", batch, "a floating-point tensor (n, ...), (tensor, labels), or a Batch")
     whole = Batch(*parts)
     x_0, labels, noise, u = whole
-    if labels is not None and (not isinstance(labels, Tensor) or labels.dim() == 0):
+    if labels is not None and (not arguments.is_dense(labels) or labels.dim() == 0):
         raise arguments.refuse("batch's labels", labels, "a tensor (n, ...), or None")
     for name, part in (("noise", noise), ("u", u)):
         if part is not None:
@@ -127,6 +127,8 @@ def completed(batch: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         noise = torch.randn(x_0.shape).to(x_0)
     if u is None:
         u = stratified_positions(len(x_0))
+    if not bool(((u > 0) & (u < 1)).all()):
+        raise arguments.refuse("batch's u", u, "positions between 0 and 1")
     if noise.shape != x_0.shape or u.shape != x_0.shape[:1] or (labels is not None and len(labels) != len(x_0)):
         shapes = [None if part is None else tuple(part.shape) for part in whole]
         raise arguments.refuse("batch's shapes (x_0, labels, noise, u)", shapes, "n samples in each, noise as x_0")
@@ -167,7 +169,7 @@ class DiffusionLoss:
             ValueError: the batch, the times or what the network returns are not as documented.
         """
         x_0, labels, noise, u = completed(batch)
-        t = (self.times or self.path.uniform())(u)
+        t = self._drawn(u)
         alpha, sigma = broadcast(self.path.coefficients(t), x_0)
         output, _ = self.call(model, alpha * x_0 + sigma * noise, t, labels)
         error = output - prediction_target(self.prediction, x_0, noise, alpha, sigma)
@@ -178,10 +180,20 @@ class DiffusionLoss:
         """Whether a sample's loss is the mean squared error of the network's output with weight 1."""
         return self.weight is None
 
+    def _drawn(self, u: Tensor) -> Tensor:
+        """Times (n,) at the positions u (n,)."""
+        t = (self.times or self.path.uniform())(u)
+        if not isinstance(t, Tensor) or t.is_complex() or t.shape != u.shape or not bool(t.isfinite().all()):
+            raise arguments.refuse("what times returned", t, f"a tensor ({len(u)},) of finite numbers")
+        return t
+
     def _weighted(self, losses: Tensor, t: Tensor) -> Tensor:
         if self.weight is None:
             return losses
-        return losses * self.weight(*self.path.coefficients(t)).to(losses.dtype).to(losses.device)
+        weight = self.weight(*self.path.coefficients(t))
+        if not isinstance(weight, Tensor) or weight.is_complex() or weight.shape != t.shape:
+            raise arguments.refuse("what weight returned", weight, f"a tensor ({len(t)},) of real numbers")
+        return losses * weight.to(losses.dtype).to(losses.device)
 
     def epsilon(self, model: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The noise that the network predicts at x_t and, where it returns one, v of a learned variance."""
@@ -226,7 +238,7 @@ class EDMLoss(DiffusionLoss):
     def __call__(self, model: nn.Module, batch: Any) -> Tensor:
         """The losses (n,)."""
         x_0, labels, noise, u = completed(batch)
-        sigma = (self.times or self.path.uniform())(u).cpu().double()
+        sigma = self._levels(self._drawn(u))
         wide, _ = broadcast((sigma, sigma), x_0)
         error = self.denoised(model, x_0 + wide * noise, sigma, labels) - x_0
         weight = self.loss_weight(sigma)
@@ -236,6 +248,13 @@ class EDMLoss(DiffusionLoss):
     def is_squared_error(self) -> bool:
         """As of other losses; the weight makes it that of F, where the network is F."""
         return self.weight is None and not self.preconditioned
+
+    def _levels(self, t: Tensor) -> Tensor:
+        """Noise levels (n,), float64 on the CPU: above 0, for the network is told their logarithm."""
+        sigma = t.cpu().double()
+        if not bool((sigma > 0).all()):
+            raise arguments.refuse("times", sigma.tolist(), "noise levels sigma greater than 0")
+        return sigma
 
     def loss_weight(self, sigma: Tensor) -> Tensor:
         """1 / c_out^2 (n,)."""
@@ -252,8 +271,9 @@ class EDMLoss(DiffusionLoss):
 
     def epsilon(self, model: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The noise that D stands for at x_t."""
-        wide, _ = broadcast((t.cpu().double(), t.cpu().double()), x_t)
-        return (x_t - self.denoised(model, x_t, t.cpu().double(), labels)) / wide, None
+        sigma = self._levels(t)
+        wide, _ = broadcast((sigma, sigma), x_t)
+        return (x_t - self.denoised(model, x_t, sigma, labels)) / wide, None
 
     def settings(self) -> dict[str, Any]:
         """For records."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -117,9 +118,12 @@ class GivenTimes:
         """
         if not isinstance(values, Sequence) or isinstance(values, str | bytes) or not values:
             raise arguments.refuse("values", values, "a list of times, at least one")
-        whole = all(isinstance(value, int) for value in values)
-        numbers = [arguments.number("values", value) for value in values]
-        object.__setattr__(self, "values", tuple(int(n) if whole else n for n in numbers))
+        numbers = tuple(arguments.number("values", value) for value in values)
+        if all(isinstance(value, int) for value in values):
+            if max(map(abs, values)) > arguments.LARGEST_COUNT:
+                raise arguments.refuse("values", values, "whole numbers less than 2^63 to either side")
+            numbers = tuple(map(int, values))
+        object.__setattr__(self, "values", numbers)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Times at the positions u (n,)."""
@@ -160,10 +164,11 @@ class DiscretePath:
         Raises:
             ValueError: t are not steps of the process.
         """
-        steps = t.cpu()
         total = len(self.alphas_cumprod)
-        if steps.is_floating_point() or (len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < total):
-            raise arguments.refuse("t", t, f"whole numbers from 0 to {total - 1}, the steps of alphas_cumprod")
+        whole = isinstance(t, Tensor) and t.dim() == 1 and not (t.is_floating_point() or t.is_complex())
+        steps = t.cpu().long() if whole and t.dtype != torch.bool else None
+        if steps is None or (len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < total):
+            raise arguments.refuse("t", t, f"whole numbers (n,) from 0 to {total - 1}, the steps of alphas_cumprod")
         bars = self.alphas_cumprod[steps]
         return bars.sqrt(), (1.0 - bars).sqrt()
 
@@ -248,19 +253,23 @@ def sampler_times(path: Path, times: Sequence[float] | Tensor | None) -> Tensor:
     """The times (T,) of a sampler's steps along a path: those given, or the path's grid.
 
     Raises:
-        ValueError: they are not finite numbers, at least one; or, for a discrete path, not its steps.
+        ValueError: they are not finite numbers, at least one, in order of rising noise; or, for a discrete path, not
+            its steps.
     """
     if times is None:
         return path.grid()
-    values = times.tolist() if isinstance(times, Tensor) and not times.is_meta else times
+    values = times
+    if arguments.is_dense(times) and not times.is_meta:
+        values = times.tolist()
     if not isinstance(values, Sequence) or isinstance(values, str | bytes) or not values:
         raise arguments.refuse("times", times, "a list of times, at least one")
-    if not isinstance(path, DiscretePath):
-        return torch.tensor([arguments.number("times", value) for value in values], dtype=torch.float64)
-    steps = [arguments.count("times", value) for value in values]
-    if max(steps) >= len(path.alphas_cumprod):
+    discrete = isinstance(path, DiscretePath)
+    checked = [arguments.count("times", one) if discrete else arguments.number("times", one) for one in values]
+    if isinstance(path, DiscretePath) and max(checked) >= len(path.alphas_cumprod):
         raise arguments.refuse("times", times, f"steps from 0 to {len(path.alphas_cumprod) - 1} of alphas_cumprod")
-    return torch.tensor(steps, dtype=torch.int64)
+    if any(later <= earlier for earlier, later in pairwise(checked)):
+        raise arguments.refuse("times", times, "times that ascend, in order of rising noise")
+    return torch.tensor(checked, dtype=torch.int64 if discrete else torch.float64)
 
 
 def broadcast(values: tuple[Tensor, Tensor], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -165,9 +165,9 @@ class ModelCall:
         """
         if arguments.floating_tensor("x", x).dim() < 2:
             raise arguments.refuse("x", x, "samples (n, C, ...)")
-        if not isinstance(t, Tensor) or t.is_complex() or t.is_meta != x.is_meta:
+        if not arguments.is_dense(t) or t.is_complex() or t.is_meta != x.is_meta:
             raise arguments.refuse("t", t, "a tensor (n,) of steps or times, on a device as x")
-        if labels is not None and (not isinstance(labels, Tensor) or labels.is_meta != x.is_meta):
+        if labels is not None and (not arguments.is_dense(labels) or labels.is_meta != x.is_meta):
             raise arguments.refuse("labels", labels, "a tensor (n, ...) on a device as x, or None")
         if self.labels is not None and labels is None:
             raise ValueError("labels is None for a class-conditional model; allowed: data with labels (n,)")
@@ -201,7 +201,11 @@ class ModelCall:
 
     def _labels(self, labels: Tensor, x: Tensor) -> Tensor:
         if self.one_hot and not labels.is_floating_point():
-            labels = torch.nn.functional.one_hot(labels, self.one_hot).to(x.dtype)
+            classes = labels.long()
+            known = not classes.is_meta and classes.numel() > 0
+            if known and not 0 <= int(classes.min()) <= int(classes.max()) < self.one_hot:
+                raise arguments.refuse("labels", classes.tolist(), f"classes from 0 to {self.one_hot - 1}")
+            labels = torch.nn.functional.one_hot(classes, self.one_hot).to(x.dtype)
         return labels.to(x.device, x.dtype) if labels.is_floating_point() else labels.to(x.device)
 
     def _time(self, x: Tensor, t: Tensor) -> Tensor:

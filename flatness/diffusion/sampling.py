@@ -94,7 +94,7 @@ def sampling_process(
     arguments.module("model", model)
     arguments.instance("loss", loss, DiffusionLoss)
     variance, clip = checked_variance(variance), checked_clip(clip)
-    if labels is not None and (not isinstance(labels, Tensor) or labels.is_meta or not labels.shape or not len(labels)):
+    if labels is not None and (not arguments.is_dense(labels) or labels.is_meta or not labels.shape or not len(labels)):
         raise arguments.refuse("labels", labels, "a tensor (n, ...) with values, at least one, or None")
     own = sampler_times(loss.path, times)
     alpha, sigma = loss.path.coefficients(own)

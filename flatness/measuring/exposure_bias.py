@@ -168,10 +168,10 @@ class _Network:
         for part in x.split(self.batch_size):
             output = self.function(part, torch.full((len(part),), t, device=part.device, dtype=torch.int64))
             pair = tuple(output) if isinstance(output, tuple | list) else (output,)
-            fits = len(pair) in (1, 2) and all(isinstance(y, Tensor) and y.shape == part.shape for y in pair)
-            if not fits:
-                shown = [tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__ for y in pair]
-                allowed = f"a tensor of shape {tuple(part.shape)}, or two"
+            tensors = all(isinstance(y, Tensor) and y.is_floating_point() and y.shape == part.shape for y in pair)
+            if len(pair) not in (1, 2) or not tensors:
+                shown = [(tuple(y.shape), y.dtype) if isinstance(y, Tensor) else type(y).__name__ for y in pair]
+                allowed = f"a tensor of real numbers of shape {tuple(part.shape)}, or two"
                 raise arguments.refuse("what epsilon_model returned", shown, allowed)
             if self.needs_v and len(pair) == 1:
                 raise v_is_missing()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from flatness import arguments
 
+SMALLEST_SIGMA_REL = 1e-6
+"""A relative width of less than a step of any training."""
 LARGEST_SIGMA_REL = math.sqrt(1 / 3) / 2
 """The relative width of gamma = 0, the plain mean over the whole of training."""
 
@@ -79,11 +81,11 @@ class PowerEMA:
 
     @classmethod
     def of_width(cls, sigma_rel: float) -> PowerEMA:
-        """The profile of which the standard deviation is this share of training, in (0, 12^(-1/2)].
+        """The profile of which the standard deviation is this share of training, from 1e-6 to 12^(-1/2).
 
         Solves sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)), which falls in gamma, by bisection.
         """
-        sigma_rel = arguments.number("sigma_rel", sigma_rel, above=0, at_most=LARGEST_SIGMA_REL)
+        sigma_rel = arguments.number("sigma_rel", sigma_rel, at_least=SMALLEST_SIGMA_REL, at_most=LARGEST_SIGMA_REL)
         low, high = 0.0, 1 / sigma_rel  # sigma_rel(gamma) < 1 / (gamma + 2)
         while low < (middle := (low + high) / 2) < high:
             low, high = (middle, high) if cls(middle).sigma_rel > sigma_rel else (low, middle)

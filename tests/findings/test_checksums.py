@@ -93,6 +93,9 @@ def test_a_file_without_a_checksum_is_read_and_shows_what_the_checksum_is_for(tm
         '{"a": ' + "9" * 5000 + "}",
         '{"checksum": 3}',
         '{"checksum": null, "a": 1}',
+        r'{"a": "\ud800"}',
+        r'{"\uDFFF": [1]}',
+        r'{"a": ["\ude00\ud83d"]}',
     ],
 )
 def test_any_other_content_is_one_line_that_names_the_file(tmp_path: Path, content: str | bytes) -> None:
@@ -101,6 +104,12 @@ def test_any_other_content_is_one_line_that_names_the_file(tmp_path: Path, conte
     with pytest.raises(DamagedError, match=r"x\.json") as error:
         read_json(path)
     assert "\n" not in str(error.value)
+
+
+def test_letters_in_two_halves_are_letters(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(r'{"a": "\ud83d\ude00", "b": "\\ud800"}')
+    assert read_json(path) == {"a": "\U0001f600", "b": "\\ud800"}
 
 
 def test_what_never_ends_is_not_read(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -195,8 +196,8 @@ def test_options_reach_the_loss_of_every_prediction(make: Callable[..., Any]) ->
 @pytest.mark.parametrize(
     ("path", "times", "expected"),
     [
-        (DiscretePath(BARS), [3, 0], torch.tensor([3, 0])),
-        (DiscretePath(BARS), torch.tensor([3, 0]), torch.tensor([3, 0])),
+        (DiscretePath(BARS), [0, 3], torch.tensor([0, 3])),
+        (DiscretePath(BARS), torch.tensor([0, 3], dtype=torch.uint8), torch.tensor([0, 3])),
         (DiscretePath(BARS), None, torch.arange(4)),
         (RECTIFIED_FLOW, (0.25, 1), torch.tensor([0.25, 1.0], dtype=torch.float64)),
         (RECTIFIED_FLOW, torch.tensor([0.25, 1.0]), torch.tensor([0.25, 1.0], dtype=torch.float64)),
@@ -206,6 +207,18 @@ def test_a_samplers_times_may_be_numbers_or_a_tensor(path: Any, times: Any, expe
     found = noise_paths.sampler_times(path, times)
     assert found.dtype == expected.dtype
     assert torch.equal(found, expected)
+
+
+def test_steps_of_any_whole_numbers_type_are_steps() -> None:
+    path = DiscretePath(BARS)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        alpha, _ = path.coefficients(torch.tensor([2, 0, 1], dtype=dtype))
+        assert torch.equal(alpha, BARS.double()[[2, 0, 1]].sqrt())
+
+
+def test_whole_times_stay_whole_and_batch_sizes_may_be_numpys() -> None:
+    assert noise_paths.GivenTimes([2**53 + 1]).values == (2**53 + 1,)
+    assert [len(batch.x_0) for batch in fixed_batches(data(5), batch_size=cast("int", np.int64(3)))] == [3, 2]
 
 
 def test_times_weights_and_settings() -> None:
@@ -312,6 +325,32 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "late times": (lambda: noise_paths.sampler_times(RECTIFIED_FLOW, ["noon"]), "times is 'noon'"),  # type: ignore[list-item]
     "half steps": (lambda: noise_paths.sampler_times(DiscretePath(BARS), [0.5]), "times is 0.5"),
     "steps beyond": (lambda: noise_paths.sampler_times(DiscretePath(BARS), torch.tensor([0, 4])), "times is"),
+    "falling times": (lambda: noise_paths.sampler_times(RECTIFIED_FLOW, [0.5, 0.25]), "times is .*rising noise"),
+    "times twice": (lambda: noise_paths.sampler_times(DiscretePath(BARS), [2, 2]), "times is .*rising noise"),
+    "huge times": (lambda: noise_paths.GivenTimes([2**63]), "values is"),
+    "no noise": (lambda: edm_loss(times=noise_paths.GivenTimes([0.0]))(Labelled("tensor"), X), "times is .*greater"),
+    "negative noise": (lambda: edm_loss(times=noise_paths.Uniform(-2, 2))(Labelled("tensor"), X), "times is .*greater"),
+    "overflow": (lambda: edm_loss(times=LogNormal(1e30))(Labelled("tensor"), X), "what times returned"),
+    "underflow": (lambda: edm_loss(times=LogNormal(-1e30))(Labelled("tensor"), X), "times is .*greater"),
+    "one time": (lambda: flow_loss(times=lambda u: u[:1])(Labelled("tensor"), X), "what times returned"),
+    "one level": (lambda: edm_loss(times=lambda u: u[:1])(Labelled("tensor"), X), "what times returned"),
+    "words for times": (lambda: flow_loss(times=lambda u: "now")(Labelled("tensor"), X), "what times returned"),
+    "weights of all": (
+        lambda: flow_loss(weight=lambda a, s: a[:, None] * s)(Labelled("tensor"), X),
+        "what weight returned",
+    ),
+    "a number for weights": (lambda: flow_loss(weight=lambda a, s: 2.0)(Labelled("tensor"), X), "what weight returned"),
+    "positions": (
+        lambda: flow_loss()(Labelled("tensor"), Batch(X, None, X, torch.tensor([0.5, 5.0, 0.1]))),
+        "batch's u",
+    ),
+    "position of none": (
+        lambda: flow_loss()(Labelled("tensor"), Batch(X, None, X, torch.full((3,), float("nan")))),
+        "batch's u",
+    ),
+    "a mask of steps": (lambda: DiscretePath(BARS).coefficients(torch.tensor([True, False, True])), "t is"),
+    "a step alone": (lambda: DiscretePath(BARS).coefficients(torch.tensor(2)), "t is"),
+    "complex steps": (lambda: DiscretePath(BARS).coefficients(torch.ones(2, dtype=torch.complex64)), "t is"),
     "no times": (lambda: noise_paths.sampler_times(RECTIFIED_FLOW, torch.zeros(0)), "times is"),
     "order": (lambda: noise_paths.Uniform(1.0, 1.0), "high is"),
 }

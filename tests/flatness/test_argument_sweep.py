@@ -271,6 +271,11 @@ class Rows(torch.utils.data.Dataset[Tensor]):
         return torch.ones(4)
 
 
+def of_inference() -> nn.Module:
+    with torch.inference_mode():
+        return nn.Linear(4, 4)
+
+
 HOSTILE: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
     "True": lambda: True,
@@ -283,6 +288,7 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "NaN": lambda: math.nan,
     "inf": lambda: math.inf,
     "10**400": lambda: 10**400,
+    "2**63": lambda: 2**63,
     "1e308": lambda: 1e308,
     "1e39": lambda: 1e39,
     "a complex number": lambda: 1j,
@@ -298,9 +304,15 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "whole numbers": lambda: torch.arange(12).reshape(3, 4),
     "a number in a tensor": lambda: torch.tensor(1.0),
     "a tensor on meta": lambda: torch.empty(3, 4, device="meta"),
+    "a nested tensor": lambda: torch.nested.nested_tensor([torch.ones(4), torch.ones(3)]),
+    "a sparse tensor": lambda: torch.eye(3, 4).to_sparse(),
+    "rows of a sparse tensor": lambda: torch.eye(3, 4).to_sparse_csr(),
+    "numbers of a byte": lambda: torch.ones(3, 4).to(torch.float8_e4m3fn),
+    "bytes in a tensor": lambda: torch.zeros(3, dtype=torch.uint8),
     "another shape": lambda: torch.ones(7, 2, 2),
     "a model on meta": lambda: nn.Linear(4, 4, device="meta"),
     "a model without weights": lambda: nn.ReLU(),
+    "a model of inference": of_inference,
     "a model of halves": lambda: nn.Linear(4, 4).half(),
     "a list of nothing": lambda: [None],
     "a list of tensors on meta": lambda: [torch.empty(3, 4, device="meta")],
@@ -311,7 +323,10 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "3e38": lambda: 3e38,
     "numbers beyond float32": lambda: [1e300, 1e301],
     "a loader": lambda: torch.utils.data.DataLoader(Rows(), batch_size=2, shuffle=True),
+    "names that are none": lambda: {1: torch.ones(2), "a": torch.ones(2)},
     "a function of nothing": lambda: lambda: None,
+    "a function that gives -1": lambda: lambda *a, **k: -1.0,
+    "a function that gives one": lambda: lambda *a, **k: torch.ones(1),
     "a function of all": lambda: lambda *a, **k: None,
     "a function that gives NaN": lambda: lambda *a, **k: torch.full((3,), math.nan),
     "a generator": lambda: torch.Generator(),
@@ -389,6 +404,7 @@ def test_the_arguments_that_are_swept_from_are_allowed(name: str) -> None:
     call(**make())
 
 
+@pytest.mark.filterwarnings("ignore:.*(nested tensors|Sparse CSR).*:UserWarning")
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data())
 @settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])

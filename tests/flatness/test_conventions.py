@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -67,14 +68,25 @@ def test_edm2() -> None:
 class Named(nn.Module):
     """A transformer's way: the time by name, conditioning by numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = 5) -> None:
         """A weight in bfloat16."""
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(5, 2, dtype=torch.bfloat16))
+        self.weight = nn.Parameter(torch.ones(rows, 2, dtype=torch.bfloat16))
 
     def forward(self, hidden_states: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:
         """Something that depends on all of it."""
         return hidden_states + (condition @ self.weight)[:, :, None, None] + timestep.view(-1, 1, 1, 1).to(condition)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_classes_of_any_whole_numbers_type_become_rows(dtype: torch.dtype) -> None:
+    call = ModelCall("condition", time="timestep", one_hot=3)
+    output, _ = call(Named(3), X, U, torch.tensor([0, 2, 1, 1], dtype=dtype))
+    expected, _ = ModelCall("condition", time="timestep")(Named(3), X, U, torch.eye(3)[[0, 2, 1, 1]])
+    assert torch.equal(output, expected)
+    for wrong in ([0, 3, 1, 1], [0, -1, 1, 1]):
+        with pytest.raises(ValueError, match=r"labels is .*classes from 0 to 2"):
+            call(Named(3), X, U, torch.tensor(wrong))
 
 
 def test_times_by_name_and_conditioning_by_numbers() -> None:

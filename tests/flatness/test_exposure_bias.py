@@ -322,6 +322,11 @@ def finite_at_first(calls: int) -> Any:
     return model
 
 
+def always(value: object) -> Any:
+    """A variance of one value, whatever v and the step."""
+    return lambda v, step: value
+
+
 def test_progress_is_told() -> None:
     """Twice over the steps, on real images and along the chain, from 1 upwards; the line names the measure."""
     told: list[tuple[int, int]] = []
@@ -366,6 +371,16 @@ def test_wrong_arguments_are_refused() -> None:
         ({"clip": 0.0}, "clip is 0.0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"chains": 2**63}, "chains is"),
+        ({"epsilon_model": lambda x, t: x + 1j}, "what epsilon_model returned"),
+        ({"epsilon_model": lambda x, t: x.long()}, "what epsilon_model returned"),
+        *(
+            (
+                {"epsilon_model": lambda x, t: (x, x), "variance": always(value)},
+                "what variance ret",
+            )
+            for value in (-1.0, math.nan, None, "x", torch.ones(7), -torch.ones(2), torch.ones(2, 4, 2), 1j)
+        ),
         ({"epsilon_model": finite_at_first(len(STEPS))}, f"norm at t = {STEPS[-1]} along the chain is not finite"),
     ]
     for own, message in cases:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 from torch import Tensor
 
+from flatness.training.averaging_rules import SMALLEST_SIGMA_REL
 from flatness.training.weight_averaging import (
     EMA,
     LARGEST_SIGMA_REL,
@@ -29,7 +30,7 @@ from tests.flatness.averaging_common import flat, history, network, profile_weig
 Profile = tuple[float, float]
 
 
-@given(sigma_rel=st.floats(1e-4, LARGEST_SIGMA_REL))
+@given(sigma_rel=st.floats(SMALLEST_SIGMA_REL, LARGEST_SIGMA_REL))
 def test_width_and_exponent_are_inverse(sigma_rel: float) -> None:
     rule = PowerEMA.of_width(sigma_rel)
     # sigma_rel changes by less than itself over gamma + 1, so an ulp of gamma is an ulp of sigma_rel; a few for roots
@@ -189,6 +190,8 @@ def test_snapshots_are_copies_that_load_as_plain_weights() -> None:
 def test_arguments() -> None:
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: PowerEMA.of_width(0.3), r"sigma_rel is 0\.3"),
+        (lambda: PowerEMA.of_width(1e-310), "sigma_rel is 1e-310"),
+        (lambda: PowerEMA.of_width(9e-7), "sigma_rel is 9e-07; allowed: a finite number of at least 1e-06"),
         (lambda: fit([], (1.0, 1.0)), "profiles is empty"),
         (lambda: fit([(1.0, 5.0)], (1.0, 6.0)), "target has 6.0 steps; allowed: at most 5.0"),
         (lambda: fit([(-1.0, 5.0)], (1.0, 5.0)), r"gamma of profiles is -1\.0"),

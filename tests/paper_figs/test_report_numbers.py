@@ -104,7 +104,8 @@ def test_formulas_are_set_and_what_is_not_understood_is_refused() -> None:
     assert "<munder>" in formula
     assert "<munderover>" in formula
     assert len(re.findall('form="prefix"', str(formula).replace("fence", ""))) >= 2
-    for latex in (r"\nosuchcommand{x}", r"\left( x", "x $ y"):
+    wide = (r"\hspace{9999em}x", r"\hspace{-999999em}x", r"\kern99em x", r"\hspace{10em}x")
+    for latex in (r"\nosuchcommand{x}", r"\left( x", "x $ y", *wide):
         with pytest.raises(ValueError, match="latex is"):
             prose.formula(latex)
 

@@ -105,6 +105,8 @@ def test_options_change_the_preset() -> None:
         (("--micro-batch", "0"), "micro_batch is 0"),
         (("--steps", "100", "--until", "101"), "until is 101; allowed: at most the run's 100 steps"),
         (("--steps", "100", "--points", "50", "101"), "points is (50, 101); allowed: at most the run's 100 steps"),
+        (("--points", "5", "5"), "points is (5, 5); allowed: steps that differ"),
+        (("--power-widths", "1e-7"), "power_widths is 1e-07; allowed: a finite number of at least 1e-06"),
         (("--power-widths", "0.1", "0.1000000001"), "power_widths is (0.1, 0.1000000001); allowed: widths that differ"),
     ],
 )
@@ -160,6 +162,10 @@ def test_a_run_needs_a_folder_and_a_dry_run_none(capsys: pytest.CaptureFixture[s
         (("--method", "ip", "--sam-schedule", "late"), "sam_schedule is 'late', which method 'ip' does not use"),
         (("--method", "sam", "--input-perturbation", "0.2"), "input_perturbation is 0.2, which method 'sam' does not"),
         (("--method", "sam", "--every", "5"), "every is 5, which schedule 'always' does not use"),
+        (
+            ("--no-resblock-updown", "--conv-resample", "--channel-mult", "1", "--attention-resolutions"),
+            "resblock_updown is False, which a network of one level does not use",
+        ),
         (("--conv-resample",), "conv_resample is True, which a network that resamples inside its residual blocks"),
         (("--no-conv-resample",), "conv_resample is False, which a network that resamples inside its residual blocks"),
     ],

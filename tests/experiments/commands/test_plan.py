@@ -57,6 +57,8 @@ def test_a_measured_rate_is_used(capsys: Captured) -> None:
     "words",
     [
         ["--flops", "0"],
+        ["--flops", "inf"],
+        ["--flops", "nan"],
         ["--flops", "fast"],
         ["--flops", "1e14", "--measure"],
         ["--configs", "mnist"],

@@ -89,9 +89,13 @@ def test_stopped_and_resumed_it_is_the_same_run(tmp_path: Path, capsys: pytest.C
         [{k: v for k, v in line.items() if k not in timing} for line in lines(out)] for out in (parts, whole)
     )
     assert ours == theirs
-    # Once more, at its end: nothing to do, nothing changed
+    # Once more, at its end or with a step that is past: nothing to do, nothing changed
     before = lines(parts)
     assert main([*WORDS, "--out", str(parts)]) == 0
+    assert main([*WORDS, "--out", str(parts), "--until", "2"]) == 0
+    assert "resumed after step 6, which is beyond --until 2: nothing is done" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert lines(parts) == before
 
 

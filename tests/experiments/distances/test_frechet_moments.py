@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.distances import frechet
 from experiments.distances.frechet import Moments
 from tests.experiments.distances.gaussian_cases import EPS
 
@@ -71,7 +73,16 @@ def test_float32_features_are_summed_in_float64() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [torch.zeros(2, 4), torch.zeros(3), torch.full((2, 3), torch.inf), torch.zeros(2, 3, dtype=torch.int64), None],
+    [
+        torch.zeros(2, 4),
+        torch.zeros(3),
+        torch.full((2, 3), torch.inf),
+        torch.zeros(2, 3, dtype=torch.int64),
+        None,
+        torch.full((2, 3), torch.nan),
+        torch.full((2, 3), 1e200, dtype=torch.float64),
+        torch.zeros(2, 3, device="meta"),
+    ],
 )
 def test_bad_features_are_refused_and_nothing_is_taken_in(bad: torch.Tensor) -> None:
     moments = _of(_features())
@@ -110,6 +121,39 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="moments"):
             Moments.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mean", torch.full((3,), torch.nan, dtype=torch.float64)),
+        ("mean", torch.zeros(2, dtype=torch.float64)),
+        ("mean", torch.zeros(3, dtype=torch.float32)),
+        ("mean", torch.zeros(3, dtype=torch.bfloat16)),
+        ("mean", torch.tensor(0.0, dtype=torch.float64)),
+        ("scatter", -torch.eye(3, dtype=torch.float64)),
+        ("scatter", torch.ones(3, 3, dtype=torch.float64).tril()),
+        ("scatter", torch.full((3, 3), torch.inf, dtype=torch.float64)),
+        ("scatter", torch.eye(3, dtype=torch.int64)),
+        ("scatter", torch.ones(9, dtype=torch.float64)),
+        ("count", torch.tensor(-5)),
+        ("count", torch.tensor(torch.inf)),
+        ("count", torch.tensor([5])),
+    ],
+)
+def test_files_with_a_checksum_of_their_own_hold_moments_or_are_refused(
+    tmp_path: Path, name: str, value: torch.Tensor
+) -> None:
+    """Whoever writes a file can give it its checksum; NaN would be a distance of 0."""
+    made, path = _of(_features()), tmp_path / "moments.safetensors"
+    setattr(made, name, value)
+    tensors = {"count": torch.as_tensor(made.count), "mean": made.mean, "scatter": made.scatter}
+    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    narrow = value.dtype == torch.bfloat16  # of which there is no digest
+    metadata = {"format": frechet.FORMAT, "sha256": "" if narrow else frechet._digest(tensors)}
+    path.write_bytes(safetensors.torch.save(tensors, metadata))
+    with pytest.raises(ValueError, match=r"moments\.safetensors"):
+        Moments.from_file(path)
 
 
 def test_files_about_something_else_are_refused(tmp_path: Path) -> None:

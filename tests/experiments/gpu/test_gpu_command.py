@@ -175,10 +175,13 @@ def test_a_machine_without_a_card_is_told_before_a_process_is_started(
 
 
 def checked(out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, list[str]]:
-    """The status of --check, and its lines."""
+    """The status of --check, and its lines; where it is not 0, a line says so apart."""
     status = main(["gpu", "--out", str(out / "o"), "--check", *more])
     assert not (out / "o").exists()
-    return status, capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    assert said.err.count("\n") == status
+    assert said.err.startswith("error: what a section cannot do without is missing: " * status)
+    return status, said.out.splitlines()
 
 
 def mebibytes(lines: list[str], what: str) -> float:
@@ -238,7 +241,8 @@ def test_the_check_answers_where_nothing_is_installed(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-S", "-c", BARE, str(requirements.ROOT), "gpu", "--check", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
-    assert done.stderr == ""
+    assert done.stderr.startswith("error: what a section cannot do without is missing: torch, ")
+    assert done.stderr.count("\n") == 1
     lines = done.stdout.splitlines()
     missing = lines[-1].partition(": ")[2].split(", ")
     assert set(requirements.PACKAGES) <= set(missing)

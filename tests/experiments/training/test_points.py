@@ -62,6 +62,14 @@ def test_a_resumed_run_has_the_points_and_weights_of_an_uninterrupted_one(finish
         assert of[0].read_bytes() == of[1].read_bytes()
 
 
+def test_points_that_a_run_has_passed_are_refused_unless_they_are_there(tmp_path: Path) -> None:
+    train(configured(method="adm"), run_options(tmp_path, points=(2,), until=3), images())
+    with pytest.raises(CheckpointError, match=r"points is \(1, 2\).*come to step 3 without .* weights of 1; allowed"):
+        train(configured(method="adm"), run_options(tmp_path, points=(1, 2)), images())
+    assert train(configured(method="adm"), run_options(tmp_path, points=(2, 4), until=4), images()) == 4
+    assert point_folder(tmp_path, 4).exists()
+
+
 def test_a_damaged_point_is_refused(finished: Path, tmp_path: Path) -> None:
     train(configured(method="adm"), run_options(tmp_path, points=(3,), until=3), images())
     path = point_folder(tmp_path, 3) / "shadow-ema.safetensors"
