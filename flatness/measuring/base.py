@@ -31,6 +31,8 @@ from flatness.weights import SavedWeights, derived_seed
 
 Loss = Callable[[nn.Module, Any], Tensor]
 UNMOVED = "the unperturbed weights"
+MOST_PARTS = 50
+"""Of a loader, in which generators are looked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,13 +213,12 @@ def fixed_batches(batches: Iterable[Any]) -> Sequence[Any]:
 def read_once(batches: Iterable[Any]) -> list[Any]:
     """All that is yielded, with the generators after it as before: a DataLoader draws its order and workers' seeds.
 
-    Put back are the global generators and those that a DataLoader or its samplers name, so that training goes on as if
-    nothing had been read.
+    Put back are the global generators and those that a DataLoader, its samplers and its data set have as `generator`,
+    also one inside another, so that training goes on as if nothing had been read.
     """
     devices = [torch.device("cuda", index) for index in range(_cuda_devices())]
-    holders = [batches, getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None)]
-    holders.append(getattr(holders[-1], "sampler", None))
-    own = [held for holder in holders if isinstance(held := getattr(holder, "generator", None), torch.Generator)]
+    held = (getattr(holder, "generator", None) for holder in _inside(batches))
+    own = [generator for generator in held if isinstance(generator, torch.Generator)]
     states = [generator.get_state() for generator in own]
     try:
         with preserved_generators(devices):
@@ -225,6 +226,17 @@ def read_once(batches: Iterable[Any]) -> list[Any]:
     finally:
         for generator, state in zip(own, states, strict=True):
             generator.set_state(state)
+
+
+def _inside(batches: object) -> list[object]:
+    """What a loader is made of, the loader first; its parts by the names that torch.utils.data gives them."""
+    parts = [batches]
+    for part in parts:
+        inner = (getattr(part, name, None) for name in ("sampler", "batch_sampler", "dataset", "data_source"))
+        parts += [one for one in inner if one is not None and all(one is not other for other in parts)]
+        if len(parts) > MOST_PARTS:  # a part that is made anew whenever it is asked for has no end
+            break
+    return parts
 
 
 def _cuda_devices() -> int:

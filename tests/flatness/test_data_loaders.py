@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler, Subset
 
 import flatness
 from flatness.measuring import base
@@ -99,12 +99,49 @@ def test_measuring_on_a_loader_disturbs_no_generator(name: str, own: bool) -> No
     assert drawn(batches) == expected
 
 
-@pytest.mark.parametrize("where", ["its sampler", "its batch sampler's sampler"])
-def test_generators_of_samplers_go_on_too(where: str) -> None:
+class Wrapped(Sampler[int]):
+    """A sampler around another, as those of distributed training are."""
+
+    def __init__(self, sampler: Sampler[int]) -> None:
+        """Of the other."""
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[int]:
+        """As the other."""
+        return iter(self.sampler)
+
+    def __len__(self) -> int:
+        """As the other."""
+        return 8
+
+
+class Drawing(Augmented):
+    """Samples with noise from a generator of their own."""
+
+    def __init__(self) -> None:
+        """With the generator."""
+        self.generator = torch.Generator().manual_seed(6)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """One of them."""
+        return super().__getitem__(index) + torch.randn(2, generator=self.generator)
+
+    @property
+    def dataset(self) -> Dataset[Tensor]:
+        """Another one whenever it is asked for."""
+        return Drawing()
+
+
+@pytest.mark.parametrize(
+    "where", ["its sampler", "its batch sampler's sampler", "a sampler in its sampler", "its data", "its data's data"]
+)
+def test_generators_of_samplers_and_data_go_on_too(where: str) -> None:
     def made() -> DataLoader[Tensor]:
-        data = Augmented()
-        sampler = RandomSampler(data, generator=torch.Generator().manual_seed(5))
-        if where == "its sampler":
+        data: Dataset[Tensor] = Drawing() if "data" in where else Augmented()
+        data = Subset(data, range(8)) if where == "its data's data" else data
+        sampler: Sampler[int] = RandomSampler(data, generator=torch.Generator().manual_seed(5))  # type: ignore[arg-type]
+        sampler = Wrapped(sampler) if where == "a sampler in its sampler" else sampler
+        if where != "its batch sampler's sampler":
             return DataLoader(data, batch_size=4, sampler=sampler)
         return DataLoader(data, batch_sampler=BatchSampler(sampler, 4, drop_last=False))
 
