@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from theory.model import arguments
-from theory.model.smoothed_relu import smoothed_relu
+from theory.model.smoothed_relu import Smoothed
 
 
 class Moments(NamedTuple):
@@ -52,7 +52,7 @@ def relu_moments(
         sizes = (points**2).sum(axis=1) + extra
         return Moments((np.maximum(z, 0) ** 2).mean(axis=0), ((z > 0) * sizes[:, None]).mean(axis=0))
     deviation = np.linalg.norm(W, axis=0)
-    smoothed = smoothed_relu(b, deviation)
+    smoothed = Smoothed.of(b, deviation)
     # |x|^2 is u^2 along W's column and 1 in the mean in every direction across it, which z does not see
     return Moments(smoothed.second, (W.shape[0] - 1 + extra) * smoothed.active + smoothed.spread)
 

@@ -28,6 +28,18 @@ class Smoothed(NamedTuple):
     active: Float[ndarray, "*n"]
     spread: Float[ndarray, "*n"]
 
+    @classmethod
+    def of(cls, mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -> Smoothed:
+        """Of arguments that have been checked."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            scaled = mean / np.where(deviation > 0, deviation, 1.0)
+            h = np.where(deviation > 0, scaled, np.where(mean > 0, np.inf, -np.inf))
+        h = np.clip(h, -1e8, 1e8)  # beyond, ReLU is linear, or zero, to rounding
+        active, density = special.ndtr(h), np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
+        first = mean * active + deviation * density
+        second = (mean**2 + deviation**2) * active + mean * deviation * density
+        return cls(np.maximum(first, 0.0), np.maximum(second, 0.0), active, np.maximum(active - h * density, 0.0))
+
 
 def smoothed_relu(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -> Smoothed:
     """E max(z, 0), E max(z, 0)^2 and what else goes over z > 0 for z ~ N(mean, deviation^2), elementwise.
@@ -45,13 +57,7 @@ def smoothed_relu(mean: Float[ndarray, "*n"], deviation: Float[ndarray, "*n"]) -
     except ValueError as error:
         shapes = f"{mean.shape} and {deviation.shape}"
         raise ValueError(f"mean and deviation have shapes {shapes}; allowed: shapes that fit each other") from error
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        h = np.where(deviation > 0, mean / np.where(deviation > 0, deviation, 1.0), np.where(mean > 0, np.inf, -np.inf))
-    h = np.clip(h, -1e8, 1e8)  # beyond, ReLU is linear, or zero, to rounding
-    active, density = special.ndtr(h), np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
-    first = mean * active + deviation * density
-    second = (mean**2 + deviation**2) * active + mean * deviation * density
-    return Smoothed(np.maximum(first, 0.0), np.maximum(second, 0.0), active, np.maximum(active - h * density, 0.0))
+    return Smoothed.of(mean, deviation)
 
 
 class NoisyLoss(NamedTuple):
@@ -102,7 +108,7 @@ def two_layer_low_pass_filter(
     sizes = np.sqrt((x**2).sum(axis=1) + arguments.scalar("extra", extra, at_least=0))
     d, m = theta.shape
     z = x @ W + b
-    first, second, _, _ = smoothed_relu(z, W_noise * sizes[:, None])
+    first, second, _, _ = Smoothed.of(z, W_noise * sizes[:, None])
     bias = ((first @ theta.T / m - y) ** 2).sum(axis=1)
     spread = (np.maximum(second - first**2, 0.0) @ (theta**2).sum(axis=0)) / m**2
     noise = theta_noise**2 * d / m**2 * second.sum(axis=1)

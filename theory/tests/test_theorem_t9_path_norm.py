@@ -43,6 +43,13 @@ def test_exact_moments_are_those_of_many_points() -> None:
     assert trace == pytest.approx(path_norm.gauss_newton_trace(theta, W, b, x), rel=0.03)
 
 
+def test_columns_longer_than_a_number_may_be_have_moments() -> None:
+    """Entries are allowed up to 1e60; the norm of a column of such is beyond."""
+    W = np.full((2, 3), 1e60)
+    energy, _ = path_norm.relu_moments(W, np.array([0.3, -1.0, 2.0]))
+    assert energy == pytest.approx([1e120] * 3, rel=1e-12)  # |w|^2 / 2: the biases are nothing beside it
+
+
 def test_rescaling_moves_the_trace_and_not_the_path_flatness() -> None:
     theta, W, b = _network(2)
     a = np.array([0.05, 1.0, 20.0, 3.0, 0.3])
