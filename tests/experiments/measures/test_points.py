@@ -23,6 +23,10 @@ from experiments.training.trainer import train
 from findings.ladder_claims import RAW_CHECKPOINTS, SHARES_OF_THE_RUN
 from tests.experiments.training.small_runs import BASE
 
+TINY = dataclasses.replace(
+    QUICK, samples=8, long_samples=8, groups=2, exposure_images=2, long_exposure_images=2, lpf_images=8
+)
+"""What is measured takes its time by chains and steps, and is asked about here by its place."""
 STEPS = 20
 POINTS = (4, 16, 18, 20)
 SIZE = 8
@@ -55,7 +59,7 @@ def configured(**changes: object) -> Configuration:
 
 @pytest.fixture(scope="module")
 def material() -> StudyMaterial:
-    return StudyMaterial.of(made_images("train", 300), made_images("test", 80), Features(), QUICK, "cpu")
+    return StudyMaterial.of(made_images("train", 300), made_images("test", 80), Features(), TINY, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ def document(run: Path, material: StudyMaterial, tmp_path_factory: pytest.TempPa
 
 
 def test_raw_rows_are_measured_at_several_late_points() -> None:
-    todo = plan_of(20_000, tuple(round(share * 20_000) for share in SHARES_OF_THE_RUN), "sam", QUICK)
+    todo = plan_of(20_000, tuple(round(share * 20_000) for share in SHARES_OF_THE_RUN), "sam", TINY)
     of = {point.name: [measure.name for measure in point.measures] for point in todo}
     late = [of[p.name] for p in todo if p.average == "raw" and p.step >= 16_000]
     for name in ("losses", "distance-20", "exposure-20", "lpf", "rounding-4"):
@@ -86,11 +90,11 @@ def test_raw_rows_are_measured_at_several_late_points() -> None:
 
 def test_the_last_step_has_to_be_a_point() -> None:
     with pytest.raises(ValueError, match="points is"):
-        plan_of(20, (5, 10), "adm", QUICK)
+        plan_of(20, (5, 10), "adm", TINY)
 
 
 def test_everything_planned_is_there_and_none_failed(document: dict) -> None:
-    planned = {f"{p.name} {m.name}" for p in plan_of(STEPS, POINTS, "adm", QUICK) for m in p.measures}
+    planned = {f"{p.name} {m.name}" for p in plan_of(STEPS, POINTS, "adm", TINY) for m in p.measures}
     assert [one["name"] for one in document["points"]] == list(document["measures"])
     assert set(document["measures"]) == planned
     assert not [name for name, of in document["measures"].items() if "failed" in of]
@@ -120,7 +124,7 @@ def test_a_stopped_measuring_goes_on_to_the_same_file(
     again = run_points(run, "adm", POINTS, material, path)
     assert again["measures"] == document["measures"]
     assert run_points(run, "adm", POINTS, material, path) == again  # read, not measured
-    changed = dataclasses.replace(material, options=dataclasses.replace(QUICK, sigma=0.02))
+    changed = dataclasses.replace(material, options=dataclasses.replace(TINY, sigma=0.02))
     with pytest.raises(ValueError, match="other settings"):
         run_points(run, "adm", POINTS, changed, path)
 
@@ -137,9 +141,9 @@ def test_the_gradients_norm_and_the_loss_are_those_of_training(
     network = loaded(checkpoint, "raw").requires_grad_(True)
     own = made_images("train", 300).drawn(10, c.seed)
     norms, values = [], []
-    for number in range(QUICK.gradient_batches):
-        x_0 = to_float(Batches(own, c.global_batch, QUICK.seed, c.flip).batch(number))
-        draws = drawn(UniformTimesteps(100), tuple(x_0.shape), 0.0, torch.device("cpu"), QUICK.seed, number)
+    for number in range(TINY.gradient_batches):
+        x_0 = to_float(Batches(own, c.global_batch, TINY.seed, c.flip).batch(number))
+        draws = drawn(UniformTimesteps(100), tuple(x_0.shape), 0.0, torch.device("cpu"), TINY.seed, number)
         x_t = process.q_sample(x_0, draws.t, draws.noise)
         network.zero_grad()
         loss = process.losses(network(x_t, draws.t), x_0, x_t, draws.t, draws.noise).loss.mean()
