@@ -179,10 +179,20 @@ def _open(kind: type, taken: set[str], part: str = "") -> Any:
     return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))
 
 
-def _converted(value: Any, kind: Any) -> Any:
-    """A dataclass with the same fields, of another type, and so its parts; runs the other type's checks."""
+def _converted(value: Any, kind: Any, part: str = "") -> Any:
+    """A dataclass with the same fields, of another type, and so its parts; runs the other type's checks.
+
+    Raises:
+        ValueError: a check's; where another part has a field of that name too, with this part's name before it.
+    """
     if not dataclasses.is_dataclass(value):
         return value
     hints = typing.get_type_hints(kind)
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return kind(**{name: _converted(values, hints[name]) for name, values in fields.items()})
+    parts = {name: _converted(values, hints[name], name) for name, values in fields.items()}
+    try:
+        return kind(**parts)
+    except ValueError as error:
+        if part and str(error).partition(" ")[0] in {f.name for f in dataclasses.fields(Configuration)}:
+            raise ValueError(f"{part}.{error}") from error
+        raise

@@ -105,6 +105,7 @@ def test_options_change_the_preset() -> None:
         (("--micro-batch", "0"), "micro_batch is 0"),
         (("--steps", "100", "--until", "101"), "until is 101; allowed: at most the run's 100 steps"),
         (("--steps", "100", "--points", "50", "101"), "points is (50, 101); allowed: at most the run's 100 steps"),
+        (("--process.steps", "1"), "process.steps is 1"),
         (("--points", "5", "5"), "points is (5, 5); allowed: steps that differ"),
         (("--power-widths", "1e-7"), "power_widths is 1e-07; allowed: a finite number of at least 1e-06"),
         (("--power-widths", "0.1", "0.1000000001"), "power_widths is (0.1, 0.1000000001); allowed: widths that differ"),
