@@ -51,8 +51,9 @@ def parse_object(content: bytes | str) -> dict[str, Any]:
             letter.
     """
     try:
-        value = json.loads(content, parse_constant=_refuse_constant)
-        if SURROGATE.search(content if isinstance(content, str) else content.decode("latin-1")):
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()  # halves that make a letter together are one letter by now
     except RecursionError:
         raise ValueError(f"it is nested more than {DEPTH} deep") from None

@@ -154,7 +154,8 @@ class Moments:
         wrong = {name: metadata.get(name) for name, value in expected.items() if metadata.get(name) != value}
         if wrong:
             raise ValueError(f"{path} says {wrong}; allowed: { {name: expected[name] for name in wrong} }")
-        if int(count) < 0 or not bool(mean.isfinite().all()) or not _is_scatter(scatter):
+        centre = int(count) * float(mean.square().max())  # rounding of a scatter goes with the squares about zero
+        if int(count) < 0 or not bool(mean.isfinite().all()) or not _is_scatter(scatter, centre):
             raise ValueError(f"{path} holds a number, mean and scatter matrix that no features have")
         read = cls(len(mean))
         read.count, read.mean, read.scatter = int(count), mean, scatter
@@ -195,11 +196,12 @@ def factor(covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D r"]:
     return vectors[:, significant] * eigenvalues[significant].sqrt()
 
 
-def _is_scatter(matrix: Tensor) -> bool:
-    """Whether a matrix is a sum of squares, up to rounding: finite, symmetric, and without a diagonal below 0."""
+def _is_scatter(matrix: Tensor, size: float) -> bool:
+    """Whether a matrix may be a sum of squares, up to rounding of numbers of a size: finite, symmetric, no diagonal
+    below 0."""
     if not bool(matrix.isfinite().all()):
         return False
-    rounding = 1e-9 * float(matrix.abs().max())
+    rounding = 1e-9 * max(size, float(matrix.abs().max()))
     return bool((matrix.diagonal() >= -rounding).all()) and bool(((matrix - matrix.T).abs() <= rounding).all())
 
 

@@ -124,7 +124,8 @@ def _checked(variance: object, v: Tensor) -> Tensor | float:
     if not isinstance(variance, Tensor):
         return arguments.number("what variance returned", variance, at_least=0.0)
     try:
-        fits = torch.broadcast_shapes(variance.shape, v.shape) == v.shape and variance.is_floating_point()
+        known = arguments.is_dense(variance) and not variance.is_meta and variance.is_floating_point()
+        fits = known and torch.broadcast_shapes(variance.shape, v.shape) == v.shape
     except RuntimeError:
         fits = False
     if not fits or not bool((variance.isfinite() & (variance >= 0)).all()):

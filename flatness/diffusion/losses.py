@@ -112,7 +112,7 @@ def completed(batch: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """
     parts = batch if isinstance(batch, tuple | list) else (batch,)
     fits = 1 <= len(parts) <= (4 if isinstance(batch, Batch) else 2)
-    if not fits or not isinstance(parts[0], Tensor) or not parts[0].is_floating_point() or parts[0].dim() < 2:
+    if not fits or not arguments.is_dense(parts[0]) or not parts[0].is_floating_point() or parts[0].dim() < 2:
         raise arguments.refuse("batch", batch, "a floating-point tensor (n, ...), (tensor, labels), or a Batch")
     whole = Batch(*parts)
     x_0, labels, noise, u = whole
@@ -183,7 +183,8 @@ class DiffusionLoss:
     def _drawn(self, u: Tensor) -> Tensor:
         """Times (n,) at the positions u (n,)."""
         t = (self.times or self.path.uniform())(u)
-        if not isinstance(t, Tensor) or t.is_complex() or t.shape != u.shape or not bool(t.isfinite().all()):
+        known = arguments.is_dense(t) and not t.is_meta and not t.is_complex() and t.dtype != torch.bool
+        if not known or t.shape != u.shape or not bool(t.isfinite().all()):
             raise arguments.refuse("what times returned", t, f"a tensor ({len(u)},) of finite numbers")
         return t
 
@@ -191,8 +192,9 @@ class DiffusionLoss:
         if self.weight is None:
             return losses
         weight = self.weight(*self.path.coefficients(t))
-        if not isinstance(weight, Tensor) or weight.is_complex() or weight.shape != t.shape:
-            raise arguments.refuse("what weight returned", weight, f"a tensor ({len(t)},) of real numbers")
+        known = arguments.is_dense(weight) and not weight.is_meta and weight.is_floating_point()
+        if not known or weight.shape != t.shape or not bool(weight.isfinite().all()):
+            raise arguments.refuse("what weight returned", weight, f"a tensor ({len(t)},) of finite numbers")
         return losses * weight.to(losses.dtype).to(losses.device)
 
     def epsilon(self, model: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -252,7 +254,7 @@ class EDMLoss(DiffusionLoss):
     def _levels(self, t: Tensor) -> Tensor:
         """Noise levels (n,), float64 on the CPU: above 0, for the network is told their logarithm."""
         sigma = t.cpu().double()
-        if not bool((sigma > 0).all()):
+        if not bool(((sigma > 0) & sigma.isfinite()).all()):
             raise arguments.refuse("times", sigma.tolist(), "noise levels sigma greater than 0")
         return sigma
 

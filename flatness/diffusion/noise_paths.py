@@ -23,6 +23,10 @@ STEPS = 1000
 """Of the discrete process that stands for a continuous one."""
 RHO = 7.0
 """The exponent of Karras et al.'s (2022, Eq. 5) spacing of noise levels."""
+WHOLE = {
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+"""Types of whole numbers that can be steps."""
 EDGE = 1e-12
 """How near to 0 and 1 positions come, so that a normal quantile stays finite (7 standard deviations)."""
 
@@ -165,8 +169,8 @@ class DiscretePath:
             ValueError: t are not steps of the process.
         """
         total = len(self.alphas_cumprod)
-        whole = isinstance(t, Tensor) and t.dim() == 1 and not (t.is_floating_point() or t.is_complex())
-        steps = t.cpu().long() if whole and t.dtype != torch.bool else None
+        known = arguments.is_dense(t) and not t.is_meta and t.dtype in WHOLE
+        steps = t.cpu().long() if known and t.dim() == 1 else None
         if steps is None or (len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < total):
             raise arguments.refuse("t", t, f"whole numbers (n,) from 0 to {total - 1}, the steps of alphas_cumprod")
         bars = self.alphas_cumprod[steps]

@@ -232,7 +232,9 @@ def _inside(batches: object) -> list[object]:
     """What a loader is made of, the loader first; its parts by the names that torch.utils.data gives them."""
     parts = [batches]
     for part in parts:
-        inner = (getattr(part, name, None) for name in ("sampler", "batch_sampler", "dataset", "data_source"))
+        inner = [getattr(part, name, None) for name in ("sampler", "batch_sampler", "dataset", "data_source")]
+        several = getattr(part, "datasets", ())  # of those that hold several, as ConcatDataset
+        inner += several if isinstance(several, list | tuple) else ()
         parts += [one for one in inner if one is not None and all(one is not other for other in parts)]
         if len(parts) > MOST_PARTS:  # a part that is made anew whenever it is asked for has no end
             break

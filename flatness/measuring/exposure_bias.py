@@ -168,9 +168,9 @@ class _Network:
         for part in x.split(self.batch_size):
             output = self.function(part, torch.full((len(part),), t, device=part.device, dtype=torch.int64))
             pair = tuple(output) if isinstance(output, tuple | list) else (output,)
-            tensors = all(isinstance(y, Tensor) and y.is_floating_point() and y.shape == part.shape for y in pair)
-            if len(pair) not in (1, 2) or not tensors:
-                shown = [(tuple(y.shape), y.dtype) if isinstance(y, Tensor) else type(y).__name__ for y in pair]
+            known = all(arguments.is_dense(y) and not y.is_meta and y.is_floating_point() for y in pair)
+            if len(pair) not in (1, 2) or not known or any(y.shape != part.shape for y in pair):
+                shown = [(tuple(y.shape), y.dtype) if arguments.is_dense(y) else type(y).__name__ for y in pair]
                 allowed = f"a tensor of real numbers of shape {tuple(part.shape)}, or two"
                 raise arguments.refuse("what epsilon_model returned", shown, allowed)
             if self.needs_v and len(pair) == 1:
@@ -219,7 +219,7 @@ def _sampling_norms(
         report(2 * len(reverse) - index, 2 * len(reverse))
         if index:
             noise = network.noise(shape, "chain", seed, index)
-            x = ancestral_step(x, epsilon, step, variance_of(variance, v, step), noise, clip)
+            x = ancestral_step(x, epsilon, step, variance_of(variance, v, step), noise, clip).to(noise.dtype)
     return torch.stack(norms)
 
 

@@ -30,7 +30,7 @@ _TEXT = {"mi", "mo", "mn", "mtext", "mspace"}
 _SCRIPTS = {"msub", "msup", "msubsup", "munder", "mover", "munderover", "mfrac", "msqrt", "mroot"}
 _GROUPS = {"math", "mrow", "mtable", "mtr", "mtd", "mstyle", "mphantom"}
 _SHOWN = _TEXT | _SCRIPTS | _GROUPS
-_LENGTH = r"-?(\d(\.\d{0,4})?|\.\d{1,4})em"
+_LENGTH = r"-?([0-9](\.[0-9]{0,4})?|\.[0-9]{1,4})em"
 _ATTRIBUTES = {
     name: re.compile(pattern)
     for names, pattern in {

@@ -95,6 +95,8 @@ def test_a_file_without_a_checksum_is_read_and_shows_what_the_checksum_is_for(tm
         '{"checksum": null, "a": 1}',
         r'{"a": "\ud800"}',
         r'{"\uDFFF": [1]}',
+        b'{"a": "\xed\xa0\x80"}',
+        r'{"a": "\ud800"}'.encode("utf-16"),
         r'{"a": ["\ude00\ud83d"]}',
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler, Subset
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, RandomSampler, Sampler, Subset
 
 import flatness
 from flatness.measuring import base
@@ -133,12 +133,21 @@ class Drawing(Augmented):
 
 
 @pytest.mark.parametrize(
-    "where", ["its sampler", "its batch sampler's sampler", "a sampler in its sampler", "its data", "its data's data"]
+    "where",
+    [
+        "its sampler",
+        "its batch sampler's sampler",
+        "a sampler in its sampler",
+        "its data",
+        "its data's data",
+        "its data sets",
+    ],
 )
 def test_generators_of_samplers_and_data_go_on_too(where: str) -> None:
     def made() -> DataLoader[Tensor]:
         data: Dataset[Tensor] = Drawing() if "data" in where else Augmented()
         data = Subset(data, range(8)) if where == "its data's data" else data
+        data = ConcatDataset([Augmented(), data]) if where == "its data sets" else data
         sampler: Sampler[int] = RandomSampler(data, generator=torch.Generator().manual_seed(5))  # type: ignore[arg-type]
         sampler = Wrapped(sampler) if where == "a sampler in its sampler" else sampler
         if where != "its batch sampler's sampler":

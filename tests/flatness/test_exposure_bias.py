@@ -374,12 +374,24 @@ def test_wrong_arguments_are_refused() -> None:
         ({"chains": 2**63}, "chains is"),
         ({"epsilon_model": lambda x, t: x + 1j}, "what epsilon_model returned"),
         ({"epsilon_model": lambda x, t: x.long()}, "what epsilon_model returned"),
+        ({"epsilon_model": lambda x, t: x.to_sparse()}, "what epsilon_model returned"),
+        ({"epsilon_model": lambda x, t: x.to("meta")}, "what epsilon_model returned"),
         *(
             (
                 {"epsilon_model": lambda x, t: (x, x), "variance": always(value)},
                 "what variance ret",
             )
-            for value in (-1.0, math.nan, None, "x", torch.ones(7), -torch.ones(2), torch.ones(2, 4, 2), 1j)
+            for value in (
+                -1.0,
+                math.nan,
+                None,
+                "x",
+                torch.ones(7),
+                -torch.ones(2),
+                torch.ones(2, 4, 2),
+                1j,
+                torch.ones(1).to_sparse(),
+            )
         ),
         ({"epsilon_model": finite_at_first(len(STEPS))}, f"norm at t = {STEPS[-1]} along the chain is not finite"),
     ]
