@@ -152,7 +152,8 @@ class Losses:
         """
         seed_generators(derived_seed("loss", self.seed, index), self.devices)
         values = self.loss(self.model, self.batches[index])
-        if not isinstance(values, Tensor) or not values.is_floating_point() or values.dim() > 1 or values.numel() == 0:
+        real = arguments.is_dense(values) and values.is_floating_point() and not values.is_meta
+        if not real or values.dim() > 1 or values.numel() == 0:
             allowed = "a floating-point tensor of shape (n,), one loss per sample, or ()"
             raise arguments.refuse(f"what loss returned for batch {index}", values, allowed)
         return values.reshape(-1).clone()  # a compiled loss may write the next where this lies

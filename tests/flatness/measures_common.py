@@ -215,6 +215,8 @@ def check_refuses(measure: Measure) -> None:
         ("without parameters", lambda: measure(nn.ReLU(), noisy_loss, data)),
         ("model is", lambda: measure(noisy_loss, noisy_loss, data)),
         ("seed is -1", lambda: measure(model, noisy_loss, data, seed=-1)),
+        ("what loss returned", lambda: measure(model, lambda net, x: noisy_loss(net, x).to_sparse(), data)),
+        ("what loss returned", lambda: measure(model, lambda net, x: noisy_loss(net, x).to("meta"), data)),
         ("eval_mode is 1", lambda: measure(model, noisy_loss, data, eval_mode=1)),
         ("progress is 'yes'", lambda: measure(model, noisy_loss, data, progress="yes")),
     ]
