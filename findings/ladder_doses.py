@@ -162,10 +162,13 @@ class StudyRows(NamedTuple):
     def cheaper(self) -> list[DoseRow]:
         """Of each method of few passes the least dose at which its raw weights are as flat as SAM's."""
         least: dict[str, DoseRow] = {}
+        if self.sam is None:
+            return []
+        limit = self.sam.ratios["raw", RISE].value
         for row in sorted(self.rows, key=lambda row: row.dose):
             rise = row.ratios.get(("raw", RISE))
             few = row.passes is not None and row.passes <= MOST_PASSES
-            if few and rise is not None and self.sam is not None and rise.value <= self.sam.ratios["raw", RISE].value:
+            if few and rise is not None and rise.value <= limit:
                 least.setdefault(row.method, row)
         return list(least.values())
 

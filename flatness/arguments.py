@@ -178,3 +178,8 @@ def is_dense(value: object) -> TypeGuard[Tensor]:
     if not isinstance(value, Tensor) or value.is_nested or value.layout is not torch.strided:
         return False
     return not value.is_floating_point() or value.element_size() >= NARROWEST
+
+
+def has_reals(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a dense tensor of floating-point numbers that are there, not on meta."""
+    return is_dense(value) and value.is_floating_point() and not value.is_meta

@@ -124,8 +124,7 @@ def _checked(variance: object, v: Tensor) -> Tensor | float:
     if not isinstance(variance, Tensor):
         return arguments.number("what variance returned", variance, at_least=0.0)
     try:
-        known = arguments.is_dense(variance) and not variance.is_meta and variance.is_floating_point()
-        fits = known and torch.broadcast_shapes(variance.shape, v.shape) == v.shape
+        fits = arguments.has_reals(variance) and torch.broadcast_shapes(variance.shape, v.shape) == v.shape
     except RuntimeError:
         fits = False
     if not fits or not bool((variance.isfinite() & (variance >= 0)).all()):

@@ -192,8 +192,7 @@ class DiffusionLoss:
         if self.weight is None:
             return losses
         weight = self.weight(*self.path.coefficients(t))
-        known = arguments.is_dense(weight) and not weight.is_meta and weight.is_floating_point()
-        if not known or weight.shape != t.shape or not bool(weight.isfinite().all()):
+        if not arguments.has_reals(weight) or weight.shape != t.shape or not bool(weight.isfinite().all()):
             raise arguments.refuse("what weight returned", weight, f"a tensor ({len(t)},) of finite numbers")
         return losses * weight.to(losses.dtype).to(losses.device)
 

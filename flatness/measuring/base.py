@@ -152,8 +152,7 @@ class Losses:
         """
         seed_generators(derived_seed("loss", self.seed, index), self.devices)
         values = self.loss(self.model, self.batches[index])
-        real = arguments.is_dense(values) and values.is_floating_point() and not values.is_meta
-        if not real or values.dim() > 1 or values.numel() == 0:
+        if not arguments.has_reals(values) or values.dim() > 1 or values.numel() == 0:
             allowed = "a floating-point tensor of shape (n,), one loss per sample, or ()"
             raise arguments.refuse(f"what loss returned for batch {index}", values, allowed)
         return values.reshape(-1).clone()  # a compiled loss may write the next where this lies

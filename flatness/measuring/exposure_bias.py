@@ -168,8 +168,8 @@ class _Network:
         for part in x.split(self.batch_size):
             output = self.function(part, torch.full((len(part),), t, device=part.device, dtype=torch.int64))
             pair = tuple(output) if isinstance(output, tuple | list) else (output,)
-            known = all(arguments.is_dense(y) and not y.is_meta and y.is_floating_point() for y in pair)
-            if len(pair) not in (1, 2) or not known or any(y.shape != part.shape for y in pair):
+            fits = len(pair) in (1, 2) and all(arguments.has_reals(y) and y.shape == part.shape for y in pair)
+            if not fits:
                 shown = [(tuple(y.shape), y.dtype) if arguments.is_dense(y) else type(y).__name__ for y in pair]
                 allowed = f"a tensor of real numbers of shape {tuple(part.shape)}, or two"
                 raise arguments.refuse("what epsilon_model returned", shown, allowed)
