@@ -18,10 +18,9 @@ from benchmarks.timing import Row, interleaved
 from experiments.adm import ADM, ADMOptions
 from experiments.configuration import PRESETS, PresetName
 from experiments.diffusion import Process, ProcessOptions
-from experiments.sampling.chains import generate
-from experiments.sampling.noise import ImageNoise
+from experiments.sampling.chains import ImageNoise, generate
 from flatness.optional_imports import imported
-from flatness.precision import whole_float32
+from flatness.passes import whole_float32
 
 IMAGES = {"cpu": 16, "cuda": 256}
 STEPS = 20

@@ -24,10 +24,9 @@ import torch
 from experiments.commands.progress import duration
 from experiments.configuration import Configuration, Method, RunOptions, WeightNoiseOptions, current_settings
 from experiments.data import Images
-from experiments.measures.evaluate import evaluate
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.points import FOLDER, PointOptions, StudyMaterial, run_points
-from experiments.measures.rows import Checkpoint, check_material, check_options
+from experiments.measures.rows import Checkpoint, check_material, check_options, evaluate
 from experiments.measures.runner import Progress
 from experiments.measures.sample_grids import write_grids
 from experiments.measures.subject import GRADIENT_BATCH, Material

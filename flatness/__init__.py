@@ -10,16 +10,17 @@ Losses to measure: `epsilon_loss`, `x_0_loss`, `v_loss`, `flow_loss`, `edm_loss`
 `sampling_process` makes what `exposure_bias` takes of them. On the command line: `flatness --help`.
 """
 
-from flatness.diffusion.conventions import edm2_loss, sit_loss
 from flatness.diffusion.likelihood import bits_per_dimension, likelihood_loss, likelihood_weights
 from flatness.diffusion.losses import (
     Batch,
     DiffusionLoss,
     EDMLoss,
+    edm2_loss,
     edm_loss,
     epsilon_loss,
     fixed_batches,
     flow_loss,
+    sit_loss,
     v_loss,
     x_0_loss,
 )
@@ -38,10 +39,10 @@ from flatness.measuring.sharpness import worst_case_sharpness
 from flatness.measuring.spectral_density import spectral_density
 from flatness.training.friendly_sam import FriendlySAM
 from flatness.training.input_perturbation import perturbed_noise
+from flatness.training.perturbed_optimizer import Always, EveryK, Late
 from flatness.training.random_sam import RandomSAM
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
-from flatness.training.schedules import Always, EveryK, Late
 from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
 from flatness.weights import moved, perturbed_weights
 

@@ -1,8 +1,13 @@
-"""What the passes of a training step share: the gradients at hand, their norm, and torch's random states."""
+"""What passes share: the gradients at hand, their norm, torch's random states, and float32 that is float32.
+
+On CUDA TF32 rounds factors to ten bits, in convolutions by torch's default; `whole_float32` keeps them whole.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -73,3 +78,24 @@ def set_random_state(state: RandomState) -> None:
     for device, value in state.items():
         which = [] if device.type in ("cpu", "mps") else [device]
         (torch if device.type == "cpu" else torch.get_device_module(device)).set_rng_state(value, *which)
+
+
+def tf32() -> dict[str, bool]:
+    """Whether torch may round to TF32 on CUDA: in matrix products, and in cuDNN's convolutions."""
+    return {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32}
+
+
+@contextlib.contextmanager
+def whole_float32() -> Iterator[None]:
+    """Within, neither may; on leaving, both are as before. Bfloat16 by autocast is not affected."""
+    before = tf32()
+    _allow(dict.fromkeys(before, False))
+    try:
+        yield
+    finally:
+        _allow(before)
+
+
+def _allow(switches: dict[str, bool]) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = switches["matmul"]
+    torch.backends.cudnn.allow_tf32 = switches["cudnn"]

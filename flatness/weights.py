@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from flatness import arguments
-from flatness.compilation import plain_name
+from flatness.modules import Selection, plain_name, selected_parameters
 from flatness.passes import whole_norm
-from flatness.selection import Selection, selected_parameters
 
 Direction = Iterable[Tensor] | Mapping[str, Tensor]
 TargetType = TypeVar("TargetType")

@@ -16,9 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from findings.checksums import ResultError, read_json, with_checksum
 from findings.files import write_whole
-from paper_figs.catalogue import ROOT, Entry
+from paper_figs.catalogue import ROOT, Entry, versions
 from paper_figs.columns import tabular
-from paper_figs.fingerprint import versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from theory.model.exposure import exposure_bound, norm_gap_bound, sampler_steps
     from theory.model.gaussians import Gaussian, kl_divergence, squared_wasserstein
     from theory.model.likelihood import (
         bits_per_dimension,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     )
     from theory.model.perturbed_density import PerturbedDensity, perturbed_density
     from theory.model.random_features import RandomFeatureScore, feature_second_moment
-    from theory.model.sampling_law import ode_law, sde_law
+    from theory.model.sampling import exposure_bound, norm_gap_bound, ode_law, sampler_steps, sde_law
     from theory.model.smoothed_relu import smoothed_relu, two_layer_low_pass_filter
     from theory.model.spectral_ball import spectral_ball_bounds
     from theory.model.step_noise import (
@@ -122,14 +121,14 @@ _MODULES = {
         ),
         "step_noise",
     ),
-    **dict.fromkeys(("ode_law", "sde_law"), "sampling_law"),
+    **dict.fromkeys(("ode_law", "sde_law"), "sampling"),
     **dict.fromkeys(
         ("balanced", "gauss_newton_trace", "lipschitz_from_flatness", "path_flatness", "path_norm"), "path_norm"
     ),
     **dict.fromkeys(
         ("bits_per_dimension", "likelihood_rise", "likelihood_weights", "readout_rise", "rounding_bound"), "likelihood"
     ),
-    **dict.fromkeys(("exposure_bound", "norm_gap_bound", "sampler_steps"), "exposure"),
+    **dict.fromkeys(("exposure_bound", "norm_gap_bound", "sampler_steps"), "sampling"),
     **dict.fromkeys(("Gaussian", "kl_divergence", "squared_wasserstein"), "gaussians"),
     **dict.fromkeys(("NotNormalizableError", "is_admissible", "loss_rise", "perturbation_divergence"), "perturbations"),
     **dict.fromkeys(("diffused", "perturbed_noise", "project_admissible", "score_perturbation"), "perturbations"),

@@ -22,7 +22,7 @@ from findings.boundary import guarded
 from findings.files import check_out
 from findings.provenance import ROOT
 from findings.verdicts import DECIDED, FEWEST_SEEDS, Outcome, Verdict
-from toy import images, ladder_command, study
+from toy import ladder_command, study, training_sets
 from toy import report as results
 from toy import settings as sizes
 from toy.claims import PREDICTIONS
@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         "rows, go (default results/toy.json, results/ladder/ring.json, results/ladder/images.json)",
     )
     parser.add_argument("--so-far", action="store_true", help="write the rows of the runs that are done; run nothing")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help=f"Fashion-MNIST's files (default {images.ROOT})")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help=f"Fashion-MNIST's files (default {training_sets.ROOT})"
+    )
     return parser
 
 
@@ -113,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--data goes with images, not with {options.part}")
     if options.workers is not None and options.so_far:
         parser.error("--workers goes with runs that are made, and --so-far makes none")
-    options.data = images.ROOT if options.data is None else options.data
+    options.data = training_sets.ROOT if options.data is None else options.data
     options.workers = WORKERS if options.workers is None else options.workers
     command = shlex.join(["python", "-m", "toy", *given])
     rungs = [

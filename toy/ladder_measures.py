@@ -26,10 +26,9 @@ from toy import measures
 from toy.data import GaussianMixture, generator_of
 from toy.distances import projections
 from toy.measures import Losses, PerSeed
-from toy.minibatches import BLOCK, Minibatches
 from toy.models import ScoreModels, losses_and_gradients
 from toy.sampling import sample, training_norms
-from toy.training import sam_weights
+from toy.training import BLOCK, Minibatches, sam_weights
 from toy.training_sets import Data, Distribution
 
 CHOICE = 100_000

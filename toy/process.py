@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flatness import arguments
-from flatness.diffusion.ancestral_sampling import ReverseStep, respaced_steps, reverse_steps
+from flatness.diffusion.sampling import ReverseStep, respaced_steps, reverse_steps
 
 COSINE_OFFSET = 0.008
 LARGEST_BETA = 0.999

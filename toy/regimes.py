@@ -15,13 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from flatness import arguments
-from flatness.training.schedules import EveryK, Late
+from flatness.training.perturbed_optimizer import EveryK, Late
 from flatness.training.weight_averaging import PowerEMA
 from toy.data import ring
-from toy.images import ROOT, fashion_mnist
 from toy.ladder_measures import Measuring
 from toy.training import Method, Rule, default_averages
-from toy.training_sets import Data, Distribution, training_sets
+from toy.training_sets import ROOT, Data, Distribution, fashion_mnist, training_sets
 
 RADII = (0.0007, 0.002, 0.0055, 0.0093, 0.0156, 0.0263, 0.0442, 0.0743, 0.125, 0.354, 1.0)
 """SAM's; neighbours of a factor of sqrt(8) but for .0093, .0263 and .0743, which lie between."""

@@ -11,7 +11,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from toy import hessian, measures
+from toy import measures
 from toy.data import GaussianMixture
 from toy.models import ScoreModels
 from toy.predictions import BITS
@@ -64,7 +64,7 @@ def measure_row(
     losses = measures.Losses(models, points)
     _flatness(row, models, losses, settings)
     if not models.learn_features:
-        row.add(hessian.spectrum_measures(models, points))
+        row.add(measures.spectrum_measures(models, points))
     loss = torch.from_numpy(row.measures["loss"])
     for index, shifted in enumerate(datas[1:], start=1):
         moved = measures.evaluation_points(shifted, models.process, numbers, settings.evaluation_points)

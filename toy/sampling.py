@@ -1,6 +1,6 @@
 """Ancestral DDPM sampling of many seeds' models at once, and exposure bias as the drift of the predicted noise's norm.
 
-The steps are those of `flatness.diffusion.ancestral_sampling`; the norms are those of `flatness.exposure_bias`, for S
+The steps are those of `flatness.diffusion.sampling`; the norms are those of `flatness.exposure_bias`, for S
 models in one pass and with their squares, whose means the exact law of a linear chain gives (`tests.toy.linear_chain`).
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from flatness.diffusion.ancestral_sampling import ancestral_step, variance_of
+from flatness.diffusion.sampling import ancestral_step, variance_of
 from toy.data import generator_of
 from toy.process import FIXED_VARIANCES, Process
 from toy.training_sets import Distribution

@@ -29,9 +29,9 @@ from findings.files import write_whole
 from findings.provenance import ROOT, commit, versions
 from findings.verdicts import mean_interval
 from flatness import arguments
-from flatness.diffusion.ancestral_sampling import respaced_steps
-from theory.model.exposure import SAMPLERS, exposure_bound, sampler_steps
+from flatness.diffusion.sampling import respaced_steps
 from theory.model.likelihood import reverse_variances
+from theory.model.sampling import SAMPLERS, exposure_bound, sampler_steps
 from toy.data import GaussianMixture, generator_of, ring
 from toy.distances import projections, sliced_wasserstein
 from toy.measures import quantized_weights

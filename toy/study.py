@@ -21,17 +21,16 @@ import torch
 from numpy import ndarray
 
 from flatness import arguments
-from flatness.training.schedules import EveryK, Late
+from flatness.training.perturbed_optimizer import EveryK, Late
 from toy import gap_tolerance
 from toy.claims import GAP_ROWS
 from toy.data import GaussianMixture, equal_mixture, ring
-from toy.minibatches import BLOCK
 from toy.models import ScoreModels, random_models
 from toy.predictions import COUNTS, SWEEP
 from toy.process import cosine_process
 from toy.rows import Row, measure_row
 from toy.settings import Settings
-from toy.training import METHODS, Method, Plan, Run, train
+from toy.training import BLOCK, METHODS, Method, Plan, Run, train
 
 WINDOW = 2
 """Blocks of training steps over which a falling loss is averaged: few, since it falls fast where losses are matched."""

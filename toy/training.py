@@ -6,6 +6,10 @@ A run gives three rows, since EMA and SWA do not act on training. Each seed is t
 torch.optim.Adam and the optimizers of `flatness` (SAM, RandomSAM, FriendlySAM, RandomWeightPerturbation, but for their
 noise, which is drawn here for all seeds and many steps at a time): Adam works elementwise, and SAM's norm is taken over
 each seed's own weights. The learnt weights (theta, or theta, W and U) are perturbed together.
+
+Minibatches (timesteps, data, noise and input perturbation) are drawn for a block of steps at a time, from generators
+that are functions of (seed, block): a step's numbers do not depend on where training began, on the other seeds, or on
+the method, so methods are compared on the same draws.
 """
 
 from __future__ import annotations
@@ -14,18 +18,93 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from flatness import arguments
 from flatness.progress import Progress, reporter
+from flatness.training.input_perturbation import perturbed_noise
+from flatness.training.perturbed_optimizer import Always
 from flatness.training.sam import SMALLEST_NORM
-from flatness.training.schedules import Always
 from flatness.training.weight_averaging import EMA, SWA, PowerEMA
 from toy.data import generator_of
-from toy.minibatches import BLOCK, Minibatch, Minibatches
 from toy.models import ScoreModels, losses_and_gradients
-from toy.training_sets import Data
+from toy.process import Process
+from toy.training_sets import Data, checked_data, source_of
+
+BLOCK = 50
+"""Steps drawn at a time: few enough to stay in the cache, enough to make seeding generators cheap."""
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatch:
+    """What one step trains on, for S seeds.
+
+    Attributes:
+        t: (S, n), int64.
+        x_t: (S, n, d), noised data; with input perturbation it is built with epsilon + gamma xi.
+        epsilon: (S, n, d), the target.
+    """
+
+    t: Int[Tensor, "S n"]
+    x_t: Float[Tensor, "S n d"]
+    epsilon: Float[Tensor, "S n d"]
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatches:
+    """The stream of minibatches.
+
+    Args:
+        data: the distribution of x_0, or a training set of each seed, of which points are drawn with replacement.
+        process: the diffusion process; timesteps are uniform on its T.
+        seeds: the numbers of the seeds.
+        batch: points a seed and step, n.
+        input_perturbation: gamma of DDPM-IP.
+        dtype: of x_t and epsilon.
+
+    Raises:
+        ValueError: an argument is not as above.
+    """
+
+    data: Data
+    process: Process
+    seeds: tuple[int, ...]
+    batch: int = 128
+    input_perturbation: float = 0.0
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        """Check the arguments that are not checked where they are used."""
+        checked_data("data", self.data)
+        arguments.instance("process", self.process, Process)
+        if not self.seeds:
+            raise arguments.refuse("seeds", self.seeds, "at least one seed")
+        for seed in self.seeds:
+            arguments.count("seeds", seed)
+        arguments.count("batch", self.batch, at_least=1)
+        arguments.number("input_perturbation", self.input_perturbation, at_least=0)
+
+    def block(self, index: int) -> list[Minibatch]:
+        """The minibatches of the steps index BLOCK, ..., (index + 1) BLOCK - 1."""
+        batches = [self._of_seed(index, seed) for seed in self.seeds]
+        t, x_t, epsilon = (torch.stack(tensors, dim=1) for tensors in zip(*batches, strict=True))
+        return [Minibatch(*tensors) for tensors in zip(t, x_t, epsilon, strict=True)]
+
+    def step(self, number: int) -> Minibatch:
+        """The minibatch of one step; draws its whole block."""
+        return self.block(arguments.count("number", number) // BLOCK)[number % BLOCK]
+
+    def _of_seed(self, index: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """t (BLOCK, n), x_t and epsilon (BLOCK, n, d) of one seed."""
+        generator = generator_of("minibatch", seed, index)
+        shape = (BLOCK, self.batch, self.data.dimension)
+        t = torch.randint(self.process.steps, shape[:2], generator=generator)
+        x_0 = source_of(self.data, seed).sample(BLOCK * self.batch, generator, self.dtype).view(shape)
+        epsilon = torch.randn(shape, generator=generator, dtype=self.dtype)
+        noise = perturbed_noise(epsilon, self.input_perturbation, generator_of("perturbation", seed, index))
+        return t, self.process.noisy(x_0, t, noise), epsilon
+
 
 Schedule = Callable[[int], bool]
 Rule = EMA | SWA | PowerEMA
@@ -38,7 +117,7 @@ class Method:
     Args:
         input_perturbation: gamma of DDPM-IP.
         rho: SAM's radius; 0 climbs nothing.
-        schedule: from the step, counted from 0, to whether weights are perturbed; see `flatness.training.schedules`.
+        schedule: from the step, counted from 0, to whether weights are perturbed, as `flatness.Late` is one.
         ascent_share: the share of the minibatch, its first points, on which SAM's ascent is computed.
         noise: deviation of noise on the weights, fresh each step: with rho = 0 random weight perturbation, of which
             the gradient there is the step's; with rho > 0 random SAM, which climbs from there.

@@ -22,10 +22,10 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
-from paper_figs.report import mathfont, prose
+from paper_figs.report import prose, typesetting
 
 STYLE = Path(__file__).parent.parent / "_static" / "formulas.css"
-FILES = (STYLE, mathfont.FONT, mathfont.FONT.with_suffix(".LICENSE"))
+FILES = (STYLE, typesetting.FONT, typesetting.FONT.with_suffix(".LICENSE"))
 """What the site's pages load, and the font's licence; whole, since one file is loaded once for all pages."""
 
 _CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}

@@ -195,8 +195,7 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     from experiments.commands.progress import ShownRows
-    from experiments.measures.evaluate import evaluate
-    from experiments.measures.rows import Checkpoint
+    from experiments.measures.rows import Checkpoint, evaluate
     from experiments.measures.subject import gathered
     from experiments.training.distributed import chosen_device
     from experiments.training.planning import start_in_words

@@ -132,7 +132,7 @@ def subject(configuration: Configuration, weights: dict[str, Tensor], label: str
     from experiments.adm.loading import load_state_dict
     from experiments.diffusion.process import Process
     from experiments.measures.exposure import CLIP
-    from flatness.cli.classes import Classes
+    from flatness.cli.families.contract import Classes
     from flatness.cli.subject import Subject, weights_hash
     from flatness.diffusion.losses import epsilon_loss
     from flatness.diffusion.sampling import SamplingProcess, sampling_process

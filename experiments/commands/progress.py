@@ -18,9 +18,8 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from experiments.data import Images
 from experiments.measures.runner import Progress
 from experiments.training.events import RunState, StepReport, Watcher
-from experiments.training.grids import SampleGrids
-from experiments.training.held_out import HeldOutLoss
 from experiments.training.metrics import Metrics
+from experiments.training.validation import HeldOutLoss, SampleGrids
 
 RECENT = 50
 """Steps that the numbers shown are means over."""

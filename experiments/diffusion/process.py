@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flatness import arguments
-from flatness.diffusion.ancestral_sampling import reverse_steps
+from flatness.diffusion.sampling import reverse_steps
 
 COSINE_OFFSET = 0.008
 LARGEST_BETA = 0.999

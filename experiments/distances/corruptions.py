@@ -23,8 +23,7 @@ from torch.nn.functional import conv2d, pad
 from experiments.data import load
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
 from experiments.distances.energy import EnergyDistance, Reference
-from experiments.distances.features import Features, moments_of
-from experiments.distances.frechet import Estimate, Moments, jackknife
+from experiments.distances.frechet import Estimate, Features, Moments, jackknife, moments_of
 from findings.boundary import guarded
 from flatness import arguments
 

@@ -32,13 +32,13 @@ from experiments.diffusion import Process, ProcessOptions, trajectory
 from experiments.gpu.options import GPUOptions
 from experiments.gpu.record import Record
 from experiments.gpu.small import configured, made_images
-from experiments.sampling.noise import ImageNoise
+from experiments.sampling.chains import ImageNoise
 from experiments.training.checkpoints import checkpoint_folder
 from experiments.training.distributed import Ranks
 from experiments.training.trainer import train
 from flatness.measuring.low_pass_filter import LowPassFilter
 from flatness.measuring.quantization import quantized
-from flatness.precision import whole_float32
+from flatness.passes import whole_float32
 from flatness.weights import SavedWeights, derived_seed
 
 FACTOR = 16.0

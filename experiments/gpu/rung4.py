@@ -23,7 +23,7 @@ from experiments.adm import ADM
 from experiments.configuration import PRESETS, Configuration, RunOptions
 from experiments.data import Images
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
-from experiments.distances.features import ReferenceCache
+from experiments.distances.frechet import ReferenceCache
 from experiments.gpu.options import RADII, GPUOptions
 from experiments.gpu.record import Record, median_seconds
 from experiments.gpu.small import configured, made_images
@@ -38,7 +38,7 @@ from findings.documents import read_document
 from findings.ladder import LadderError, Study
 from findings.ladder_claims import Selection
 from findings.names import AVERAGES
-from flatness.precision import whole_float32
+from flatness.passes import whole_float32
 
 FOLDER = "rung4"
 RESULTS = Path(__file__).parents[2] / "results"

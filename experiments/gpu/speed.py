@@ -31,7 +31,7 @@ from experiments.training import planning
 from experiments.training.distributed import Ranks, fastest_convolutions, synchronize
 from experiments.training.randomness import default_generators_kept
 from experiments.training.state import TrainingState
-from flatness.precision import whole_float32
+from flatness.passes import whole_float32
 
 Precision = Literal["float32", "bfloat16"]
 VARIANTS: dict[str, tuple[Precision, Mapping[str, Any] | None]] = {

@@ -31,18 +31,17 @@ from experiments.configuration import Configuration, current_settings
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Process
 from experiments.distances.energy import Reference
-from experiments.distances.features import Features, moments_of
-from experiments.distances.frechet import Moments, jackknife
+from experiments.distances.frechet import Features, Moments, jackknife, moments_of
 from experiments.measures import exposure, weight_noise
-from experiments.measures.batch_gradients import batch_gradients, trained_on
 from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Average, Checkpoint, check_data, loaded
 from experiments.measures.runner import Progress, Task, Work, measured
 from experiments.measures.sample_distance import rounded
 from experiments.measures.subject import Material, Subject
+from experiments.measures.weight_noise import batch_gradients, trained_on
 from experiments.sampling.chains import finite_pixels, generate
 from experiments.training.checkpoints import point_folder
-from experiments.training.held_out import fixed_batch
+from experiments.training.validation import fixed_batch
 from findings.documents import ResultFile
 from findings.ladder import LATE
 from flatness import arguments

@@ -22,7 +22,7 @@ import torch
 
 from experiments.provenance import provenance
 from findings.documents import FAILED, ResultFile, json_text
-from flatness.precision import whole_float32
+from flatness.passes import whole_float32
 
 
 class Progress(NamedTuple):

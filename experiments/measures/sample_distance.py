@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.distances.features import Features
-from experiments.distances.frechet import jackknife
+from experiments.distances.frechet import Features, jackknife
 from experiments.measures.subject import Subject
 from experiments.provenance import provenance
 from experiments.sampling.chains import finite_pixels, generate

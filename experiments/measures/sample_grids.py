@@ -18,7 +18,7 @@ from experiments.measures.options import EvaluationOptions
 from experiments.measures.rows import Checkpoint, loaded
 from experiments.measures.sample_distance import rounded
 from experiments.sampling.chains import finite_pixels, generate
-from experiments.training.grids import grid
+from experiments.training.validation import grid
 from findings.documents import ResultError, refuse_other
 from findings.files import write_whole
 from findings.names import FULL

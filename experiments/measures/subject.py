@@ -19,11 +19,10 @@ from experiments.configuration import Configuration
 from experiments.data import Images, to_float
 from experiments.diffusion.process import Losses, Process
 from experiments.distances.classifier import IMAGE_SIZES, ClassifierFeatures
-from experiments.distances.features import Features, ReferenceCache, moments_of
-from experiments.distances.frechet import Moments
+from experiments.distances.frechet import Features, Moments, ReferenceCache, moments_of
 from experiments.distances.inception import InceptionError, InceptionFeatures
 from experiments.measures.options import EvaluationOptions
-from experiments.training.held_out import fixed_batch
+from experiments.training.validation import fixed_batch
 from flatness import arguments
 from flatness.weights import derived_seed
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.measures import batch_gradients, exposure, sample_distance, weight_noise
+from experiments.measures import exposure, sample_distance, weight_noise
 from experiments.measures.options import FEWEST_SAMPLES, EvaluationOptions
 from experiments.measures.subject import Material, Subject
 from findings import names
@@ -58,7 +58,7 @@ def tasks(
     """
     tasks = _of_losses(options, images)
     if batch is not None:
-        tasks[names.GRADIENT] = Task(_gradient, 3 * batch_gradients.BATCHES * batch)
+        tasks[names.GRADIENT] = Task(_gradient, 3 * weight_noise.BATCHES * batch)
     for steps in options.sampling_steps:
         run = exposure.measured(steps)
         tasks[names.exposure(steps)] = Task(run, 2 * steps * exposure_images)
@@ -87,12 +87,12 @@ def _of_losses(options: EvaluationOptions, images: int) -> dict[str, Task]:
 
 def _gradient(subject: Subject) -> Measured:
     assert subject.run is not None
-    return batch_gradients.batch_gradients(
+    return weight_noise.batch_gradients(
         subject.network,
         subject.process,
         subject.run,
         subject.material.reference,
-        batches=batch_gradients.BATCHES,
+        batches=weight_noise.BATCHES,
         seed=subject.options.seed,
         most=subject.gradient_batch,
     )

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from experiments.data import to_float
 from experiments.tensor_files import read_tensors, write_tensors
-from experiments.training.grids import grid
+from experiments.training.validation import grid
 from findings.checksums import DamagedError, ResultError, read_json, with_checksum
 from findings.documents import differences
 from findings.files import hash_file, json_bytes, remove_leftovers, whole_file, write_whole

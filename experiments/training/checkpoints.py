@@ -11,6 +11,9 @@ and the one before are removed. Points that a run is to be measured at stand in 
 weights, EMA and SWA alone, and stay. Snapshots of the power-function EMAs, from which an EMA of another length is
 reconstructed, stand in out/snapshots/, a file each (`load_snapshots`). A killed write leaves a folder whose name begins
 with a dot, removed at the next start.
+
+While training goes on files are written aside, by one thread in order (`Writer`), whose errors are raised where
+training can stop.
 """
 
 from __future__ import annotations
@@ -18,15 +21,18 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.configuration import Configuration
 from experiments.tensor_files import read_tensors, safetensors_chunks, write_tensors
+from experiments.training.distributed import side_stream
 from findings.checksums import DamagedError, ResultError, check_tensors, parse_object, read_json, with_checksum
 from findings.files import (
     BESIDE,
@@ -334,3 +340,78 @@ def snapshot_place(path: Path) -> tuple[float, int]:
         return float(metadata["gamma"]), int(metadata["steps"])
     except (KeyError, ValueError) as error:
         raise DamagedError(f"{path} is no snapshot: its header says {metadata}") from error
+
+
+class Writer:
+    """Writes checkpoints and snapshots of one run; one at a time, so at most one copy is held.
+
+    Args:
+        out: the run's folder.
+        last: the last whole checkpoint, named in errors.
+        device: where contents may be.
+
+    Attributes:
+        last: the newest checkpoint that is on the disk.
+    """
+
+    def __init__(self, out: Path, last: Path | None, device: torch.device) -> None:
+        """Start no thread yet."""
+        self.out, self.last, self.device = out, last, device
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._pending: Future[None] | None = None
+        self._step = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether a write has ended in an error that was not raised yet; does not wait."""
+        pending = self._pending
+        return pending is not None and pending.done() and pending.exception() is not None
+
+    def write(
+        self,
+        step: int,
+        snapshots: Sequence[Snapshot],
+        contents: Contents | None,
+        point: Contents | None = None,
+    ) -> None:
+        """Write aside the snapshots, the point to be measured, then the checkpoint of a step; first waits.
+
+        Contents on a device are complete: whoever copied them has waited for the device.
+
+        Raises:
+            CheckpointError: the write before failed.
+        """
+        self.wait()
+        self._pending = self._pool.submit(self._write, snapshots, contents, point)
+        self._step = step
+
+    def wait(self) -> None:
+        """Wait until everything is on the disk.
+
+        Raises:
+            CheckpointError: a write failed: the disk is full, a weight is not finite, or else. The checkpoints that
+                were there before are intact; the last is named.
+        """
+        pending, self._pending = self._pending, None
+        error = None if pending is None else pending.exception()
+        if error is not None:
+            message = f"what was to be saved at step {self._step} could not be written: {error}; {self.last_good()}"
+            raise CheckpointError(message) from error
+
+    def last_good(self) -> str:
+        """The last whole checkpoint, in words."""
+        return f"the last good checkpoint is {self.last}" if self.last else "there is no checkpoint yet"
+
+    def close(self) -> None:
+        """Let the write that is under way end, and start no other."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write(self, snapshots: Sequence[Snapshot], contents: Contents | None, point: Contents | None) -> None:
+        # First, so that a run that continues from the checkpoint has them
+        write_snapshots(self.out, snapshots)
+        if point is not None:
+            with side_stream(self.device):
+                write_point(self.out, point)
+        if contents is not None:
+            with side_stream(self.device):
+                self.last = write_checkpoint(self.out, contents)

@@ -30,7 +30,7 @@ from experiments.training.checkpoints import KEPT, snapshot_steps
 from experiments.training.distributed import Ranks, fastest_convolutions
 from experiments.training.randomness import default_generators_kept
 from experiments.training.step import TrainingStep, ascent_size, sam_schedule
-from flatness.precision import whole_float32
+from flatness.passes import whole_float32
 
 LARGEST_START = 0.01
 """Of an EMA: a run is too short for it where more than this is the weights that it began from."""

@@ -22,7 +22,7 @@ from experiments.training.step import TrainingStep
 from findings.checksums import parse_object
 from findings.provenance import commit
 from flatness import SWA, PowerEMA, Shadows
-from flatness.precision import tf32
+from flatness.passes import tf32
 from flatness.training.weight_averaging import Rule
 
 OPTIMIZER = "optimizer.safetensors"

@@ -14,16 +14,22 @@ from torch import Tensor
 
 from experiments.configuration import Configuration, RunOptions
 from experiments.data import Batches, Images
-from experiments.training.checkpoints import CheckpointError, checkpoint_folder, point_folder, snapshot_steps, step_of
+from experiments.training.checkpoints import (
+    CheckpointError,
+    Writer,
+    checkpoint_folder,
+    point_folder,
+    snapshot_steps,
+    step_of,
+)
 from experiments.training.distributed import Ranks, fastest_convolutions, joined, synchronize
 from experiments.training.events import Resumable, RunState, StepReport, Watcher
 from experiments.training.randomness import default_generators_kept
 from experiments.training.run_folder import StopRequest, held, prepared, stop_request
 from experiments.training.state import TrainingState
 from experiments.training.step import StepLosses, check_shares
-from experiments.training.writer import Writer
 from flatness import arguments
-from flatness.precision import whole_float32
+from flatness.passes import whole_float32
 
 GO, STOP, FAIL = 0, 1, 2
 """What a rank asks of all: the largest wins."""

@@ -126,7 +126,7 @@ def guarded(work: Callable[[], int]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        from flatness.cli.user_code import one_line, place
+        from flatness.cli.errors import one_line, place
 
         if out_of_memory(error):
             tell(f"error: out of memory: {text_of(error)[:300]}; fewer images, or a smaller network, take less")
@@ -224,11 +224,10 @@ def reported(
     Raises:
         CommandError: it cannot be done as asked.
     """
-    from flatness.cli.comparing import differences
     from flatness.cli.document import document, json_bytes
     from flatness.cli.plots import figure
-    from flatness.cli.progress import ShownProgress
-    from flatness.cli.report import compared_table, measured_table, notes
+    from flatness.cli.recording import ShownProgress
+    from flatness.cli.report import compared_table, differences, measured_table, notes
     from flatness.cli.runner import gathered, measured, tried
 
     errors, _ = console(error=True)
@@ -270,7 +269,7 @@ def reported_path(subjects: Sequence[Subject], data: Data, options: PathOptions,
     """
     from flatness.cli.document import json_bytes
     from flatness.cli.path import differing_buffers, path_document, path_figure, path_notes, path_of, path_table
-    from flatness.cli.progress import ShownProgress
+    from flatness.cli.recording import ShownProgress
     from flatness.cli.runner import gathered
 
     errors, _ = console(error=True)

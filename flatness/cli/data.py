@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from flatness.cli.arrays import Arrays, checked_labels, checked_samples, read_arrays, remark, tensor_of
-from flatness.cli.classes import Classes
 from flatness.cli.errors import CommandError
+from flatness.cli.families.contract import Classes
 from flatness.cli.image_data import ImageSource, Pictures, decoded, dimensions, is_grey_image
 from flatness.cli.options import DataOptions
 from flatness.images import PIXEL_LIMIT

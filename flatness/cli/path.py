@@ -13,16 +13,15 @@ from torch import Tensor
 from flatness.cli.document import common_entry
 from flatness.cli.errors import CommandError
 from flatness.cli.options import PathOptions
-from flatness.cli.progress import Watch
-from flatness.cli.recording import RecordedLoss, precision
+from flatness.cli.recording import RecordedLoss, Watch, precision
 from flatness.cli.report import number
 from flatness.cli.runner import Common, placed, with_times
 from flatness.cli.statistics import Part, Uncertain, by_sample, student_quantile
 from flatness.cli.subject import Subject
-from flatness.compilation import plain_name
 from flatness.diffusion.losses import DiffusionLoss
 from flatness.measuring.base import plain, stored
 from flatness.measuring.loss_path import LossPath, loss_path
+from flatness.modules import plain_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

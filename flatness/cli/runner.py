@@ -16,13 +16,20 @@ from torch import Tensor, nn
 
 from flatness.cli.data import Data, fingerprint
 from flatness.cli.encoding import Samples
-from flatness.cli.errors import TRACEBACK, CommandError, out_of_memory, text_of
+from flatness.cli.errors import (
+    TRACEBACK,
+    CommandError,
+    is_ours,
+    one_line,
+    out_of_memory,
+    place,
+    text_of,
+    their_traceback,
+)
 from flatness.cli.options import MeasureOptions, PlaceOptions
-from flatness.cli.progress import Watch
-from flatness.cli.recording import Advance, precision
+from flatness.cli.recording import Advance, Watch, precision
 from flatness.cli.subject import Subject
 from flatness.cli.tasks import LOSS, DoesNotApplyError, Outcome, Quantity, Setting, tasks_of
-from flatness.cli.user_code import is_ours, one_line, place, their_traceback
 from flatness.diffusion.losses import Batch, DiffusionLoss, fixed_batches
 from flatness.diffusion.noise_paths import DiscretePath, GivenTimes, LogitNormal, LogNormal, Times
 

@@ -33,11 +33,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatness.cli.errors import INSTEAD, CommandError, MissingPackageError
+from flatness.cli.errors import INSTEAD, CommandError, MissingPackageError, from_their_code
 from flatness.cli.options import SourceOptions
 from flatness.cli.stored_weights import PICKLED
 from flatness.cli.subject import Subject, weights_hash
-from flatness.cli.user_code import from_their_code
 from flatness.diffusion.losses import DiffusionLoss
 from flatness.diffusion.sampling import EpsilonModel, SamplingProcess, sampling_process
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatness.cli.classes import Classes
 from flatness.cli.encoding import Encoder
-from flatness.compilation import plain_name
+from flatness.cli.families.contract import Classes
 from flatness.diffusion.losses import DiffusionLoss
 from flatness.diffusion.sampling import SamplingProcess
 from flatness.measuring.base import Loss
+from flatness.modules import plain_name
 
 Process = Callable[[Tensor | None], SamplingProcess]
 Shape = tuple[int, ...]

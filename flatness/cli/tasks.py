@@ -20,11 +20,10 @@ from flatness.cli.errors import text_of
 from flatness.cli.options import MeasureOptions
 from flatness.cli.recording import Advance, RecordedLoss, RecordedNorms
 from flatness.cli.statistics import Part, Uncertain
-from flatness.diffusion.ancestral_sampling import respaced_steps
 from flatness.diffusion.likelihood import FIXED_VARIANCES, likelihood_loss
 from flatness.diffusion.losses import Batch, DiffusionLoss
 from flatness.diffusion.noise_paths import DiscretePath
-from flatness.diffusion.sampling import SamplingProcess
+from flatness.diffusion.sampling import SamplingProcess, respaced_steps
 from flatness.measuring.base import Estimate, Losses, plain, stored, undisturbed
 from flatness.measuring.readout import Readout
 from flatness.measuring.rise_by_timestep import step_losses

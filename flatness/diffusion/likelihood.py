@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.diffusion.ancestral_sampling import reverse_steps
 from flatness.diffusion.losses import Batch, DiffusionLoss, EDMLoss, completed
 from flatness.diffusion.noise_paths import GivenTimes, sampler_times
+from flatness.diffusion.sampling import reverse_steps
 
 FIXED_VARIANCES = ("small", "large")
 """The variances of an ancestral step that no network has to predict: the posterior's, and beta."""

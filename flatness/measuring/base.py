@@ -25,8 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.saved_buffers import SavedBuffers
-from flatness.selection import Selection, selected_parameters
+from flatness.modules import SavedBuffers, Selection, selected_parameters
 from flatness.weights import SavedWeights, derived_seed
 
 Loss = Callable[[nn.Module, Any], Tensor]

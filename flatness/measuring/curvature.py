@@ -1,7 +1,7 @@
 """The top eigenvalue and the trace of the loss's Hessian, from Hessian-vector products.
 
 The eigenvalue comes from Lanczos' recurrence, whose residual bounds the distance to an eigenvalue; the trace is
-Hutchinson's estimator. How products are taken stands in `flatness.measuring.hessian_products`.
+Hutchinson's estimator. How products are taken stands in `flatness.measuring.derivatives`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.compilation import as_written
 from flatness.measuring.base import (
     Estimate,
     Loss,
@@ -25,7 +24,7 @@ from flatness.measuring.base import (
     settings_of,
     standard_error,
 )
-from flatness.measuring.hessian_products import (
+from flatness.measuring.derivatives import (
     ENGINES,
     Product,
     dot,
@@ -35,6 +34,7 @@ from flatness.measuring.hessian_products import (
     random_vector,
     tridiagonal,
 )
+from flatness.modules import as_written
 from flatness.progress import Progress, reporter
 from flatness.weights import Selection, derived_seed
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.diffusion.ancestral_sampling import (
+from flatness.diffusion.sampling import (
     ReverseStep,
     Variance,
     ancestral_step,

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from flatness import arguments
-from flatness.compilation import plain_name
 from flatness.measuring.base import Estimate, Losses, standard_error
-from flatness.selection import memory_of
+from flatness.modules import memory_of, plain_name
 from flatness.weights import widest
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d

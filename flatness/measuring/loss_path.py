@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.compilation import plain_name
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
+from flatness.modules import Selection, plain_name
 from flatness.progress import Progress, reporter
-from flatness.selection import Selection
 from flatness.weights import at_least_float32, direction_norm
 
 TENTHS = tuple(tenth / 10 for tenth in range(11))

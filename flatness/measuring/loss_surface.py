@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
+from flatness.modules import Selection
 from flatness.progress import Progress, reporter
-from flatness.selection import Selection
 from flatness.weights import (
     NORMALIZATIONS,
     Direction,

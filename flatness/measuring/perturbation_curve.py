@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Losses, Measurement, PairedRises, measuring, settings_of
-from flatness.measuring.gradients import loss_gradient
+from flatness.measuring.derivatives import loss_gradient
+from flatness.modules import Selection
 from flatness.progress import Progress, reporter
-from flatness.selection import Selection
 from flatness.weights import GaussianNoise, SavedWeights, derived_seed, direction_norm
 
 DIRECTIONS = ("random", "gradient")

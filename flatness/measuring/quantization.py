@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
+from flatness.modules import Selection, copied_module, memory_of, selected_parameters
 from flatness.progress import Progress, reporter, tracked
-from flatness.saved_buffers import copied_module
-from flatness.selection import Selection, memory_of, selected_parameters
 from flatness.weights import SavedWeights, derived_seed, direction_norm, widest
 
 ModelType = TypeVar("ModelType", bound=nn.Module)

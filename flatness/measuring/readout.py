@@ -25,10 +25,10 @@ import torch
 from torch import nn
 
 from flatness import arguments
-from flatness.compilation import as_written
 from flatness.measuring.base import Estimate, Loss, Losses, Measurement, PairedRises, settings_of, undisturbed
 from flatness.measuring.layer_features import LayerFeatures, capturing, readout_layer
 from flatness.measuring.quantization import Grid, step_size
+from flatness.modules import as_written
 from flatness.progress import Progress, reporter, tracked
 from flatness.weights import direction_norm
 

@@ -21,8 +21,8 @@ from flatness.diffusion.likelihood import likelihood_loss
 from flatness.diffusion.losses import Batch, DiffusionLoss, completed
 from flatness.diffusion.noise_paths import DiscretePath, GivenTimes
 from flatness.measuring.base import Estimate, Measurement, measuring, settings_of, standard_error
+from flatness.modules import Selection
 from flatness.progress import Progress, reporter, tracked
-from flatness.selection import Selection
 from flatness.weights import NOISE_SCALES, GaussianNoise, derived_seed
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)

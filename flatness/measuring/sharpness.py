@@ -22,7 +22,7 @@ from torch import nn
 
 from flatness import arguments
 from flatness.measuring.base import Estimate, Loss, Measurement, PairedRises, measuring, settings_of
-from flatness.measuring.gradients import loss_gradient
+from flatness.measuring.derivatives import loss_gradient
 from flatness.progress import Progress, reporter
 from flatness.training.ascent import SMALLEST_NORM
 from flatness.weights import GaussianNoise, Selection, derived_seed, direction_norm

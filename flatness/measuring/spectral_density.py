@@ -5,7 +5,7 @@ Lanczos' tridiagonal matrix from v, eigenvalues theta_i are nodes and squared fi
 w_i, with which sum_i w_i f(theta_i) is v^T f(H) v exactly for polynomials f of degree below twice the steps. A density
 with bumps of a width for points (Ghorbani, Krishnan and Xiao, 2019) is f(lambda) = N(t; lambda, width^2).
 
-The steps are those of `flatness.measuring.hessian_products`, without stored vectors.
+The steps are those of `flatness.measuring.derivatives`, without stored vectors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from flatness import arguments
-from flatness.compilation import as_written
 from flatness.measuring.base import (
     Estimate,
     Loss,
@@ -29,7 +28,8 @@ from flatness.measuring.base import (
     settings_of,
     standard_error,
 )
-from flatness.measuring.hessian_products import ENGINES, hessian_product, lanczos_steps, probe_vector, tridiagonal
+from flatness.measuring.derivatives import ENGINES, hessian_product, lanczos_steps, probe_vector, tridiagonal
+from flatness.modules import as_written
 from flatness.progress import Progress, reporter
 from flatness.weights import Selection
 

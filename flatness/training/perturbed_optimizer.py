@@ -2,6 +2,7 @@
 
 A step moves the weights, runs forward and backward there, puts the weights back from a saved copy, bit for bit, and
 makes the wrapped optimizer's step with the gradient that was found. Where to the weights move is a subclass's affair.
+At which steps it does so is a function of the step, counted from 0: `Always`, `Late`, `EveryK`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import enum
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +23,6 @@ from flatness import arguments
 from flatness.passes import gradients_of, whole_norm
 from flatness.sharding import local, locals_of
 from flatness.training.accumulation import Gradients, Outside, gradients_now
-from flatness.training.schedules import Always
 from flatness.training.stored_state import load_whole
 from flatness.training.wrapped_optimizer import WrappedOptimizer
 from flatness.weights import NOISE_SCALES
@@ -255,3 +256,48 @@ def loss_of(name: str, closure: Closure) -> Tensor | float:
     if loss is None:
         raise ValueError(f"{name} returned None; allowed: the loss")
     return loss.detach() if isinstance(loss, Tensor) else loss
+
+
+@dataclass(frozen=True)
+class Always:
+    """Perturb at every step."""
+
+    def __call__(self, step: int) -> bool:
+        """Whether to perturb at this step, counted from 0."""
+        return True
+
+
+@dataclass(frozen=True)
+class Late:
+    """Perturb from `start_step` on (late SAM)."""
+
+    start_step: int
+
+    def __post_init__(self) -> None:
+        """Check the start."""
+        arguments.count("start_step", self.start_step)
+
+    @classmethod
+    def after_share(cls, share: float, total_steps: int) -> Late:
+        """Perturb once this share (0 to 1) of the steps has been made: 0.9 perturbs in the last tenth."""
+        share = arguments.number("share", share, at_least=0, at_most=1)
+        return cls(round(share * arguments.count("total_steps", total_steps, at_least=1)))
+
+    def __call__(self, step: int) -> bool:
+        """Whether to perturb at this step, counted from 0."""
+        return step >= self.start_step
+
+
+@dataclass(frozen=True)
+class EveryK:
+    """Perturb at steps 0, k, 2k, ..."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        """Check the period."""
+        arguments.count("k", self.k, at_least=1)
+
+    def __call__(self, step: int) -> bool:
+        """Whether to perturb at this step, counted from 0."""
+        return step % self.k == 0

@@ -42,9 +42,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flatness import arguments
-from flatness.compilation import plain_name
+from flatness.modules import SavedBuffers, plain_name
 from flatness.passes import RandomState, random_state, set_random_state
-from flatness.saved_buffers import SavedBuffers
 from flatness.sharding import is_sharded
 from flatness.training.accumulation import refusing_accumulation
 from flatness.training.ascent import SMALLEST_NORM, Ascent

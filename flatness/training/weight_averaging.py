@@ -29,12 +29,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flatness import arguments
-from flatness.compilation import plain_modules, plain_name, uncompiled
-from flatness.saved_buffers import SavedBuffers, copied_module, writable
-from flatness.sharding import gathered, is_sharded, local, locals_of
-from flatness.training.averaging_rules import EMA, LARGEST_SIGMA_REL, SWA, PowerEMA, Rule
-from flatness.training.post_hoc_ema import Fit, Snapshot, fit, reconstruct
-from flatness.training.sharded_average import ShardedAverage
+from flatness.modules import SavedBuffers, copied_module, plain_modules, plain_name, uncompiled, writable
+from flatness.sharding import ShardedAverage, gathered, is_sharded, local, locals_of
+from flatness.training.averaging_rules import (
+    EMA,
+    LARGEST_SIGMA_REL,
+    SWA,
+    Fit,
+    PowerEMA,
+    Rule,
+    Snapshot,
+    fit,
+    reconstruct,
+)
 
 __all__ = [
     "EMA",

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from flatness import arguments
-from flatness.selection import memory_of
+from flatness.modules import memory_of
 from flatness.sharding import is_sharded
 
 PRECISIONS = (torch.float32, torch.float64)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from paper_figs.columns.sources import Column, Data
-from paper_figs.drawing import methods, style
+from paper_figs.drawing import style
 
 SMALL = 7.0
 """Points, of what is said beside the panels."""
@@ -120,7 +120,7 @@ def look_of(base: str, average: str | None = None) -> dict[str, Any]:
     ADM's markers are large and open, for IP's often lie upon them.
     """
     size = {"markersize": 4.5, "markerfacecolor": "white"} if base == "adm" else {"markersize": 2.5}
-    look = {**methods.LOOKS[base], **size}
+    look = {**style.LOOKS[base], **size}
     return look if average is None else {**look, **AVERAGED[average]}
 
 

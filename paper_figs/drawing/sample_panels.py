@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from findings.trained import Study
 from paper_figs.columns import sources
-from paper_figs.drawing import methods, panels, style
+from paper_figs.drawing import panels, style
 
 TOY_SHOWN = ("adm", "sam")
 """Those whose points the toy's file holds."""
@@ -124,7 +124,7 @@ def _panel(axes: Axes, name: str, grid: dict[str, Any], inches: float) -> None:
     if "missing" in grid:
         panels.missing(axes, grid["missing"], inches)
     elif "points" in grid:
-        words += _cloud(axes, np.array(grid["points"]), methods.LOOKS[name.lower()]["color"])
+        words += _cloud(axes, np.array(grid["points"]), style.LOOKS[name.lower()]["color"])
     else:
         panels.picture(axes, grid)
     panels.name(axes, words)

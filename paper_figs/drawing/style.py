@@ -2,6 +2,8 @@
 
 Colours are those of Okabe and Ito; each comes with a line style and a marker of its own, so that none is told apart by
 colour alone.
+
+The nine rows have looks by method, and intervals on axes are drawn the same way everywhere.
 """
 
 from __future__ import annotations
@@ -11,9 +13,13 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from findings.names import PAPER_METHODS
+from findings.toy_study import Interval
 
 WIDTH = 3.3
 """Width of one column, in inches."""
@@ -107,3 +113,19 @@ def formula(latex: str) -> str:
 def name_panel(axes: Axes, title: str) -> None:
     """A title above the panel, flush left."""
     axes.set_title(title, loc="left", pad=3)
+
+
+LOOKS: dict[str, dict[str, Any]] = dict(zip(PAPER_METHODS, SERIES, strict=False))
+NAMES = {base: base.upper() for base in PAPER_METHODS}
+
+
+def columns(intervals: list[Interval]) -> tuple[np.ndarray, np.ndarray]:
+    """Means (n,) and how far the intervals reach below and above them (2, n)."""
+    mean, low, high = (np.array([interval[key] for interval in intervals]) for key in ("mean", "low", "high"))
+    return mean, np.stack([mean - low, high - mean])
+
+
+def bars(axes: Axes, x: Any, intervals: list[Interval], **look: Any) -> None:
+    """Means with their intervals over x, joined where the look has a line style."""
+    mean, spread = columns(intervals)
+    axes.errorbar(x, mean, spread, elinewidth=0.7, capsize=1.5, capthick=0.7, **look)

@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from findings.names import NINE, RowName
 from paper_figs.columns.columns import parted, powered
-from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import panels, style
+from paper_figs.drawing import style as toy_results
 
 Cells = Mapping[str, Mapping[str, Any]]
 NAMES_INCHES = 0.62

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from findings.names import NINE, PAPER_METHODS, SUFFIXES
 from findings.trained import Study
 from paper_figs.columns import sources
-from paper_figs.drawing import methods, panels, style
+from paper_figs.drawing import panels, style
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 
@@ -75,7 +75,7 @@ def _panel(axes: Axes, column: dict[str, Any], inches: float) -> None:
                 panels.band(axes, curve, look, label)
     for place, (rho, rows) in enumerate(column["others"].items()):
         curve = rows["sam"]
-        look = {"color": methods.LOOKS["sam"]["color"], "linewidth": 0.7, "linestyle": (0, (1 + place, 1))}
+        look = {"color": style.LOOKS["sam"]["color"], "linewidth": 0.7, "linestyle": (0, (1 + place, 1))}
         if "missing" not in curve:
             panels.band(axes, curve, look, sources.label("sam", float(rho)), shade=0.1)
     panels.note_missing(axes, reasons, inches)

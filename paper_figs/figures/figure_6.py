@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from findings.names import PAPER_METHODS
 from findings.trained import Study
 from paper_figs.columns import sources
-from paper_figs.drawing import methods, panels, style
+from paper_figs.drawing import panels, style
 
 INPUTS = ("results/toy.json", "results/*/plan.json", "results/*/rows/*.json")
 
@@ -66,7 +66,7 @@ def _panel(axes: Axes, column: dict[str, Any], inches: float) -> None:
             look = {**panels.look_of(base), "markersize": 2.0}
             panels.band(axes, curves["gap"], look, sources.label(base, column["rho"]), shade=0.12)
     for place, (rho, curves) in enumerate(column["others"].items()):
-        look = {"color": methods.LOOKS["sam"]["color"], "linewidth": 0.7, "linestyle": (0, (1 + place, 1))}
+        look = {"color": style.LOOKS["sam"]["color"], "linewidth": 0.7, "linestyle": (0, (1 + place, 1))}
         if "missing" not in curves:
             panels.band(axes, curves["gap"], look, sources.label("sam", float(rho)), shade=0.06)
     axes.axhline(0, **style.ROLES["unperturbed"])

@@ -21,7 +21,7 @@ from findings.names import AVERAGES, PAPER_METHODS
 from findings.provenance import ROOT
 from findings.sentences import study_words, tally
 from findings.toy_study import paper
-from paper_figs.drawing import methods, panels, style
+from paper_figs.drawing import panels, style
 
 INPUTS = (
     "findings/paper_numbers.json",
@@ -121,7 +121,7 @@ def _panel(axes: Axes, rows: Mapping[str, Mapping[str, float]]) -> None:
             if row is None:
                 continue
             mean, low, high = (math.exp(row[key]) for key in ("mean", "low", "high"))
-            look = {**methods.LOOKS[method], "linestyle": "none", "markersize": 3.5, **FACES[average]}
+            look = {**style.LOOKS[method], "linestyle": "none", "markersize": 3.5, **FACES[average]}
             spread = [[mean - low], [high - mean]] if high > low else None
             axes.errorbar([place + shift], [mean], spread, elinewidth=0.7, capsize=1.2, **look)
     panels.ratios(axes)

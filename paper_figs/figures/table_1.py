@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from findings import toy_study, trained
 from paper_figs.columns import columns as table_sources
-from paper_figs.columns import quantised, studies, tabular
+from paper_figs.columns import studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy, of_toy
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study, name_of, of_study
@@ -24,7 +24,7 @@ INPUTS = ("results/toy.json", "findings/paper_numbers.json", "results/*/plan.jso
 DATASET = "cifar10"
 STEPS = table_sources.STEPS
 METHODS = ("adm", "sam")
-BITS = quantised.BITS
+BITS = studies.BITS
 GAPS = {"mean_absolute_gap": "norm gap, mean size", "mean_signed_gap": "norm gap, mean"}
 TOY_GAPS = {"mean_absolute_gap": f"absolute_gap_{STEPS}", "mean_signed_gap": f"signed_gap_{STEPS}"}
 
@@ -33,12 +33,12 @@ def compute() -> dict[str, Any]:
     """Columns by source, with what is to be said of them; by study, at which T' it is drawn."""
     columns, results, paper = Columns(), toy_study.load(), toy_study.paper()
     group = describe_paper(columns, "paper", DATASET, paper["epsilon_norm_gap"]["source"])
-    quantised.add_paper(columns, "paper", group, paper, DATASET, STEPS)
+    studies.add_paper(columns, "paper", group, paper, DATASET, STEPS)
     for key, name, heading in (("epsilon_norm_gap", "gap", "norm gap"), ("lpf", "lpf", "LPF")):
         cells = table_sources.printed(paper[key][DATASET])
         columns.add(f"paper/{name}", group, heading, cells, decimals=paper[key]["decimals"], signed=name == "gap")
     describe_toy(columns, results)
-    quantised.add_toy(columns, results, (BITS,))
+    studies.add_toy(columns, results, (BITS,))
     for key, heading in GAPS.items():
         columns.add(f"toy/{key}", "toy", heading, of_toy(results, TOY_GAPS[key]), signed=key == "mean_signed_gap")
     sigma = results["configuration"]["sigma"]
@@ -75,7 +75,7 @@ def _add_study(columns: Columns, study: trained.Study, steps: int) -> None:
     describe_study(columns, study)
     studies.describe_distance(columns, study)
     group, key = name_of(study), study.dataset
-    quantised.add_study(columns, study, steps, (BITS,))
+    studies.add_study(columns, study, steps, (BITS,))
     for name, heading in GAPS.items():
         cells = of_study(study, f"exposure-{steps}", name)
         columns.add(f"{key}/{name}", group, f"{heading}, T' = {steps}", cells, signed=name == "mean_signed_gap")

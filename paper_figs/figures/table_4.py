@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from findings import toy_study, trained
-from paper_figs.columns import quantised, studies, tabular
+from paper_figs.columns import studies, tabular
 from paper_figs.columns.columns import Columns, describe_paper, describe_toy
 from paper_figs.columns.sources import OURS
 from paper_figs.columns.studies import describe_study
@@ -31,10 +31,10 @@ def compute() -> dict[str, Any]:
     source = f"{paper['fid_at_8_bits']['source']}, 32 bits as in {paper['fid']['source']}"
     group = describe_paper(columns, "paper", DATASET, source)
     for steps in STEPS:
-        quantised.add_paper(columns, "paper", group, paper, DATASET, steps)
+        studies.add_paper(columns, "paper", group, paper, DATASET, steps)
     describe_toy(columns, results)
-    quantised.add_toy(columns, results)
-    quantised.add_toy_rises(columns, results)
+    studies.add_toy(columns, results)
+    studies.add_toy_rises(columns, results)
     shown = {}
     for dataset in (DATASET, OURS):
         study = trained.of_dataset(dataset)
@@ -45,10 +45,10 @@ def compute() -> dict[str, Any]:
         studies.describe_distance(columns, study)
         for steps, bits in studies.sampled(study).items():
             if bits:
-                quantised.add_study(columns, study, steps, bits)
-        quantised.add_study_rises(columns, study)
+                studies.add_study(columns, study, steps, bits)
+        studies.add_study_rises(columns, study)
         shown[dataset] = study.shortest(STEPS[0])
-    for key, steps in ({"toy": quantised.TOY_STEPS} | shown).items():
+    for key, steps in ({"toy": studies.TOY_STEPS} | shown).items():
         columns.face_also(key, f"samples: T' = {steps}")
     return {**columns.data, "title": title(columns.data), "steps": shown}
 
@@ -60,7 +60,7 @@ def title(data: dict[str, Any]) -> str:
         cells = [
             cell
             for column in data["columns"].values()
-            if (column.get("measure"), column.get("bits")) == (quantised.CHANGE, bits)
+            if (column.get("measure"), column.get("bits")) == (studies.CHANGE, bits)
             for cell in column["cells"].values()
             if "low" in cell
         ]

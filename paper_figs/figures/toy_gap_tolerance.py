@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from findings import toy_study
 from findings.names import PAPER_METHODS
-from paper_figs.drawing import methods, panels, style
+from paper_figs.drawing import panels, style
 from theory.model.perturbations import gap_radius
 
 INPUTS = ("results/toy.json",)
@@ -86,7 +86,7 @@ def _theory(left: Axes, right: Axes, data: dict[str, Any]) -> None:
         points = {**look, "linestyle": "none", "markersize": size, "markerfacecolor": "none"}
         rise = [point["measured_rise"] for point in radii_of["curve"]]
         left.plot(rise, [point["least_divergence"] for point in radii_of["curve"]], label=f"$a = {scale}$", **points)
-        mean, spread = methods.columns([radii_of["flat_radius"]])
+        mean, spread = style.columns([radii_of["flat_radius"]])
         gap = [radii_of["gap_radius"]["mean"]]
         right.errorbar(mean, gap, xerr=spread, elinewidth=0.7, capsize=1.5, **{**points, "markersize": 4.0})
     random = [point["median_random_divergence"] for point in radii_of["curve"]]
@@ -109,12 +109,12 @@ def draw(data: dict[str, Any]) -> Figure:
     _theory(left, right, data)
     bottom.loglog()
     for base, size in zip(PAPER_METHODS, (5.5, 2.5, 3.5), strict=True):
-        look = {**methods.LOOKS[base], "markersize": size}
+        look = {**style.LOOKS[base], "markersize": size}
         if base == "adm":
             look["markerfacecolor"] = "white"
-        methods.bars(bottom, data["kl"], data["rise"][base], label=methods.NAMES[base], **look)
+        style.bars(bottom, data["kl"], data["rise"][base], label=style.NAMES[base], **look)
     control = {"color": "black", "linestyle": ":", "marker": "x", "markersize": 3.0}
-    methods.bars(bottom, data["kl"], data["rise"][CONTROL], label="ADM at SAM's loss", **control)
+    style.bars(bottom, data["kl"], data["rise"][CONTROL], label="ADM at SAM's loss", **control)
     _plain_ticks(bottom)
     bottom.set_xlabel(r"KL$(p\,\|\,\hat{p})$ from the data to a wider ring (nats)")
     bottom.set_ylabel("rise of the loss")

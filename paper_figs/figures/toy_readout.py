@@ -18,8 +18,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 
 from findings import toy_study
 from findings.names import PAPER_METHODS, SUFFIXES
-from paper_figs.drawing import methods as toy_results
 from paper_figs.drawing import panels, style
+from paper_figs.drawing import style as toy_results
 
 INPUTS = ("results/toy.json",)
 

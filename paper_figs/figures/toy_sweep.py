@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from findings import toy_study
-from paper_figs.drawing import methods, panels, style
+from paper_figs.drawing import panels, style
 
 INPUTS = ("results/toy.json",)
 
@@ -68,7 +68,7 @@ def draw(data: dict[str, Any]) -> Figure:
         adm = data["adm"][name]
         axes.axhspan(adm["low"], adm["high"], color=style.GREY, alpha=0.3, linewidth=0)
         axes.axhline(adm["mean"], label="ADM (band: its interval)", **style.ROLES["unperturbed"])
-        methods.bars(axes, data["rho"], data["sam"][name], label="SAM", **methods.LOOKS["sam"])
+        style.bars(axes, data["rho"], data["sam"][name], label="SAM", **style.LOOKS["sam"])
         axes.set_xscale("log")
         if name in LOGARITHMIC:
             axes.set_yscale("log")

@@ -19,7 +19,7 @@ from typing import Any
 import sympy
 from markupsafe import Markup, escape
 
-from paper_figs.report import line_breaks, prose, sourced
+from paper_figs.report import prose, sourced, typesetting
 from paper_figs.report.sourced import Number, Source
 from theory import ledger
 from theory.proof import notation
@@ -91,7 +91,7 @@ def formula(of: sympy.Basic) -> Markup:
     """A formula as MathML, a long one on several lines; a sentence as text."""
     if isinstance(of, notation.Words):
         return escape(notation.text(of))
-    return Markup("").join(prose.formula(line.strip()) for line in line_breaks.lines(notation.latex(of)))
+    return Markup("").join(prose.formula(line.strip()) for line in typesetting.lines(notation.latex(of)))
 
 
 def caption(statement: Statement) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from findings.checksums import ResultError, read_json
 from paper_figs import build, catalogue
-from paper_figs.fingerprint import fingerprint
+from paper_figs.catalogue import fingerprint
 
 NAME = "report"
 TITLE = "The one page: findings, ledger of claims, figures and tables, predictions, and where every number comes from."

@@ -85,10 +85,10 @@ def bridges(root: Path) -> list[judged.Document]:
     Raises:
         ValueError: one cannot be read.
     """
-    from paper_figs import fingerprint
+    from paper_figs import catalogue
     from paper_figs.report.document import BRIDGES
 
-    return [judged.bridge(path, name) for name, path in fingerprint.matches(BRIDGES, root).items()]
+    return [judged.bridge(path, name) for name, path in catalogue.matches(BRIDGES, root).items()]
 
 
 def toy(root: Path) -> judged.Document | None:

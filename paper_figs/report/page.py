@@ -14,7 +14,7 @@ from markupsafe import Markup
 from findings.checksums import with_checksum
 from findings.files import json_bytes, write_whole
 from paper_figs import story
-from paper_figs.report import claims, fragments, judged, mathfont, pictures, prose, sourced
+from paper_figs.report import claims, fragments, judged, pictures, prose, sourced, typesetting
 from paper_figs.report.document import Report
 
 HERE = Path(__file__).parent
@@ -107,7 +107,7 @@ def written(report: Report, out: Path, failed: Mapping[str, str]) -> str:
     printer = sourced.Printer()
     templates = fragments.environment(printer, address=lambda target: PLACES.get(target, fragments.own(target)))
     main = Markup(templates.get_template("main.html").render(content))
-    font = mathfont.style(_FORMULA.findall(main))
+    font = typesetting.style(_FORMULA.findall(main))
     content |= {"main": main, "notes": printer.notes(), "font": font}
     content["policy"] = policy([font, *content["styles"]], content["scripts"])
     return templates.get_template(ENTRY).render(content) + "\n"

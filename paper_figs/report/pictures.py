@@ -17,8 +17,7 @@ from markupsafe import Markup
 
 from findings import toy_study
 from findings.checksums import read_json
-from paper_figs.catalogue import Entry
-from paper_figs.fingerprint import declared_inputs
+from paper_figs.catalogue import Entry, declared_inputs
 from paper_figs.report import prose, sourced
 from paper_figs.report.document import Report
 from paper_figs.report.sourced import Number, Source

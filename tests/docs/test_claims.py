@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup, Tag
 
 from docs.extensions import claim_pages
 from findings.documents import read_document
-from paper_figs.report import claims, line_breaks, prose, sourced
+from paper_figs.report import claims, prose, sourced, typesetting
 from tests.docs.small_site import CLAIMS, DETAILS, FORMULAS, THEORY, Site, build, claim_page
 from theory import ledger
 from theory.proof import notation
@@ -32,7 +32,7 @@ def text_of(part: Tag) -> str:
 def set_formulas(formula: sympy.Basic | None) -> Iterator[str]:
     """What a formula of the ledger looks like on a page."""
     if formula is not None and not isinstance(formula, notation.Words):
-        yield from (str(prose.formula(line.strip())) for line in line_breaks.lines(notation.latex(formula)))
+        yield from (str(prose.formula(line.strip())) for line in typesetting.lines(notation.latex(formula)))
 
 
 def test_the_theory_s_pages_are_built_without_a_warning(theory_site: Site) -> None:

@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from docs.extensions import formulas
-from paper_figs.report import line_breaks, mathfont, prose
+from paper_figs.report import prose, typesetting
 from tests.docs.small_site import Site, build
 from theory import ledger
 from theory.proof import notation
@@ -102,10 +102,10 @@ def test_the_font_comes_with_the_site_and_nothing_else_is_loaded(site: Site) -> 
     assert any(address.startswith("_static/formulas.css") for address in loaded)
     assert not [address for address in loaded if "//" in address or "mathjax" in address.lower()]
     static = site.out / "_static"
-    assert (static / mathfont.FONT.name).read_bytes() == mathfont.FONT.read_bytes()
+    assert (static / typesetting.FONT.name).read_bytes() == typesetting.FONT.read_bytes()
     assert "Open Font" in (static / "stix-two-math.LICENSE").read_text(encoding="utf-8").title()
     rule = formulas.STYLE.read_text(encoding="utf-8")
-    assert f'url("{mathfont.FONT.name}")' in rule
+    assert f'url("{typesetting.FONT.name}")' in rule
     assert "//" not in rule
 
 
@@ -141,25 +141,25 @@ EVERY = [
 
 
 @pytest.mark.parametrize("latex", EVERY)
-@pytest.mark.parametrize("longest", [10, line_breaks.LONGEST])
+@pytest.mark.parametrize("longest", [10, typesetting.LONGEST])
 def test_lines_put_together_are_the_formula_and_each_can_be_set(latex: str, longest: int) -> None:
-    lines = line_breaks.lines(latex, longest)
+    lines = typesetting.lines(latex, longest)
     assert "".join(lines) == latex
     for line in lines:
         assert line.count("{") == line.count("}")
         assert line.count(r"\left") == line.count(r"\right")
         formulas.mathml(line)
-    if longest == line_breaks.LONGEST:
-        assert max(map(line_breaks.width, lines)) < 65, "a line is wider than the page"
+    if longest == typesetting.LONGEST:
+        assert max(map(typesetting.width, lines)) < 65, "a line is wider than the page"
 
 
 def test_breaks_are_made_where_they_are_needed_the_strongest_first() -> None:
     clauses = r"\text{(i) }a = b;\quad \text{(ii) }c,\quad \left[d,\quad e\right] \;\Rightarrow\; f"
-    first, second = line_breaks.lines(clauses)
+    first, second = typesetting.lines(clauses)
     assert first == r"\text{(i) }a = b;\quad "
     assert second.startswith(r"\text{(ii) }c,\quad \left[d")
-    assert line_breaks.lines(second, 5)[1:] == [r"\left[d,\quad e\right] ", r"\;\Rightarrow\; f"]
-    assert line_breaks.lines("a = b + c", 3) == ["a", " = b", " + c"]
-    assert line_breaks.lines(r"a,\quad b,\quad c", 4) == [r"a,\quad b,\quad ", "c"], "as few as are needed"
-    assert line_breaks.lines("a = b + c") == ["a = b + c"]
-    assert line_breaks.width(r"\frac{aaaa}{bb}") == 4
+    assert typesetting.lines(second, 5)[1:] == [r"\left[d,\quad e\right] ", r"\;\Rightarrow\; f"]
+    assert typesetting.lines("a = b + c", 3) == ["a", " = b", " + c"]
+    assert typesetting.lines(r"a,\quad b,\quad c", 4) == [r"a,\quad b,\quad ", "c"], "as few as are needed"
+    assert typesetting.lines("a = b + c") == ["a = b + c"]
+    assert typesetting.width(r"\frac{aaaa}{bb}") == 4

@@ -16,7 +16,7 @@ from experiments.configuration import PRESETS, Configuration
 from experiments.measures import sample_grids
 from experiments.reproduce import Matrix, matrix, shortened
 from experiments.sampling.chains import Samples
-from experiments.training import writer
+from experiments.training import checkpoints
 from experiments.training.checkpoints import CheckpointError
 from findings import documents, tables
 from findings.checksums import checked
@@ -127,7 +127,7 @@ class Fuse:
         self.left = 0
         for module in (reproduce, documents, tensor_files, sample_grids):
             monkeypatch.setattr(module, "write_whole", self._counted(module.write_whole))
-        monkeypatch.setattr(writer, "write_checkpoint", self._counted(writer.write_checkpoint))
+        monkeypatch.setattr(checkpoints, "write_checkpoint", self._counted(checkpoints.write_checkpoint))
 
     def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -169,7 +169,7 @@ def test_given_again_it_trains_and_measures_nothing(whole: Path, monkeypatch: py
 
     monkeypatch.setattr(reproduce, "train", never)
     monkeypatch.setattr(sample_grids, "loaded", never)
-    monkeypatch.setattr("experiments.measures.evaluate.loaded", never)
+    monkeypatch.setattr("experiments.measures.rows.loaded", never)
     outcome = small(whole).carried_out()
     assert [row["row"] for row in outcome.results] == ROWS
     assert contents(whole) == before

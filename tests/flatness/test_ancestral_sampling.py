@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flatness.diffusion.ancestral_sampling import respaced_steps, reverse_steps
+from flatness.diffusion.sampling import respaced_steps, reverse_steps
 
 ALPHA_BAR = torch.linspace(0.99, 0.01, 100)
 

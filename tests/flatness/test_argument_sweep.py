@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import flatness
-from flatness.training.post_hoc_ema import fit, reconstruct
+from flatness.training.averaging_rules import fit, reconstruct
 
 EXAMPLES = 2000 if settings.get_current_profile_name() == "thorough" else 10
 """Of each name."""

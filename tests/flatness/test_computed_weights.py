@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import flatness
 from flatness import EMA, Shadows
-from flatness.saved_buffers import copied_module
+from flatness.modules import copied_module
 
 NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "weight_norm of old": nn.utils.weight_norm,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import flatness
 from flatness import EMA, Shadows
-from flatness.compilation import as_written, plain_modules, plain_name, uncompiled
+from flatness.modules import as_written, plain_modules, plain_name, uncompiled
 from flatness.weights import moved
 from tests.flatness import measures_common as common
 
@@ -105,11 +105,11 @@ def test_compiled_modules_keep_their_names() -> None:
     inside[2] = torch.compile(inside[2], backend="eager")
     names = ["0.weight", "0.bias", "2.weight", "2.bias"]
     for compiled in (whole, inside):
-        assert list(flatness.selection.selected_parameters(compiled)) == names
+        assert list(flatness.modules.selected_parameters(compiled)) == names
         assert [plain_name(name) for name, _ in compiled.named_parameters()] == names
         assert [type(m) for m in plain_modules(compiled)] == [type(m) for m in model.modules()]
         for name in ("2.weight", next(n for n, _ in compiled.named_parameters() if plain_name(n) == "2.weight")):
-            assert list(flatness.selection.selected_parameters(compiled, [name])) == ["2.weight"]
+            assert list(flatness.modules.selected_parameters(compiled, [name])) == ["2.weight"]
         own = {name: torch.ones_like(p) for name, p in compiled.named_parameters()}
         with moved(compiled, own, 0.5), torch.no_grad():
             assert torch.equal(compiled(X), moved_by_hand(0.5)(X))

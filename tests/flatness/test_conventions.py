@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.diffusion.conventions import EDM2_TIMES, edm2_loss, sit_loss
-from flatness.diffusion.losses import Batch, flow_loss
+from flatness.diffusion.losses import EDM2_TIMES, Batch, edm2_loss, flow_loss, sit_loss
 from flatness.diffusion.noise_paths import GivenTimes
 from flatness.diffusion.predictions import ModelCall
 

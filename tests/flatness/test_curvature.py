@@ -19,7 +19,7 @@ from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric
 
 implementation = import_module("flatness.measuring.curvature")  # the package may export the function by this name
-products = import_module("flatness.measuring.hessian_products")
+products = import_module("flatness.measuring.derivatives")
 needs_curvlinops = pytest.mark.skipif(util.find_spec("curvlinops") is None, reason="curvlinops is not installed")
 ENGINES = ["torch", pytest.param("curvlinops", marks=needs_curvlinops)]
 

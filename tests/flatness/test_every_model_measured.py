@@ -128,7 +128,7 @@ def test_curvature(at: At) -> None:
     limit = 0.1 if at.subject.low else 1e-4
     assert curvature.trace.value == pytest.approx(expected, rel=limit)
     few = next(i for i, w in enumerate(weights_of(at.model)) if w.dim() == 1 and w.requires_grad)
-    name = list(flatness.selection.selected_parameters(at.model))[few]
+    name = list(flatness.modules.selected_parameters(at.model))[few]
     size = weights_of(at.model)[few].numel()
     rows = []
     for entry in range(size):

@@ -16,8 +16,7 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor, nn
 
-from flatness.diffusion import ancestral_sampling
-from flatness.diffusion.ancestral_sampling import ReverseStep, respaced_steps
+from flatness.diffusion.sampling import ReverseStep, ancestral_step, respaced_steps
 from flatness.measuring.exposure_bias import exposure_bias
 from tests.flatness import measures_common as common
 
@@ -168,7 +167,7 @@ def right_x(step: ReverseStep) -> float:
 
 def step_with(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     """Mutant: the ancestral step gets other arguments."""
-    step, names = ancestral_sampling.ancestral_step, ("x", "epsilon", "step", "variance", "noise", "clip")
+    step, names = ancestral_step, ("x", "epsilon", "step", "variance", "noise", "clip")
 
     def mutant(*values: Any) -> Tensor:
         given = dict(zip(names, values, strict=True))

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from flatness.training.friendly_sam import FriendlySAM
-from flatness.training.perturbed_optimizer import PerturbedOptimizer, Phase
+from flatness.training.perturbed_optimizer import EveryK, Late, PerturbedOptimizer, Phase
 from flatness.training.random_sam import RandomSAM
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
-from flatness.training.schedules import EveryK, Late
 from tests.flatness.sam_common import Optimizers, closure_of, data, loss_of, network, same, weights
 
 SIZE = 0.3

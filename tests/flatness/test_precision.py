@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from flatness.precision import tf32, whole_float32
+from flatness.passes import tf32, whole_float32
 
 
 @pytest.fixture(autouse=True)

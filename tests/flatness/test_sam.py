@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from flatness.training.perturbed_optimizer import EveryK
 from flatness.training.sam import SAM
-from flatness.training.schedules import EveryK
 from tests.flatness.sam_common import EPS, RHO, ROUNDING, Optimizers, closure_of, data, loss_of, network, same, weights
 
 # Checks, each of one implementation.

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatness.training.perturbed_optimizer import PerturbedOptimizer
+from flatness.training.perturbed_optimizer import Always, EveryK, Late, PerturbedOptimizer
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
-from flatness.training.schedules import Always, EveryK, Late
 from tests.flatness.sam_common import RHO, ROUNDING, Optimizers, closure_of, data, loss_of, network, same, weights
 
 

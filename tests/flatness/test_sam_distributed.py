@@ -67,8 +67,8 @@ def scenario_closure(rank: int, gradients: str) -> dict[str, Any]:
 
 def scenario_accumulation(rank: int) -> dict[str, Any]:
     """Local, every second step, in two phases of two parts each, the first part under the loop's own no_sync."""
+    from flatness.training.perturbed_optimizer import EveryK
     from flatness.training.sam import SAM
-    from flatness.training.schedules import EveryK
 
     model = nn.parallel.DistributedDataParallel(network())
     sam = SAM(optimizer_of(model), rho=RHO, gradients="local", model=model, schedule=EveryK(EVERY))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flatness.training.perturbed_optimizer import EveryK, Late
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
-from flatness.training.schedules import EveryK, Late
 from tests.flatness.sam_common import RHO, Optimizers, closure_of, data, loss_of, network, same, weights
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flatness import EMA, SAM, Shadows, low_pass_filter
-from flatness.saved_buffers import SavedBuffers
+from flatness.modules import SavedBuffers
 from tests.flatness import measures_common as common
 
 

@@ -18,7 +18,7 @@ from tests.flatness import measures_common as common
 from tests.flatness.measures_common import Quadratic, centres_around, quadratic_loss, symmetric
 
 implementation = import_module("flatness.measuring.spectral_density")
-products = import_module("flatness.measuring.hessian_products")
+products = import_module("flatness.measuring.derivatives")
 needs_curvlinops = pytest.mark.skipif(util.find_spec("curvlinops") is None, reason="curvlinops is not installed")
 ENGINES = ["torch", pytest.param("curvlinops", marks=needs_curvlinops)]
 VALUES = torch.tensor([-2.0, -0.5, *[0.0] * 6, 1.0, 1.0, 3.0, 8.0], dtype=torch.float64)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from flatness import EMA, SAM, SWA, FriendlySAM, PowerEMA, RandomSAM, RandomWeightPerturbation, Shadows
-from flatness.training.averaging_rules import Rule
-from flatness.training.post_hoc_ema import fit, reconstruct
+from flatness.training.averaging_rules import fit, reconstruct
+from flatness.training.weight_averaging import Rule
 
 MAKERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
     "sam": SAM,

@@ -75,24 +75,23 @@ GROUPS: dict[str, Group] = {
          "tests/flatness/test_sam_copies_and_accumulation.py"),
     ),
     "other-flatteners": Group(
-        ("flatness/training/random_sam.py", "flatness/training/friendly_sam.py", "flatness/training/schedules.py",
+        ("flatness/training/random_sam.py", "flatness/training/friendly_sam.py",
          "flatness/training/random_weight_perturbation.py", "flatness/training/accumulation.py"),
         ("tests/flatness/test_random_sam.py", "tests/flatness/test_friendly_sam.py",
          "tests/flatness/test_flatteners.py", "tests/flatness/test_random_weight_perturbation.py",
          "tests/flatness/test_sam_contract.py"),
     ),
     "averaging": Group(
-        ("flatness/training/weight_averaging.py", "flatness/training/averaging_rules.py",
-         "flatness/training/post_hoc_ema.py"),
+        ("flatness/training/weight_averaging.py", "flatness/training/averaging_rules.py"),
         ("tests/flatness/test_weight_averaging.py", "tests/flatness/test_post_hoc_ema.py",
          "tests/flatness/test_outline.py", "tests/flatness/test_stored_states.py"),
     ),
     "low-pass-filter": _measure("low_pass_filter", "measuring/base", "weights", tests=(
         "tests/flatness/test_low_pass_filter.py", "tests/flatness/test_data_loaders.py",
         "tests/flatness/test_perturbation.py")),
-    "curvature": _measure("curvature", "measuring/hessian_products"),
+    "curvature": _measure("curvature", "measuring/derivatives"),
     "worst-case-sharpness": _measure("sharpness", tests=("tests/flatness/test_worst_case_sharpness.py",)),
-    "perturbation-curve": _measure("perturbation_curve", "measuring/gradients"),
+    "perturbation-curve": _measure("perturbation_curve"),
     "loss-surface": _measure("loss_surface"),
     "quantization": _measure("quantization", tests=(
         "tests/flatness/test_quantization.py", "tests/flatness/test_rounding_exactly.py",
@@ -102,7 +101,7 @@ GROUPS: dict[str, Group] = {
         "tests/flatness/test_readout.py", "tests/flatness/test_layer_features.py")),
     "diffusion": Group(
         ("flatness/diffusion/losses.py", "flatness/diffusion/likelihood.py", "flatness/diffusion/predictions.py",
-         "flatness/diffusion/noise_paths.py", "flatness/diffusion/conventions.py"),
+         "flatness/diffusion/noise_paths.py"),
         ("tests/flatness/test_adapters.py", "tests/flatness/test_conventions.py", "tests/flatness/test_likelihood.py",
          "tests/flatness/test_predictions.py"),
     ),

@@ -16,7 +16,7 @@ from findings.checksums import with_checksum
 from findings.documents import json_text
 from findings.names import NINE, PAPER_METHODS, SUFFIXES, RowName
 from findings.trained import RUNS_VARIABLE
-from paper_figs import catalogue, fingerprint
+from paper_figs import catalogue
 from paper_figs.drawing import panels, style
 from paper_figs.report import pictures
 from tests.paper_figs import study as made
@@ -38,7 +38,7 @@ def everything(results: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_read_is_declared(name: str) -> None:
-    inputs = set(fingerprint.declared_inputs(catalogue.figures()[name].source))
+    inputs = set(catalogue.declared_inputs(catalogue.figures()[name].source))
     wanted = {"results/*/plan.json", "results/*/rows/*.json"}
     wanted |= {"results/*/samples/*.png"} if name in ("figure_2", "figure_4") else set()
     wanted |= {surfaces.FILE} if name == "figure_1" else set()

@@ -3,17 +3,17 @@
 import subprocess
 import sys
 
-from paper_figs import catalogue, fingerprint
+from paper_figs import catalogue
 
 FORBIDDEN = {"torch", "flatness", "toy", "experiments"}
 
 
 def test_figures_import_no_training_code() -> None:
     modules = [entry.module for entry in catalogue.figures().values()]
-    reached = fingerprint.sources(modules, catalogue.ROOT)
+    reached = catalogue.sources(modules, catalogue.ROOT)
     assert "theory.model.worst_case" in reached  # by way of another module
     for module, source in reached.items():
-        imported = {name.split(".")[0] for name in fingerprint.imported(module, source)}
+        imported = {name.split(".")[0] for name in catalogue.imported(module, source)}
         assert not imported & FORBIDDEN, module
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paper_figs import __main__ as command
-from paper_figs import build, catalogue, fingerprint
+from paper_figs import build, catalogue
 from paper_figs.catalogue import figures  # itself, not what `checkout` puts in its place
 
 FIGURE = '''"""What {name} shows."""
@@ -150,8 +150,8 @@ def test_an_input_file(drawn: Checkout) -> None:
 
 
 def test_a_package_of_another_version(drawn: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fingerprint.versions()
-    monkeypatch.setattr(fingerprint, "versions", lambda: {**real, "numpy": "0"})
+    real = catalogue.versions()
+    monkeypatch.setattr(catalogue, "versions", lambda: {**real, "numpy": "0"})
     assert drawn.stale() == ["first", "second"]
 
 
@@ -229,7 +229,7 @@ def test_an_interrupted_drawing_counts_as_out_of_date(drawn: Checkout, monkeypat
 def test_inputs_must_be_literal(checkout: Checkout) -> None:
     checkout.write("first.py", 'INPUTS = ("a",) + tuple()\n')
     with pytest.raises(ValueError, match=r"INPUTS in .* allowed: a literal tuple of strings"):
-        fingerprint.declared_inputs(checkout.root / checkout.package / "figures" / "first.py")
+        catalogue.declared_inputs(checkout.root / checkout.package / "figures" / "first.py")
 
 
 def test_a_table_is_written_in_every_format(tabled: Checkout) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from paper_figs.report import claims, fragments, judged, mathfont, prose, sourced
+from paper_figs.report import claims, fragments, judged, prose, sourced, typesetting
 from paper_figs.report.sourced import Number, Source
 from tests.findings.test_ladder import study as made_study
 from tests.paper_figs import report_common as common
@@ -137,7 +137,7 @@ def test_the_font_brings_every_character_of_the_formulas() -> None:
     from fontTools.ttLib import TTFont
 
     formulas = [f for claim in claims.claims() for f in (claim.printed, claim.holds) if f is not None]
-    rule = mathfont.style(formulas)
+    rule = typesetting.style(formulas)
     encoded = re.search(r'url\("data:font/woff;base64,([^"]+)"\)', rule)
     assert encoded is not None
     font = TTFont(io.BytesIO(base64.b64decode(encoded[1])))

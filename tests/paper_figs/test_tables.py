@@ -18,7 +18,7 @@ from scipy.stats import t
 
 from findings import toy_study, trained
 from findings.names import FID_FEATURES, NINE, PAPER_METHODS, SUFFIXES
-from paper_figs import build, catalogue, fingerprint
+from paper_figs import build, catalogue
 from paper_figs.columns import columns as table_sources
 from paper_figs.columns import studies
 from paper_figs.columns.tabular import comma_separated, latex, markdown
@@ -83,7 +83,7 @@ def everything(results: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_read_is_declared(name: str) -> None:
-    declared = fingerprint.declared_inputs(catalogue.figures()[name].source)
+    declared = catalogue.declared_inputs(catalogue.figures()[name].source)
     wanted = {"results/toy.json", "findings/paper_numbers.json", "results/*/plan.json", "results/*/rows/*.json"}
     assert set(declared) == wanted
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from findings import toy_study
-from paper_figs import catalogue, fingerprint
+from paper_figs import catalogue
 from paper_figs.drawing import style
 from paper_figs.figures import toy_readout
 from paper_figs.report import pictures
@@ -38,7 +38,7 @@ def test_the_figures_asked_for_are_there() -> None:
 def test_results_are_declared(name: str) -> None:
     """A figure that did not declare them would not be drawn again after a new run."""
     source = catalogue.figures()[name].source
-    inputs = fingerprint.declared_inputs(source)
+    inputs = catalogue.declared_inputs(source)
     assert "results/toy.json" in inputs
     assert ("findings/paper_numbers.json" in inputs) == ("toy_study.paper()" in source.read_text())
     assert all((catalogue.ROOT / path).is_file() for path in inputs)

@@ -12,7 +12,7 @@ import pytest
 
 from findings import trained
 from findings.names import NINE, Average
-from paper_figs import catalogue, fingerprint
+from paper_figs import catalogue
 from tests.paper_figs import study as made
 from tests.paper_figs.study import level
 
@@ -252,7 +252,7 @@ def test_a_study_outside_changes_what_a_figure_is_drawn_from(tmp_path: Path, mon
     patterns, without = ("results/*/rows/*.json",), ("results/toy.json",)
 
     def state(inputs: tuple[str, ...] = patterns) -> str:
-        return fingerprint.fingerprint((), inputs, catalogue.ROOT)
+        return catalogue.fingerprint((), inputs, catalogue.ROOT)
 
     seen = [state()]
     for named in (folder.parent, folder):

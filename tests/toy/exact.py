@@ -26,7 +26,7 @@ from flatness.measuring.quantization import Grid, step_size
 from tests.toy.moments import CHUNK, Moments
 from theory.model import perturbations
 from toy.data import GaussianMixture, generator_of
-from toy.hessian import RESOLVED
+from toy.measures import RESOLVED
 from toy.process import Process
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flatness import arguments
-from flatness.diffusion.ancestral_sampling import ReverseStep, ancestral_step, variance_of
+from flatness.diffusion.sampling import ReverseStep, ancestral_step, variance_of
 from theory.model.gaussians import Gaussian, kl_divergence
 from toy.data import GaussianMixture
 from toy.models import ScoreModels

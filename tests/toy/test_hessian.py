@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toy import hessian, measures
+from toy import measures
 from toy.claims import SPECTRUM
 from toy.data import gaussian, ring
 from toy.models import PREDICTIONS, ScoreModels, random_models
@@ -30,7 +30,7 @@ def points(dimension: int = 2) -> measures.Evaluation:
 
 
 def spectrum(models: ScoreModels, at: measures.Evaluation, seed: int = SEED) -> Tensor:
-    return torch.linalg.eigvalsh(hessian.measured_hessian(models, seed, at))
+    return torch.linalg.eigvalsh(measures.measured_hessian(models, seed, at))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -38,16 +38,16 @@ def spectrum(models: ScoreModels, at: measures.Evaluation, seed: int = SEED) -> 
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_the_closed_spectrum_is_the_measured_one(prediction: str, divisor: float | None, dimension: int) -> None:
     models, at = small(dimension, prediction, divisor), points(dimension)
-    closed = hessian.closed_spectra(models, at)
+    closed = measures.closed_spectra(models, at)
     assert closed.shape == (3, dimension * 12)
     for seed in range(3):
-        assert hessian.largest_relative_error(spectrum(models, at, seed), closed[seed]) < SPECTRUM
+        assert measures.largest_relative_error(spectrum(models, at, seed), closed[seed]) < SPECTRUM
 
 
 def test_the_hessian_is_the_losses_second_difference() -> None:
     """The loss is quadratic in theta, so its second difference along any direction is exact but for rounding."""
     models, at = small(), points()
-    measured = hessian.measured_hessian(models, SEED, at)
+    measured = measures.measured_hessian(models, SEED, at)
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         v = torch.randn(models.theta.shape, generator=generator, dtype=torch.float64)
@@ -63,28 +63,28 @@ def test_the_hessian_is_the_losses_second_difference() -> None:
 
 def test_wrong_closed_forms_are_caught() -> None:
     models, at = small(divisor=None), points()
-    right, measured = hessian.closed_spectra(models, at)[SEED], spectrum(models, at)
+    right, measured = measures.closed_spectra(models, at)[SEED], spectrum(models, at)
     wrong = {
         "no 2/d: the sum over coordinates": right * models.dimension,
         "half: the coefficient of the square": right / 2,
         "G in place of G / m^2": right * models.normaliser**2,
         "the deviation, not the variance": right.sqrt(),
-        "another model's G": hessian.closed_spectra(models, at)[0],
+        "another model's G": measures.closed_spectra(models, at)[0],
         "the largest eigenvalue alone": torch.full_like(right, float(right[-1])),
         "only the smallest eigenvalue off": torch.cat([right[:1] * 1.01, right[1:]]),
         "multiplicities lost": torch.linspace(float(right[0]), float(right[-1]), len(right), dtype=right.dtype),
         "flipped": -right.flip(0),
     }
     for name, spectrum_of in wrong.items():
-        assert hessian.largest_relative_error(measured, spectrum_of) > 1e5 * SPECTRUM, name
+        assert measures.largest_relative_error(measured, spectrum_of) > 1e5 * SPECTRUM, name
     flat = torch.zeros_like(measured)
-    assert hessian.largest_relative_error(flat, right) == 1.0
+    assert measures.largest_relative_error(flat, right) == 1.0
 
 
 def test_other_data_have_another_spectrum() -> None:
     models, at = small(), points()
     other = measures.evaluation_points(ring(radius=3.0), PROCESS, NUMBERS, 600)
-    error = hessian.largest_relative_error(spectrum(models, at), hessian.closed_spectra(models, other)[SEED])
+    error = measures.largest_relative_error(spectrum(models, at), measures.closed_spectra(models, other)[SEED])
     assert error > 1e5 * SPECTRUM
 
 
@@ -94,12 +94,12 @@ def test_eigenvalues_that_are_zero_are_compared_with_rounding() -> None:
     theta, W, U = (torch.cat([w, w], dim=2) for w in (one.theta, one.W, one.U))
     doubled = ScoreModels(theta, W, U, PROCESS, divisor=1.0)
     at = points()
-    closed = hessian.closed_spectra(doubled, at)[SEED]
-    error = hessian.largest_relative_error(spectrum(doubled, at), closed)
+    closed = measures.closed_spectra(doubled, at)[SEED]
+    error = measures.largest_relative_error(spectrum(doubled, at), closed)
     # rounding is some 1e-15 of the largest eigenvalue, held against RESOLVED = 1e-12 of it
     assert error < 0.1
     raised = closed + 1e-9 * closed[-1]
-    assert hessian.largest_relative_error(spectrum(doubled, at), raised) > 0.5
+    assert measures.largest_relative_error(spectrum(doubled, at), raised) > 0.5
 
 
 def test_training_moves_theta_and_not_the_hessian() -> None:
@@ -110,7 +110,7 @@ def test_training_moves_theta_and_not_the_hessian() -> None:
         run = train(initial, ring(), METHODS[name], Plan(steps=60, batch=32), NUMBERS, progress=False)
         models = run.models[""]
         assert not torch.equal(models.theta, initial.theta)
-        result = hessian.spectrum_measures(models, at)
+        result = measures.spectrum_measures(models, at)
         assert bool((result["hessian_error"] < SPECTRUM).all())
         spectra[name] = result["hessian_least"]
     torch.testing.assert_close(spectra["adm"], spectra["sam"], rtol=SPECTRUM, atol=0.0)
@@ -129,4 +129,4 @@ def test_rows_of_frozen_features_have_the_spectrum(learn: bool) -> None:
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="seed is 3"):
-        hessian.measured_hessian(small(), 3, points())
+        measures.measured_hessian(small(), 3, points())

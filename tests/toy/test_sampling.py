@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import toy.sampling
-from flatness.diffusion.ancestral_sampling import ReverseStep
+from flatness.diffusion.sampling import ReverseStep
 from flatness.measuring.exposure_bias import exposure_bias
 from tests.toy.exact import minimiser
 from tests.toy.linear_chain import Affine, ChainLaw, chain_law, linear_model, optimal_denoiser

@@ -14,10 +14,9 @@ from findings.verdicts import Verdict
 from toy import __main__ as command
 from toy import report, settings, study
 from toy.claims import PREDICTIONS
-from toy.minibatches import BLOCK
 from toy.predictions import BITS, SWEEP
 from toy.settings import Settings
-from toy.training import METHODS
+from toy.training import BLOCK, METHODS
 
 TINY = Settings(
     seeds=2, steps=60, frozen_steps=40, batch=8, features=8, evaluation_points=64, draws=2, readout_draws=8,

@@ -9,22 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-import toy.minibatches
 import toy.training
 from benchmarks.toy import all_at_once, gradient_flops, ring_models, seed_by_seed
 from flatness.training.friendly_sam import FriendlySAM
+from flatness.training.perturbed_optimizer import EveryK, Late
 from flatness.training.random_sam import RandomSAM
 from flatness.training.random_weight_perturbation import RandomWeightPerturbation
 from flatness.training.sam import SAM
-from flatness.training.schedules import EveryK, Late
 from flatness.training.weight_averaging import EMA, SWA, PowerEMA, Shadows
 from tests.toy.exact import minimiser
 from tests.toy.moments import exact_moments
 from toy.data import generator_of, ring
-from toy.minibatches import BLOCK, Minibatches
 from toy.models import ScoreModels, random_models
 from toy.process import cosine_process
-from toy.training import METHODS, Method, Plan, Run, default_averages, train, train_rows
+from toy.training import BLOCK, METHODS, Method, Minibatches, Plan, Run, default_averages, train, train_rows
 
 PROCESS = cosine_process(100)
 DATA = ring()
@@ -187,8 +185,8 @@ def test_mutants_of_other_flatteners_are_found_out(case: str, monkeypatch: pytes
 def test_mutants_of_input_perturbation_are_found_out(
     mutant: str, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = toy.minibatches.perturbed_noise
-    monkeypatch.setattr(toy.minibatches, "perturbed_noise", lambda e, gamma, g: e + factor * (own(e, gamma, g) - e))
+    own = toy.training.perturbed_noise
+    monkeypatch.setattr(toy.training, "perturbed_noise", lambda e, gamma, g: e + factor * (own(e, gamma, g) - e))
     assert discrepancy("ip") > DIFFERS
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toy.data import generator_of, ring
-from toy.minibatches import BLOCK, Minibatches
 from toy.process import cosine_process
+from toy.training import BLOCK, Minibatches
 from toy.training_sets import Points, TrainingSets, source_of, training_sets
 
 

@@ -22,7 +22,7 @@ from flint import arb
 from theory.model import divergences, perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.proof import exact, strategies
-from theory.proof.intervals import certify_above
+from theory.proof.exact import certify_above
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import KL, Delta, Maximum, Norm, SquaredNorm, b, d, delta, i, m, p, p_hat, sigma
 from theory.proof.notation import gap as tolerated

@@ -28,7 +28,7 @@ from theory.claims.theorem_3_3_normalisable import CONDITION
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.proof import notation, strategies
-from theory.proof.intervals import certify_positive_from_zero
+from theory.proof.exact import certify_positive_from_zero
 from theory.proof.notation import (
     KL,
     Both,

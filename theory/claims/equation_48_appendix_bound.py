@@ -25,7 +25,7 @@ from theory.claims.corollary_3_9_gaussian_gap import CORRECTED_BOUND, PRINTED_BO
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.proof import exact, strategies
-from theory.proof.intervals import certify_above
+from theory.proof.exact import certify_above
 from theory.proof.notation import (
     KL,
     Delta,

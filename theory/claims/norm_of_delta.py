@@ -27,7 +27,7 @@ from theory.claims.corollary_3_9_first_line import BRACKET
 from theory.model import perturbations
 from theory.model.divergences import DIVERGENCES, TAU, excess
 from theory.proof import exact, notation, strategies
-from theory.proof.intervals import certify_above
+from theory.proof.exact import certify_above
 from theory.proof.notation import (
     KL,
     Both,

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from scipy import optimize
 
-from theory.model import exposure, path_norm
+from theory.model import path_norm, sampling
 from theory.proof import strategies
 from theory.proof.notation import clauses
 from theory.proof.statement import (
@@ -220,7 +220,7 @@ def check_steps(chain: Chains) -> Iterable[Comparison]:
         yield at_most(f"e_{index}", here, bound, 1e-9 * size, BECAUSE)
         rows.append((claimed, chain.k[index], errors, away))
     slopes, gains, errors_, drifts = (np.array(column) for column in zip(*rows[::-1], strict=True))
-    bounds = exposure.exposure_bound(slopes, gains, errors_, drifts, first)
+    bounds = sampling.exposure_bound(slopes, gains, errors_, drifts, first)
     yield at_most("e_0 against the whole recursion", here, float(bounds[0]), 1e-9 * (1 + float(bounds[0])), BECAUSE)
 
 
@@ -248,7 +248,7 @@ class Fit:
         rng = np.random.default_rng(0)
         W, b = rng.choice([-1.0, 1.0], width), rng.uniform(-3, 3, width)
         bars = np.cos(np.linspace(0.05, 1.5, steps)) ** 2
-        a, k = exposure.sampler_steps(bars, "ddim")
+        a, k = sampling.sampler_steps(bars, "ddim")
         x = y = special.ndtri((np.arange(count) + 0.5) / count)
         edges = np.sort(-b / W)
         middles = np.concatenate([[edges[0] - 1], (edges[1:] + edges[:-1]) / 2, [edges[-1] + 1]])
@@ -264,7 +264,7 @@ class Fit:
             x, y = a[index] * x - k[index] * own, a[index] * y - k[index] * wanted
         self.norm = float(np.mean(norms))
         self.distance = float(np.sqrt(((np.sort(x) - np.sort(y)) ** 2).mean()))
-        self.bound = float(exposure.exposure_bound(slopes, k, errors)[0])
+        self.bound = float(sampling.exposure_bound(slopes, k, errors)[0])
 
 
 def _gain_against_fit() -> Iterable[Comparison]:

@@ -25,7 +25,7 @@ from numpy import ndarray
 
 from theory.model.gaussians import Gaussian, kl_divergence
 from theory.model.perturbations import perturbed_noise, project_admissible
-from theory.model.sampling_law import ode_law, sde_law
+from theory.model.sampling import ode_law, sde_law
 from theory.proof import notation, strategies
 from theory.proof.notation import (
     KL,

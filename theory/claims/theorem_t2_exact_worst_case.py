@@ -25,7 +25,7 @@ from theory.model import brute_force, perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.worst_case import worst_case_divergence
 from theory.proof import exact, notation, strategies
-from theory.proof.intervals import certify_above, quotient_near_zero
+from theory.proof.exact import certify_above, quotient_near_zero
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import KL, Delta, Maximum, Norm, W, b, delta, eta, m, p, p_hat
 from theory.proof.statement import (

@@ -24,7 +24,7 @@ from theory.model import brute_force, perturbations
 from theory.model.divergences import DIVERGENCES, TAU
 from theory.model.perturbations import gap_radius
 from theory.proof import exact, strategies
-from theory.proof.intervals import certify_above
+from theory.proof.exact import certify_above
 from theory.proof.machine_checked import machine_checked
 from theory.proof.notation import KL, Infimum, kappa, p, p_hat
 from theory.proof.statement import (

@@ -20,7 +20,6 @@ from hypothesis.extra import numpy as hnp
 import theory
 from theory.model import (
     divergences,
-    exposure,
     gaussians,
     likelihood,
     pac_bayes,
@@ -28,7 +27,7 @@ from theory.model import (
     perturbations,
     perturbed_density,
     random_features,
-    sampling_law,
+    sampling,
     smoothed_relu,
     spectral_ball,
     step_noise,
@@ -149,14 +148,14 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "path_flatness": (path_norm.path_flatness, {"theta": DELTA, "W": W, "b": B, "x": None, "extra": 0.5}),
     "balanced": (path_norm.balanced, {"theta": DELTA, "W": W, "b": B, "x": np.eye(2), "extra": 0.5}),
     "lipschitz_from_flatness": (path_norm.lipschitz_from_flatness, {"theta": DELTA, "W": W, "b": B, "x": None}),
-    "sampler_steps": (exposure.sampler_steps, {"alpha_bar": BARS, "sampler": "ddim"}),
+    "sampler_steps": (sampling.sampler_steps, {"alpha_bar": BARS, "sampler": "ddim"}),
     "exposure_bound": (
-        exposure.exposure_bound,
+        sampling.exposure_bound,
         {"slopes": np.ones(3), "k": BARS, "errors": BARS, "drifts": None, "start": 0.1},
     ),
-    "norm_gap_bound": (exposure.norm_gap_bound, {"lipschitz": np.ones(3), "distance": BARS}),
-    "sde_law": (sampling_law.sde_law, {"delta": DELTA, "W": W, "b": B, "time": np.inf, "start": NORMAL}),
-    "ode_law": (sampling_law.ode_law, {"delta": DELTA, "W": W, "b": B, "time": 2.0, "start": None}),
+    "norm_gap_bound": (sampling.norm_gap_bound, {"lipschitz": np.ones(3), "distance": BARS}),
+    "sde_law": (sampling.sde_law, {"delta": DELTA, "W": W, "b": B, "time": np.inf, "start": NORMAL}),
+    "ode_law": (sampling.ode_law, {"delta": DELTA, "W": W, "b": B, "time": 2.0, "start": None}),
     "schedule": (likelihood.schedule, {"alpha_bar": BARS}),
     "reverse_variances": (likelihood.reverse_variances, {"alpha_bar": BARS, "variances": "large"}),
     "likelihood_weights": (likelihood.likelihood_weights, {"alpha_bar": BARS, "variances": np.ones(3)}),
@@ -282,7 +281,7 @@ def begins_with_an_argument(message: str, names: Iterable[str]) -> bool:
 
 
 REFERENCE = (
-    "worst_case", "perturbations", "divergences", "gaussians", "likelihood", "path_norm", "exposure", "sampling_law",
+    "worst_case", "perturbations", "divergences", "gaussians", "likelihood", "path_norm", "sampling",
     "step_noise", "smoothed_relu", "pac_bayes",
 )  # fmt: skip
 """Modules whose members stand in the site's reference."""

@@ -4,11 +4,11 @@ import pytest
 import sympy
 from flint import arb, ctx
 
-from theory.proof import exact, intervals
+from theory.proof import exact
 
 
 def test_an_inequality_is_certified_over_its_whole_range() -> None:
-    certificate = intervals.certify_above(lambda t: t * t - t + arb(0.26), [(0.0, 1.0)])
+    certificate = exact.certify_above(lambda t: t * t - t + arb(0.26), [(0.0, 1.0)])
     assert 0 < certificate.lower <= 0.01  # the true minimum is 0.26 - 0.25
     assert certificate.boxes > 1
 
@@ -17,7 +17,7 @@ def test_an_inequality_is_certified_over_its_whole_range() -> None:
 def test_a_false_inequality_is_refused(offset: float) -> None:
     """Between two grid points of spacing 1e-3 the second would go unseen."""
     with pytest.raises(ArithmeticError, match="not above"):
-        intervals.certify_above(lambda t: (t - arb(0.50031)) ** 2 + arb(offset) - arb(0.25), [(0.0, 1.0)])
+        exact.certify_above(lambda t: (t - arb(0.50031)) ** 2 + arb(offset) - arb(0.25), [(0.0, 1.0)])
 
 
 def test_parts_outside_the_region_do_not_count() -> None:
@@ -27,18 +27,18 @@ def test_parts_outside_the_region_do_not_count() -> None:
     def function(x: arb, y: arb) -> arb:
         return arb(1.6) - x - y  # positive on the disc (up to sqrt 2), not on the square
 
-    intervals.certify_above(function, [(0.0, 1.0), (0.0, 1.0)], outside=outside)
+    exact.certify_above(function, [(0.0, 1.0), (0.0, 1.0)], outside=outside)
     with pytest.raises(ArithmeticError):
-        intervals.certify_above(function, [(0.0, 1.0), (0.0, 1.0)])
+        exact.certify_above(function, [(0.0, 1.0), (0.0, 1.0)])
 
 
 def test_a_zero_at_the_end_is_divided_out() -> None:
-    certificate = intervals.certify_positive_from_zero(lambda t: t - (1 + t).log(), 2, 3.0)
+    certificate = exact.certify_positive_from_zero(lambda t: t - (1 + t).log(), 2, 3.0)
     assert certificate.lower > 0
     with pytest.raises(ArithmeticError, match="order"):
-        intervals.quotient_near_zero(lambda t: t - (1 + t).log(), 3, 0.25)
+        exact.quotient_near_zero(lambda t: t - (1 + t).log(), 3, 0.25)
     with pytest.raises(ArithmeticError):  # (t - log(1+t)) / t^2 falls below 1/2
-        intervals.certify_positive_from_zero(lambda t: t - (1 + t).log() - t * t / 2, 3, 1.0)
+        exact.certify_positive_from_zero(lambda t: t - (1 + t).log() - t * t / 2, 3, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from theory.claims.theorem_t11_law_of_samples import (
     check_laws,
     samplings,
 )
-from theory.model import sampling_law
+from theory.model import sampling
 from theory.model.gaussians import kl_divergence, standard_normal
 from theory.model.perturbations import NotNormalizableError, perturbed_noise
 from theory.proof.statement import Evidence
-from theory.proof.testing import every_evidence, finds_violation, require
+from theory.proof.strategies import every_evidence, finds_violation, require
 
 LINE = (np.array([[0.2]]), np.ones((1, 1)), np.ones(1))
 
@@ -40,7 +40,7 @@ def test_simulated_paths_have_the_law() -> None:
             else:
                 x += step * (x + score) / 2
     time = step * steps
-    for x, law in ((sde, sampling_law.sde_law(*LINE, time)), (ode, sampling_law.ode_law(*LINE, time))):
+    for x, law in ((sde, sampling.sde_law(*LINE, time)), (ode, sampling.ode_law(*LINE, time))):
         deviation = float(np.sqrt(law.covariance[0, 0]))
         # four standard errors, and Euler's error of a step over the mean and over the variance
         assert x.mean() == pytest.approx(law.mean[0], abs=4 * deviation / np.sqrt(paths) + step * deviation)
@@ -50,8 +50,8 @@ def test_simulated_paths_have_the_law() -> None:
 def test_ancestral_sampling_forgets_and_the_ode_does_not() -> None:
     """The divergence from N(0, I), after processes of growing length."""
     data = standard_normal(1)
-    sde = [kl_divergence(data, sampling_law.sde_law(*LINE, time)) for time in (6.0, 12.0, 24.0)]
-    ode = [kl_divergence(data, sampling_law.ode_law(*LINE, time)) for time in (6.0, 12.0, 24.0)]
+    sde = [kl_divergence(data, sampling.sde_law(*LINE, time)) for time in (6.0, 12.0, 24.0)]
+    ode = [kl_divergence(data, sampling.ode_law(*LINE, time)) for time in (6.0, 12.0, 24.0)]
     assert abs(sde[2] - sde[1]) < 0.05 * sde[1]
     assert ode[2] > 1.5 * ode[1] > 2 * ode[0]
     limit = kl_divergence(data, perturbed_noise(-2 * LINE[0], *LINE[1:]))
@@ -59,7 +59,7 @@ def test_ancestral_sampling_forgets_and_the_ode_does_not() -> None:
 
 
 def test_the_law_at_time_zero_is_the_start() -> None:
-    for law in (sampling_law.sde_law(*LINE, 0.0), sampling_law.ode_law(*LINE, 0.0)):
+    for law in (sampling.sde_law(*LINE, 0.0), sampling.ode_law(*LINE, 0.0)):
         assert law.mean[0] == 0
         assert law.covariance[0, 0] == 1
 
@@ -78,7 +78,7 @@ def test_the_checks_kill_wrong_formulas(name: str, mutant: sympy.Expr, monkeypat
     assert finds_violation(samplings(), check_laws)
 
 
-LAW: Any = sampling_law
+LAW: Any = sampling
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_what_has_no_law_is_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
     with pytest.raises(NotNormalizableError, match="I - 2 delta"):
-        sampling_law.sde_law(3 * LINE[0], *LINE[1:])
+        sampling.sde_law(3 * LINE[0], *LINE[1:])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from flatness.cli.classes import Classes
-from flatness.cli.families.contract import KL, Configuration, Family, Parts
+from flatness.cli.families.contract import KL, Classes, Configuration, Family, Parts
 from flatness.diffusion.predictions import ModelCall
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.adm import ADM, golden
 from experiments.diffusion import Process, ProcessOptions, cosine_betas, linear_betas
-from flatness.diffusion.ancestral_sampling import reverse_steps, variance_of
+from flatness.diffusion.sampling import reverse_steps, variance_of
 
 Schedule = Literal["cosine", "linear"]
 
@@ -168,7 +168,7 @@ def test_the_likelihood_sums_to_one_over_the_256_levels() -> None:
 
 @pytest.mark.parametrize("choice", ["learned", "fixed"])
 def test_the_reverse_step_agrees_with_the_coefficients_of_the_instruments(choice: str) -> None:
-    """`flatness.diffusion.ancestral_sampling` states the same step; float64, so to rounding."""
+    """`flatness.diffusion.sampling` states the same step; float64, so to rounding."""
     process = Process(ProcessOptions(learn_sigma=choice == "learned")).respaced(50)
     x, _, output = (tensor.double() for tensor in made_up_output(choice == "learned"))
     steps = reverse_steps(Process(ProcessOptions()).alphas_cumprod, process.timesteps)

@@ -11,7 +11,7 @@ from experiments.data import load
 from experiments.distances.classifier import ClassifierFeatures
 from experiments.distances.corruptions import CORRUPTIONS, Row, blur, darker, few_distinct, fewer_classes, noise, table
 from experiments.distances.energy import Reference
-from experiments.distances.features import moments_of
+from experiments.distances.frechet import moments_of
 from tests.experiments.distances.gaussian_cases import need_fashion_mnist
 
 NUMBER = 1000

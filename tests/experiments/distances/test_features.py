@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Images
-from experiments.distances.features import ReferenceCache, moments_of
+from experiments.distances.frechet import ReferenceCache, moments_of
 
 
 class PixelFeatures:

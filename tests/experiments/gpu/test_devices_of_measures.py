@@ -28,7 +28,7 @@ BATCHES, BUFFERS = IMAGES // BATCH, 1
 SIZES = dataclasses.replace(QUICK, images=IMAGES, rounded_bits=(4,), lpf_images=IMAGES)
 SAMPLES = QUICK.samples // BATCH  # batches of samples
 BY_DESIGN = (
-    "experiments/training/held_out.py fixed_batch",  # images, timesteps and noise, before they go to the device
+    "experiments/training/validation.py fixed_batch",  # images, timesteps and noise, before they go to the device
     "experiments/measures/points.py losses",  # which of them
     "experiments/measures/subject.py real_images",
     "experiments/data/batches.py",  # the run's own order of images

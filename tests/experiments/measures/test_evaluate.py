@@ -14,15 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from experiments.data import Batches, Images, to_float
 from experiments.diffusion.timesteps import UniformTimesteps
-from experiments.measures import evaluate as module
+from experiments.measures import rows as module
 from experiments.measures import sample_distance
-from experiments.measures.batch_gradients import BATCHES
-from experiments.measures.evaluate import evaluate
-from experiments.measures.rows import Checkpoint, loaded, row_settings
+from experiments.measures.rows import Checkpoint, evaluate, loaded, row_settings
 from experiments.measures.runner import Progress
 from experiments.measures.subject import Subject
 from experiments.measures.tasks import Task, tasks_of
-from experiments.measures.weight_noise import held_out_loss
+from experiments.measures.weight_noise import BATCHES, held_out_loss
 from experiments.training.checkpoints import CheckpointError, load_run
 from experiments.training.randomness import drawn
 from experiments.training.trainer import train

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from experiments.adm import ADM, ADMOptions
 from experiments.diffusion import Process, ProcessOptions, sample
-from experiments.sampling.chains import ChainOptions, chains, generate, to_uint8
-from experiments.sampling.noise import ImageNoise
+from experiments.sampling.chains import ChainOptions, ImageNoise, chains, generate, to_uint8
 
 OPTIONS = ADMOptions(
     image_size=8,

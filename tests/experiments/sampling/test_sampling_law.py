@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.diffusion import Process, ProcessOptions
-from experiments.sampling.chains import ChainOptions, chains
-from experiments.sampling.noise import ImageNoise
+from experiments.sampling.chains import ChainOptions, ImageNoise, chains
 from tests.experiments.sampling.exact_chains import SHAPE, TWENTY, PosteriorMean, data, exact_laws, hundred
 
 IMAGES = 4000
@@ -113,7 +112,7 @@ def test_mutants_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         def _normal(self, step: int) -> Tensor:
             return clean(self, step)
 
-    noise = "experiments.sampling.noise.ImageNoise._normal"
+    noise = "experiments.sampling.chains.ImageNoise._normal"
     measured("noise too strong by a tenth, ddpm", noise, _noise_scaled_by(1.1), 0.3, None)
     measured("noise too weak by a tenth, ddim", noise, _noise_scaled_by(0.9), 0.0, 1.0)
     measured("no noise", noise, _noise_scaled_by(0.0), 0.3, None)

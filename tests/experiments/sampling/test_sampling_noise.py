@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from experiments.sampling.noise import ImageNoise, philox
+from experiments.sampling.chains import ImageNoise, philox
 
 SHAPE = (3, 5, 5)
 

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import nn
 
 from experiments.diffusion import Process
-from experiments.training.grids import FOLDER, GAP, SampleGrids, grid, samples
-from flatness.precision import tf32
+from experiments.training.validation import FOLDER, GAP, SampleGrids, grid, samples
+from flatness.passes import tf32
 from tests.experiments.training.watched_state import check_leaves_alone, report, state_of
 
 SHAPE = (3, 1, 4, 4)

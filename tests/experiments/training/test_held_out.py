@@ -12,9 +12,9 @@ from torch import nn
 
 from experiments.data import to_float
 from experiments.diffusion import Process
-from experiments.training.held_out import KIND, Batch, HeldOut, HeldOutLoss, fixed_batch, measured
 from experiments.training.metrics import FILE, Metrics
-from flatness.precision import tf32
+from experiments.training.validation import KIND, Batch, HeldOut, HeldOutLoss, fixed_batch, measured
+from flatness.passes import tf32
 from tests.experiments.training.small_runs import configured, images
 from tests.experiments.training.watched_state import check_leaves_alone, report, state_of
 

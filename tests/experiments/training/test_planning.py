@@ -11,7 +11,7 @@ from experiments.adm import ADM
 from experiments.configuration import PRESETS, Configuration, SAMOptions
 from experiments.training import planning
 from experiments.training.trainer import train
-from flatness.precision import tf32
+from flatness.passes import tf32
 from tests.experiments.training.small_runs import NETWORK, STEPS, configured, images, run_options
 
 CPU = torch.device("cpu")

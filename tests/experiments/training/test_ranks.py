@@ -17,8 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.configuration import Configuration, SAMOptions
-from experiments.training import writer
-from experiments.training.checkpoints import Contents, checkpoint_folder, checkpoints, step_of, verify
+from experiments.training.checkpoints import Contents, checkpoint_folder, checkpoints, step_of, verify, write_checkpoint
 from experiments.training.events import RunState, StepReport, Watcher
 from experiments.training.step import StepLosses, TrainingStep
 from experiments.training.trainer import train
@@ -107,13 +106,12 @@ class Failing(Recorder):
 
 def slow_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a checkpoint take long enough for whoever does not wait for it to be gone."""
-    write = writer.write_checkpoint
 
     def slow(out: Path, contents: Contents) -> Path:
         time.sleep(0.5)
-        return write(out, contents)
+        return write_checkpoint(out, contents)
 
-    monkeypatch.setattr(writer, "write_checkpoint", slow)
+    monkeypatch.setattr("experiments.training.checkpoints.write_checkpoint", slow)
 
 
 def fails_to_write(out: Path, contents: Contents) -> Path:
@@ -137,7 +135,7 @@ def run_rank(rank: int, folder: Path) -> None:
     for step in (-1, 0, 6, STEPS):
         note_error(folder, f"watcher at {step}", configured(), [Failing(step)])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(writer, "write_checkpoint", fails_to_write)
+        patched.setattr("experiments.training.checkpoints.write_checkpoint", fails_to_write)
         note_error(folder, "unwritten", configured())
     # One rank alone is told to stop, then has a gradient that is not finite; both act
     if rank == 1:

@@ -15,17 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.configuration import Configuration, SAMOptions
-from experiments.training import writer
 from experiments.training.checkpoints import CheckpointError, checkpoints, read_configuration
 from experiments.training.events import RunState, StepReport
-from experiments.training.grids import SampleGrids
-from experiments.training.held_out import HeldOutLoss
 from experiments.training.metrics import FILE, Metrics
 from experiments.training.run_folder import held
 from experiments.training.step import TrainingStep
 from experiments.training.trainer import train
+from experiments.training.validation import HeldOutLoss, SampleGrids
 from findings.checksums import checked
-from flatness.precision import tf32
+from flatness.passes import tf32
 from tests.experiments.training.small_runs import BASE, STEPS, Recorder, configured, images, run_options, stored
 
 EVERYTHING = configured(
@@ -229,7 +227,7 @@ def test_a_watchers_error_comes_before_those_it_brings_about(tmp_path: Path, mon
     def full(*_: object) -> Path:
         raise OSError(errno.ENOSPC, "No space for the checkpoint")
 
-    monkeypatch.setattr(writer, "write_checkpoint", full)
+    monkeypatch.setattr("experiments.training.checkpoints.write_checkpoint", full)
     with pytest.raises(OSError, match="No space left on device") as caught:
         train(configured(), run_options(tmp_path), images(), [Failing(2)])
     assert "No space for the checkpoint" in "".join(caught.value.__notes__)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from flatness.cli.classes import Classes
 from flatness.cli.data import Data, found_data
 from flatness.cli.errors import CommandError
+from flatness.cli.families.contract import Classes
 from flatness.cli.options import DataOptions
 from flatness.images import PIXEL_LIMIT
 

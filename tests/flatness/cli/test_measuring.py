@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import flatness
 from flatness.cli import runner, tasks
-from flatness.cli.comparing import differences
 from flatness.cli.data import Data
 from flatness.cli.document import document, json_bytes
 from flatness.cli.errors import CommandError
 from flatness.cli.options import FULL_IMAGES, QUICK, QUICK_IMAGES, MeasureOptions, PlaceOptions
+from flatness.cli.report import differences
 from flatness.cli.runner import Common, Measured, gathered, measured
 from flatness.cli.sources import subject_of
 from flatness.diffusion.losses import Batch, fixed_batches

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flatness.cli import user_code
+from flatness.cli import errors
 from flatness.cli.command import run
 from flatness.cli.errors import TRACEBACK
 from tests.flatness import measures_common as common
@@ -187,5 +187,5 @@ def test_a_network_without_memory_does_not_cost_those_before_it(
 
 
 def test_the_check_sees_frames_of_this_package(lines_of: Told) -> None:
-    with common.patched(user_code, "BETWEEN", ("<frozen ",)), pytest.raises(AssertionError):
+    with common.patched(errors, "BETWEEN", ("<frozen ",)), pytest.raises(AssertionError):
         test_what_the_users_code_raises_is_shown_where_and_then_told_in_a_line(next(iter(RAISING)), lines_of)

@@ -1,12 +1,24 @@
-"""Long formulas on several lines: broken only between clauses, after commas, before arrows and before relations."""
+"""How formulas are set: long ones on several lines, all in STIX Two Math, since browsers seldom have such a font.
+
+Lines are broken only between clauses, after commas, before arrows and before relations. The font is cut down to the
+characters that a page's formulas use.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import re
-from collections.abc import Sequence
+import string
+from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from xml.etree import ElementTree
+
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from markupsafe import Markup
 
 from paper_figs.report import prose
 
@@ -80,3 +92,38 @@ def lines(latex: str, longest: float = LONGEST, strength: int = 0) -> list[str]:
         else:
             broken += lines(part, longest, strength + 1)
     return broken
+
+
+FONT = Path(__file__).parent / "vendor" / "stix-two-math.woff"
+ITALICS = (*range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C), 0x210E)
+"""Italic Latin and Greek letters: what MathML shows for a variable of one letter, which is upright in its source."""
+
+
+def _options() -> subset.Options:
+    options = subset.Options()
+    options.flavor = "woff"
+    options.recalc_timestamp = False  # the same formulas give the same bytes
+    options.notdef_outline = True
+    options.layout_features = ["ssty"]  # the forms of small scripts
+    return options
+
+
+def style(formulas: Iterable[str]) -> Markup:
+    """The rule that brings the font, for a <style> element.
+
+    Args:
+        formulas: MathML; every character in it can be shown.
+    """
+    font = TTFont(FONT, recalcTimestamp=False)
+    cutter = subset.Subsetter(_options())
+    characters = {ord(letter) for formula in formulas for letter in formula}
+    cutter.populate(unicodes=characters | set(ITALICS) | {ord(letter) for letter in string.printable.strip()})
+    cutter.subset(font)
+    stream = io.BytesIO()
+    font.flavor = "woff"
+    font.save(stream)
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    address = Markup("data:font/woff;base64,") + Markup(encoded)
+    return Markup(
+        '@font-face { font-family: "Formulas"; src: url("%s") format("woff"); } math { font-family: "Formulas", math; }'
+    ) % (address,)
