@@ -292,18 +292,22 @@ def rank_correlation(
     low = high = float("nan")
     if number >= fewest and np.isfinite(value):
         places = _resampled(len(first), runs, resamples, np.random.default_rng(seed))
-        samples = np.concatenate([np.atleast_1d(spearman(first[chosen], second[chosen])) for chosen in places])
+        samples = np.concatenate([spearman(first[chosen], second[chosen]) for chosen in places])
         low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Correlation(value, float(low), float(high), len(first), len(set(runs)) if runs is not None else number)
 
 
 def _resampled(
     points: int, runs: Sequence[str] | None, resamples: int, generator: np.random.Generator
-) -> list[Int[ndarray, "*B n"]]:
-    """Places of the points of each resample, many at once or one by one; those of whole runs where runs are given."""
+) -> list[Int[ndarray, "B n"]]:
+    """Places of the points of each resample, those of equally many together; of whole runs where runs are given."""
     if runs is None:
         return [generator.integers(points, size=(resamples, points))]
     names = sorted(set(runs))
     places = [np.flatnonzero([run == name for run in runs]) for name in names]
     chosen = generator.integers(len(names), size=(resamples, len(names)))
-    return [np.concatenate([places[run] for run in of_one]) for of_one in chosen]
+    lengths = np.array([len(of_run) for of_run in places])[chosen].sum(1)
+    return [
+        np.stack([np.concatenate([places[run] for run in of_one]) for of_one in chosen[lengths == length]])
+        for length in np.unique(lengths)
+    ]
