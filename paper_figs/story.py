@@ -380,8 +380,8 @@ def _by_rung(columns: Sequence[Column]) -> Part:
     reasons = [f"All claims over all studies. {'; '.join(totals)}.", ladder_page.undecided(columns)]
     if few := judged_in_few(columns):
         reasons.insert(0, few)
-    if open_ := undecided_everywhere(columns):
-        reasons.append(f"Claims that some studies judge and none decides: {'; '.join(open_)}.")
+    if decided := decided_somewhere(columns):
+        reasons.append(decided)
     return Part(
         "by-rung",
         "Claims by rung",
@@ -571,14 +571,18 @@ def _only(of: Tally) -> str:
     return f" (seen of {of.only_of()} alone)" if of.only_of() else ""
 
 
-def undecided_everywhere(columns: Sequence[Column]) -> list[str]:
-    """The statements of the paper's claims and the open questions that studies judge and none decides."""
-    open_everywhere = []
+def decided_somewhere(columns: Sequence[Column]) -> str:
+    """How many of the claims that studies judge are decided in one at least, and which in none; "" without claims."""
+    judged, by_none = 0, []
     for claim in ladder_page.all_claims():
         verdicts = {c.cells[claim.identifier].verdict for c in _studies(columns) if claim.identifier in c.cells}
+        judged += bool(verdicts & set(ladder_page.DECIDABLE))
         if verdicts & {"undecided", "disputed"} and not verdicts & {"confirmed", "refuted"}:
-            open_everywhere.append(claim.statement)
-    return open_everywhere
+            by_none.append(claim.statement)
+    if not judged:
+        return ""
+    words = f"Of the {judged} claims that are judged {judged - len(by_none) or 'none'} got a yes or no in some study"
+    return f"{words}; open wherever they are judged: {'; '.join(by_none)}." if by_none else f"{words}."
 
 
 def judged_in_few(columns: Sequence[Column]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from findings import predictions
+from findings import ladder_page, predictions
 from findings.ladder import Measure
 from findings.ladder_page import Cell, Column, columns_of
 from findings.sentences import RUNGS, percent, tally
@@ -125,6 +125,22 @@ def test_why_a_claim_is_judged_in_fewer_studies_is_said() -> None:
     (fold,) = [block for block in part.blocks if isinstance(block, story.Fold)]
     assert fold.summary == "What is open, or judged in fewer studies, and why"
     assert story.judged_in_few([whole, noisy]) in fold.blocks[0].texts  # type: ignore[union-attr]
+
+
+def test_claims_that_a_study_decides_are_counted_and_the_others_named() -> None:
+    """One yes or no is enough; what is open or disputed everywhere is named, what is untested not counted."""
+    first = column("a", L7a="confirmed", L1a="undecided", L2a="disputed", L3b="cannot say", L8b="undecided")
+    second = column("b", L7a="undecided", L1a="undecided", L8b="refuted")
+    statements = {claim.identifier: claim.statement for claim in ladder_page.all_claims()}
+    words = story.decided_somewhere([first, second])
+    assert words.startswith("Of the 4 claims that are judged 2 got a yes or no in some study; open")
+    assert words.endswith(f"{statements['L1a']}; {statements['L2a']}.")
+    assert story.decided_somewhere([second]) == (
+        f"Of the 3 claims that are judged 1 got a yes or no in some study; open wherever they are judged: "
+        f"{statements['L1a']}; {statements['L7a']}."
+    )
+    assert story.decided_somewhere([column("c", L8b="refuted")]).endswith("1 got a yes or no in some study.")
+    assert story.decided_somewhere([column("d", L3b="cannot say")]) == ""
 
 
 def test_where_all_studies_judge_every_claim_nothing_is_said_of_fewer() -> None:
