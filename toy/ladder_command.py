@@ -19,7 +19,7 @@ from findings import toy_ladder
 from findings.estimates import significant
 from findings.provenance import ROOT, commit, versions
 from findings.verdicts import FEWEST_SEEDS
-from toy import ladder_measures, ladder_runs, regimes, report
+from toy import ladder, ladder_measures, ladder_runs, regimes, report
 from toy.regimes import Rung
 
 KEPT = ROOT / "runs" / "toy"
@@ -91,7 +91,7 @@ def _folder(quick: bool) -> Iterator[Path]:
         yield Path(name)
 
 
-def document(rung: Rung, rows: list[ladder_runs.Row], *, quick: bool, complete: bool, command: str) -> dict[str, Any]:
+def document(rung: Rung, rows: list[ladder.Row], *, quick: bool, complete: bool, command: str) -> dict[str, Any]:
     """Everything, in plain lists and numbers."""
     plain = [asdict(row) for row in rows]
     held_out = {one.source: regimes.data_of(one, range(rung.seeds), rung.images)[0] for one in rung.regimes}
@@ -105,7 +105,7 @@ def document(rung: Rung, rows: list[ladder_runs.Row], *, quick: bool, complete: 
         "complete": complete,
         "verdicts_may_be_quoted": complete and not quick and rung.seeds >= FEWEST_SEEDS,
         "command": command,
-        "configuration": ladder_runs.configuration(rung),
+        "configuration": ladder.configuration(rung),
         "versions": versions(torch, np, scipy, flatness),
         "commit": commit(),
         "distance_floor": {

@@ -13,7 +13,7 @@ import flatness
 from findings.ladder import LATE
 from findings.ladder_claims import SHARES_OF_THE_RUN
 from toy import __main__ as command
-from toy import ladder_command, ladder_measures, ladder_runs, measures, regimes
+from toy import ladder, ladder_command, ladder_measures, ladder_runs, measures, regimes
 from toy.data import ring
 from toy.distances import projections, sliced_wasserstein
 from toy.ladder_measures import Measuring
@@ -109,7 +109,7 @@ def test_choices_are_made_by_other_noise_and_other_points(trained: ScoreModels) 
 
 
 def test_late_points_are_those_of_the_claims_and_measured_as_the_end_is() -> None:
-    assert tuple(share for share in SHARES_OF_THE_RUN if LATE <= share < 1) == ladder_runs.LATE_SHARES
+    assert tuple(share for share in SHARES_OF_THE_RUN if LATE <= share < 1) == ladder.LATE_SHARES
     models, data = random_models(2, 2, 8, PROCESS, learn_features=True, divisor=1.0), training_sets(ring(), 5, SEEDS)
     late = ladder_measures.late_measures(models, ring(), data, SEEDS, SMALL)
     end = ladder_measures.all_measures(models, ring(), data, SEEDS, 8, SMALL)
@@ -139,7 +139,7 @@ def test_radii_of_two_batches_have_equal_shares_of_the_root() -> None:
         assert large / small == pytest.approx(8**0.5, rel=0.01)
 
 
-def made(stored: ladder_runs.Kept, **more: Any) -> list[ladder_runs.Row]:
+def made(stored: ladder_runs.Kept, **more: Any) -> list[ladder.Row]:
     """All rows, made here."""
     return ladder_runs.run(ladder_runs.work_of(stored), stored, workers=0, **more).rows
 
@@ -150,7 +150,7 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytes
     own = ladder_runs.run_arm
     begun: list[str] = []
 
-    def stopping(arm: regimes.Arm, rung: regimes.Rung) -> list[ladder_runs.Row]:
+    def stopping(arm: regimes.Arm, rung: regimes.Rung) -> list[ladder.Row]:
         if len(begun) == 2:
             raise KeyboardInterrupt
         begun.append(arm.label)
@@ -174,7 +174,7 @@ def test_a_kept_result_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
     arm = regimes.arms_of(REGIME)[0]
     stored = ladder_runs.Kept(tmp_path, RUNG)
     assert stored.get(arm) is None
-    rows = [ladder_runs.Row(REGIME.name, arm.method, arm.dose, "raw", 60, True, {"loss": [0.25, 0.5]})]
+    rows = [ladder.Row(REGIME.name, arm.method, arm.dose, "raw", 60, True, {"loss": [0.25, 0.5]})]
     stored.put(arm, rows, 1.0)
     assert stored.get(arm) == ladder_runs.Run(rows, 1.0)
     whole = stored.path(arm).read_text()
@@ -200,7 +200,7 @@ def test_the_plan_goes_by_the_pace_of_what_is_done(tmp_path: Path) -> None:
     estimates = [ladder_runs.seconds_of(arm, RUNG) for arm in arms]
     assert ladder_runs.work_of(stored).seconds == pytest.approx(sum(estimates))
     assert ladder_runs.work_of(stored).words(0).endswith("about 1 minute more on 1 core, idle")
-    rows = [ladder_runs.Row(REGIME.name, "any", 0.0, "raw", 60, True, {"loss": [0.25, 0.5]})]
+    rows = [ladder.Row(REGIME.name, "any", 0.0, "raw", 60, True, {"loss": [0.25, 0.5]})]
     for arm, estimate in zip(arms[:3], estimates, strict=False):
         stored.put(arm, rows, 1000.0 * estimate)
     assert ladder_runs.work_of(stored).seconds == pytest.approx(1000.0 * sum(estimates[3:]), rel=0.01)
