@@ -311,16 +311,22 @@ def _cell(columns: Sequence[Column], rung: str, identifier: str) -> str:
 
 
 def _head(columns: Sequence[Column], rung: str) -> str:
-    """A rung's name, with how many studies and seeds it has."""
+    """A rung's name, with how many studies, seeds and radii of SAM it has."""
     if rung == "5":
         return f"{RUNGS[rung]}: comparisons in print"
     of = [column for column in columns if column.rung == rung]
-    seeds = sorted({_seeds(column) for column in of} - {0})
-    studies = f"{len(of)} {'study' if len(of) == 1 else 'studies'}"
-    if not seeds:
-        return f"{RUNGS[rung]}: {studies}"
-    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"{RUNGS[rung]}: {studies}, {span} seeds"
+    numbers = (
+        ({len(of)}, "study", "studies"),
+        ({_seeds(column) for column in of}, "seed", "seeds"),
+        ({len(column.source.doses("sam")) for column in of if column.source}, "radius", "radii"),
+    )
+    return f"{RUNGS[rung]}: {', '.join(_span(*one) for one in numbers if one[0] - {0})}"
+
+
+def _span(numbers: Iterable[int], one: str, many: str) -> str:
+    """How many of a thing there are, zeros left out: "1 seed", "9 to 11 radii"."""
+    low, *rest = sorted(set(numbers) - {0})
+    return f"{low} to {rest[-1]} {many}" if rest else f"{low} {one if low == 1 else many}"
 
 
 def _seeds(column: Column) -> int:
@@ -356,8 +362,8 @@ def _legend(columns: Sequence[Column]) -> Items:
         f"As before, level: within {SAME:.0%}; visibly worse: by more; as well: within {AS_WELL:.0%}. Distance: sliced "
         "Wasserstein (toy); of a classifier's features and of pixels (ADM, the paper's network); its sizes are those "
         "at 20 sampling steps.",
-        "SAM's radius is the one whose raw samples are best, as in the paper; its best radius with EMA, the one whose "
-        "EMA's are; both are chosen on samples apart from those judged.",
+        "SAM's radius is the one of those tried whose raw samples are best, as in the paper; its best radius with EMA, "
+        "the one whose EMA's are; both are chosen on samples apart from those judged.",
     ]
     if "5" in _rungs(columns):
         texts.append(

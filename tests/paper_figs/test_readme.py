@@ -97,6 +97,30 @@ def test_a_cell_says_in_how_many_studies_a_claim_stands(verdicts: str, cell: str
     assert {other[2] for other in table.rows if other != row} == {"–"}
 
 
+def test_a_rung_says_how_many_studies_seeds_and_radii_it_has() -> None:
+    """From the studies themselves, the toy's and the networks' on disk."""
+    columns = [one for one in columns_of() if one.rung in "02"]
+    for rung, studies in (("0", 6), ("2", 1)):
+        of = [one for one in columns if one.rung == rung]
+        assert len(of) == studies
+        radii = sorted({len(one.source.doses("sam")) for one in of if one.source is not None})
+        span = f"{radii[0]} to {radii[-1]} radii" if len(radii) > 1 else f"{radii[0]} radii"
+        (part,) = [one for one in story.parts(columns) if one.name == "by-rung"]
+        (table,) = [block for block in part.blocks if isinstance(block, story.Table)]
+        assert any(head.startswith(RUNGS[rung]) and head.endswith(f"seeds, {span}") for head in table.heads)
+    alone = copy.copy(columns[-1].source)
+    assert alone is not None
+    alone.doses = lambda method: [0.01]  # type: ignore[method-assign]
+    (head,) = [
+        head
+        for part in story.parts([columns[-1]._replace(source=alone)])
+        for block in part.blocks
+        if isinstance(block, story.Table)
+        for head in block.heads[2:]
+    ]
+    assert head.endswith("3 seeds, 1 radius")
+
+
 def test_the_legend_says_the_limits_that_claims_are_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
     def legend() -> str:
         return next(story.markdown(part) for part in story.parts([column("a")]) if part.name == "by-rung")
