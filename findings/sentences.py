@@ -24,7 +24,7 @@ RUNGS = {
     "5": "the paper's tables",
 }
 """What is learnt on a rung, and by what: ADM is the paper's network."""
-DATA = {"mini": "all images", "mini-300": "300 images"}
+DATA = {"mini": "all images", "mini-300": "300 images", "tiny": "all images"}
 """What a trained network's study trains on, where a rung has several."""
 
 
