@@ -109,7 +109,8 @@ def test_a_share_has_two_digits_and_no_sign(share: float, words: str) -> None:
     [
         (("ring", "fresh, batch 16"), "points in the plane (toy): fresh data, batch 16"),
         (("mini-300", ""), "8 × 8 images (ADM): 300 images"),
-        (("tiny", ""), "16 × 16 images (ADM)"),
+        (("tiny", ""), "16 × 16 images (ADM): all images"),
+        (("gpu", ""), "images (ADM, on a GPU)"),
     ],
 )
 def test_a_study_is_named_for_people(study: tuple[str, str], words: str) -> None:
