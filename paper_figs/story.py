@@ -165,8 +165,8 @@ def _question(columns: Sequence[Column]) -> Part:
         "(Lee, Seo, Yoo, Yoon, ICCV 2025) says so: sharpness-aware minimisation (SAM) finds flatter minima, whose "
         "models sample better, accumulate smaller errors while sampling (exposure bias) and lose less when weights are "
         "rounded. Here its theory is tested by proofs and counterexamples that run, and its claims on trained models "
-        "by a ladder of models, from points in the plane upwards, with several seeds and, where there was time, several "
-        "radii."
+        "by a ladder of models, from points in the plane upwards, with several seeds and, where there was time, "
+        "several radii."
     )
     counts = (
         f"A study is a model, a training set and a batch size, with {ladder_page.FEWEST_SEEDS} seeds or more. A claim "
