@@ -25,7 +25,7 @@ RUNGS = {
 }
 """What is learnt on a rung, and by what: ADM is the paper's network."""
 DATA = {"mini": "all images", "mini-300": "300 images", "tiny": "all images"}
-"""What a trained network's study trains on, where a rung has several."""
+"""What a trained network's study trains on."""
 
 
 class Sentence(NamedTuple):

@@ -80,6 +80,17 @@ def test_no_torch_in_rooms_that_read_prove_and_draw(room: str) -> None:
         assert "torch" not in rooms_of(path), path
 
 
+def test_what_commands_load_needs_no_pytest() -> None:
+    """It is theirs who test: `theory/proof/testing.py` alone has it, and only tests import that."""
+    testing = ROOT / "theory" / "proof" / "testing.py"
+    assert "pytest" in rooms_of(testing)
+    for room in ALLOWED:
+        for path in (ROOT / room).rglob("*.py"):
+            if path != testing and "tests" not in path.parts and path.name != "conftest.py":
+                assert "pytest" not in rooms_of(path), path
+                assert "theory.proof.testing" not in imported(path), path
+
+
 def test_the_instruments_tests_need_the_instruments_alone() -> None:
     """They travel with the source distribution, where the other rooms are not, with `tests.ranks` alone."""
     for path in (ROOT / "tests" / "flatness").rglob("*.py"):

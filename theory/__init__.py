@@ -121,14 +121,13 @@ _MODULES = {
         ),
         "step_noise",
     ),
-    **dict.fromkeys(("ode_law", "sde_law"), "sampling"),
     **dict.fromkeys(
         ("balanced", "gauss_newton_trace", "lipschitz_from_flatness", "path_flatness", "path_norm"), "path_norm"
     ),
     **dict.fromkeys(
         ("bits_per_dimension", "likelihood_rise", "likelihood_weights", "readout_rise", "rounding_bound"), "likelihood"
     ),
-    **dict.fromkeys(("exposure_bound", "norm_gap_bound", "sampler_steps"), "sampling"),
+    **dict.fromkeys(("exposure_bound", "norm_gap_bound", "ode_law", "sampler_steps", "sde_law"), "sampling"),
     **dict.fromkeys(("Gaussian", "kl_divergence", "squared_wasserstein"), "gaussians"),
     **dict.fromkeys(("NotNormalizableError", "is_admissible", "loss_rise", "perturbation_divergence"), "perturbations"),
     **dict.fromkeys(("diffused", "perturbed_noise", "project_admissible", "score_perturbation"), "perturbations"),

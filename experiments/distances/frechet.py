@@ -9,7 +9,7 @@ eigenvalues, whose roots squaring would drown in rounding. Factors are Cholesky'
 otherwise eigenvectors, with eigenvalues within rounding of zero set to zero.
 
 Bias: the distance of a sample of n is too large by about c/n, where c depends on both laws and grows with the width. So
-distances compare only at equal n and against the same reference; `experiments.distances.error` estimates the bias.
+distances compare only at equal n and against the same reference; `jackknife` estimates the bias.
 
 How far a Frechet distance is from what infinitely many samples would give: its standard error and its bias.
 

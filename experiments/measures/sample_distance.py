@@ -1,6 +1,6 @@
 """The Frechet distance of samples to real images, at 32 bits and with rounded weights, and what real images reach.
 
-Standard error and bias are the jackknife's over groups of images, the reference held fixed (see `error`). Image i of
+Standard error and bias are the jackknife's over groups of images, the reference held fixed (`jackknife`). Image i of
 the samples is a function of the seed and i, so all rows are sampled from the same noise, and as groups are the same
 images in every row, the jackknife's pseudo-values are kept: the differences of two rows' give their difference's error.
 The floor is the distance of held-out real images that are not in the reference: samples as good as real ones have it,

@@ -17,7 +17,6 @@ from matplotlib.ticker import MaxNLocator
 from findings.names import NINE, RowName
 from paper_figs.columns.columns import parted, powered
 from paper_figs.drawing import panels, style
-from paper_figs.drawing import style as toy_results
 
 Cells = Mapping[str, Mapping[str, Any]]
 NAMES_INCHES = 0.62
@@ -163,7 +162,7 @@ def points(
         if cell["value"] is not None and method in methods:
             families.setdefault((RowName.of(method).method, radius), []).append(row)
     for (base, radius), rows in families.items():
-        own, away = {**toy_results.LOOKS[base], "linestyle": "none", **look}, shift
+        own, away = {**style.LOOKS[base], "linestyle": "none", **look}, shift
         if base == "sam":  # all radii around the line, the main one first
             away += STEP * ((0 if radius is None else others.index(radius) + 1) - len(others) / 2)
         if radius is not None:
@@ -194,9 +193,9 @@ def method_axis(axes: Axes, methods: Sequence[str], *, named: bool) -> None:
 def handles(methods: Sequence[str], rows: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     """Of a legend: the bases, then SAM's other radii that rows name."""
     bases = dict.fromkeys(RowName.of(method).method for method in methods)
-    lines = {base.upper(): Line2D([], [], **{**toy_results.LOOKS[base], "linestyle": "none"}) for base in bases}
+    lines = {base.upper(): Line2D([], [], **{**style.LOOKS[base], "linestyle": "none"}) for base in bases}
     for place, radius in enumerate(other_radii(rows)):
-        look = {**toy_results.LOOKS["sam"], "linestyle": "none", "alpha": 0.5}
+        look = {**style.LOOKS["sam"], "linestyle": "none", "alpha": 0.5}
         lines[f"SAM, ρ = {radius:g}"] = Line2D([], [], **{**look, "marker": OTHER_RADII[place % len(OTHER_RADII)]})
     return lines
 

@@ -19,7 +19,6 @@ from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 from findings import toy_study
 from findings.names import PAPER_METHODS, SUFFIXES
 from paper_figs.drawing import panels, style
-from paper_figs.drawing import style as toy_results
 
 INPUTS = ("results/toy.json",)
 
@@ -79,10 +78,10 @@ def _noise(top: Axes, data: dict[str, Any]) -> None:
     """T3: every method, every averaging, every radius."""
     top.loglog()
     for name, rows in data["noise"].items():
-        look = toy_results.LOOKS.get(name, OTHER)
+        look = style.LOOKS.get(name, OTHER)
         for pairs in rows:
             _points(top, pairs, look, 3.0)
-        label = toy_results.NAMES.get(name, "SAM, other radii")
+        label = style.NAMES.get(name, "SAM, other radii")
         top.plot([], [], label=label, **{**look, "linestyle": "none", "markerfacecolor": "none"})
     _identity(top)
     style.name_panel(top, "LPF rise of the readout, noise $0.02$")
@@ -105,7 +104,7 @@ def _column(panels: list[Axes], errors: list[dict[str, dict[str, list[float]]]])
     first.xaxis.set_minor_formatter(NullFormatter())
     for axes, methods in zip(panels, errors, strict=True):
         for base, pairs in methods.items():
-            _points(axes, pairs, toy_results.LOOKS[base], 2.5)
+            _points(axes, pairs, style.LOOKS[base], 2.5)
         if min(measured) <= 0:
             axes.axhline(0, zorder=0, **style.ROLES["unperturbed"])
     for axes in panels:

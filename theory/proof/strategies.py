@@ -2,25 +2,18 @@
 
 Shapes, ranks, spectra and the place of b are drawn structurally, so that degenerate cases come up often and shrink
 well; the remaining freedom (rotations, entries) comes from a drawn seed, or is small integers.
-
-Beside them what the tests of the statements share: a test for every piece of evidence, and violations found.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import hypothesis
 import numpy as np
-import pytest
 from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 from jaxtyping import Float
 from numpy import ndarray
 
 from theory.model import perturbations
-from theory.proof.statement import Evidence, InstanceCheck, Statement, violation
 
 LARGEST_D = 8
 LARGEST_M = 16
@@ -162,28 +155,3 @@ def unit_vectors(draw: st.DrawFn, length: int) -> ndarray:
     """A unit vector of the given length."""
     vector = np.random.default_rng(draw(seeds)).standard_normal(length)
     return vector / np.linalg.norm(vector)
-
-
-def every_evidence(*statements: Statement) -> pytest.MarkDecorator:
-    """Parametrise a test over the evidence of statements: `@every_evidence(STATEMENT)`, argument `evidence`."""
-    pairs = [(statement.label, evidence) for statement in statements for evidence in statement.evidence]
-    ids = [f"{label}, {evidence.kind.value}: {evidence.shows}" for label, evidence in pairs]
-    return pytest.mark.parametrize("evidence", [evidence for _, evidence in pairs], ids=ids)
-
-
-def require(evidence: Evidence) -> None:
-    """Run a piece of evidence and fail, with its numbers, where it does not hold."""
-    report = evidence.run()
-    assert report.holds, "\n".join(report.lines)
-
-
-def finds_violation(instances: SearchStrategy[Any], check: InstanceCheck) -> bool:
-    """Whether the search finds an instance that fails a check: what must happen when the check is of a mutant.
-
-    Nothing is shrunk, so this costs less than a falsifier.
-    """
-    try:
-        violation(instances, check, examples=500, shrink=False)
-    except hypothesis.errors.NoSuchExample:
-        return False
-    return True

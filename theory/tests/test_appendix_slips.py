@@ -1,7 +1,7 @@
 from theory.claims import appendix_slips
 from theory.claims.appendix_slips import PROMISES, PROVED, STATEMENTS
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(*STATEMENTS)

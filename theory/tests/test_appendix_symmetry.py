@@ -8,7 +8,8 @@ from theory.claims.corollary_3_4_perturbed_noise import of_perturbation
 from theory.claims.corollary_3_9_first_line import BRACKET, ROTATION
 from theory.proof.notation import Sigma_delta, c, d, exactly
 from theory.proof.statement import Evidence, fails_without
-from theory.proof.strategies import admissible, every_evidence, require
+from theory.proof.strategies import admissible
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

@@ -20,7 +20,8 @@ from theory.claims.corollary_3_4_perturbed_noise import (
 from theory.model.perturbations import perturbed_noise
 from theory.proof.notation import Rows, W, b, delta, exactly, numerically
 from theory.proof.statement import Evidence
-from theory.proof.strategies import Perturbed, admissible, every_evidence, finds_violation, require
+from theory.proof.strategies import Perturbed, admissible
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

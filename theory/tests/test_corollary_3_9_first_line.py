@@ -15,7 +15,8 @@ from theory.claims.corollary_3_9_first_line import (
 )
 from theory.proof.notation import Entry, exactly, mu_delta
 from theory.proof.statement import Evidence
-from theory.proof.strategies import Perturbed, admissible, every_evidence, finds_violation, require
+from theory.proof.strategies import Perturbed, admissible
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

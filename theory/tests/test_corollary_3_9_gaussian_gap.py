@@ -13,7 +13,8 @@ from theory.claims.corollary_3_9_gaussian_gap import (
 )
 from theory.proof.notation import Delta
 from theory.proof.statement import Evidence
-from theory.proof.strategies import admissible, every_evidence, finds_violation, require
+from theory.proof.strategies import admissible
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

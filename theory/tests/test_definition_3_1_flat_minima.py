@@ -17,7 +17,7 @@ from theory.claims.equation_9_random_feature_score import SECOND_ORDER
 from theory.model.random_features import RandomFeatureScore
 from theory.proof.notation import Delta, m
 from theory.proof.statement import Evidence, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

@@ -17,7 +17,7 @@ from theory.model.gaussians import Gaussian, kl_divergence, standard_normal
 from theory.model.perturbations import gap_radius
 from theory.proof.notation import k, kappa
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

@@ -8,7 +8,7 @@ from theory.claims.theorem_3_3_normalisable import INSIDE, InBall, in_ball
 from theory.model.perturbations import perturbation_divergence
 from theory.proof.notation import Delta, SquaredNorm, b, d
 from theory.proof.statement import Evidence, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

@@ -11,7 +11,8 @@ from theory.claims.equation_41_divergence_direction import (
 )
 from theory.proof.notation import Entry, exactly, mu_delta
 from theory.proof.statement import Evidence
-from theory.proof.strategies import admissible, every_evidence, finds_violation, require
+from theory.proof.strategies import admissible
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

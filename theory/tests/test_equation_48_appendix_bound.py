@@ -12,7 +12,8 @@ from theory.claims.equation_48_appendix_bound import (
 )
 from theory.proof.notation import Delta
 from theory.proof.statement import Evidence
-from theory.proof.strategies import admissible, every_evidence, finds_violation, require
+from theory.proof.strategies import admissible
+from theory.proof.testing import every_evidence, finds_violation, require
 
 ONE = sympy.Integer(1)
 

@@ -3,7 +3,7 @@ import pytest
 
 from theory.claims.equations_1_to_8_diffusion import MEAN, PRINTED_MEAN, STATEMENTS, VARIANCE, at, linear_schedule
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(*STATEMENTS)

@@ -4,7 +4,7 @@ import pytest
 from theory.claims.introduction_learned_density import STATEMENT, Learned, check_learned, check_sign, learned
 from theory.model.perturbations import perturbed_noise
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

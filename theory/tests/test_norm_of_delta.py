@@ -6,7 +6,7 @@ from theory.claims.norm_of_delta import FROBENIUS_WORST, SPECTRAL_WORST, STATEME
 from theory.model.worst_case import worst_case_divergence
 from theory.proof.notation import d, eta
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 PLANE = Ball(np.eye(2), np.zeros(2), -np.eye(2))
 

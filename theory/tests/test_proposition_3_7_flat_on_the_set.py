@@ -12,7 +12,8 @@ from theory.claims.proposition_3_7_flat_on_the_set import (
 )
 from theory.model import perturbations
 from theory.proof.statement import Evidence
-from theory.proof.strategies import Model, every_evidence, finds_violation, require
+from theory.proof.strategies import Model
+from theory.proof.testing import every_evidence, finds_violation, require
 
 MODEL = Model(np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]]), np.array([0.5, -1.0, 2.0]))
 

@@ -15,7 +15,8 @@ from theory.claims.remark_3_10_flatter_is_more_robust import (
 from theory.model.perturbations import flat_radius, gap_radius
 from theory.proof.notation import kappa
 from theory.proof.statement import Evidence
-from theory.proof.strategies import admissible, every_evidence, finds_violation, require
+from theory.proof.strategies import admissible
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

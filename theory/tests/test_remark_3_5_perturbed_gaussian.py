@@ -15,7 +15,7 @@ from theory.claims.remark_3_5_perturbed_gaussian import (
 )
 from theory.model.random_features import activation_of
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

@@ -4,7 +4,7 @@ import pytest
 
 from theory.claims.section_2_1_sam_and_algorithm_1 import STATEMENTS, Settings, UnsetError, algorithm_1, share_of_w_0
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(*STATEMENTS)

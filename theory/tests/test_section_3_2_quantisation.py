@@ -6,7 +6,7 @@ from theory.claims.theorem_t5_quantisation import q
 from theory.proof.empirical import quantised
 from theory.proof.notation import d, m
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

@@ -19,7 +19,7 @@ from theory.model.perturbations import diffused, perturbed_noise, score_perturba
 from theory.model.perturbed_density import perturbed_density
 from theory.model.worst_case import worst_case_divergence
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(*STATEMENTS)

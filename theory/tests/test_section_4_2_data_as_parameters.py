@@ -1,6 +1,6 @@
 from theory.claims.section_4_2_data_as_parameters import STATEMENT, blurred, check_blur
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

@@ -6,7 +6,7 @@ from theory.claims.section_4_2_printed_fid import STATEMENTS, WITH_EMA, ratios
 from theory.proof import printed
 from theory.proof.printed import AVERAGES, CELLS, METHODS, Cell, counted, exceptions, fid, outcomes
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(*STATEMENTS)

@@ -6,7 +6,7 @@ from theory.claims import section_4_3_printed_flatness as module
 from theory.claims.section_4_3_printed_flatness import STATEMENTS, changes
 from theory.proof.printed import lpf
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(*STATEMENTS)

@@ -8,7 +8,7 @@ from theory.claims import section_4_4_printed_robustness as module
 from theory.claims.section_4_4_printed_robustness import COLUMNS, GAPS, PIXELS, STATEMENTS, changes
 from theory.proof.printed import Cell, fid_at_8_bits
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(*STATEMENTS)

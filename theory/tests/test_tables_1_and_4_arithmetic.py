@@ -13,7 +13,7 @@ from theory.claims.tables_1_and_4_arithmetic import (
 )
 from theory.proof import notation
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

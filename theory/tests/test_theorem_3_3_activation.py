@@ -6,7 +6,7 @@ from theory.claims import theorem_3_3_activation as module
 from theory.claims.theorem_3_3_activation import LINEAR_KL, PRINTED_FIELD, STATEMENT, TRUE_KL, activated, check_step
 from theory.model.perturbed_density import perturbed_density
 from theory.proof.statement import Evidence, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

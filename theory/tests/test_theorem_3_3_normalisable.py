@@ -14,7 +14,7 @@ from theory.claims.theorem_3_3_normalisable import (
 from theory.model.perturbations import NotNormalizableError, perturbed_noise
 from theory.proof.notation import Delta, SpectralNorm, W, m
 from theory.proof.statement import Evidence, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

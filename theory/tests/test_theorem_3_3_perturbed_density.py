@@ -16,7 +16,8 @@ from theory.claims.theorem_3_3_perturbed_density import (
 from theory.proof import notation
 from theory.proof.notation import W, b, delta, m, numeric, x
 from theory.proof.statement import Evidence, InstanceCheck, fails_without
-from theory.proof.strategies import admissible, every_evidence, require
+from theory.proof.strategies import admissible
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

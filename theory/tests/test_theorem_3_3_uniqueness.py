@@ -8,7 +8,7 @@ from theory.model.gaussians import Gaussian, kl_divergence, standard_normal
 from theory.model.perturbations import perturbed_noise
 from theory.proof.notation import A, c, x
 from theory.proof.statement import Evidence, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

@@ -7,7 +7,7 @@ from theory.claims.theorem_3_8_flatness_to_gap import STATEMENT, check_shift, lo
 from theory.model.random_features import RandomFeatureScore
 from theory.proof.notation import a, x1
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

@@ -8,7 +8,7 @@ from theory.claims import theorem_t10_exposure_bias as module
 from theory.claims.theorem_t10_exposure_bias import NORM_GAP, SLOPE, STATEMENT, STEP, chains, check_steps, wasserstein
 from theory.model import sampling
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

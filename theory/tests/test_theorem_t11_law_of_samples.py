@@ -17,7 +17,7 @@ from theory.model import sampling
 from theory.model.gaussians import kl_divergence, standard_normal
 from theory.model.perturbations import NotNormalizableError, perturbed_noise
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 LINE = (np.array([[0.2]]), np.ones((1, 1)), np.ones(1))
 

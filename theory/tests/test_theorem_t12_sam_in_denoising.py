@@ -19,7 +19,7 @@ from theory.claims.theorem_t12_sam_in_denoising import (
 )
 from theory.model import step_noise
 from theory.proof.statement import Evidence, InstanceCheck
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

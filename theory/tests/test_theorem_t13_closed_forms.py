@@ -18,7 +18,7 @@ from theory.claims.theorem_t13_closed_forms import (
 )
 from theory.model import path_norm, smoothed_relu
 from theory.proof.statement import Evidence, InstanceCheck
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

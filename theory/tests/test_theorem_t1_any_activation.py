@@ -18,7 +18,7 @@ from theory.proof import gradient_fields
 from theory.proof.gradient_fields import gradient_dimension, growth_at, least_growth, separating_points
 from theory.proof.notation import d, m
 from theory.proof.statement import Evidence, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

@@ -11,7 +11,7 @@ from theory.model.worst_case import WorstCase, curve_maximum, worst_case_diverge
 from theory.proof import strategies
 from theory.proof.notation import t
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

@@ -6,7 +6,7 @@ from theory.claims.theorem_t4_robust_radius import STATEMENT, check_attained, ch
 from theory.model.perturbations import gap_radius
 from theory.proof import strategies
 from theory.proof.statement import Evidence
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

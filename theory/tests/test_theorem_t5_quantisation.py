@@ -20,7 +20,7 @@ from theory.claims.theorem_t5_quantisation import (
 from theory.proof.empirical import quantised
 from theory.proof.notation import G, d, m
 from theory.proof.statement import Evidence, InstanceCheck, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

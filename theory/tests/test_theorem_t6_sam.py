@@ -14,7 +14,7 @@ from theory.claims.theorem_t6_sam import (
     steps,
 )
 from theory.proof.statement import Evidence, InstanceCheck, fails_without
-from theory.proof.strategies import every_evidence, require
+from theory.proof.testing import every_evidence, require
 
 
 @every_evidence(STATEMENT)

@@ -24,7 +24,7 @@ from theory.model.perturbations import flat_radius
 from theory.model.random_features import feature_second_moment
 from theory.proof.notation import G, Norm, theta
 from theory.proof.statement import Evidence, InstanceCheck, fails_without
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

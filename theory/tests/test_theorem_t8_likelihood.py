@@ -19,7 +19,7 @@ from theory.claims.theorem_t8_likelihood import (
 from theory.model import likelihood
 from theory.model.gaussians import Gaussian, kl_divergence
 from theory.proof.statement import Evidence, InstanceCheck
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)

@@ -17,7 +17,7 @@ from theory.claims.theorem_t9_path_norm import (
 )
 from theory.model import path_norm
 from theory.proof.statement import Evidence, InstanceCheck
-from theory.proof.strategies import every_evidence, finds_violation, require
+from theory.proof.testing import every_evidence, finds_violation, require
 
 
 @every_evidence(STATEMENT)
